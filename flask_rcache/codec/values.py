@@ -1,0 +1,270 @@
+"""Values as bytes, and back, exactly or not at all.
+
+Values are MessagePack. Scalars it has no type for are extensions (:mod:`~flask_rcache.codec.scalars`). A
+tuple, set, frozenset, or dict with other than str keys is an array that begins with an empty extension, its
+*mark*: containers nest natively, so hostile bytes find neither a deep recursion nor a payload that is copied
+once for each level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import chain, repeat
+from typing import Any, Final
+
+import ormsgpack
+
+from flask_rcache.errors import Undecodable, Unencodable
+
+from .scalars import EXT_TO_SCALAR, SCALAR_TO_EXT, type_name
+
+__all__ = ["MAX_DEPTH", "decode_value", "encode_value"]
+
+#: How deep containers may nest in a value: a list of numbers is 1 deep.
+MAX_DEPTH: Final = 100
+
+_OPTIONS: Final = (
+    ormsgpack.OPT_PASSTHROUGH_BIG_INT
+    | ormsgpack.OPT_PASSTHROUGH_DATACLASS
+    | ormsgpack.OPT_PASSTHROUGH_DATETIME
+    | ormsgpack.OPT_PASSTHROUGH_ENUM
+    | ormsgpack.OPT_PASSTHROUGH_SUBCLASS
+    | ormsgpack.OPT_PASSTHROUGH_TUPLE
+    | ormsgpack.OPT_PASSTHROUGH_UUID
+)
+# The marks. On reading, a mark becomes the container's own class: no value can hold one.
+_CLASS_OF: Final[dict[int, type]] = {1: tuple, 2: set, 3: frozenset, 4: dict}
+_MARK_OF: Final = {kind: ormsgpack.Ext(code, b"") for code, kind in _CLASS_OF.items()}
+
+_CONTAINERS: Final = frozenset({list, dict, tuple, set, frozenset})
+_KEPT: Final = _CONTAINERS | frozenset(SCALAR_TO_EXT) | {type(None), bool, float, str, bytes}
+_ONLY_DICTS: Final = frozenset({dict})
+_LONGEST_PATH: Final = 12  # steps shown in a message
+
+
+def encode_value(value: object) -> bytes:
+    """Encode a value so that :func:`decode_value` gives the same types and contents back.
+
+    Kept: None, bool, int, float, complex, str, bytes, Decimal, date, datetime and time (naive, with a fixed
+    offset, or with a ``ZoneInfo`` by its key), timedelta, UUID (but not its ``is_safe``); and list, tuple,
+    dict, set and frozenset of these, at most :data:`MAX_DEPTH` deep. What occurs twice comes back as two
+    equal objects.
+
+    Args:
+        value: what to keep.
+
+    Returns:
+        MessagePack that only :func:`decode_value` can read in full.
+
+    Raises:
+        Unencodable: something in it would not come back exactly: an enum, a subclass, a bytearray, a foreign
+            class, a string with lone surrogates, a structure that contains itself; the message says where.
+
+    >>> from decimal import Decimal
+    >>> decode_value(encode_value({"total": Decimal("9.90"), 7: (1, {2})}))
+    {'total': Decimal('9.90'), 7: (1, {2})}
+    >>> encode_value({"rows": [bytearray(b"x")]})
+    Traceback (most recent call last):
+    flask_rcache.errors.Unencodable: value['rows'][0] is a bytearray: convert it, or leave it out
+    """
+    packed = _packed(value, MAX_DEPTH)
+    return _Walk().encode(value) if packed is None else packed
+
+
+def _packed(value: object, room: int) -> bytes | None:
+    """The fast way: None where a dict has keys other than str, or something cannot be kept."""
+    try:
+        packed = ormsgpack.packb(value, _to_ext, _OPTIONS)
+    except TypeError:
+        return None
+    return packed if _all_kept(value, room) else None
+
+
+def _to_ext(value: Any) -> Any:
+    """Turn what ormsgpack passes on into an extension or a marked list."""
+    kind = type(value)
+    if kind is tuple or kind is set or kind is frozenset:
+        return [_MARK_OF[kind], *value]
+    return SCALAR_TO_EXT[kind](value)
+
+
+def _all_kept(value: object, room: int) -> bool:
+    """Whether ``value`` holds only types that we keep, in containers at most ``room`` deep.
+
+    ormsgpack passes on no bytearray, memoryview, nor its own Ext and Fragment, but writes them as something
+    else. This finds them with a few calls in C for each level instead of several for each object. Keys of
+    dicts need no look: ormsgpack has refused any that is not exactly a str.
+    """
+    level: list[Any] = [value]
+    for _ in range(room + 1):
+        kinds = set(map(type, level))
+        if not kinds <= _KEPT:
+            return False
+        if kinds.isdisjoint(_CONTAINERS):
+            return True
+        if kinds == _ONLY_DICTS:
+            level = list(chain.from_iterable(map(dict.values, level)))
+        else:
+            inner = [item for item in level if type(item) in _CONTAINERS]
+            level = list(chain.from_iterable(item.values() if type(item) is dict else item for item in inner))
+    return False
+
+
+class _Walk:
+    """The slow way: it can write every key, knows where the refused thing sits, and is fast again below."""
+
+    def __init__(self) -> None:
+        self._path: list[str] = ["value"]
+        self._above: set[int] = set()
+
+    def encode(self, value: object) -> bytes:
+        try:
+            return ormsgpack.packb(self._written(value), _to_ext, _OPTIONS)
+        except Unencodable:
+            raise
+        except (TypeError, RecursionError) as error:
+            raise Unencodable(f"value is a {type_name(type(value))} that cannot be kept: {error}") from error
+
+    def _written(self, value: Any) -> Any:
+        """What ormsgpack writes natively for ``value``, without loss."""
+        kind = type(value)
+        if kind in _CONTAINERS:
+            return self._container(value, kind)
+        if kind is str:
+            self._check_text(value)
+        if kind not in _KEPT:
+            raise self._refusal(f"is a {type_name(kind)}: convert it, or leave it out")
+        if kind is int or kind not in SCALAR_TO_EXT:
+            return value
+        try:
+            return SCALAR_TO_EXT[kind](value)
+        except (TypeError, ValueError, LookupError, OSError) as error:
+            raise self._refusal(f"is a {type_name(kind)} that cannot be kept: {error}") from error
+
+    def _container(self, value: Any, kind: type) -> Any:
+        room = MAX_DEPTH - len(self._above)
+        if id(value) in self._above:
+            raise self._refusal("contains itself: cache a structure without cycles")
+        if not room:
+            raise self._refusal(f"lies in {MAX_DEPTH} containers, which is the limit: flatten the value")
+        if self._above and (packed := _packed(value, room)) is not None:
+            return ormsgpack.Fragment(packed)
+        self._above.add(id(value))
+        if kind is dict:
+            written = self._dict(value, room)
+        elif kind is list or kind is tuple:
+            written = self._items(value, (f"[{index}]" for index in range(len(value))))
+        else:
+            written = self._items(value, repeat("{…}"))
+        if kind in _MARK_OF and kind is not dict:
+            written = [_MARK_OF[kind], *written]
+        self._above.discard(id(value))
+        return written
+
+    def _dict(self, value: dict[Any, Any], room: int) -> Any:
+        keys, values = list(value), list(value.values())
+        if set(map(type, keys)) <= {str}:
+            for key in keys:
+                self._check_text(key)
+            written = self._items(values, (f"[{key!r:.60}]" for key in keys))
+            return dict(zip(keys, written, strict=True))
+        # As two lists, because each of them can mostly be written the fast way.
+        return [
+            _MARK_OF[dict],
+            self._column(keys, repeat(".keys()"), room),
+            # Only now are the keys known to be of types whose repr is not somebody else's code.
+            self._column(values, (f"[{key!r:.60}]" for key in keys), room),
+        ]
+
+    def _column(self, items: list[Any], steps: Iterable[str], room: int) -> Any:
+        packed = _packed(items, room)
+        return self._items(items, steps) if packed is None else ormsgpack.Fragment(packed)
+
+    def _items(self, items: Iterable[Any], steps: Iterable[str]) -> list[Any]:
+        written = []
+        for item, step in zip(items, steps, strict=False):
+            self._path.append(step)
+            written.append(self._written(item))
+            self._path.pop()
+        return written
+
+    def _check_text(self, text: str) -> None:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise self._refusal("is, or has as a key, a str with lone surrogates: UTF-8 has none") from None
+
+    def _refusal(self, reason: str) -> Unencodable:
+        path = self._path
+        if len(path) > _LONGEST_PATH:
+            path = [*path[: _LONGEST_PATH // 2], "…", *path[-_LONGEST_PATH // 2 :]]
+        return Unencodable(f"{''.join(path)} {reason}")
+
+
+# ormsgpack ignores what follows the first object. So that is read as one of a pair, with this after it.
+_END: Final = "\x00end"
+_PACKED_END: Final = ormsgpack.packb(_END)
+_NESTED: Final = frozenset({list, dict, type})
+
+
+def decode_value(data: bytes) -> Any:
+    """Give back what :func:`encode_value` was given, as new objects.
+
+    Args:
+        data: from :func:`encode_value`; other bytes cost no more time and memory than their length warrants.
+
+    Returns:
+        The value.
+
+    Raises:
+        Undecodable: the bytes are not an encoded value.
+    """
+    marked = False
+
+    def from_ext(code: int, payload: bytes) -> Any:
+        nonlocal marked
+        if payload:
+            return EXT_TO_SCALAR[code](payload)
+        marked = True
+        return _CLASS_OF[code]
+
+    try:
+        value, end = ormsgpack.unpackb(b"\x92%b%b" % (data, _PACKED_END), ext_hook=from_ext)
+        if end != _END:
+            raise Undecodable("more bytes than one encoded value")
+        return _restored(value, MAX_DEPTH + 1) if marked else value
+    except (ValueError, TypeError, RecursionError) as error:
+        raise Undecodable(f"not an encoded value: {error}") from error
+
+
+def _restored(node: Any, room: int) -> Any:
+    """Build, from the inside out, the containers whose marks are found; ``room`` levels are left."""
+    kind = type(node)
+    if kind not in _NESTED:
+        return node
+    if not room or kind is type:
+        raise Undecodable("nested too deep, or a mark outside its container")
+    if kind is dict:
+        for key, item in node.items():
+            if type(item) in _NESTED:
+                node[key] = _restored(item, room - 1)
+        return node
+    mark = node.pop(0) if node and type(node[0]) is type else None
+    inner = room if mark is dict else room - 1
+    for index, item in enumerate(node):
+        if type(item) in _NESTED:
+            node[index] = _restored(item, inner)
+    return node if mark is None else _built(mark, node)
+
+
+def _built(mark: type, items: list[Any]) -> Any:
+    """A container of class ``mark``: of these items, or a dict of these keys and these values."""
+    if mark is dict:
+        keys, values = items
+        built = dict(zip(keys, values, strict=True))
+        items = keys
+    else:
+        built = mark(items)
+    if len(built) != len(items):
+        raise Undecodable(f"a {mark.__name__} with one member twice")
+    return built

@@ -1,0 +1,274 @@
+"""Settings: every ``RCACHE_*`` key, where its value comes from, and what it means.
+
+Owns :class:`Settings`, the frozen configuration of one app, read once in ``init_app``. Precedence of each key:
+``app.config``, then the environment variable of the same name, then the default here. Does not connect anywhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import re
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, cast
+from urllib.parse import quote, urlsplit
+
+from .errors import ConfigError
+from .keys import Names
+from .policy import check_ttl
+
+__all__ = ["Settings", "load_settings", "redacted"]
+
+_TRUE: Final = frozenset({"1", "true", "yes", "on"})
+_FALSE: Final = frozenset({"0", "false", "no", "off", ""})
+_TTL_KEY: Final = re.compile(r"RCACHE_TTL_([A-Z][A-Z0-9_]*)")
+_TTL_ALIAS: Final = re.compile(r"CACHE_TTL_([A-Z][A-Z0-9_]*)")
+_SCHEMES: Final = ("memory", "redis", "rediss", "unix")
+
+
+def _boolean(value: object, what: str) -> bool:
+    if isinstance(value, bool):
+        return value
+    text = str(value).strip().lower()
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise ConfigError(f"{what} must be true or false, not {value!r}")
+
+
+def _seconds(value: object, what: str) -> float:
+    return check_ttl(_number(value, what), what=what)
+
+
+def _window(value: object, what: str) -> float:
+    number = _number(value, what)
+    return number if number == 0 else check_ttl(number, what=what)
+
+
+def _failover(value: object, what: str) -> str:
+    if value not in ("cold", "warm"):
+        raise ConfigError(f"{what} must be cold or warm, not {value!r}")
+    return str(value)
+
+
+def _number(value: object, what: str) -> float:
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            raise ConfigError(f"{what} must be a number, not {value!r}") from None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ConfigError(f"{what} must be a finite number, not {value!r}")
+    return value
+
+
+def _whole(value: object, what: str) -> int:
+    number = _number(value, what)
+    if number != int(number) or number < 0:
+        raise ConfigError(f"{what} must be a whole number, 0 or more, not {value!r}")
+    return int(number)
+
+
+def _level(value: object, what: str) -> int:
+    level = _whole(value, what)
+    if not 1 <= level <= 19:
+        raise ConfigError(f"{what} must be a zstd level from 1 to 19, not {value!r}")
+    return level
+
+
+def _prefix(value: object, _what: str) -> str:
+    return Names(value).prefix  # type: ignore[arg-type]  # Names refuses what is not a usable string
+
+
+def _names(value: object, what: str) -> tuple[str, ...]:
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, list | tuple | set | frozenset) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{what} must be a list of names, not {value!r}")
+    return tuple(name.strip() for name in names if name.strip())
+
+
+def _anything(value: object, _what: str) -> object:
+    return value
+
+
+def _callback(value: object, what: str) -> Callable[[Any], bool]:
+    if not callable(value):
+        raise ConfigError(f"{what} must be a callable that takes the request, not {value!r}: it cannot come from text")
+    return cast(Callable[[Any], bool], value)
+
+
+def _url(value: object, what: str) -> str:
+    if not isinstance(value, str) or urlsplit(value).scheme not in _SCHEMES:
+        shown = redacted(value) if isinstance(value, str) else repr(value)
+        raise ConfigError(f"{what} must begin with memory://, redis://, rediss:// or unix://, not {shown}")
+    return value
+
+
+def _setting(default: Any, parse: Callable[[object, str], Any], help: str) -> Any:
+    return field(default=default, metadata={"parse": parse, "help": help})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The configuration of one app. A field ``name`` is the key ``RCACHE_NAME``."""
+
+    url: str = _setting(
+        "memory://",
+        _url,
+        "The store: `memory://`, `redis://`, `rediss://` or `unix://`, with user, password and database number.",
+    )
+    prefix: str = _setting("cache", _prefix, "The first part of every key; set it when apps share a database.")
+    enabled: bool = _setting(True, _boolean, "`false`: no read and no fill, while invalidations are still sent.")
+    strict: bool | None = _setting(
+        None, _boolean, "Raise for a value that cannot be kept exactly; default: `app.testing`."
+    )
+    ttl_default: float = _setting(300.0, _seconds, "Seconds an entry is fresh when nothing else says so.")
+    timeout: float = _setting(0.25, _seconds, "Seconds to wait for the store's answer before it counts as away.")
+    lease: float = _setting(5.0, _seconds, "Seconds after which a dead loader's key may be loaded by another.")
+    load_timeout: float = _setting(
+        30.0, _seconds, "Seconds one load may hold up others who want its key; then they load for themselves."
+    )
+    compress_from: int = _setting(1024, _whole, "Bytes from which a body is tried with zstd; 0 tries every one.")
+    compress_level: int = _setting(3, _level, "The zstd level, 1 to 19.")
+    max_bytes: int = _setting(8 * 1024 * 1024, _whole, "Bytes above which a body or value is not stored.")
+    l1_bytes: int = _setting(64 * 1024 * 1024, _whole, "Bytes the memory tier of one process may hold.")
+    l1_ttl: float = _setting(
+        2.0, _window, "Seconds the memory tier holds an entry at most, and so how stale it can be; 0 switches it off."
+    )
+    outage_ttl: float = _setting(
+        2.0, _window, "Seconds a result is kept in this process while Redis is away; 0 for not at all."
+    )
+    on_failover: str = _setting(
+        "cold",
+        _failover,
+        "`cold`: a server run not seen before (restart, failover) starts empty; `warm` keeps what it has.",
+    )
+    max_variants: int = _setting(32, _whole, "Variants (`Vary`) of one URL that are kept; more are not stored.")
+    show_key: bool = _setting(True, _boolean, "Whether responses bear `X-Cache-Key` and the key in `Cache-Status`.")
+    credential_cookies: tuple[str, ...] = _setting(
+        ("remember_token", "access_token_cookie"),
+        _names,
+        "Cookies that identify a caller, beside the session cookie: requests with one pass the cache by.",
+    )
+    allow_refresh: Callable[[Any], bool] | None = _setting(
+        None, _callback, "Called with the request; true lets `Cache-Control: no-cache` force a new load."
+    )
+    user_jwt_key: Any = _setting(None, _anything, "The key with which `by_user` verifies bearer tokens.")
+    user_jwt_algorithms: tuple[str, ...] = _setting(("HS256",), _names, "The algorithms that `by_user` accepts.")
+    ttls: Mapping[str, float] = field(default_factory=dict)
+    """Seconds by type name, from ``RCACHE_TTL_<NAME>`` and its aliases."""
+
+
+_FIELDS: Final = {
+    f"RCACHE_{item.name.upper()}": item for item in dataclasses.fields(Settings) if "parse" in item.metadata
+}
+
+
+def load_settings(config: Mapping[str, Any], environ: Mapping[str, str], *, testing: bool = False) -> Settings:
+    """The settings of an app.
+
+    Args:
+        config: the app's ``config``.
+        environ: the process's environment.
+        testing: ``app.testing``; the default of ``RCACHE_STRICT``.
+
+    Raises:
+        ConfigError: an unknown ``RCACHE_*`` key in ``config``, or a value that is not usable.
+
+    Warns:
+        UserWarning: an unknown ``RCACHE_*`` variable in the environment.
+    """
+    for key in _unknown(config):
+        raise ConfigError(f"{key} in app.config is not a setting of flask_rcache{_nearest(key)}")
+    for key in _unknown(environ):
+        warnings.warn(f"the environment variable {key} is not a setting of flask_rcache{_nearest(key)}", stacklevel=3)
+    values: dict[str, Any] = {}
+    for key, item in _FIELDS.items():
+        raw, source = _lookup(key, config, environ)
+        if raw is not None:
+            values[item.name] = item.metadata["parse"](raw, source)
+    if values.get("strict") is None:
+        values["strict"] = testing
+    return Settings(**values, ttls=_ttls(config, environ))
+
+
+def _unknown(keys: Mapping[str, Any]) -> list[str]:
+    return [
+        key
+        for key in keys
+        if isinstance(key, str) and key.startswith("RCACHE_") and key not in _FIELDS and not _TTL_KEY.fullmatch(key)
+    ]
+
+
+def _nearest(key: str) -> str:
+    near = difflib.get_close_matches(key, [*_FIELDS, "RCACHE_TTL_DASHBOARD"], n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else f"; the settings are {', '.join(sorted(_FIELDS))}"
+
+
+def _lookup(key: str, config: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[object, str]:
+    """The raw value of a key and where it was found."""
+    if config.get(key) is not None:
+        return config[key], f"{key} in app.config"
+    if environ.get(key):  # an empty variable is one that is not set
+        return environ[key], f"the environment variable {key}"
+    alias = {
+        "RCACHE_ENABLED": "CACHE_ENABLED",
+        "RCACHE_URL": "REDIS_URL",
+        "RCACHE_TTL_DEFAULT": "CACHE_TTL_DEFAULT",
+    }.get(key)
+    if alias is not None:
+        if config.get(alias) not in (None, ""):
+            return config[alias], f"{alias} in app.config"
+        if environ.get(alias):
+            return environ[alias], f"the environment variable {alias}"
+    if key == "RCACHE_URL":
+        return _host_and_port(config, environ)
+    return None, ""
+
+
+def _host_and_port(config: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[object, str]:
+    """``REDIS_HOST`` and ``REDIS_PORT`` as a URL; Kubernetes injects the port as ``tcp://10.0.0.1:6379``."""
+    host = config.get("REDIS_HOST") or environ.get("REDIS_HOST")
+    if not host:
+        return None, ""
+    port = str(config.get("REDIS_PORT") or environ.get("REDIS_PORT") or "6379")
+    if "://" in port:
+        port = str(urlsplit(port).port or "6379")
+    if not port.isdigit() or not 0 < int(port) < 65536:
+        raise ConfigError(f"REDIS_PORT must be a port number or tcp://host:port, not {port!r}")
+    name = str(host)
+    if "://" in name:
+        name = urlsplit(name).hostname or name
+    if ":" in name and not name.startswith("["):
+        name = f"[{name}]"  # an IPv6 address
+    return f"redis://{quote(name, safe='[]:')}:{port}/0", "REDIS_HOST"
+
+
+def _ttls(config: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, float]:
+    """Overrides by type name; later sources win, so the order is from weak to strong."""
+    found: dict[str, float] = {}
+    for mapping, where in ((environ, "the environment variable {}"), (config, "{} in app.config")):
+        for pattern in (_TTL_ALIAS, _TTL_KEY):
+            for key in mapping:
+                match = pattern.fullmatch(key) if isinstance(key, str) else None
+                if match and match[1] != "DEFAULT" and mapping[key] is not None:
+                    found[match[1].lower()] = _seconds(mapping[key], where.format(key))
+    return found
+
+
+def redacted(url: str) -> str:
+    """The URL without its password, for logs and pages.
+
+    >>> redacted("redis://app:secret@db:6379/1")
+    'redis://app:***@db:6379/1'
+    """
+    scheme, slashes, rest = url.partition("://")
+    # The second: a "/", "?" or "#" in the password that somebody forgot to quote.
+    found = re.match(r"([^:@/?#]*)(:?)[^/?#]*@", rest) or re.match(r"([^:@/?#]*)(:?).*@", rest)
+    if found:
+        rest = f"{found[1]}{':***' if found[2] else ''}@{rest[found.end() :]}"
+    return scheme + slashes + rest.partition("?")[0]

@@ -1,0 +1,76 @@
+"""The errors this package raises; every message names the remedy.
+
+::
+
+    RCacheError
+    ├── ConfigError (also ValueError)    a setting, type, ttl, tag or prefix that cannot be
+    │   ├── UnknownTypeError             a cache type's name nobody registered
+    │   └── KeyRefused                   a key that cannot name an entry of its type
+    ├── CodecError                       a value or stored bytes that cannot be kept or read exactly
+    │   ├── Unencodable (also TypeError) a value that would not come back exactly as it was
+    │   └── Undecodable                  garbage, truncated, foreign or oversized bytes
+    ├── StoreError                       the store answered with an error
+    │   ├── StoreUnavailable             the store cannot be reached, or must not be trusted now
+    │   └── StoreFull                    the store has no room (``maxmemory`` with ``noeviction``)
+    └── AuthError                        a caller whom the admin API does not admit
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AuthError",
+    "CodecError",
+    "ConfigError",
+    "KeyRefused",
+    "RCacheError",
+    "StoreError",
+    "StoreFull",
+    "StoreUnavailable",
+    "Undecodable",
+    "Unencodable",
+    "UnknownTypeError",
+]
+
+
+class RCacheError(Exception):
+    """The root: ``except RCacheError`` catches everything this package raises on purpose."""
+
+
+class ConfigError(RCacheError, ValueError):
+    """A setting, cache type, ttl, tag or prefix is not usable as given."""
+
+
+class UnknownTypeError(ConfigError):
+    """A cache type was asked for by a name that this app does not know."""
+
+
+class KeyRefused(ConfigError):
+    """A key cannot name an entry: a wrong Python type, or another cache type's stored key."""
+
+
+class CodecError(RCacheError):
+    """A value or stored bytes cannot be kept or read exactly."""
+
+
+class Unencodable(CodecError, TypeError):
+    """The value would not come back exactly as it was; the message names its type."""
+
+
+class Undecodable(CodecError):
+    """The stored bytes are garbage, truncated, of another version, or declare too large a size."""
+
+
+class StoreError(RCacheError):
+    """The store answered with an error; the driver's own error is the ``__cause__``."""
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot be reached, or what it holds must not be trusted now."""
+
+
+class StoreFull(StoreError):
+    """The store has no room for the entry: raise ``maxmemory`` or set an eviction policy."""
+
+
+class AuthError(RCacheError):
+    """A caller whom the admin API does not admit."""

@@ -1,0 +1,104 @@
+"""What happened, for whoever listens: blinker signals with one frozen event object each.
+
+Owns the signals and the guarded way of sending them: no receiver costs one truth test, and a receiver that raises
+is logged and never reaches the request. The sender is the ``CacheManager``; the event is the keyword ``event``.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any, Final
+
+from blinker import NamedSignal, Namespace
+
+__all__ = [
+    "CacheError",
+    "Hit",
+    "Invalidated",
+    "Miss",
+    "Stored",
+    "cache_error",
+    "cache_hit",
+    "cache_invalidated",
+    "cache_miss",
+    "cache_stale",
+    "cache_stored",
+    "emit",
+]
+
+logger: Final = logging.getLogger("flask_rcache")
+
+_signals = Namespace()
+cache_hit: Final = _signals.signal("cache-hit", "A fresh entry was served: `Hit`.")
+cache_stale: Final = _signals.signal("cache-stale", "An expired but still valid entry was served: `Hit`.")
+cache_miss: Final = _signals.signal("cache-miss", "Nothing could be served and a load begins: `Miss`.")
+cache_stored: Final = _signals.signal("cache-stored", "A load's result was stored: `Stored`.")
+cache_invalidated: Final = _signals.signal("cache-invalidated", "Something was invalidated: `Invalidated`.")
+cache_error: Final = _signals.signal("cache-error", "An operation went on without the cache: `CacheError`.")
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """An entry was served; ``age`` is in seconds."""
+
+    type: str
+    key: str
+    age: float
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """Nothing could be served.
+
+    ``reason`` is ``"absent"``, ``"expired"``, ``"invalid"`` (an invalidation passed), ``"garbage"``, ``"refresh"`` (a
+    new load was asked for) or ``"unavailable"`` (the store is away).
+    """
+
+    type: str
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A result was stored; ``cost`` is the seconds its load took, ``ttl`` the seconds it is fresh."""
+
+    type: str
+    key: str
+    ttl: float
+    size: int
+    cost: float
+
+
+@dataclass(frozen=True, slots=True)
+class Invalidated:
+    """Something was invalidated.
+
+    ``scope`` is ``"type"``, ``"tags"``, ``"pattern"``, ``"key"``, ``"url"`` or ``"all"``; ``names`` what was given;
+    ``removed`` the count the call returned; ``journalled`` whether the store was away, so that it hears of it later.
+    """
+
+    scope: str
+    names: tuple[str, ...]
+    removed: int
+    journalled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CacheError:
+    """An operation went on without the cache; ``type`` is the cache type's name, or ``""`` where there is none."""
+
+    type: str
+    operation: str
+    error: Exception
+
+
+def emit(signal: NamedSignal, sender: Any, event: object) -> None:
+    """Send ``event`` to every receiver of ``signal``; one that raises is logged and the others still hear."""
+    for receiver in signal.receivers_for(sender):
+        try:
+            receiver(sender, event=event)
+        except Exception:  # somebody else's code: whatever it raises must not break the request
+            logger.exception("[CACHE ERROR] a receiver of %s failed", signal.name)

@@ -1,0 +1,316 @@
+"""One load per key in a process: who loads, who waits, and whom a result may serve.
+
+Owns :class:`Flight` (one load that others may wait for), :class:`Flights` (those under way), :class:`Load` (what the
+running loader knows of itself) and the waiting itself, for threads and for asyncio. It knows no store.
+
+A result may serve a reader only with a reason (rule R6). Here that is one number, ``good_for``: readers that *arrived*
+before that instant of this process's monotonic clock may have it. A stored result was valid when the fill was sent; an
+overtaken one is still newer than every reader that arrived before its load began.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import threading
+import time
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeVar
+
+from .entry import Entry
+
+__all__ = ["Flight", "Flights", "Load", "Pause", "Step", "Wait", "current_load", "drive", "drive_async"]
+
+T = TypeVar("T")
+
+
+class Step(Protocol):
+    """Something to wait for; an algorithm yields it, and its driver waits in its own way."""
+
+    def block(self) -> None:
+        """Wait in this thread."""
+        ...
+
+    def suspend(self) -> Awaitable[None]:
+        """Wait without holding up the event loop."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Let some time pass; in seconds."""
+
+    seconds: float
+
+    def block(self) -> None:
+        """See :class:`Step`."""
+        time.sleep(self.seconds)
+
+    async def suspend(self) -> None:
+        """See :class:`Step`."""
+        await asyncio.sleep(self.seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Wait until a flight has landed, ``timeout`` seconds at most."""
+
+    flight: Flight
+    timeout: float
+
+    def block(self) -> None:
+        """See :class:`Step`; the leader's own thread does not wait for itself (a task behind this call leads)."""
+        if self.flight.thread != threading.get_ident():
+            self.flight.event.wait(self.timeout)
+
+    async def suspend(self) -> None:
+        """See :class:`Step`."""
+        loop = asyncio.get_running_loop()
+        landed: asyncio.Future[None] = loop.create_future()
+
+        def wake() -> None:
+            if not landed.done():
+                landed.set_result(None)
+
+        def tell() -> None:
+            with suppress(RuntimeError):  # the waiter's loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(wake)
+
+        self.flight.when_landed(tell)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(landed, self.timeout)
+
+
+def drive(algorithm: Generator[Step, None, T]) -> T:
+    """Run an algorithm to its end, waiting in this thread."""
+    try:
+        while True:
+            next(algorithm).block()
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+
+
+async def drive_async(algorithm: Generator[Step, None, T]) -> T:
+    """Run an algorithm to its end, waiting without holding up the event loop."""
+    try:
+        while True:
+            await next(algorithm).suspend()
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+    finally:
+        algorithm.close()  # a cancelled task leaves no flight behind
+
+
+class Flight:
+    """One load under way; whoever leads it lands it exactly once, whatever happens."""
+
+    __slots__ = ("_callbacks", "_lock", "blocked_on", "entry", "error", "event", "good_for", "key", "thread")
+
+    def __init__(self, key: str) -> None:
+        self.key: Final = key
+        self.thread: Final = threading.get_ident()
+        self.event: Final = threading.Event()
+        self.entry: Entry | None = None
+        self.error: Exception | None = None
+        self.good_for = 0
+        self.blocked_on: Final[list[Flight]] = []
+        self._lock: Final = threading.Lock()
+        self._callbacks: list[Callable[[], None]] = []
+
+    def when_landed(self, tell: Callable[[], None]) -> None:
+        """Call ``tell`` once it has landed; at once when it has already."""
+        with self._lock:
+            if not self.event.is_set():
+                self._callbacks.append(tell)
+                return
+        tell()
+
+    def _land(self, entry: Entry | None, good_for: int, error: Exception | None) -> None:
+        with self._lock:
+            if self.event.is_set():
+                return
+            self.entry, self.good_for, self.error = entry, good_for, error
+            self.event.set()
+            callbacks, self._callbacks = self._callbacks, []
+        for tell in callbacks:
+            tell()
+
+
+class Flights:
+    """The flights of one process, by stored key."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._flights: Final[dict[str, Flight]] = {}
+        self._pid = os.getpid()
+
+    def join(self, key: str) -> tuple[Flight, bool]:
+        """The flight of ``key`` and whether the caller leads it (it was not under way)."""
+        if self._pid != os.getpid():  # a forked child: those flights are its parent's, and never land here
+            self._lock, self._pid = threading.Lock(), os.getpid()
+            self._flights.clear()
+        with self._lock:
+            flight = self._flights.get(key)
+            if flight is not None:
+                return flight, False
+            flight = self._flights[key] = Flight(key)
+            return flight, True
+
+    def would_deadlock(self, target: Flight, load: Load | None) -> bool:
+        """Whether waiting for ``target`` would close a circle of loads that wait for each other.
+
+        Notes the wait when it does not; the caller ends it with :meth:`waited`.
+        """
+        mine = _led_by(load)
+        with self._lock:
+            ahead, seen = [target], set[int]()
+            while ahead:
+                flight = ahead.pop()
+                if flight in mine:
+                    return True
+                if id(flight) not in seen:
+                    seen.add(id(flight))
+                    ahead += flight.blocked_on
+            for flight in mine:
+                flight.blocked_on.append(target)
+            return False
+
+    def waited(self, target: Flight, load: Load | None) -> None:
+        """The wait noted by :meth:`would_deadlock` is over."""
+        with self._lock:
+            for flight in _led_by(load):
+                if target in flight.blocked_on:
+                    flight.blocked_on.remove(target)
+
+    def land(
+        self, flight: Flight, entry: Entry | None = None, *, good_for: int = 0, error: Exception | None = None
+    ) -> None:
+        """End a flight and wake who waits; landing it again does nothing.
+
+        Args:
+            flight: the flight.
+            entry: what was loaded, when others may have it.
+            good_for: the instant (monotonic ns) before which a reader must have arrived to take ``entry``.
+            error: what the leader's loader raised.
+        """
+        with self._lock:
+            if self._flights.get(flight.key) is flight:
+                del self._flights[flight.key]
+        flight._land(entry, good_for, error)
+
+
+class Load:
+    """One loader at work: what it may fill, and what its result depends on.
+
+    Args:
+        key: the stored key.
+        flight: its flight in this process, when it leads one.
+        began: this process's monotonic clock (ns) before the load's ``as_of`` was read.
+        parent: the load inside which this one runs.
+        fallback: an expired entry that may be served when the loader fails.
+    """
+
+    __slots__ = (
+        "_reset",
+        "began",
+        "cost",
+        "fallback",
+        "flight",
+        "grant",
+        "handed",
+        "key",
+        "parent",
+        "policy",
+        "started",
+        "tags",
+        "tainted",
+    )
+
+    def __init__(
+        self,
+        key: str,
+        policy: Any,
+        grant: Any,
+        *,
+        flight: Flight | None,
+        began: int,
+        parent: Load | None,
+        fallback: Entry | None = None,
+    ) -> None:
+        self.key: Final = key
+        self.policy: Final = policy
+        self.grant: Any = grant
+        self.flight: Final = flight
+        self.began: Final = began
+        self.parent: Final = parent
+        self.fallback: Final = fallback
+        self.started: Final = time.perf_counter()
+        self.tags: Final[dict[str, None]] = {}
+        self.handed: Final[dict[str, int]] = {}
+        self.tainted = False
+        #: Seconds it took, once it has ended.
+        self.cost = 0.0
+        self._reset: contextvars.Token[Load | None] | None = None
+
+    def __enter__(self) -> Load:
+        self._reset = _current.set(self)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, traceback: object) -> None:
+        if self._reset is not None:
+            _current.reset(self._reset)
+            self._reset = None
+        self.cost = time.perf_counter() - self.started
+        # Also when it failed: a caller that carries on without it depends on why it failed.
+        if self.parent is not None:
+            self.parent._inherit(self)
+
+    def _inherit(self, child: Load) -> None:
+        """A load inside this one has ended, stored or not: what it depends on, this one depends on."""
+        self.tainted = self.tainted or child.tainted
+        tags = (child.policy.member, *child.tags)
+        if child.grant is None:  # it has no clock reading, but began after this load: this load's own holds
+            self.tags.update(dict.fromkeys(tags))
+        else:
+            self._hand((tag, child.grant.as_of) for tag in tags)
+        self._hand(child.handed.items())
+
+    def _hand(self, tags: Iterable[tuple[str, int]]) -> None:
+        for tag, as_of in tags:
+            known = self.handed.get(tag)
+            self.handed[tag] = as_of if known is None else min(known, as_of)
+
+    def depend_like(self, other: Load) -> None:
+        """This load ran in one loader with ``other``."""
+        self.tags.update(other.tags)
+        self.handed.update(other.handed)
+        self.tainted = other.tainted
+
+    def hand_up(self, entry: Entry, *, stale: bool = False) -> None:
+        """This load read a cached value: its result depends on all that the value depends on (rule R3)."""
+        self.tainted = self.tainted or stale
+        if entry.epoch == 0:  # loaded while the store was away, after this load began: this load's own clock holds
+            self.tags.update((tag, None) for tag, _ in entry.tags)
+        else:
+            self._hand(entry.tags)
+
+
+_current: Final[contextvars.ContextVar[Load | None]] = contextvars.ContextVar("rcache_load", default=None)
+
+
+def current_load() -> Load | None:
+    """The load that runs in this context, if any."""
+    return _current.get()
+
+
+def _led_by(load: Load | None) -> list[Flight]:
+    return [each.flight for each in _ancestry(load) if each.flight is not None]
+
+
+def _ancestry(load: Load | None) -> Iterator[Load]:
+    while load is not None:
+        yield load
+        load = load.parent

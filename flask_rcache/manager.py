@@ -1,0 +1,242 @@
+"""The cache manager: what users call, and the one place that degrades.
+
+Owns invalidation, statistics, and the decision that a failing store never reaches the caller. The value API is
+``values``'s, how loads are admitted and committed is ``loading``'s, HTTP is ``views``'s, I/O the store's.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Final
+
+from . import events
+from .config import Settings
+from .errors import StoreError
+from .keys import Key, Names, tag_member, tag_of
+from .loading import Loading
+from .policy import CacheType, check_tags
+from .refresh import Refresher
+from .registry import Registry
+from .stats import Statistics
+from .stores.base import Counting, Listed, Store
+from .values import MISSING, Values
+
+__all__ = ["MISSING", "CacheManager"]
+
+logger: Final = logging.getLogger("flask_rcache")
+
+
+_VARYING_KEPT: Final = 20_000
+
+
+class CacheManager(Values):
+    """One app's cache: ``current_cache``, or ``app.extensions["rcache"]``.
+
+    Args:
+        settings: the app's settings.
+        store: where entries are kept.
+        types: the types this app registers beside the built-in ones.
+        discover: gives the types found on the app's views, asked when a name is not known.
+        switched_off: whether ``rcache.disabled()`` is in force.
+        enter: gives the context that a background refresh runs in (the app's).
+
+    Raises:
+        ConfigError: two different registrations of one type name.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        *,
+        types: Iterable[CacheType] = (),
+        discover: Callable[[], Iterable[CacheType]] = tuple,
+        switched_off: Callable[[], bool] = bool,
+        enter: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
+        self.settings = settings
+        self.store: Final = store
+        self.names = Names(settings.prefix)
+        self.statistics = Statistics()
+        self.registry = Registry(types, discover, settings=settings, names=self.names, statistics=self.statistics)
+        if isinstance(store, Counting):
+            store.counted = (self.statistics.take, self.statistics.give_back)
+        self.loading = Loading(store, degraded=self.degraded, load_timeout=settings.load_timeout, sender=self)
+        self.refresher = Refresher(failed=self._not_refreshed)
+        self.enter = enter
+        self.bindings: Final[dict[Any, Any]] = {}
+        self.vary_names: Final[dict[str, tuple[str, ...]]] = {}
+        self._switched_off: Final = switched_off
+        self._incident = 0
+        self._incident_lock: Final = threading.Lock()
+
+    @property
+    def types(self) -> Mapping[str, CacheType]:
+        """The known types by name, built in, registered and found on the app's views."""
+        return self.registry.types()
+
+    @property
+    def enabled(self) -> bool:
+        """Whether entries are read and filled; invalidations are sent in any case."""
+        return self.settings.enabled and not self._switched_off()
+
+    @property
+    def is_available(self) -> bool:
+        """Whether the store answers as it should."""
+        return self.store.trouble is None
+
+    # Invalidation
+
+    def delete(self, cache_type: CacheType | str, key: Key) -> bool:
+        """Remove one entry, its variants included, and refuse the result of a load of it that is under way.
+
+        Returns:
+            Whether it was there. ``False`` too when the store is away; the removal is then journalled.
+        """
+        policy = self.policy(cache_type)
+        stored = self.names.stored(policy.name, key)
+        return self._invalidated("key", (stored,), policy.name, lambda: self.store.delete([stored])) > 0
+
+    def discard(self, type_name: str, stored: list[str]) -> None:
+        """Remove what lies under keys whose new value could not be stored."""
+        self._invalidated("key", tuple(stored), type_name, lambda: self.store.delete(stored))
+
+    def invalidate_type(self, cache_type: CacheType | str) -> int:
+        """Make every entry of a type invalid, everywhere. Call it after the write has been committed.
+
+        Returns:
+            How many live entries were removed; the index tells, so it is an upper bound. 0 when the store is away, and
+            the invalidation is journalled then.
+
+        Raises:
+            UnknownTypeError: a name that is not registered.
+        """
+        name = self.registry.resolve(cache_type).name
+        return self._invalidated("type", (name,), name, lambda: self.store.invalidate((), (name,)))
+
+    def invalidate_tags(self, *tags: str) -> int:
+        """Make every entry that bears one of the tags invalid, everywhere.
+
+        Returns:
+            The number of tags stamped.
+        """
+        checked = check_tags(tags)
+        if not checked:
+            return 0
+
+        def stamp() -> int:
+            self.store.invalidate(tuple(map(tag_member, checked)))
+            return len(checked)
+
+        return self._invalidated("tags", checked, "", stamp)
+
+    def invalidate_pattern(self, pattern: str, *, type: CacheType | str | None = None) -> int:
+        """Remove the entries whose stored key matches a glob, and refuse loads that are under way.
+
+        Args:
+            pattern: ``*``, ``?``, ``[abc]``; relative to ``{prefix}:``, or with type to ``{prefix}:{type}:``. A hashed
+                key matches by its hash only.
+            type: confine it to this type.
+
+        Returns:
+            The number of entries removed.
+        """
+        name = None if type is None else self.registry.resolve(type).name
+        glob, plain = self.names.pattern(pattern, type_name=name)
+        return self._invalidated("pattern", (glob,), name or "", lambda: self.store.invalidate_pattern(glob, plain))
+
+    def clear_all(self) -> int:
+        """Make every entry of this cache invalid; other keys of the database are not touched.
+
+        Returns:
+            How many live entries were removed; the indexes tell, so it is an upper bound.
+        """
+        return self._invalidated("all", (), "", lambda: self.store.invalidate((), (), everything=True))
+
+    def invalidate_urls(self, keys: tuple[str, ...], members: tuple[str, ...]) -> int:
+        """Remove the responses of URLs, their variants included; for ``views``."""
+
+        def act() -> int:
+            try:
+                return self.store.delete(keys)
+            finally:  # both are journalled when the store is away
+                self.store.invalidate(members)
+
+        return self._invalidated("url", keys, "", act)
+
+    def remember_vary(self, stored: str, names: tuple[str, ...]) -> None:
+        """Note which request fields select the variant of a URL; for ``views``."""
+        while len(self.vary_names) >= _VARYING_KEPT:
+            self.vary_names.pop(next(iter(self.vary_names)), None)
+        self.vary_names[stored] = names
+
+    def _invalidated(self, scope: str, names: tuple[str, ...], type_name: str, act: Callable[[], int]) -> int:
+        journalled, removed = False, 0
+        try:
+            removed = act()
+        except StoreError as error:
+            journalled = True
+            self.degraded(type_name, f"invalidate {scope}", error)
+        self.statistics.of(type_name).add("invalidations")
+        if events.cache_invalidated.receivers:
+            events.emit(events.cache_invalidated, self, events.Invalidated(scope, names, removed, journalled))
+        return removed
+
+    # Looking
+
+    def stats(self) -> dict[str, object]:
+        """The counters of the whole fleet, by type and in all; ``scope`` says whether they are.
+
+        What other processes counted in the last second may be missing. On ``memory://``, and while the store is away,
+        the figures are this process's.
+        """
+        try:
+            fleet = self.store.tallies(self.statistics.types())
+        except StoreError:  # not counted as an error: asking for the figures must not change them
+            fleet = None
+        return self.statistics.report(is_available=self.is_available, fleet=fleet)
+
+    def entries(self, type: CacheType | str | None = None, pattern: str | None = None) -> Iterator[Listed]:
+        """The live entries with ttl, age, size and tags; never a value.
+
+        Args:
+            type: confine it to this type.
+            pattern: a glob as in :meth:`invalidate_pattern`.
+        """
+        name = None if type is None else self.registry.resolve(type).name
+        glob = None
+        if pattern is not None:
+            glob, name = self.names.pattern(pattern, type_name=name)
+        try:
+            for listed in self.store.entries(name, glob):
+                yield listed._replace(tags=tuple(filter(None, map(tag_of, listed.tags))))
+        except StoreError as error:
+            self.degraded(name or "", "entries", error)
+
+    def close(self) -> None:
+        """Let go of refreshes, connections and threads, without waiting for loaders; the cache may be used again."""
+        self.refresher.close()
+        self.store.close()
+
+    def degraded(self, type_name: str, operation: str, error: Exception) -> None:
+        """Carry on without the cache: count, tell who listens, and log the first failure of an incident."""
+        self.statistics.of(type_name).add("errors")
+        if events.cache_error.receivers:
+            events.emit(events.cache_error, self, events.CacheError(type_name, operation, error))
+        trouble = self.store.trouble
+        if trouble is None:  # no incident: one bad value, and each is worth a line
+            logger.warning("[CACHE ERROR] %s %s: %s", operation, type_name or "cache", error)
+            return
+        with self._incident_lock:
+            known, self._incident = self._incident >= trouble.incident, max(self._incident, trouble.incident)
+        if not known:
+            logger.error(
+                "[CACHE ERROR] %s: carrying on without the cache until it is back: %s", operation, trouble.cause
+            )
+
+    def _not_refreshed(self, stored: str, error: Exception) -> None:
+        """A background refresh failed; the entry stays as it is, and the key backs off."""
+        logger.warning("[CACHE] %s could not be refreshed: %s: %s", stored, type(error).__name__, error)

@@ -1,0 +1,125 @@
+"""Background refreshes: a bounded pool that loads anew what is served stale meanwhile.
+
+Owns the worker threads, who may be refreshed now (one refresh a key, none while it backs off after a failure), and an
+end that never hangs. What a refresh does is its job's affair.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Final
+
+__all__ = ["Refresher"]
+
+logger: Final = logging.getLogger("flask_rcache")
+
+_WORKERS: Final = 4
+_WAITING: Final = 64
+_IDLE_SECONDS: Final = 5.0
+_FIRST_BACKOFF: Final = 1.0
+_LONGEST_BACKOFF: Final = 60.0
+_BACKOFFS_KEPT: Final = 10_000
+
+
+class Refresher:
+    """Runs refreshes off the request path, on daemon threads that end when there is nothing to do.
+
+    Args:
+        failed: told of the key and the error of each refresh that failed.
+        workers: threads at most.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        failed: Callable[[str, Exception], None],
+        workers: int = _WORKERS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._failed: Final = failed
+        self._workers: Final = workers
+        self._clock: Final = clock
+        self._pid = 0
+        self._reset()
+
+    def _reset(self) -> None:
+        """A new process (or the first): none of the parent's threads, jobs and locks are here."""
+        self._lock = threading.Lock()
+        self._jobs: SimpleQueue[tuple[str, Callable[[], bool]]] = SimpleQueue()
+        self._busy: set[str] = set()
+        self._backoff: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._running = 0
+        self._closed = False
+        self._pid = os.getpid()
+
+    def submit(self, key: str, job: Callable[[], bool]) -> bool:
+        """Have a key refreshed soon.
+
+        Args:
+            key: the stored key.
+            job: loads and stores; false or an exception when it could not, and then the key backs off.
+
+        Returns:
+            Whether it will run: not while another refresh of the key waits or runs here, while the key backs off,
+            or when too many wait already.
+        """
+        if self._pid != os.getpid():
+            self._reset()
+        with self._lock:
+            until = self._backoff.get(key, (0.0, 0.0))[0]
+            if self._closed or key in self._busy or self._clock() < until or len(self._busy) >= _WAITING:
+                return False
+            self._busy.add(key)
+            self._jobs.put((key, job))
+            if self._running < self._workers and len(self._busy) > self._running:
+                self._running += 1
+                threading.Thread(target=self._work, name="flask_rcache-refresh", daemon=True).start()
+        return True
+
+    def _work(self) -> None:
+        while True:
+            try:
+                key, job = self._jobs.get(timeout=_IDLE_SECONDS)
+            except Empty:
+                with self._lock:
+                    if self._jobs.empty():
+                        self._running -= 1
+                        return
+                continue
+            done = False
+            try:
+                # Its own context: no request, and no load that it would be taken for a part of.
+                done = not self._closed and contextvars.Context().run(job)
+            except Exception as error:  # noqa: BLE001  # somebody's loader: the stale entry stays, the key backs off
+                self._failed(key, error)
+            finally:
+                self._finish(key, done)
+
+    def _finish(self, key: str, done: bool) -> None:
+        with self._lock:
+            self._busy.discard(key)
+            last = self._backoff.pop(key, (0.0, 0.0))[1]
+            if not done:
+                pause = min(max(_FIRST_BACKOFF, last * 2), _LONGEST_BACKOFF)
+                self._backoff[key] = (self._clock() + pause, pause)
+                while len(self._backoff) > _BACKOFFS_KEPT:
+                    self._backoff.popitem(last=False)
+
+    def close(self) -> None:
+        """Abandon what has not begun; what runs ends by itself, on a thread that nobody waits for."""
+        with self._lock:
+            self._closed = True
+            while True:
+                try:
+                    self._busy.discard(self._jobs.get_nowait()[0])
+                except Empty:
+                    break
+            self._closed = False

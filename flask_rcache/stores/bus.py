@@ -1,0 +1,169 @@
+"""The bus: how a process hears of invalidations made elsewhere.
+
+Owns one listener thread a process, its own connection and receive loop, and the answer to one question: is the
+subscription known to be alive? A lost connection loses messages without an exception, so every (re)subscription and
+every overdue PONG is told to the owner, who then distrusts what it held.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+import ormsgpack
+
+from ..errors import StoreError
+from .wire import Feed, Wire
+
+__all__ = ["Bus", "Message"]
+
+logger: Final = logging.getLogger("flask_rcache")
+
+_PING_EVERY: Final = 0.4
+_PONG_WITHIN: Final = 0.6
+_ALIVE_NS: Final = int((_PING_EVERY + _PONG_WITHIN + 0.2) * 1e9)
+_RETRY: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
+
+
+class Message(NamedTuple):
+    """One invalidation: ``kind`` is ``t`` (tags), ``*`` (everything), ``k`` (keys) or ``p`` (a pattern)."""
+
+    kind: str
+    stamp: int
+    names: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, payload: bytes) -> Message | None:
+        """The message in a payload, or ``None`` when it is none of ours."""
+        try:
+            kind, stamp, names = ormsgpack.unpackb(payload)
+            return cls(str(kind), int(stamp), tuple(map(str, names)))
+        except (ValueError, TypeError):
+            return None
+
+
+class Bus:
+    """Listens on one channel.
+
+    Args:
+        wire: for a connection of its own.
+        channel: the channel.
+        hear: a bound method, held weakly; called with each message, on the listener's thread.
+        distrust: a bound method, held weakly; called whenever messages may have been missed.
+    """
+
+    def __init__(
+        self, wire: Wire, channel: str, *, hear: Callable[[Message], None], distrust: Callable[[], None]
+    ) -> None:
+        self._wire: Final = wire
+        self._channel: Final = channel
+        self._hear: Final = weakref.WeakMethod(hear)
+        self._distrust: Final = weakref.WeakMethod(distrust)
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._pid = 0
+        self._heard_at = 0
+        self._stop = threading.Event()
+
+    def alive(self, now: int) -> bool:
+        """Whether the subscription is known to be alive at ``now`` (monotonic ns): it was heard of just before."""
+        return now - self._heard_at < _ALIVE_NS
+
+    def ensure(self) -> None:
+        """Have the listener running in this process."""
+        if self._thread is not None and self._pid == os.getpid():
+            return
+        if self._pid != os.getpid():  # a fork: the thread and its connection are the parent's
+            self._lock, self._stop = threading.Lock(), threading.Event()
+            self._thread, self._heard_at, self._pid = None, 0, os.getpid()
+        with self._lock:
+            if self._thread is None:
+                args = (weakref.ref(self), self._stop)
+                self._thread = threading.Thread(target=_listen, args=args, name="flask_rcache-bus", daemon=True)
+                self._thread.start()
+
+    def stop(self, *, timeout: float = 1.0) -> None:
+        """End the listener and wait for it, ``timeout`` seconds at most; :meth:`ensure` starts another."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+            self._stop.set()
+            self._stop = threading.Event()
+            self._heard_at = 0
+        if thread is not None and self._pid == os.getpid() and thread is not threading.current_thread():
+            thread.join(timeout)
+
+    def _subscribe(self) -> Feed:
+        feed = self._wire.feed()
+        try:
+            feed.send("SUBSCRIBE", self._channel)
+        except Wire.FAILURES:
+            feed.close()
+            raise
+        return feed
+
+    def _round(self, feed: Feed, pinged_at: int) -> int:
+        """Take what has come in; when the last PING that is still unanswered was sent, or 0."""
+        for reply in feed.receive(_PING_EVERY):
+            now = time.monotonic_ns()
+            if isinstance(reply, Exception):
+                raise reply
+            if not isinstance(reply, list):
+                self._heard_at, pinged_at = now, 0  # a PONG
+            elif reply[0] == b"subscribe":
+                self._missed()
+                self._heard_at = now
+            elif reply[0] == b"message":
+                self._deliver(reply[2])
+        now = time.monotonic_ns()
+        if pinged_at and now - pinged_at > _PONG_WITHIN * 1e9:
+            raise TimeoutError("no PONG within its time: the connection is half open")
+        if not pinged_at:
+            feed.send("PING")
+            pinged_at = now
+        return pinged_at
+
+    def _deliver(self, payload: bytes) -> None:
+        message, hear = Message.parse(payload), self._hear()
+        if message is None:
+            self._missed()  # of another release, perhaps: what it invalidates is not known
+        elif hear is not None:
+            hear(message)
+
+    def _missed(self) -> None:
+        """Messages may have been lost: what was held before is not to be trusted."""
+        self._heard_at = 0
+        distrust = self._distrust()
+        if distrust is not None:
+            distrust()
+
+
+def _listen(ref: weakref.ReferenceType[Bus], stop: threading.Event) -> None:
+    """The thread's life; it keeps its bus alive only for the length of a round."""
+    feed: Any = None
+    pinged_at = failures = 0
+    while not stop.is_set():
+        bus = ref()
+        if bus is None or bus._hear() is None:
+            break
+        try:
+            if feed is None:
+                feed, pinged_at = bus._subscribe(), 0
+            pinged_at = bus._round(feed, pinged_at)
+            failures = 0
+        except (StoreError, *Wire.FAILURES) as error:
+            bus._missed()
+            if feed is not None:
+                feed.close()
+                feed = None
+            logger.log(logging.DEBUG if failures else logging.INFO, "[CACHE] the bus is down: %s", error)
+            pause = _RETRY[min(failures, len(_RETRY) - 1)]
+            failures += 1
+            del bus
+            stop.wait(pause)
+    if feed is not None:
+        feed.close()

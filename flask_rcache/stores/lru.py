@@ -1,0 +1,121 @@
+"""A byte-budgeted LRU of entries by stored key: what both memory tiers keep their entries in.
+
+Owns the budget, the order of use and the keys of each type. Its caller holds the lock and knows what is valid.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from ..entry import Entry, StoredResponse
+
+__all__ = ["Cell", "Lru"]
+
+_OVERHEAD: Final = 700  # bytes of an entry's objects, measured with tracemalloc on a small response
+
+
+class Cell:
+    """An entry in memory: its bytes, the name of its fill, and until when it may be used.
+
+    ``expires`` is in the clock of the tier; ``read_at`` (monotonic ns) and ``now`` (store µs) belong together.
+    """
+
+    __slots__ = ("entry", "expires", "identity", "now", "read_at", "size")
+
+    def __init__(self, entry: Entry, expires: int, identity: bytes, *, now: int = 0, read_at: int = 0) -> None:
+        self.entry = entry
+        self.expires = expires
+        self.identity = identity
+        self.now = now
+        self.read_at = read_at
+        self.size = 0
+
+
+class Lru:
+    """Entries within a budget; the least recently used make room.
+
+    Args:
+        max_bytes: the budget.
+        type_of: the type's name of a stored key.
+    """
+
+    __slots__ = ("_bytes", "_cells", "_index", "_max_bytes", "_type_of")
+
+    def __init__(self, max_bytes: int, type_of: Callable[[str], str]) -> None:
+        self._max_bytes: Final = max_bytes
+        self._type_of: Final = type_of
+        self._cells: Final[OrderedDict[str, Cell]] = OrderedDict()
+        self._index: Final[dict[str, set[str]]] = {}
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._cells)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes in use."""
+        return self._bytes
+
+    def get(self, key: str) -> Cell | None:
+        """The cell of a key; does not count as a use."""
+        return self._cells.get(key)
+
+    def used(self, key: str) -> None:
+        """Note that a key was used just now."""
+        self._cells.move_to_end(key)
+
+    def put(self, key: str, cell: Cell) -> int:
+        """Keep a cell, which may push others out, or not fit at all; its size in bytes."""
+        self.drop(key)
+        cell.size = size = _size(key, cell.entry)
+        if size > self._max_bytes:
+            return size  # it would push out everything and then itself
+        self._cells[key] = cell
+        self._index.setdefault(self._type_of(key), set()).add(key)
+        self._bytes += size
+        while self._bytes > self._max_bytes:
+            self.drop(next(iter(self._cells)))
+        return size
+
+    def drop(self, key: str) -> bool:
+        """Let a key go; whether it was there."""
+        cell = self._cells.pop(key, None)
+        if cell is None:
+            return False
+        self._bytes -= cell.size
+        keys = self._index[self._type_of(key)]
+        keys.discard(key)
+        if not keys:
+            del self._index[self._type_of(key)]
+        return True
+
+    def keys_of(self, type_name: str) -> tuple[str, ...]:
+        """The keys of a type."""
+        return tuple(self._index.get(type_name, ()))
+
+    def __iter__(self) -> Iterator[str]:
+        """All keys there are now; the caller may drop some on the way."""
+        return iter(tuple(self._cells))
+
+    def items(self) -> Iterator[tuple[str, Cell]]:
+        """All keys with their cells, the least recently used first."""
+        return iter(tuple(self._cells.items()))
+
+    def clear(self) -> int:
+        """Let everything go; the number of entries there were."""
+        removed = len(self._cells)
+        self._cells.clear()
+        self._index.clear()
+        self._bytes = 0
+        return removed
+
+
+def _size(key: str, entry: Entry) -> int:
+    content = entry.content
+    if isinstance(content, StoredResponse):
+        size = len(content.body) + sum(len(name) + len(value) + 120 for name, value in content.headers)
+    else:
+        size = len(content)
+    return size + len(key) + _OVERHEAD + sum(len(tag) + 80 for tag, _ in entry.tags)

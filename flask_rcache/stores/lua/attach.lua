@@ -1,0 +1,30 @@
+-- attach: run on every new connection, before anything is trusted from it.
+--
+-- KEYS  1: stamp set  2: meta
+-- ARGV  1: format version  2: 'cold' to give up what another server run left behind, 'warm' to keep it
+-- reply {'ok' or 'cold', maxmemory-policy or ''}, or {'format', the other version}, or {'info', the error}
+-- atomicity: one step. A server run that this cache has not seen (a restart, a failover) loses its stamp set: the next
+--            begin makes a new epoch, so nothing that an old snapshot or a lagging replica holds is valid again.
+
+local stamps, meta, format = KEYS[1], KEYS[2], ARGV[1]
+local known = redis.call('HMGET', meta, 'run_id', 'format')
+if known[2] and known[2] ~= format then
+  return {'format', known[2]}
+end
+-- pcall: an ACL may forbid INFO; then a restart from an old snapshot could not be told from the run before it
+local info, memory = redis.pcall('INFO', 'server'), redis.pcall('INFO', 'memory')
+local run_id = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or ''
+if type(info) ~= 'string' and ARGV[2] == 'cold' then
+  return {'info', info.err}
+end
+local policy = type(memory) == 'string' and string.match(memory, 'maxmemory_policy:([%w-]+)') or ''
+redis.call('ZREM', stamps, '=none') -- the first write needs no memory
+local state = 'ok'
+if known[1] ~= run_id then
+  if ARGV[2] == 'cold' then
+    redis.call('DEL', stamps)
+    state = 'cold'
+  end
+  redis.call('HSET', meta, 'run_id', run_id, 'format', format)
+end
+return {state, policy}

@@ -1,0 +1,60 @@
+-- invalidate: one stamp a tag, whatever the number of entries.
+--
+-- KEYS  1: stamp set; then for each type whose index is to be moved aside: its index, the name to move it to
+-- ARGV  1: the bus  2: '*' to raise the floor (everything), 'b' to raise the barrier (a pattern follows), or ''
+--       3: stamps to keep at most  4: seconds to keep a stamp  5...: the tags to stamp
+-- reply {live entries of the moved indexes, stamp}
+-- atomicity: one step. Publishes {'t' or '*', stamp, tags} on the bus, but not for a barrier.
+
+local stamps, kind, keep, keep_seconds = KEYS[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+redis.call('ZREM', stamps, '=none') -- the first write needs no memory, so a full Redis still takes an invalidation
+local time = redis.call('TIME')
+local last = tonumber(redis.call('ZSCORE', stamps, '=clock') or 0)
+local now = math.max(tonumber(time[1]) * 1000000 + tonumber(time[2]), last + 1)
+redis.call('ZADD', stamps, now, '=clock')
+
+local tags, live = {}, 0
+for i = 5, #ARGV do
+  redis.call('ZADD', stamps, now, ARGV[i])
+  tags[#tags + 1] = ARGV[i]
+end
+for i = 2, #KEYS, 2 do
+  local index, aside = KEYS[i], KEYS[i + 1]
+  if redis.call('EXISTS', index) == 1 then
+    live = live + redis.call('ZCOUNT', index, '(' .. math.floor(now / 1000), '+inf')
+    local latest = redis.call('ZREVRANGE', index, 0, 0, 'WITHSCORES')
+    redis.call('RENAME', index, aside)
+    redis.call('PEXPIREAT', aside, latest[2])
+  end
+end
+if kind == '*' then
+  redis.call('ZADD', stamps, now, '=floor')
+elseif kind == 'b' then
+  redis.call('ZADD', stamps, now, '=barrier')
+end
+
+-- Old stamps go, a few with each new one; the floor rises to the newest that went, so nothing it had made
+-- invalid comes back.
+local excess = redis.call('ZCARD', stamps) - keep
+local old
+if excess > 0 then
+  old = redis.call('ZRANGE', stamps, 0, math.min(excess + #tags, 1000) + 3, 'WITHSCORES')
+else
+  old = redis.call('ZRANGEBYSCORE', stamps, '-inf', now - keep_seconds * 1000000, 'WITHSCORES', 'LIMIT', 0, 50)
+end
+local floor = tonumber(redis.call('ZSCORE', stamps, '=floor') or 0)
+local raised = floor
+for i = 1, #old, 2 do
+  if string.sub(old[i], 1, 1) ~= '=' then
+    redis.call('ZREM', stamps, old[i])
+    raised = math.max(raised, tonumber(old[i + 1]))
+  end
+end
+if raised > floor then
+  redis.call('ZADD', stamps, raised, '=floor')
+end
+
+if kind ~= 'b' then
+  redis.call('PUBLISH', ARGV[1], cmsgpack.pack({kind == '*' and '*' or 't', string.format('%.0f', now), tags}))
+end
+return {live, string.format('%.0f', now)}

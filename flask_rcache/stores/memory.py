@@ -1,0 +1,291 @@
+"""The memory store: the whole engine inside one process.
+
+Owns a byte-budgeted LRU of entries under one lock, with the stamps, leases and barrier that the Redis scripts keep
+on the server. It is the store of an app without Redis. Nothing in it is shared with another process.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final
+
+from ..entry import MICROSECONDS, Draft, Entry, Freshness, is_marker
+from ..errors import StoreFull
+from ..keys import Names, key_member, type_member
+from .base import Ask, Begin, Begun, Fill, Filled, Grant, Listed, Reading, Trouble
+from .lru import Cell, Lru
+
+__all__ = ["MemoryStore", "glob_regex"]
+
+_STAMPS_KEPT: Final = 100_000
+
+
+def _clock() -> Callable[[], int]:
+    """Monotonic µs that look like wall time: nothing but their order and distance is used."""
+    offset = time.time_ns() - time.monotonic_ns()
+    return lambda: (time.monotonic_ns() + offset) // 1000
+
+
+def glob_regex(pattern: str) -> re.Pattern[str]:
+    r"""Redis's glob as a regular expression: ``*``, ``?``, ``[abc]``, ``[^abc]`` and ``\``.
+
+    >>> bool(glob_regex("cache:search:*").fullmatch("cache:search:a:b"))
+    True
+    >>> bool(glob_regex(r"a\*").fullmatch("ab"))
+    False
+    """
+    out: list[str] = []
+    chars = iter(re.findall(r"\\.|\[\^?[^\]]*\]|.", pattern, re.DOTALL))
+    for part in chars:
+        if part == "*":
+            out.append(".*")
+        elif part == "?":
+            out.append(".")
+        elif part[0] == "\\" and len(part) == 2:
+            out.append(re.escape(part[1]))
+        elif part[0] == "[" and part[-1] == "]" and len(part) > 2 and part != "[^]":
+            out.append(fnmatch.translate(part.replace("[^", "[!", 1))[4:-3])
+        else:
+            out.append(re.escape(part))
+    return re.compile("".join(out), re.DOTALL)
+
+
+class MemoryStore:
+    """A store in this process's memory.
+
+    Args:
+        names: the key names.
+        max_bytes: the budget; the least recently used entries make room.
+        lease: seconds a load may hold its key; its holder lives and dies with this process, so nothing renews it.
+        clock: a reading in µs; monotonic by default.
+    """
+
+    def __init__(
+        self, names: Names, *, max_bytes: int, lease: float = 30.0, clock: Callable[[], int] | None = None
+    ) -> None:
+        self.lease: Final = lease
+        self._names: Final = names
+        self._max_bytes: Final = max_bytes
+        self._read_clock: Final = clock or _clock()
+        self._lock: Final = threading.Lock()
+        self._cells: Final = Lru(max_bytes, names.type_of)
+        self._leases: Final[dict[str, tuple[str, int]]] = {}
+        self._stamps: Final[OrderedDict[str, int]] = OrderedDict()
+        self.epoch: Final = secrets.randbits(52) + 1
+        self._last = 0
+        self._floor = 0
+        self._barrier = 0
+
+    @property
+    def location(self) -> str:
+        """See :attr:`Store.location`."""
+        return "memory://"
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """See :attr:`Store.trouble`: memory is always there."""
+        return None
+
+    # Reading
+
+    def read(self, key: str, ask: Ask, hold: float = 0.0) -> Reading:
+        """See :meth:`Store.read`."""
+        with self._lock:
+            return self._look(key, self._read_clock())
+
+    def read_many(self, keys: Sequence[str], ask: Ask, hold: float = 0.0) -> list[Reading]:
+        """See :meth:`Store.read_many`."""
+        with self._lock:
+            now = self._read_clock()
+            return [self._look(key, now) for key in keys]
+
+    def _look(self, key: str, now: int) -> Reading:
+        cell = self._cells.get(key)
+        if cell is None:
+            return Reading(None, now)
+        if cell.expires <= now:
+            self._cells.drop(key)
+            return Reading(None, now)
+        entry = cell.entry
+        if not self._valid(entry):
+            return Reading(None, now, cell.identity, "invalid")
+        self._cells.used(key)
+        return Reading(entry, now, cell.identity, "", cell.size)
+
+    def _valid(self, entry: Entry) -> bool:
+        """Rule R1 over this store's own stamps, without making a snapshot of them."""
+        floor, stamps = self._floor, self._stamps
+        if entry.as_of < floor:
+            return False
+        for tag, as_of in entry.tags:
+            if as_of < floor or as_of < stamps.get(tag, 0):
+                return False
+        return True
+
+    def _tick(self) -> int:
+        """A strictly increasing reading of the clock (rule R2); the lock is held."""
+        self._last = max(self._read_clock(), self._last + 1)
+        return self._last
+
+    # Loading
+
+    def begin(self, wants: Sequence[tuple[str, bytes]], token: str) -> list[Begun]:
+        """See :meth:`Store.begin`."""
+        with self._lock:
+            now = self._tick()
+            return [self._begin(key, judged, token, now) for key, judged in wants]
+
+    def _begin(self, key: str, judged: bytes, token: str, now: int) -> Begun:
+        cell = self._cells.get(key)
+        if cell is not None and cell.expires > now and cell.identity != judged:
+            return Begun(Begin.FILLED)
+        held = self._leases.get(key)
+        if held is not None and held[1] > now:
+            if held[0][0] in "pf":
+                self._leases[key] = (held[0], max(held[1], now + int(self.lease * MICROSECONDS)))
+                return Begun(Begin.PASS, Grant(key, held[0], self.epoch, now))
+            if held[0] != token:
+                return Begun(Begin.BUSY, holder=held[0])
+        self._leases[key] = (token, now + int(self.lease * MICROSECONDS))
+        return Begun(Begin.GRANTED, Grant(key, token, self.epoch, now))
+
+    def fill(self, fills: Sequence[tuple[Grant, Draft]]) -> list[Filled]:
+        """See :meth:`Store.fill`."""
+        with self._lock:
+            now = self._read_clock()
+            filled = [self._fill(grant, draft, now) for grant, draft in fills]
+        self._check_room(each.size for each in filled)
+        return filled
+
+    def _fill(self, grant: Grant, draft: Draft, now: int) -> Filled:
+        held = self._leases.get(grant.key)
+        if held is None or held[0] != grant.token or held[1] <= now:
+            return Filled(Fill.REFUSED)
+        del self._leases[grant.key]
+        if grant.epoch != self.epoch or grant.as_of <= self._barrier:
+            return Filled(Fill.REFUSED)
+        entry = Entry.of(draft, epoch=grant.epoch, as_of=grant.as_of, created=now)
+        if not self._valid(entry):
+            return Filled(Fill.OVERTAKEN)
+        return Filled(Fill.STORED, self._put(grant.key, entry, draft.keep))
+
+    def write(self, writes: Sequence[tuple[str, Draft]]) -> list[int]:
+        """See :meth:`Store.write`."""
+        with self._lock:
+            now = self._tick()
+            sizes = []
+            for key, draft in writes:
+                self._leases.pop(key, None)
+                entry = Entry.of(draft, epoch=self.epoch, as_of=now, created=now)
+                sizes.append(self._put(key, entry, draft.keep))
+        self._check_room(sizes)
+        return sizes
+
+    def _check_room(self, sizes: Iterable[int]) -> None:
+        largest = max(sizes, default=0)
+        if largest > self._max_bytes:
+            raise StoreFull(f"an entry of {largest} bytes is over RCACHE_L1_BYTES = {self._max_bytes}: it was not kept")
+
+    def _put(self, key: str, entry: Entry, keep: float) -> int:
+        identity = b"%d/%d" % (entry.epoch, entry.as_of)
+        return self._cells.put(key, Cell(entry, entry.created + int(keep * MICROSECONDS), identity))
+
+    def release(self, grants: Sequence[Grant], *, pass_for: float = 0.0, failed: bool = False) -> None:
+        """See :meth:`Store.release`."""
+        with self._lock:
+            now = self._read_clock()
+            for grant in grants:
+                held = self._leases.get(grant.key)
+                if held is None or held[0] != grant.token:
+                    continue
+                if pass_for > 0:
+                    self._leases[grant.key] = (
+                        ("f" if failed else "p") + grant.token[1:],
+                        now + int(pass_for * MICROSECONDS),
+                    )
+                elif grant.token[0] not in "pf":
+                    del self._leases[grant.key]
+            if len(self._leases) > 1000:  # pass markers of keys nobody asks for again
+                for key in [key for key, (_, expires) in self._leases.items() if expires <= now]:
+                    del self._leases[key]
+
+    # Invalidating
+
+    def delete(self, keys: Sequence[str]) -> int:
+        """See :meth:`Store.delete`."""
+        with self._lock:
+            now = self._read_clock()
+            removed = 0
+            for key in keys:
+                self._leases.pop(key, None)
+                cell = self._cells.get(key)
+                live = cell is not None and cell.expires > now and self._valid(cell.entry)
+                if cell is not None and is_marker(cell.entry.content):  # it bears this tag, as its variants do
+                    self._stamps[key_member(key)] = self._tick()
+                self._cells.drop(key)
+                removed += live
+            return removed
+
+    def invalidate(self, tags: Sequence[str], types: Sequence[str] = (), *, everything: bool = False) -> int:
+        """See :meth:`Store.invalidate`."""
+        with self._lock:
+            now = self._tick()
+            if everything:
+                self._floor = now
+                self._stamps.clear()
+                return self._cells.clear()
+            removed = sum([self._cells.drop(key) for name in types for key in self._cells.keys_of(name)])
+            for member in (*tags, *map(type_member, types)):
+                self._stamps.pop(member, None)
+                self._stamps[member] = now
+            while len(self._stamps) > _STAMPS_KEPT:
+                self._floor = max(self._floor, self._stamps.popitem(last=False)[1])
+            return removed
+
+    def invalidate_pattern(self, pattern: str, type_name: str | None) -> int:
+        """See :meth:`Store.invalidate_pattern`."""
+        matches = glob_regex(pattern).fullmatch
+        with self._lock:
+            self._barrier = self._tick()
+            return sum([self._cells.drop(key) for key in self._cells if matches(key)])
+
+    def forget(self) -> None:
+        """Let every entry and lease go; what is loading is refused when it comes."""
+        with self._lock:
+            self._cells.clear()
+            self._leases.clear()
+
+    # Listing
+
+    def entries(self, type_name: str | None, pattern: str | None) -> Iterator[Listed]:
+        """See :meth:`Store.entries`."""
+        root = self._names.entries if type_name is None else self._names.entry(type_name, "")
+        matches = glob_regex(pattern).fullmatch if pattern is not None else None
+        with self._lock:
+            now = self._read_clock()
+            cells = [
+                (key, cell)
+                for key, cell in self._cells.items()
+                if key.startswith(root)
+                and (matches is None or matches(key))
+                and cell.expires > now
+                and self._valid(cell.entry)
+            ]
+        for key, cell in cells:
+            entry = cell.entry
+            if entry.freshness(now) is not Freshness.EXPIRED:
+                ttl = (entry.created - now) / MICROSECONDS + entry.ttl
+                yield Listed(key, ttl, entry.age(now), cell.size, tuple(tag for tag, _ in entry.tags))
+
+    def tallies(self, types: Sequence[str]) -> None:
+        """See :meth:`Store.tallies`: this process is all there is."""
+
+    def close(self) -> None:
+        """See :meth:`Store.close`."""
+        self.forget()

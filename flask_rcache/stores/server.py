@@ -1,0 +1,153 @@
+"""One server: what is sent to it, and what its failures mean.
+
+Owns the exchange of commands and scripts with one Redis or Valkey server, the comparing of server runs on each new
+connection, and the translation of every refusal. What the commands mean is its subclasses'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from redis.exceptions import ResponseError
+
+from ..errors import StoreError, StoreFull, StoreUnavailable
+from ..keys import Names
+from .base import Trouble
+from .breaker import Breaker
+from .housekeeper import Housekeeper
+from .scripts import Argument, Script, load
+from .wire import Exchange, Wire, pack, translated
+
+__all__ = ["Server"]
+
+_FORMAT: Final = 1
+_SCRIPTS: Final = ("attach", "beat", "begin", "count", "delete", "fill", "invalidate", "release", "unlink", "write")
+
+
+class Server:
+    """Commands and scripts on one server.
+
+    Args:
+        url: where it is.
+        names: the key names.
+        timeout: seconds to wait for an answer.
+        cold: whether what another server run left behind is given up (a restart, a failover).
+        housework: a bound method: one round of housekeeping, see :class:`Housekeeper`.
+        rest: seconds between its rounds.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        names: Names,
+        timeout: float,
+        cold: bool,
+        housework: Callable[[], float | None],
+        rest: float,
+    ) -> None:
+        self._names: Final = names
+        self._cold: Final = cold
+        self._policy = ""
+        self._breaker: Final = Breaker()
+        self._scripts: Final = {name: load(name) for name in _SCRIPTS}
+        self._wire: Final = Wire(url, timeout=timeout, breaker=self._breaker, attach=self._on_connect)
+        self._housekeeper: Final = Housekeeper(housework, name="flask_rcache-housekeeping", rest=rest)
+
+    @property
+    def location(self) -> str:
+        """See :attr:`Store.location`."""
+        return self._wire.location
+
+    @property
+    def wire(self) -> Wire:
+        """The connections, for a tier in front that listens to the bus."""
+        return self._wire
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """See :attr:`Store.trouble`."""
+        return self._breaker.trouble
+
+    def _exchange(self, payload: bytes, replies: int) -> list[Any]:
+        if not self._housekeeper.asked:  # while somebody asks it beats, else a demoted master would be read for ever
+            self._housekeeper.ensure()
+        try:
+            return self._wire.exchange(payload, replies)
+        except StoreUnavailable:
+            self._housekeeper.ensure()  # it probes
+            raise
+
+    def _probe(self, payload: bytes, replies: int) -> list[Any]:
+        return self._wire.exchange(payload, replies, probing=True)
+
+    def _replies(self, payload: bytes, replies: int) -> list[Any]:
+        answers = self._exchange(payload, replies)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise self._refused(answer)
+        return answers
+
+    def _call(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        args: Sequence[Argument],
+        exchange: Exchange | None = None,
+    ) -> Any:
+        return self._call_many(script, [(keys, args)], exchange)[0]
+
+    def _call_many(
+        self,
+        script: Script,
+        calls: Sequence[tuple[Sequence[str], Sequence[Argument]]],
+        exchange: Exchange | None = None,
+    ) -> list[Any]:
+        replies = script.call_many(exchange or self._exchange, calls)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise self._refused(reply)
+        return replies
+
+    def _refused(self, error: Any) -> StoreError:
+        """An error reply as ours. Only "no room" leaves the store in use; the rest says it is not fit to be."""
+        failure = translated(error, self.location)
+        failure.__cause__ = error
+        if isinstance(failure, StoreFull):
+            self._breaker.full(failure)
+        else:
+            self._breaker.trip(failure)
+        self._housekeeper.ensure()
+        return failure
+
+    def _on_connect(self, exchange: Exchange) -> None:
+        """Compare the server's run with the one this cache knows, before anything is trusted."""
+        self._connecting()
+        self._housekeeper.ensure()
+        keys = [self._names.stamps, self._names.meta]
+        reply = self._scripts["attach"].call(exchange, keys, [_FORMAT, "cold" if self._cold else "warm"])
+        if isinstance(reply, Exception):
+            raise reply
+        state, detail = reply
+        if state == b"info":
+            raise ResponseError(
+                f"{detail.decode()}: without INFO a restart goes unnoticed, and an old snapshot would be served; grant "
+                "+info to the user of the cache, or set RCACHE_ON_FAILOVER to warm"
+            )
+        if state == b"format":
+            raise ResponseError(
+                f"the cache under prefix {self._names.prefix!r} has format {detail.decode()}, this release writes "
+                f"{_FORMAT}: set another RCACHE_PREFIX while both releases run"
+            )
+        self._policy = detail.decode()
+
+    def _connecting(self) -> None:
+        """A new connection is made; a subclass may look after what a fork has left it."""
+
+    def _types(self, exchange: Exchange) -> set[str]:
+        """Every type that has an index, whichever process made it."""
+        fields = exchange(pack(("HKEYS", self._names.meta)), 1)[0]
+        if isinstance(fields, Exception):
+            raise self._refused(fields)
+        return {name[5:].decode() for name in fields if name.startswith(b"type:")}

@@ -1,0 +1,298 @@
+"""The tiered store: a memory tier in front of Redis, and what stands in while Redis is away.
+
+Owns rule R5: what the memory tier may serve, and for how long. Its entries are ready to serve; each is checked against
+the stamps that came over the bus; none is used for longer than its hold, counted from when the read was sent; and
+nothing is used while the bus is not known to be alive.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+from ..entry import Draft, Entry
+from ..errors import StoreUnavailable
+from ..keys import Names, key_member
+from .base import Ask, Begun, Filled, Grant, Listed, Reading, Tally, Trouble
+from .bus import Bus, Message
+from .lru import Cell, Lru
+from .memory import MemoryStore, glob_regex
+from .redis import RedisStore
+
+__all__ = ["TieredStore"]
+
+_STAMPS_KEPT_NS: Final = 60 * 10**9
+
+
+class TieredStore:
+    """A memory tier over a Redis store.
+
+    Args:
+        redis: the shared store.
+        names: the key names.
+        max_bytes: the memory tier's budget.
+        outage_ttl: seconds a result is kept in this process while Redis is away; 0 for not at all.
+    """
+
+    def __init__(self, redis: RedisStore, *, names: Names, max_bytes: int, outage_ttl: float) -> None:
+        self.redis: Final = redis
+        self._names: Final = names
+        self._lock: Final = threading.Lock()
+        self._cells: Final = Lru(max_bytes, names.type_of)
+        self._stamps: Final[OrderedDict[str, tuple[int, int]]] = OrderedDict()
+        self._patterns: Final[list[tuple[int, int, str]]] = []
+        self._floor = 0
+        self._bus: Final = Bus(redis.wire, names.bus, hear=self._hear, distrust=self._distrust)
+        self._outage_ttl: Final = outage_ttl
+        self._outage: Final = MemoryStore(names, max_bytes=max_bytes, lease=redis.lease)
+        self._incident = 0
+        redis.on_invalidated = self._hear
+
+    @property
+    def counted(self) -> tuple[Callable[[], Tally], Callable[[Tally], None]] | None:
+        """See :class:`Counting`."""
+        return self.redis.counted
+
+    @counted.setter
+    def counted(self, counted: tuple[Callable[[], Tally], Callable[[Tally], None]] | None) -> None:
+        self.redis.counted = counted
+
+    @property
+    def lease(self) -> float:
+        """See :attr:`Store.lease`."""
+        return self.redis.lease
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """See :attr:`Store.trouble`."""
+        return self.redis.trouble
+
+    @property
+    def location(self) -> str:
+        """See :attr:`Store.location`."""
+        return self.redis.location
+
+    # Reading
+
+    def read(self, key: str, ask: Ask, hold: float = 0.0) -> Reading:
+        """See :meth:`Store.read`; from memory, without a round trip, when it may be."""
+        if not hold:
+            return self.redis.read(key, ask)
+        sent = time.monotonic_ns()
+        reading = self._recall(key, sent, hold)
+        if reading is not None:
+            return reading
+        try:
+            reading = self.redis.read(key, ask)
+        except StoreUnavailable as error:
+            return self._during_outage(key, ask, hold, error)
+        self._keep(key, reading, sent, hold)
+        return reading
+
+    def read_many(self, keys: Sequence[str], ask: Ask, hold: float = 0.0) -> list[Reading]:
+        """See :meth:`Store.read_many`; the memory tier answers what it can."""
+        if not hold:
+            return self.redis.read_many(keys, ask)
+        sent = time.monotonic_ns()
+        found = {key: reading for key in keys if (reading := self._recall(key, sent, hold)) is not None}
+        rest = [key for key in keys if key not in found]
+        if rest:
+            try:
+                readings = self.redis.read_many(rest, ask)
+            except StoreUnavailable as error:
+                readings = [self._during_outage(key, ask, hold, error) for key in rest]
+            else:
+                for key, reading in zip(rest, readings, strict=True):
+                    self._keep(key, reading, sent, hold)
+            found.update(zip(rest, readings, strict=True))
+        return [found[key] for key in keys]
+
+    def _recall(self, key: str, now: int, hold: float) -> Reading | None:
+        """The entry in memory, if it may be used at ``now`` (monotonic ns) and was read within ``hold`` seconds."""
+        cell = self._cells.get(key)
+        if cell is None or not self._bus.alive(now):
+            return None
+        with self._lock:
+            cell = self._cells.get(key)
+            if cell is None:
+                return None
+            if cell.expires <= now or not self._valid(key, cell.entry):
+                self._cells.drop(key)
+                return None
+            if now - cell.read_at >= hold * 1e9:  # this call wants it younger than the one that kept it
+                return None
+            self._cells.used(key)
+        # The store's clock goes on as this process's monotonic one does, for the two seconds that this may last.
+        return Reading(cell.entry, cell.now + (now - cell.read_at) // 1000, cell.identity, "", cell.size)
+
+    def _keep(self, key: str, reading: Reading, sent: int, hold: float) -> None:
+        """Promote what was just read, unless an invalidation came in since."""
+        entry = reading.entry
+        if entry is None:
+            return
+        self._bus.ensure()
+        if not self._bus.alive(sent):  # heard of before the read was sent, so nothing since is missed
+            return
+        cell = Cell(entry, sent + int(hold * 1e9), reading.identity, now=reading.now, read_at=sent)
+        with self._lock:
+            if self._valid(key, entry) and not self._matches_pattern(key, entry):
+                self._cells.put(key, cell)
+
+    def _valid(self, key: str, entry: Entry) -> bool:
+        """Rule R1 over the stamps that came in; the lock is held."""
+        floor, stamps = self._floor, self._stamps
+        if entry.as_of < floor:
+            return False
+        if stamps:
+            if entry.as_of < stamps.get(key, (0, 0))[0]:
+                return False
+            for tag, as_of in entry.tags:
+                if as_of < floor or as_of < stamps.get(tag, (0, 0))[0]:
+                    return False
+        elif floor:
+            return all(as_of >= floor for _, as_of in entry.tags)
+        return True
+
+    def _matches_pattern(self, key: str, entry: Entry) -> bool:
+        return any(entry.as_of < stamp and glob_regex(pattern).fullmatch(key) for stamp, _, pattern in self._patterns)
+
+    # What is heard
+
+    def _hear(self, message: Message) -> None:
+        """Apply an invalidation to the memory tier: from the bus, or this process's own before its call returns."""
+        now = time.monotonic_ns()
+        with self._lock:
+            if message.kind == "*":
+                self._floor = max(self._floor, message.stamp)
+                self._cells.clear()
+            elif message.kind == "p":
+                for pattern in message.names:
+                    self._patterns.append((message.stamp, now, pattern))
+                    matches = glob_regex(pattern).fullmatch
+                    for key in self._cells:
+                        if matches(key):
+                            self._cells.drop(key)
+            else:
+                names = message.names
+                if message.kind == "k":  # a key, and the variants that bear it as a tag
+                    names += tuple(map(key_member, names))
+                for name in names:
+                    known = self._stamps.pop(name, (0, 0))[0]
+                    self._stamps[name] = (max(known, message.stamp), now)
+            self._forget(now)
+
+    def _forget(self, now: int) -> None:
+        """Drop stamps that no entry in memory can be older than: each was checked in Redis after them."""
+        while self._stamps:
+            name, (_, heard) = next(iter(self._stamps.items()))
+            if now - heard < _STAMPS_KEPT_NS:
+                break
+            del self._stamps[name]
+        if self._patterns and now - self._patterns[0][1] > _STAMPS_KEPT_NS:
+            del self._patterns[0]
+
+    def _distrust(self) -> None:
+        """Messages may have been missed: what is held is no longer known to be valid."""
+        with self._lock:
+            self._cells.clear()
+            self._outage.forget()
+
+    # Loading
+
+    def begin(self, wants: Sequence[tuple[str, bytes]], token: str) -> list[Begun]:
+        """See :meth:`Store.begin`."""
+        try:
+            return self.redis.begin(wants, token)
+        except StoreUnavailable:
+            if not self._outage_ttl:
+                raise
+            return self._outage.begin(wants, token)
+
+    def fill(self, fills: Sequence[tuple[Grant, Draft]]) -> list[Filled]:
+        """See :meth:`Store.fill`; what was begun during an outage stays in this process."""
+        if fills and fills[0][0].epoch == self._outage.epoch:
+            ttl = self._outage_ttl
+            return self._outage.fill([(grant, draft.shortened(ttl)) for grant, draft in fills])
+        filled = self.redis.fill(fills)
+        with self._lock:  # what this process holds is older: a forced refresh must be seen by who asked for it
+            for grant, _ in fills:
+                self._cells.drop(grant.key)
+        return filled
+
+    def write(self, writes: Sequence[tuple[str, Draft]]) -> list[int]:
+        """See :meth:`Store.write`."""
+        return self.redis.write(writes)
+
+    def release(self, grants: Sequence[Grant], *, pass_for: float = 0.0, failed: bool = False) -> None:
+        """See :meth:`Store.release`."""
+        local = [grant for grant in grants if grant.epoch == self._outage.epoch]
+        if local:
+            self._outage.release(local, pass_for=min(pass_for, self._outage_ttl), failed=failed)
+        if len(local) < len(grants):
+            shared = [grant for grant in grants if grant.epoch != self._outage.epoch]
+            self.redis.release(shared, pass_for=pass_for, failed=failed)
+
+    # Invalidating: Redis first, whose acknowledgement comes back through _hear; then nothing here is older.
+
+    def delete(self, keys: Sequence[str]) -> int:
+        """See :meth:`Store.delete`."""
+        try:
+            return self.redis.delete(keys)
+        finally:
+            self._outage.delete(keys)
+            self._drop_unacknowledged()
+
+    def invalidate(self, tags: Sequence[str], types: Sequence[str] = (), *, everything: bool = False) -> int:
+        """See :meth:`Store.invalidate`."""
+        try:
+            return self.redis.invalidate(tags, types, everything=everything)
+        finally:
+            self._outage.invalidate(tags, types, everything=everything)
+            self._drop_unacknowledged()
+
+    def invalidate_pattern(self, pattern: str, type_name: str | None) -> int:
+        """See :meth:`Store.invalidate_pattern`."""
+        try:
+            return self.redis.invalidate_pattern(pattern, type_name)
+        finally:
+            self._outage.invalidate_pattern(pattern, type_name)
+            self._drop_unacknowledged()
+
+    def _drop_unacknowledged(self) -> None:
+        """Redis did not acknowledge: no stamp is known, so nothing in memory is known to be valid."""
+        if self.redis.trouble is not None:
+            with self._lock:
+                self._cells.clear()
+
+    def _during_outage(self, key: str, ask: Ask, hold: float, error: StoreUnavailable) -> Reading:
+        trouble = self.redis.trouble
+        if not self._outage_ttl or trouble is None:
+            raise error
+        if trouble.incident != self._incident:  # what an earlier outage left is older than what came after it
+            self._outage.forget()
+            self._incident = trouble.incident
+        reading = self._outage.read(key, ask)
+        entry = reading.entry
+        if entry is not None and entry.age(reading.now) >= hold:
+            reading = Reading(None, reading.now, reading.identity, "absent")
+        reading.error = error
+        return reading
+
+    # The rest
+
+    def entries(self, type_name: str | None, pattern: str | None) -> Iterator[Listed]:
+        """See :meth:`Store.entries`: the shared store's."""
+        return self.redis.entries(type_name, pattern)
+
+    def tallies(self, types: Sequence[str]) -> Tally:
+        """See :meth:`Store.tallies`."""
+        return self.redis.tallies(types)
+
+    def close(self) -> None:
+        """See :meth:`Store.close`."""
+        self._bus.stop()
+        self._distrust()
+        self.redis.close()

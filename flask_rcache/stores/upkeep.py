@@ -1,0 +1,214 @@
+"""Upkeep: what the Redis store does off the request path, and what it must not forget.
+
+Owns the rounds of the housekeeping thread: the probe and the delivery of the journal while the server is away, the
+heartbeat that renews the leases of live loads, the fleet's counters, and the freeing of space.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Final
+from weakref import WeakSet
+
+from ..codec import MAGIC
+from ..errors import StoreError, StoreUnavailable
+from .base import Tally
+from .journal import Journal
+from .scripts import Argument
+from .server import Server
+from .wire import Exchange, pack
+
+__all__ = ["CHUNK", "Upkeep"]
+
+CHUNK: Final = 500  # keys a script call: bounds the server's stall and Lua's stack
+_PROBE_EVERY: Final = 0.25
+
+
+class Upkeep(Server, ABC):
+    """The store's part that outlives a request."""
+
+    _lease_ms: int
+    _pid: int
+    _load_timeout: float
+    _journal: Journal
+    _lock: threading.Lock
+    _count_lock: threading.Lock
+    _held: dict[tuple[str, str], float]
+    _aside: list[tuple[str, int]]
+    #: Gives what this process has counted since it was asked last, and takes back what did not arrive.
+    counted: tuple[Callable[[], Tally], Callable[[Tally], None]] | None
+
+    def remember(self) -> None:
+        """Have the last counts told when the process ends."""
+        _living.add(self)
+
+    def _connecting(self) -> None:
+        """See :class:`Server`."""
+        if self._pid != os.getpid():  # a forked child's first connection: the leases are its parent's
+            self._held.clear()
+            self._pid = os.getpid()
+
+    @abstractmethod
+    def _invalidate(self, tags: Sequence[str], types: Sequence[str], everything: bool, exchange: Exchange) -> int:
+        """Deliver an invalidation."""
+
+    @abstractmethod
+    def _delete(self, keys: Sequence[str], exchange: Exchange) -> int:
+        """Deliver a deletion."""
+
+    @abstractmethod
+    def _invalidate_pattern(self, pattern: str, type_name: str | None, exchange: Exchange) -> int:
+        """Deliver a pattern's invalidation."""
+
+    def tallies(self, types: Sequence[str]) -> Tally:
+        """See :meth:`Store.tallies`."""
+        with self._count_lock:  # what is on its way has arrived then
+            names = sorted({*types, *self._types(self._exchange)})
+            replies = self._replies(b"".join(pack(("HGETALL", self._names.stats(name))) for name in names), len(names))
+        return {
+            name: {field.decode(): float(value) for field, value in reply.items()}
+            for name, reply in zip(names, replies, strict=True)
+            if reply
+        }
+
+    def _flush_counts(self) -> None:
+        """Add what this process has counted to the fleet's counters."""
+        if self.counted is None:
+            return
+        take, give_back = self.counted
+        with self._count_lock:
+            tally = take()
+            args: list[Argument] = []
+            for new in tally.values():
+                args.append(len(new))
+                for field, amount in new.items():
+                    args += (field, repr(amount))
+            try:
+                if tally:
+                    # not self._exchange, which would have the housekeeping running again while it is being closed
+                    keys = [self._names.stats(name) for name in tally]
+                    self._call(self._scripts["count"], keys, args, self._wire.exchange)
+            except StoreError:
+                give_back(tally)
+                raise
+
+    def _keep_house(self) -> float | None:
+        """One round: probe or renew, then free space; the seconds until the next."""
+        try:
+            if self._breaker.is_open:
+                self._recover()
+            else:
+                self._beat(self._wire.exchange)
+                if self._breaker.trouble is not None:
+                    self._try_room()
+            self._reclaim()
+            self._flush_counts()
+        except StoreError:
+            return _PROBE_EVERY  # the incident is known already; the next round probes again
+        if self._aside:
+            return 0.01
+        return min(1.0, self._lease_ms / 3000) if self._held or self._breaker.trouble else None
+
+    def _recover(self) -> None:
+        """Probe with a write; then deliver the journal, and only then trust the store again."""
+        self._beat(self._probe)
+        while True:
+            with self._lock:  # see _note: nothing may slip in between "empty" and "closed"
+                pending = self._journal.take()
+                if not pending:
+                    self._breaker.close()
+                    return
+            try:
+                if pending.everything or pending.tags or pending.types:
+                    self._invalidate(pending.tags, pending.types, pending.everything, self._probe)
+                if pending.keys:
+                    self._delete(pending.keys, self._probe)
+                for pattern, type_name in pending.patterns:
+                    self._invalidate_pattern(pattern, type_name, self._probe)
+            except BaseException:  # whatever it was, what has not been delivered is not forgotten
+                self._journal.give_back(pending)
+                raise
+
+    def _beat(self, exchange: Exchange) -> None:
+        now = time.monotonic()
+        held = [(key, token) for (key, token), since in tuple(self._held.items()) if now - since < self._load_timeout]
+        for key_token in [each for each, since in tuple(self._held.items()) if now - since >= self._load_timeout]:
+            self._held.pop(key_token, None)  # its loader may hang: others may have the key when the lease runs out
+        keys = [self._names.stamps, *(self._names.lease(key) for key, _ in held)]
+        args: list[Argument] = [self._lease_ms, *(token for _, token in held)]
+        self._call(self._scripts["beat"], keys, args, exchange)
+
+    def _try_room(self) -> None:
+        """A small write that a full server refuses."""
+        reply = self._exchange(pack(("SET", self._names.probe, "1", "PX", 1000)), 1)[0]
+        if not isinstance(reply, Exception):
+            self._breaker.roomy()
+
+    def _reclaim(self) -> None:
+        """Free one chunk of what an invalidation left behind."""
+        if not self._aside:
+            return
+        aside, stamp = self._aside[0]
+        taken, _ = self._call(self._scripts["unlink"], [aside], [stamp, MAGIC])
+        if taken < CHUNK:
+            self._aside.pop(0)
+
+    def close(self) -> None:
+        """See :meth:`Store.close`; what was counted is told first."""
+        with suppress(StoreError):
+            self._flush_counts()
+        self._housekeeper.stop()  # last: whoever asks the store has it running again
+        self._wire.close()
+
+    def _journalled(
+        self,
+        *,
+        tags: Sequence[str] = (),
+        types: Sequence[str] = (),
+        keys: Sequence[str] = (),
+        patterns: Sequence[tuple[str, str | None]] = (),
+        everything: bool = False,
+    ) -> _Journalled:
+        noted = {"tags": tags, "types": types, "keys": keys, "patterns": patterns, "everything": everything}
+        return _Journalled(self, noted)
+
+    def _note(self, noted: dict[str, Any], cause: Exception) -> None:
+        with self._lock:
+            self._journal.add(**noted)
+            self._breaker.trip(cause)
+        self._housekeeper.ensure()
+
+
+class _Journalled:
+    """Notes an invalidation in the journal when it could not be delivered, and lets the error through."""
+
+    __slots__ = ("_noted", "_store")
+
+    def __init__(self, store: Upkeep, noted: dict[str, Any]) -> None:
+        self._store = store
+        self._noted = noted
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if error is not None:
+            cause = error if isinstance(error, Exception) else StoreUnavailable("interrupted")
+            self._store._note(self._noted, cause)
+
+
+#: Stores whose last counts are told when the process ends.
+_living: Final[WeakSet[Upkeep]] = WeakSet()
+
+
+@atexit.register
+def _tell_last_counts() -> None:
+    for store in tuple(_living):
+        with suppress(Exception):
+            store._flush_counts()

@@ -1,0 +1,301 @@
+"""The wire: kept connections to one Redis or Valkey server, and one exchange on them.
+
+Owns connecting, the pool of idle connections, forks, and the translation of the driver's errors. It uses redis-py's
+``Connection`` directly: ``Redis.execute_command`` costs about 20 µs a call for retries and bookkeeping that a cache
+does not want (measured; see ``benchmarks/raw.py``). It does not know what the commands mean.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, Final
+
+import hiredis
+from redis import Connection, ConnectionPool
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    NoScriptError,
+    OutOfMemoryError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+)
+from redis.exceptions import (
+    TimeoutError as RedisTimeoutError,
+)
+from redis.maint_notifications import MaintNotificationsConfig
+from redis.retry import Retry
+
+from ..config import redacted
+from ..errors import StoreError, StoreFull, StoreUnavailable
+from .breaker import Breaker
+
+__all__ = ["Exchange", "Feed", "Wire", "pack", "translated"]
+
+#: Everything the driver raises when the server cannot be asked.
+_AWAY: Final = (
+    RedisConnectionError,
+    RedisTimeoutError,
+    OSError,
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+)
+_IDLE_LIMIT: Final = 512
+
+#: One command as bytes; hiredis's stub knows tuples of one only.
+_pack: Any = hiredis.pack_command
+pack: Final[Callable[[tuple[Any, ...]], bytes]] = _pack
+
+
+def translated(error: Exception, location: str) -> StoreError:
+    """The driver's error as one of ours, to be raised ``from`` it."""
+    if isinstance(error, OutOfMemoryError) or str(error).startswith("OOM "):
+        return StoreFull(f"{location} has no room (maxmemory): raise it, or set maxmemory-policy allkeys-lru")
+    if isinstance(error, _AWAY):
+        return StoreUnavailable(f"{location}: {type(error).__name__}: {error}")
+    return StoreUnavailable(f"{location} refused a command: {type(error).__name__}: {error}")
+
+
+class Wire:
+    """Exchanges with one server.
+
+    Args:
+        url: ``redis://``, ``rediss://`` or ``unix://``.
+        timeout: seconds to wait for a connection, and for each answer.
+        breaker: opened by every failure that leaves the server's state unknown.
+        attach: run on each new connection before anything else is sent on it.
+    """
+
+    #: What an exchange on a feed may raise.
+    FAILURES: Final = (RedisError, OSError)
+
+    def __init__(self, url: str, *, timeout: float, breaker: Breaker, attach: Callable[[Exchange], None]) -> None:
+        self.location: Final = redacted(url)
+        self._breaker: Final = breaker
+        self._attach: Final = attach
+        # Only its parsing of the URL is used: the pool itself stays empty.
+        self._factory: Final = ConnectionPool.from_url(
+            url,
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
+            retry=Retry(NoBackoff(), 0),
+            maint_notifications_config=MaintNotificationsConfig(enabled=False),
+            driver_info=None,
+            protocol=3,
+        )
+        self._idle: deque[_Line] = deque(maxlen=_IDLE_LIMIT)
+        self._pid = os.getpid()
+
+    def exchange(self, payload: bytes, replies: int, *, probing: bool = False) -> list[Any]:
+        """Send commands in one write and read their replies.
+
+        Args:
+            payload: packed commands.
+            replies: how many commands that is.
+            probing: ask although the breaker is open.
+
+        Returns:
+            The replies in order; an error reply stands in the list as the driver's exception.
+
+        Raises:
+            StoreUnavailable: the breaker is open, or the server could not be asked; the breaker is open now.
+        """
+        if not probing:
+            self._breaker.check()
+        if self._pid != os.getpid():
+            self._idle, self._pid = deque(maxlen=_IDLE_LIMIT), os.getpid()  # a fork: they are the parent's
+        try:
+            line, kept = self._idle.pop(), True
+        except IndexError:
+            line, kept = self._connect(), False
+        try:
+            answers = line.ask(payload, replies)
+        except (RedisError, OSError) as error:
+            line.drop()
+            if not kept or isinstance(error, TimeoutError):
+                raise self._away(error) from error
+            # The server closed an idle connection. Every command of ours may be sent twice.
+            return self._again(payload, replies)
+        except BaseException:  # a greenlet's timeout, a signal: the replies on the socket are nobody's now
+            line.drop()
+            raise
+        self._idle.append(line)
+        return answers
+
+    def _again(self, payload: bytes, replies: int) -> list[Any]:
+        while self._idle:  # the others were idle as long and are closed too
+            try:
+                self._idle.pop().drop()
+            except IndexError:
+                break
+        line = self._connect()
+        try:
+            answers = line.ask(payload, replies)
+        except BaseException as error:
+            line.drop()
+            if isinstance(error, RedisError | OSError):
+                raise self._away(error) from error
+            raise
+        self._idle.append(line)
+        return answers
+
+    def _connect(self) -> _Line:
+        connection = self._factory.connection_class(**self._factory.connection_kwargs)
+        try:
+            line = _Line(connection)
+            self._attach(line.ask)
+        except (RedisError, OSError) as error:
+            connection.disconnect()
+            raise self._away(error) from error
+        except BaseException:
+            connection.disconnect()
+            raise
+        return line
+
+    def feed(self) -> Feed:
+        """A connection of its own for a subscriber; not attached, and none of the breaker's business.
+
+        Raises:
+            StoreUnavailable: it could not be made.
+        """
+        connection = self._factory.connection_class(**self._factory.connection_kwargs)
+        try:
+            return Feed(connection)
+        except (RedisError, OSError) as error:
+            connection.disconnect()
+            raise translated(error, self.location) from error
+
+    def _away(self, error: Exception) -> StoreError:
+        failure = translated(error, self.location)
+        self._breaker.trip(failure)
+        return failure
+
+    def close(self) -> None:
+        """Close the idle connections; the wire may be used again."""
+        if self._pid == os.getpid():
+            while self._idle:
+                self._idle.pop().drop()
+
+
+#: Sends a payload and reads so many replies on one connection.
+Exchange = Callable[[bytes, int], list[Any]]
+
+_NOT_ENOUGH: Final = object()
+
+
+class _Line:
+    """One connection: redis-py connects and authenticates, hiredis reads.
+
+    redis-py's own reading of a reply costs about 2 µs for its hooks; three replies make a hit (measured).
+    """
+
+    __slots__ = ("_buffer", "_connection", "_reader", "_socket")
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection: Final = connection
+        self._buffer: Final = bytearray(16_384)
+        self._reader: Final[Any] = hiredis.Reader(
+            protocolError=RedisError, replyError=_reply_error, notEnoughData=_NOT_ENOUGH
+        )
+        connection.connect()
+        self._socket: Any = connection._sock
+        _wait_in_kernel(self._socket, connection.socket_timeout)
+
+    def ask(self, payload: bytes, replies: int) -> list[Any]:
+        """Send a payload, read the replies; an error reply is an exception in the list.
+
+        Raises:
+            TimeoutError: no answer within the time that the connection allows.
+        """
+        try:
+            return self._ask(payload, replies)
+        except BlockingIOError as error:  # how the kernel's own timeout ends, see _wait_in_kernel
+            raise TimeoutError("timed out") from error
+
+    def _ask(self, payload: bytes, replies: int) -> list[Any]:
+        self._socket.sendall(payload)
+        reader, buffer = self._reader, self._buffer
+        answers: list[Any] = []
+        while replies:
+            reply = reader.gets()
+            if reply is _NOT_ENOUGH:
+                size = self._socket.recv_into(buffer)
+                if size == 0:
+                    raise RedisConnectionError("the server closed the connection")
+                reader.feed(buffer, 0, size)
+            elif type(reply) is not hiredis.PushNotification:
+                answers.append(reply)
+                replies -= 1
+        return answers
+
+    def drop(self) -> None:
+        """Close it."""
+        self._connection.disconnect()
+
+
+def _wait_in_kernel(plain: Any, timeout: float | None) -> None:
+    """Have the kernel time a plain socket's calls, instead of a poll before each: two system calls fewer a hit.
+
+    Not for TLS, nor for a socket that gevent has made cooperative: those keep redis-py's timeout.
+    """
+    if timeout is None or type(plain).__module__ != "socket" or sys.platform == "win32":
+        return
+    seconds, part = divmod(timeout, 1)
+    value = struct.pack("ll", int(seconds), int(part * 1_000_000))
+    with suppress(OSError):
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
+        plain.settimeout(None)
+
+
+class Feed(_Line):
+    """A connection that is read as things come in: replies and pushed messages alike."""
+
+    __slots__ = ()
+
+    def send(self, *command: str) -> None:
+        """Send one command."""
+        self._socket.sendall(pack(command))
+
+    def receive(self, timeout: float) -> Iterator[Any]:
+        """What comes in within ``timeout`` seconds; nothing when nothing does."""
+        reader, buffer = self._reader, self._buffer
+        self._socket.settimeout(timeout)
+        try:
+            size = self._socket.recv_into(buffer)
+        except TimeoutError:
+            return
+        if size == 0:
+            raise RedisConnectionError("the server closed the connection")
+        reader.feed(buffer, 0, size)
+        while (reply := reader.gets()) is not _NOT_ENOUGH:
+            yield reply
+
+    def close(self) -> None:
+        """Close it."""
+        self.drop()
+
+
+_REPLY_ERRORS: Final[dict[str, type[RedisError]]] = {
+    "NOSCRIPT": NoScriptError,
+    "OOM": OutOfMemoryError,
+    "LOADING": BusyLoadingError,
+    "NOAUTH": AuthenticationError,
+    "WRONGPASS": AuthenticationError,
+}
+
+
+def _reply_error(message: str) -> RedisError:
+    return _REPLY_ERRORS.get(message.partition(" ")[0], ResponseError)(message)
