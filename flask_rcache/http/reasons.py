@@ -1,0 +1,103 @@
+"""Why a response was not served from the cache, or not stored: one code and one sentence each.
+
+Owns the vocabulary that ``Cache-Status`` (``detail=``), the counters, the logs and the documentation share.
+Deciding which reason applies is done in :mod:`~flask_rcache.http.requests`, in
+:mod:`~flask_rcache.http.storable` and by their callers.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+__all__ = ["Reason", "reasons_table"]
+
+
+class Reason(StrEnum):
+    """A reason code, which is also a structured-field token and so goes into ``detail=`` as it is.
+
+    Attributes:
+        sentence: one sentence for a person who asks why.
+        x_cache: what ``X-Cache`` says beside it: ``BYPASS`` (no lookup was made) or ``MISS`` (not stored).
+
+    Source: RFC 9211 section 2.8 (the ``detail`` parameter).
+
+    >>> Reason.SET_COOKIE.value, Reason.SET_COOKIE.x_cache
+    ('SET-COOKIE', 'MISS')
+    """
+
+    sentence: str
+    x_cache: str
+
+    def __new__(cls, code: str, x_cache: str, sentence: str) -> Reason:
+        """A member, whose value is ``code``."""
+        member = str.__new__(cls, code)
+        member._value_ = code
+        member.x_cache = x_cache
+        member.sentence = sentence
+        return member
+
+    # What the request, or the app, rules out before any lookup.
+    METHOD = "METHOD", "BYPASS", "The method is neither GET nor HEAD."
+    AUTHORIZATION = (
+        "AUTHORIZATION",
+        "BYPASS",
+        "The request carries credentials, and nothing says that its answer is for everyone.",
+    )
+    SESSION = (
+        "SESSION",
+        "BYPASS",
+        "The request carries a session cookie, and nothing says that its answer is for everyone.",
+    )
+    PRECONDITION = "PRECONDITION", "BYPASS", "If-Match and If-Unmodified-Since are for the view to judge."
+    REQUEST_BODY = "REQUEST-BODY", "BYPASS", "The request has a body, which is not part of the key."
+    DISABLED = "DISABLED", "BYPASS", "The cache is switched off."
+    UNLESS = "UNLESS", "BYPASS", "The decorator's `unless` said so."
+    KEY = "KEY", "BYPASS", "The decorator's `key_func` gave no key for this request."
+    CONTEXT = "CONTEXT", "BYPASS", "The view was called without a request of its own."
+
+    # What the request lets be looked up but not be stored.
+    HEAD = "HEAD", "MISS", "Only a GET fills the cache; HEAD is answered from what a GET stored."
+    REQUEST_NO_STORE = "REQUEST-NO-STORE", "MISS", "The request says `Cache-Control: no-store`."
+
+    # What the response made impossible to store.
+    STATUS = "STATUS", "MISS", "Responses with this status are not stored."
+    PARTIAL = "PARTIAL", "MISS", "The response is partial, or its length is not what it says."
+    SET_COOKIE = "SET-COOKIE", "MISS", "The response sets a cookie, which is for one client."
+    NO_STORE = "NO-STORE", "MISS", "The response says `no-store`."
+    PRIVATE = "PRIVATE", "MISS", "The response says `private`, and the key does not name the caller."
+    NO_CACHE = (
+        "NO-CACHE",
+        "MISS",
+        "The response says `no-cache`: it may never be reused without asking the view.",
+    )
+    VARY_STAR = (
+        "VARY-STAR",
+        "MISS",
+        "The response says `Vary: *`, or a Vary that cannot be read: no later request matches it.",
+    )
+    CONTENT_CODING = (
+        "CONTENT-CODING",
+        "MISS",
+        "The body is encoded, but `Vary` does not name Accept-Encoding.",
+    )
+    STREAMED = "STREAMED", "MISS", "The body is streamed, so it is not there to be stored."
+    TOO_LARGE = "TOO-LARGE", "MISS", "The body is larger than the configured limit."
+    NO_FRESHNESS = "NO-FRESHNESS", "MISS", "The response states no lifetime of its own, and needs one."
+    ALREADY_STALE = "ALREADY-STALE", "MISS", "By its own headers the response was stale when it arrived."
+    TOO_MANY_VARIANTS = "TOO-MANY-VARIANTS", "MISS", "The URL already has as many variants as are kept."
+
+    # What happened inside the cache.
+    STALE_INPUT = "STALE-INPUT", "MISS", "The view used a stale cached value, so its answer was not stored."
+    BUSY = "BUSY", "MISS", "Another request is loading the entry, and this one could not wait for it."
+    OVERTAKEN = "OVERTAKEN", "MISS", "An invalidation or a newer write came while the view ran."
+    ERROR = "ERROR", "MISS", "The store is away or refused the entry."
+
+
+def reasons_table() -> str:
+    """The reasons as a Markdown table, in the order in which they are looked for.
+
+    Returns:
+        A table with the columns code, ``X-Cache`` and meaning, ending in a newline.
+    """
+    rows = [f"| `{reason.value}` | {reason.x_cache} | {reason.sentence} |" for reason in Reason]
+    return "\n".join(["| `detail` | `X-Cache` | means |", "|---|---|---|", *rows]) + "\n"

@@ -1,0 +1,93 @@
+"""What a request rules out, before any lookup and before any lease.
+
+Owns the reading of the WSGI environ for that purpose. Whether there is a session is a fact that the caller
+finds out; what the response rules out is judged in :mod:`~flask_rcache.http.storable`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .directives import parse_cache_control
+from .reasons import Reason
+
+__all__ = ["RequestFacts", "request_facts", "request_verdict"]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFacts:
+    """What the judgement of a response needs to know of its request.
+
+    Args:
+        method: as it came, ``"GET"``.
+        credentials: the request carries Authorization, or the server has authenticated it.
+        session: the request carries a session cookie.
+        no_store: the request says ``Cache-Control: no-store``.
+    """
+
+    method: str = "GET"
+    credentials: bool = False
+    session: bool = False
+    no_store: bool = False
+
+
+def request_verdict(
+    environ: Mapping[str, Any], session: bool, *, credentials_ok: bool, body_in_key: bool = False
+) -> Reason | None:
+    """The reason for which a request passes the cache by, ``None`` when it may be looked up.
+
+    Args:
+        environ: the WSGI environ.
+        session: whether the request carries a session cookie.
+        credentials_ok: the answer is the same for everyone (``shared``), or the key names the caller
+            (a ``key_func`` on a ``per_user`` type).
+        body_in_key: the key covers the request's body; otherwise a request with one is not looked up, since
+            it could make the view answer something else than the URL's page (cache poisoning by a "fat
+            GET").
+
+    Source: RFC 9111 sections 3.5 (Authorization) and 4; RFC 9110 sections 9.3.1 (content in a GET), 13.1.1
+    and 13.1.4 (If-Match and If-Unmodified-Since).
+
+    >>> request_verdict({"REQUEST_METHOD": "GET"}, False, credentials_ok=False) is None
+    True
+    """
+    method = environ["REQUEST_METHOD"]
+    if method != "GET" and method != "HEAD":
+        return Reason.METHOD
+    if not credentials_ok:
+        if "HTTP_AUTHORIZATION" in environ or environ.get("REMOTE_USER"):
+            return Reason.AUTHORIZATION
+        if session:
+            return Reason.SESSION
+    if "HTTP_IF_MATCH" in environ or "HTTP_IF_UNMODIFIED_SINCE" in environ:
+        return Reason.PRECONDITION
+    if not body_in_key and _has_body(environ):
+        return Reason.REQUEST_BODY
+    return None
+
+
+def request_facts(environ: Mapping[str, Any], session: bool) -> RequestFacts:
+    """The facts for :func:`~flask_rcache.http.storable.response_verdict`; needed on a miss only.
+
+    Args:
+        environ: the WSGI environ.
+        session: whether the request carries a session cookie.
+
+    Source: RFC 9111 section 5.2.1.5 (``no-store`` in a request); the other request directives are ignored,
+    since obeying ``no-cache`` would let anyone switch the cache off.
+    """
+    cache_control: str | None = environ.get("HTTP_CACHE_CONTROL")
+    return RequestFacts(
+        method=environ["REQUEST_METHOD"],
+        credentials="HTTP_AUTHORIZATION" in environ or bool(environ.get("REMOTE_USER")),
+        session=session,
+        no_store=cache_control is not None and parse_cache_control([cache_control]).no_store,
+    )
+
+
+def _has_body(environ: Mapping[str, Any]) -> bool:
+    """Whether content comes with the request; a server may state a length of nothing or of 0 for none."""
+    length = environ.get("CONTENT_LENGTH")
+    return (length is not None and length not in ("", "0")) or "HTTP_TRANSFER_ENCODING" in environ
