@@ -1,0 +1,67 @@
+"""The caching layer for Flask: decorate a view, invalidate after a write, and every worker answers from the cache."""
+
+from __future__ import annotations
+
+from .current import current_cache
+from .errors import (
+    AuthError,
+    CodecError,
+    ConfigError,
+    KeyRefused,
+    RCacheError,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+    Undecodable,
+    Unencodable,
+    UnknownTypeError,
+)
+from .events import cache_error, cache_hit, cache_invalidated, cache_miss, cache_stale, cache_stored
+from .extension import RCache
+from .functions import (
+    cached,
+    clear_all,
+    get_cache_stats,
+    invalidate_cache_type,
+    invalidate_key,
+    invalidate_pattern,
+    invalidate_tags,
+)
+from .manager import MISSING, CacheManager
+from .policy import FROM_HEADERS, CacheType
+from .views import by_user, cache_response
+
+__all__ = [
+    "FROM_HEADERS",
+    "MISSING",
+    "AuthError",
+    "CacheManager",
+    "CacheType",
+    "CodecError",
+    "ConfigError",
+    "KeyRefused",
+    "RCache",
+    "RCacheError",
+    "StoreError",
+    "StoreFull",
+    "StoreUnavailable",
+    "Undecodable",
+    "Unencodable",
+    "UnknownTypeError",
+    "by_user",
+    "cache_error",
+    "cache_hit",
+    "cache_invalidated",
+    "cache_miss",
+    "cache_response",
+    "cache_stale",
+    "cache_stored",
+    "cached",
+    "clear_all",
+    "current_cache",
+    "get_cache_stats",
+    "invalidate_cache_type",
+    "invalidate_key",
+    "invalidate_pattern",
+    "invalidate_tags",
+]

@@ -1,0 +1,365 @@
+"""The commit: what a view returned is stored when the final headers are known.
+
+Owns the end of a visit: the snapshot of the response, the judgement over the final headers at ``request_finished``, the
+fill with its variants, and what an unsafe method makes invalid. The receivers are module-level and never raise.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+from flask import Flask, Response, request_finished
+from werkzeug.exceptions import HTTPException, RequestedRangeNotSatisfiable
+from werkzeug.routing import RequestRedirect
+
+from ..current import context, manager_of
+from ..entry import Draft, StoredResponse
+from ..flight import Load
+from ..http import (
+    Action,
+    Reason,
+    Target,
+    Verdict,
+    evaluate,
+    make_etag,
+    normalise_vary,
+    response_verdict,
+    store_headers,
+    unsafe_targets,
+    variant_id,
+)
+from ..keys import key_member, url_member
+from ..loading import draft_of, fresh
+from ..stores.base import Fill
+from .background import REFRESHED, REFRESHING
+from .binding import Binding, Options, options_of
+from .identity import default_id, target_of
+from .reply import answer, mark, say
+from .visit import Visit, own
+
+__all__ = ["conclude", "install"]
+
+logger: Final = logging.getLogger("flask_rcache")
+
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+
+#: Fields that ``after_request`` functions and the session add to any response of the request: what one of them forbids,
+#: it forbids for every result of this request.
+_FINAL_SAY: Final = frozenset({"set-cookie", "set-cookie2", "cache-control", "pragma", "vary", "expires"})
+
+Lines = tuple[tuple[str, str], ...]
+
+
+@dataclass(eq=False, slots=True)
+class _Pending:
+    """A result that waits for the final headers."""
+
+    visit: Visit
+    load: Load
+    response: Response
+    status: str
+    lines: Lines
+    body: bytes
+    sent_status: int
+    vary: tuple[str, ...] = ()
+    """What the response varied by before the session was saved."""
+
+
+_pending: Final[WeakKeyDictionary[Any, list[_Pending]]] = WeakKeyDictionary()
+_pending_lock: Final = threading.Lock()
+
+
+def install(app: Flask) -> None:
+    """Have the results of an app's decorated views committed; once for each app."""
+    request_finished.connect(_on_finished, app)
+    # In the first place: they run from the last to the first, and after all of them the session is saved.
+    app.after_request_funcs.setdefault(None, []).insert(0, _before_session)
+    app.teardown_request(_on_teardown)
+
+
+def conclude(visit: Visit, returned: Any) -> Response:
+    """What a view returned becomes a response, marked, and pending when it may be stored."""
+    load = visit.load
+    try:
+        response = own(visit.context.app, returned, visit.binding.options)
+        if load is None:
+            mark(response, "MISS", visit.shown_key)
+            say(response, fwd=visit.forward, detail=visit.no_fill, key=visit.shown_key)
+            return response
+        if response.status_code >= 500:
+            stale = visit.salvaged()
+            if stale is not None:
+                visit.manager.loading.abandon(load)
+                return stale
+        return _snapshot(visit, load, response)
+    except BaseException:
+        if load is not None:
+            visit.manager.loading.abandon(load)
+        raise
+
+
+def _snapshot(visit: Visit, load: Load, response: Response) -> Response:
+    """Judge a response by what is known of it now: give the load up, or let it wait for the final headers."""
+    body = None if response.is_streamed or response.direct_passthrough else response.get_data()
+    lines = tuple(response.get_wsgi_headers(visit.environ))  # as they go over the wire: a hit sends them as they are
+    verdict = _judge(visit, response.status_code, lines, None if body is None else len(body))
+    mark(response, "MISS", visit.shown_key)
+    reason = Reason.STALE_INPUT if load.tainted else verdict.reason
+    if reason is not None or body is None:
+        visit.manager.loading.abandon(load, pass_for=2.0 if load.tainted else verdict.hit_for_miss)
+        say(response, fwd=visit.forward, detail=reason, key=visit.shown_key)
+        return _conditional_stream(visit, response) if body is None else _conditional(visit, response, body)
+    if response.status_code == 200 and "ETag" not in response.headers:
+        response.headers["ETag"] = make_etag(body)
+        lines = (*lines, ("ETag", response.headers["ETag"]))
+    pending = _Pending(visit, load, response, response.status, lines, body, response.status_code)
+    pending.response = _conditional(visit, response, body)
+    with _pending_lock:
+        _pending.setdefault(visit.context, []).append(pending)
+    return pending.response
+
+
+def _conditional(visit: Visit, response: Response, body: bytes) -> Response:
+    """What the request's conditions and range make of the whole response."""
+    if not visit.hidden:
+        return response
+    outcome = evaluate(visit.environ, response.status_code, tuple(response.headers), body_length=len(body))
+    if outcome.action is Action.SEND:
+        return response
+    return answer(visit.context.app.response_class, outcome, body)
+
+
+def _conditional_stream(visit: Visit, response: Response) -> Response:
+    """The same for a body that is not there yet, such as a file's: what the view would have done, had it seen them."""
+    if visit.hidden and response.status_code == 200:
+        ranges = response.headers.get("Accept-Ranges") == "bytes"
+        try:
+            response.make_conditional(visit.environ, accept_ranges=ranges, complete_length=response.content_length)
+        except RequestedRangeNotSatisfiable:
+            response.close()
+            raise
+    return response
+
+
+def _judge(visit: Visit, status: int, lines: Lines, length: int | None) -> Verdict:
+    policy = visit.binding.storing(visit.load.cost if visit.load is not None else 0.0)
+    return response_verdict(status, lines, policy=policy, request=visit.facts, body_length=length, now=time.time())
+
+
+# At the end of the request
+
+
+def _before_session(response: Response) -> Response:
+    """Note what the response varies by before the session machinery adds its ``Vary: Cookie``."""
+    if _pending:
+        with _pending_lock:
+            waiting = _pending.get(context(), ())
+        for pending in waiting:
+            pending.vary = normalise_vary(response.headers.getlist("Vary"))
+    return response
+
+
+def _on_finished(sender: Flask, response: Response, **_: Any) -> None:
+    ctx = context()
+    if ctx is None:
+        return
+    environ = ctx.request.environ
+    if not _pending and environ["REQUEST_METHOD"] in _SAFE:
+        return
+    for pending in _taken(ctx):
+        try:
+            _commit(pending, response)
+        except Exception:  # a receiver that raises would turn a good answer into a 500
+            logger.exception("[CACHE ERROR] a result could not be committed; it is not stored")
+    try:
+        if environ["REQUEST_METHOD"] not in _SAFE:
+            _invalidate_unsafe(sender, ctx, response)
+    except Exception:  # the same
+        logger.exception("[CACHE ERROR] %s could not be invalidated after a write", ctx.request.path)
+
+
+def _on_teardown(_: BaseException | None) -> None:
+    """Give up what never saw final headers: an ``after_request`` raised, or the context is a copy in a thread."""
+    if _pending:
+        ctx = context()
+        for pending in _taken(ctx) if ctx is not None else ():
+            pending.visit.manager.loading.abandon(pending.load)
+
+
+def _taken(ctx: Any) -> list[_Pending]:
+    with _pending_lock:
+        return _pending.pop(ctx, [])
+
+
+def _commit(pending: _Pending, final: Response) -> None:
+    """Store a result that its own snapshot and the final headers allow to be stored."""
+    visit, load = pending.visit, pending.load
+    if final.status_code >= 500 and final is not pending.response:
+        # Something failed after the view: the headers that this result would have been sent with were never made.
+        visit.manager.loading.abandon(load)
+        return
+    try:
+        lines, names = _with_final_say(visit, pending, final)
+        verdict = _judge(visit, int(pending.status[:3]), lines, len(pending.body))
+        if verdict.reason is not None:
+            visit.manager.loading.abandon(load, pass_for=verdict.hit_for_miss)
+            outcome: Fill | Reason | None = verdict.reason
+        else:
+            content = StoredResponse(pending.status, store_headers(lines, age=verdict.age), pending.body)
+            draft = draft_of(
+                load,
+                content,
+                ttl=verdict.ttl,
+                stale_while_revalidate=verdict.stale_while_revalidate,
+                stale_if_error=verdict.stale_if_error,
+            )
+            outcome = _store(visit, load, draft, names)
+    except BaseException:
+        visit.manager.loading.abandon(load)
+        raise
+    _report(pending, outcome, verdict)
+
+
+def _report(pending: _Pending, outcome: Fill | Reason | None, verdict: Verdict) -> None:
+    said: dict[str, Any] = {"fwd": pending.visit.forward, "key": pending.visit.shown_key}
+    if pending.response.status_code != pending.sent_status:
+        said["fwd_status"] = pending.sent_status
+    if outcome is Fill.STORED and not pending.visit.manager.is_available:  # in this process, for a moment
+        say(pending.response, detail=Reason.ERROR, **said)
+    elif outcome is Fill.STORED:
+        if pending.visit.environ.get(REFRESHING) == pending.visit.stored:
+            pending.visit.environ[REFRESHED] = True
+        say(pending.response, stored=True, ttl=verdict.ttl, **said)
+    elif isinstance(outcome, Reason):
+        say(pending.response, detail=outcome, **said)
+    else:
+        say(pending.response, detail=Reason.ERROR if outcome is None else Reason.OVERTAKEN, **said)
+
+
+def _with_final_say(visit: Visit, pending: _Pending, final: Response) -> tuple[Lines, tuple[str, ...]]:
+    """The lines to judge and keep, and the request fields that select the variant.
+
+    ``Vary: Cookie`` that the session machinery added selects nothing here: whoever bears a session cookie passes
+    the cache by, and everybody else has the same empty session. The same holds for ``Accept-Encoding`` of a compressing
+    ``after_request``: it will run on the hit too. Both are still sent.
+    """
+    own = normalise_vary([value for name, value in pending.lines if name.lower() == "vary"])
+    said = tuple((name, value) for name, value in final.headers if name.lower() in _FINAL_SAY)
+    if final is pending.response and final.status_code == pending.sent_status:
+        lines = tuple(line for line in pending.lines if line[0].lower() not in _FINAL_SAY) + said
+    else:  # an answer of its own, which need not repeat what the whole response says
+        lines = pending.lines + tuple(line for line in said if line not in pending.lines)
+    sent = normalise_vary([value for name, value in lines if name.lower() == "vary"])
+    added = {"accept-encoding"} if "cookie" in pending.vary else {"accept-encoding", "cookie"}
+    names = tuple(name for name in sent if name in own or name not in added)
+    if sent != own:
+        lines = (*(line for line in lines if line[0].lower() != "vary"), ("Vary", ", ".join(sent)))
+    return lines, tuple(sorted({*names, *visit.binding.options.vary}))
+
+
+def _store(visit: Visit, load: Load, draft: Draft, names: tuple[str, ...]) -> Fill | Reason | None:
+    """Fill the key that the response itself selects, which may be another than the one looked up."""
+    manager = visit.manager
+    if names != manager.vary_names.get(visit.stored, visit.binding.options.vary):
+        manager.remember_vary(visit.stored, names)
+    key = manager.names.variant(visit.stored, variant_id(names, visit.environ))
+    refused = _enter(visit, load, names, draft) if names else None
+    if refused is not None:
+        crowded = refused is Reason.TOO_MANY_VARIANTS
+        manager.loading.abandon(load, pass_for=visit.binding.store_policy.hit_for_miss if crowded else 0.0)
+        return refused
+    if names or key != load.key:  # the URL's own key does not lead to it, or the lease lay elsewhere
+        draft = _tagged(draft, key_member(visit.stored))
+    if key == load.key:
+        return manager.loading.commit([(load, draft)])[0]
+    # The first response of this URL that varies, or that varies otherwise: a key of its own, and a lease for it. The
+    # as_of stays that of the load. Who waits for this load may want another variant, and looks for itself.
+    moved = manager.loading.moved(load, key)
+    outcome = None if moved is None else manager.loading.commit([(moved, draft)])[0]
+    manager.loading.abandon(load)
+    return outcome
+
+
+def _enter(visit: Visit, load: Load, names: tuple[str, ...], draft: Draft) -> Reason | None:
+    """Enter this variant in the URL's marker; why it may not be kept, if so.
+
+    Where the load has the lease of the URL's own key, the marker takes its place there: a `delete` meanwhile has voided
+    that lease, and then neither the marker nor the variant is stored.
+    """
+    manager, policy = visit.manager, visit.binding.policy
+    variant = bytes.fromhex(variant_id(names, visit.environ))
+    reading = manager.loading.look(policy, visit.stored, visit.binding.ask, shared=True)
+    entry = fresh(reading)
+    content = StoredResponse("", (("vary", ",".join(names)),), b"")
+    ids, left = b"", 0.0
+    if reading is not None and entry is not None:
+        marker = entry.content
+        if isinstance(marker, StoredResponse) and not marker.status and marker.headers == content.headers:
+            ids, left = marker.body, entry.ttl - entry.age(reading.now)
+    known = [ids[start : start + 16] for start in range(0, len(ids), 16)]
+    if variant not in known:
+        if len(known) >= manager.settings.max_variants:
+            return Reason.TOO_MANY_VARIANTS
+        known.append(variant)
+    elif left >= draft.keep and load.key != visit.stored:
+        return None
+    content.body = b"".join(known)
+    # It outlives the variants it leads to; twice as long, so that not every fill has to write it.
+    ttl = max(2 * draft.keep, left)
+    marker_draft = Draft(content, ttl, tags=(policy.member, key_member(visit.stored)))
+    if load.key == visit.stored:
+        return None if manager.loading.mark(load, marker_draft) is Fill.STORED else Reason.OVERTAKEN
+    manager.loading.write(policy, {visit.stored: marker_draft})
+    return None
+
+
+def _tagged(draft: Draft, member: str) -> Draft:
+    return Draft(
+        draft.content,
+        draft.ttl,
+        draft.stale_while_revalidate,
+        draft.stale_if_error,
+        tags=tuple(dict.fromkeys((*draft.tags, member))),
+        handed=draft.handed,
+        cost=draft.cost,
+    )
+
+
+# Unsafe methods
+
+
+def _invalidate_unsafe(app: Flask, ctx: Any, response: Response) -> None:
+    """RFC 9111 section 4.4: a successful unsafe request invalidates its URL, and where the answer points."""
+    request = ctx.request
+    targets = unsafe_targets(
+        target_of(request), tuple(response.headers), method=request.method, status=response.status_code
+    )
+    manager = manager_of(app)
+    keys: list[str] = []
+    members: list[str] = []
+    for target in targets:
+        for options in _decorated(app, ctx, target):
+            binding = Binding.of(options, manager)
+            keyed = binding.keyed(target)
+            keys.append(manager.names.entry(binding.policy.name, default_id(options.function, keyed)))
+            members.append(key_member(keys[-1]) if options.key_func is None else url_member(keyed))
+    if keys:
+        manager.invalidate_urls(tuple(dict.fromkeys(keys)), tuple(dict.fromkeys(members)))
+
+
+def _decorated(app: Flask, ctx: Any, target: Target) -> Iterator[Options]:
+    """The options of the decorated views that answer a GET of a URL."""
+    root = ctx.request.root_path
+    if ctx.url_adapter is None or not target.path.startswith(root):
+        return
+    try:
+        endpoint, _ = ctx.url_adapter.match(target.path[len(root) :] or "/", method="GET")
+    except (HTTPException, RequestRedirect):
+        return
+    yield from options_of(app.view_functions.get(endpoint))
