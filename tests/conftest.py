@@ -1,0 +1,150 @@
+"""Fixtures that every test file may use, and the rule that nothing is left out in silence.
+
+Servers and applications are described in `tests.servers`. A fixture must not be called `app`: pytest-flask
+would push a request context around every test that uses it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import hypothesis
+import pytest
+
+from tests.servers import Binary, Gunicorn, NoServerError, Server, find_binary
+
+hypothesis.settings.register_profile("project", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("project")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Forget the caller's own cache settings: they would reach every application made here."""
+    for name in list(os.environ):
+        if name.startswith(("RCACHE_", "CACHE_", "REDIS_URL", "REDIS_HOST", "REDIS_PORT")):
+            del os.environ[name]
+
+
+def pytest_report_header() -> list[str]:
+    """Say which servers the tests run on."""
+    found = []
+    for flavour in ("redis", "valkey"):
+        try:
+            binary = _binary(flavour)
+        except NoServerError as error:
+            found.append(str(error))
+        else:
+            found.append(f"{binary} ({binary.path})")
+    return ["servers: " + "; ".join(found)]
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Name what did not run, in words that cannot be overlooked."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    if not skipped:
+        return
+    terminalreporter.section("NOT EVERYTHING RAN", sep="!", red=True, bold=True)
+    reasons: dict[str, int] = {}
+    for report in skipped:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        reasons[reason] = reasons.get(reason, 0) + 1
+    for reason, count in sorted(reasons.items()):
+        terminalreporter.write_line(f"{count} not run: {reason.removeprefix('Skipped: ')}", red=True)
+    if _in_ci():
+        terminalreporter.write_line("In CI that is a failure.", red=True, bold=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In CI, fail a run that left something out."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if _in_ci() and reporter is not None and reporter.stats.get("skipped") and session.exitstatus == 0:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _in_ci() -> bool:
+    return os.environ.get("CI", "").lower() not in ("", "0", "false")
+
+
+def _binary(flavour: Any) -> Binary:
+    return find_binary(flavour)
+
+
+def _boot(flavour: str) -> Iterator[Server]:
+    try:
+        binary = _binary(flavour)
+    except NoServerError as error:
+        pytest.skip(str(error))
+    with Server(binary) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _shared_redis() -> Iterator[Server]:
+    yield from _boot("redis")
+
+
+@pytest.fixture(scope="session")
+def _shared_valkey() -> Iterator[Server]:
+    yield from _boot("valkey")
+
+
+def _emptied(server: Server) -> Server:
+    with server.client() as client:
+        client.flushall()
+        client.config_resetstat()
+    return server
+
+
+@pytest.fixture
+def redis_server(_shared_redis: Server) -> Server:
+    """Redis proper, shared by the run and emptied before the test. Do not stop or configure it."""
+    return _emptied(_shared_redis)
+
+
+@pytest.fixture
+def valkey_server(_shared_valkey: Server) -> Server:
+    """Valkey, shared by the run and emptied before the test. Do not stop or configure it."""
+    return _emptied(_shared_valkey)
+
+
+@pytest.fixture(params=["redis", "valkey"])
+def server(request: pytest.FixtureRequest) -> Server:
+    """Redis and Valkey in turn, emptied before the test."""
+    shared: Server = request.getfixturevalue(f"{request.param}_server")
+    return shared
+
+
+@pytest.fixture
+def private_server() -> Iterator[Callable[..., Server]]:
+    """Start servers for this test alone: `private_server(flavour="any", **config)`."""
+    started: list[Server] = []
+
+    def start(flavour: str = "any", **config: Any) -> Server:
+        try:
+            binary = _binary(flavour)
+        except NoServerError as error:
+            pytest.skip(str(error))
+        server = Server(binary, **config)
+        started.append(server)
+        return server.start()
+
+    yield start
+    for server in reversed(started):
+        server.stop()
+
+
+@pytest.fixture
+def gunicorn() -> Iterator[Callable[..., Gunicorn]]:
+    """Run applications in real processes: `gunicorn(app_path, workers=…, env=…)`, see `Gunicorn`."""
+    started: list[Gunicorn] = []
+
+    def start(app_path: str, **options: Any) -> Gunicorn:
+        web = Gunicorn(app_path, **options)
+        started.append(web)
+        return web.start()
+
+    yield start
+    for web in reversed(started):
+        web.stop()

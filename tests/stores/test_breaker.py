@@ -1,0 +1,45 @@
+"""The breaker: one incident from its opening to its closing, and a number for each."""
+
+from __future__ import annotations
+
+import pytest
+
+from flask_rcache.errors import StoreUnavailable
+from flask_rcache.stores.breaker import Breaker
+
+
+def test_breaker__opens_and_closes() -> None:
+    """Open it raises with the first cause; closed again it lets pass."""
+    breaker = Breaker()
+    breaker.check()
+    first = StoreUnavailable("first")
+    breaker.trip(first)
+    breaker.trip(StoreUnavailable("second"))
+    assert breaker.is_open
+    with pytest.raises(StoreUnavailable, match="first"):
+        breaker.check()
+    assert breaker.trouble == (1, first)
+    breaker.close()
+    breaker.check()
+    assert incident(breaker) is None
+
+
+def test_breaker__full_lets_pass() -> None:
+    """No room is trouble, but not a closed door; being away comes before it."""
+    breaker = Breaker()
+    breaker.full(StoreUnavailable("full"))
+    breaker.full(StoreUnavailable("full again"))
+    breaker.check()
+    assert incident(breaker) == 1
+    breaker.trip(StoreUnavailable("away"))
+    assert incident(breaker) == 2
+    breaker.close()
+    assert incident(breaker) == 1
+    breaker.roomy()
+    assert incident(breaker) is None
+    breaker.trip(StoreUnavailable("again"))
+    assert incident(breaker) == 3
+
+
+def incident(breaker: Breaker) -> int | None:
+    return None if breaker.trouble is None else breaker.trouble.incident

@@ -1,0 +1,131 @@
+"""What it costs on the wire, counted by a proxy between a warm cache and a real server."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from flask_rcache import CacheManager
+from tests.servers import Server
+from tests.stores.proxy import Proxy
+from tests.stores.test_redis import lua
+
+BEAT = hashlib.sha1(lua("beat").encode()).hexdigest().encode()
+UNLINK = hashlib.sha1(lua("unlink").encode()).hexdigest().encode()
+
+
+class Wired:
+    """A cache behind a counting proxy."""
+
+    def __init__(self, cache: CacheManager, proxy: Proxy) -> None:
+        self.cache = cache
+        self._proxy = proxy
+
+    def trips(self, act: Callable[[], object]) -> int:
+        """The round trips of an act, without the housekeeping thread's."""
+        before = len(self._proxy.requests)
+        act()
+        return sum(BEAT not in each and UNLINK not in each for each in self._proxy.requests[before:])
+
+
+@pytest.fixture
+def wired(redis_server: Server, caches: Callable[..., CacheManager]) -> Iterator[Wired]:
+    """A cache whose connection is open and whose scripts are loaded."""
+    with Proxy(redis_server.port) as proxy:
+        cache = caches(proxy.url, timeout=2.0)
+        cache.set("search", "warm", 1)
+        cache.fetch("search", "warm2", lambda: 1, tags=["t"])
+        cache.get("search", "warm")
+        cache.delete("search", "warm")
+        cache.invalidate_tags("warm")
+        yield Wired(cache, proxy)
+        cache.close()
+
+
+def test_get__hit_and_miss_are_one_round_trip(wired: Wired) -> None:
+    """A hit is one; so is finding nothing."""
+    wired.cache.set("search", "a", {"x": 1}, tags=["eu", "us"])
+    assert wired.trips(lambda: wired.cache.get("search", "a")) == 1
+    assert wired.trips(lambda: wired.cache.get("search", "none")) == 1
+
+
+def test_fetch__miss_is_three(wired: Wired) -> None:
+    """Look, begin, fill; and a hit one, for the loader's process and for another that has seen the key."""
+    assert wired.trips(lambda: wired.cache.fetch("search", "a", lambda: 1, tags=["eu"])) == 3
+    assert wired.trips(lambda: wired.cache.fetch("search", "a", lambda: 2, tags=["eu"])) == 1
+    wired.cache.invalidate_tags("eu")
+    assert wired.trips(lambda: wired.cache.fetch("search", "a", lambda: 3, tags=["eu"])) == 3
+
+
+def test_get__unknown_tags_cost_a_second_trip_once(
+    wired: Wired, redis_server: Server, caches: Callable[..., CacheManager]
+) -> None:
+    """An entry of another process with tags this one has not seen: two round trips the first time, then one."""
+    caches(redis_server.url).set("search", "a", 1, tags=["eu", "us"])
+    assert [wired.trips(lambda: wired.cache.get("search", "a")) for _ in range(3)] == [2, 1, 1]
+
+
+def test_many__one_round_trip_for_any_number(wired: Wired) -> None:
+    """1,000 keys: read in one, written in one, loaded in three."""
+    keys = [f"k{number}" for number in range(1000)]
+    assert wired.trips(lambda: wired.cache.set_many("search", dict.fromkeys(keys, "v"))) == 1
+    assert wired.trips(lambda: wired.cache.get_many("search", keys)) == 1
+    found = wired.cache.get_many("search", keys)
+    assert found == dict.fromkeys(keys, "v")
+    others = [f"o{number}" for number in range(1000)]
+    assert wired.trips(lambda: wired.cache.fetch_many("search", others, lambda missing: dict.fromkeys(missing, 1))) == 3
+    assert wired.trips(lambda: wired.cache.fetch_many("search", others, lambda missing: {})) == 1
+
+
+def test_get_many__unknown_tags_cost_one_more_for_all(
+    wired: Wired, redis_server: Server, caches: Callable[..., CacheManager]
+) -> None:
+    """100 entries of another process, each with a tag of its own: two round trips, not 101; then one."""
+    other = caches(redis_server.url)
+    keys = [f"k{number}" for number in range(100)]
+    for key in keys:
+        other.set("search", key, key, tags=[f"tag-{key}"])
+    assert [wired.trips(lambda: wired.cache.get_many("search", keys)) for _ in range(2)] == [2, 1]
+    other.invalidate_tags("tag-k7")
+    assert set(keys) - set(wired.cache.get_many("search", keys)) == {"k7"}
+
+
+def test_set_delete_invalidate__are_one(wired: Wired) -> None:
+    """Writing, removing and invalidating: one each."""
+    assert wired.trips(lambda: wired.cache.set("search", "a", 1)) == 1
+    assert wired.trips(lambda: wired.cache.delete("search", "a")) == 1
+    assert wired.trips(lambda: wired.cache.invalidate_tags("eu", "us", "asia")) == 1
+    assert wired.trips(lambda: wired.cache.invalidate_type("search")) == 1
+
+
+def test_connect__costs_little(redis_server: Server, caches: Callable[..., CacheManager]) -> None:
+    """A new connection: a greeting and the check of the server's run, no more."""
+    with Proxy(redis_server.port) as proxy:
+        wired = Wired(caches(proxy.url, timeout=2.0), proxy)
+        wired.cache.get("search", "a")
+        beats = (BEAT, lua("beat").encode())
+        asked = [each for each in proxy.requests if not any(beat in each for beat in beats)]
+        connections = sum(b"HELLO" in each for each in asked)
+        assert connections <= 2  # the caller's, and the housekeeping thread's
+        assert len(asked) <= 1 + 3 * connections  # a greeting and the check, which may have to be loaded
+        wired.cache.close()
+
+
+def test_hit__server_side_statistics(redis_server: Server, caches: Callable[..., CacheManager]) -> None:
+    """The server counts one read of its socket for a hit, and three commands."""
+    cache = caches(redis_server.url)
+    cache.set("search", "a", 1)
+    cache.get("search", "a")
+    cache.close()  # no heartbeat meanwhile
+    cache.get("search", "a")
+    client = redis_server.client()
+    client.config_resetstat()
+    before = client.info("stats").get("total_reads_processed", 0)
+    for _ in range(20):
+        cache.get("search", "a")
+    stats = client.info("commandstats")
+    assert [stats[f"cmdstat_{name}"]["calls"] for name in ("get", "zmscore", "time")] == [20, 20, 20]
+    reads = client.info("stats")["total_reads_processed"] - before
+    assert 20 <= reads <= 20 + 8  # the client's own, and a beat or two

@@ -1,0 +1,111 @@
+"""Every Python block of the README and of the documentation runs, page by page, in the order of the page.
+
+A block that is not to run says why in a line above its fence: `<!-- not run: it needs a Sentinel -->`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import flask_rcache
+from flask_rcache.config import Settings
+from tests.processes import ROOT
+
+_FENCE = re.compile(r"^```(\w*)")
+_NOT_RUN = re.compile(r"^<!-- not run: .{8,} -->$")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One fenced block: its first line's number in the page, and its text."""
+
+    line: int
+    source: str
+
+
+def python_blocks(text: str) -> list[Block]:
+    """Return the blocks of a page that are to run."""
+    blocks: list[Block] = []
+    fence: tuple[bool, int] | None = None
+    before = ""
+    lines = text.splitlines()
+    for number, line in enumerate(lines, start=1):
+        match = _FENCE.match(line)
+        if fence is None and match:
+            fence = (match[1] == "python" and not _NOT_RUN.match(before), number)
+        elif fence is not None and line.rstrip() == "```":
+            wanted, start = fence
+            if wanted:
+                blocks.append(Block(start + 1, "\n".join(lines[start : number - 1]) + "\n"))
+            fence = None
+        if line.strip():
+            before = line
+    return blocks
+
+
+def run_page(path: Path) -> int:
+    """Run the blocks of a page in one namespace; tracebacks point at the page's own lines."""
+    namespace: dict[str, object] = {"__name__": path.stem}
+    blocks = python_blocks(path.read_text(encoding="utf-8"))
+    for block in blocks:
+        code = compile("\n" * (block.line - 1) + block.source, str(path), "exec")
+        exec(code, namespace)
+    return len(blocks)
+
+
+PAGES = [
+    page
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+    if "_build" not in page.parts and python_blocks(page.read_text(encoding="utf-8"))
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: os.fspath(page.relative_to(ROOT)))
+def test_docs__examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a page shows works as it stands there."""
+    monkeypatch.chdir(tmp_path)
+    assert run_page(page) > 0
+
+
+def test_docs__a_wrong_example_fails(tmp_path: Path) -> None:
+    """A block whose assertion is wrong fails the page, at the page's own line."""
+    page = tmp_path / "page.md"
+    page.write_text("# Title\n\n```python\nx = 1\n```\n\ntext\n\n```python\nassert x == 2\n```\n")
+    with pytest.raises(AssertionError) as failure:
+        run_page(page)
+    assert failure.traceback[-1].lineno + 1 == 10
+
+
+def test_docs__only_explained_blocks_are_left_out() -> None:
+    """A block is left out only with a reason, and blocks of other languages never run."""
+    page = "<!-- not run: it needs a cluster -->\n```python\n1/0\n```\n\n"
+    page += "```console\n$ ls\n```\n\n```python\npass\n```\n"
+    assert python_blocks(page) == [Block(line=11, source="pass\n")]
+
+
+def test_docs__the_api_page_shows_every_name() -> None:
+    """What autodoc does not list by itself (constants, signals, proxies) stands on the page by hand."""
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    by_hand = [
+        name
+        for name in flask_rcache.__all__
+        if not inspect.isclass(getattr(flask_rcache, name)) and not inspect.isfunction(getattr(flask_rcache, name))
+    ]
+    assert by_hand
+    missing = [name for name in by_hand if f"`{name}`" not in page and f"flask_rcache.{name}\n" not in page]
+    assert missing == []
+
+
+def test_docs__readme_settings_exist() -> None:
+    """The settings that the README names are settings."""
+    named = set(re.findall(r"`(RCACHE_\w+)`", (ROOT / "README.md").read_text(encoding="utf-8")))
+    known = {f"RCACHE_{field.name.upper()}" for field in dataclasses.fields(Settings)}
+    assert named
+    assert {name for name in named if not name.startswith("RCACHE_TTL_")} <= known

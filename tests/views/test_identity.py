@@ -1,0 +1,342 @@
+"""Who asks: credentials, sessions and `by_user`. Nobody gets what was made for somebody else."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import flask_login  # type: ignore[import-untyped]
+import jwt
+import pytest
+from flask import Flask, g, request, session
+
+from flask_rcache import CacheType, ConfigError, by_user, cache_response, current_cache
+from tests.views.kit import PAGE, Counted, detail, leases, manager, verdicts
+
+KEY = "k" * 32
+MINE = CacheType("mine", ttl=60, per_user=True)
+COOKIE = {"Cookie": "session=abc"}
+BEARER = {"Authorization": "Bearer abc"}
+
+
+def token(sub: Any = "ann", *, key: str = KEY, seconds: int = 60, **claims: Any) -> dict[str, str]:
+    """An Authorization header."""
+    expires = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=seconds)
+    return {"Authorization": "Bearer " + jwt.encode({"sub": sub, "exp": expires, **claims}, key, "HS256")}
+
+
+@pytest.mark.parametrize(
+    ("headers", "reason"),
+    [
+        (BEARER, "AUTHORIZATION"),
+        ({"Authorization": "Basic YTpi"}, "AUTHORIZATION"),
+        (COOKIE, "SESSION"),
+        ({"Cookie": "a=1; session=abc"}, "SESSION"),
+        ({"Cookie": "remember_token=1"}, "SESSION"),
+        ({"Cookie": "sessions=1; mysession=2"}, None),
+        ({"Cookie": "theme=dark"}, None),
+    ],
+    ids=lambda each: str(each),
+)
+def test_credentials__pass_the_cache_by(new_app, headers, reason) -> None:
+    """With credentials: BYPASS before any lease, even where a page is stored; other cookies do not matter."""
+    app = new_app()
+
+    @app.get("/")
+    @cache_response(PAGE)
+    def page():
+        return request.headers.get("Authorization", "") + request.headers.get("Cookie", "")
+
+    client = app.test_client(use_cookies=False)
+    first = client.get("/", headers=headers)
+    assert leases(app) == []
+    assert verdicts(client, "/") == (["MISS", "HIT"] if reason else ["HIT", "HIT"])
+    assert detail(first) == reason == detail(client.get("/", headers=headers))
+    assert ("page" in str(list(manager(app).entries()))) is True
+    if reason:
+        assert client.get("/").data == b""
+
+
+def test_credentials__of_the_server_count_too(new_app) -> None:
+    """A user whom the server in front has authenticated is not anonymous."""
+    app = new_app()
+    app.add_url_rule("/", view_func=cache_response(PAGE)(lambda: request.remote_user or "-"), endpoint="x")
+    client = app.test_client()
+    assert client.get("/", environ_overrides={"REMOTE_USER": "ann"}).data == b"ann"
+    assert client.get("/").data == b"-"
+
+
+def test_credentials__shared_says_the_answer_is_for_everyone(new_app) -> None:
+    """With `shared=True` all requests have one entry; a cookie that the view sets is still never stored."""
+    app, body = new_app(), Counted()
+    app.add_url_rule("/", view_func=cache_response(PAGE, shared=True)(lambda: body()), endpoint="x")
+
+    @app.get("/login")
+    @cache_response(PAGE, shared=True)
+    def login():
+        session["user"] = "ann"
+        return "in"
+
+    client = app.test_client(use_cookies=False)
+    assert [client.get("/", headers=each).data for each in (BEARER, COOKIE, {}, token())] == [b"1"] * 4
+    assert detail(client.get("/login")) == "SET-COOKIE"
+    assert "Set-Cookie" in client.get("/login").headers
+
+
+def test_session__set_late_is_seen(new_app) -> None:
+    """A session changed by the view, by `after_request` or by a permanent one: never stored, sent to its client."""
+    app = new_app()
+
+    @app.get("/<how>")
+    @cache_response(PAGE)
+    def page(how):
+        if how == "view":
+            session["a"] = 1
+        elif how == "permanent":
+            session.permanent = True
+            session["a"] = 1
+        return how
+
+    @app.after_request
+    def late(response):
+        if request.path == "/after":
+            session["a"] = 1
+        elif request.path == "/cookie":
+            response.set_cookie("late", "1")
+        return response
+
+    for how in ("view", "permanent", "after", "cookie"):
+        for _ in range(2):
+            response = app.test_client(use_cookies=False).get(f"/{how}")
+            assert (response.headers["X-Cache"], detail(response)) == ("MISS", "SET-COOKIE"), how
+            assert "Set-Cookie" in response.headers
+    assert list(manager(app).entries()) == []
+
+
+def test_session__touched_for_everyone_anonymous_pages_are_cached(new_app) -> None:
+    """An app that looks the user up before every request still caches; `Vary: Cookie` is sent on hits as on misses."""
+    app, body = new_app(), Counted()
+
+    @app.before_request
+    def load_user():
+        g.user = session.get("user")
+
+    @app.get("/")
+    @cache_response(PAGE)
+    def page():
+        return f"{g.user} {body()}"
+
+    @app.get("/login")
+    def login():
+        session["user"] = "ann"
+        return ""
+
+    strangers = [app.test_client() for _ in range(3)]
+    answers = [client.get("/", headers={"Cookie": f"theme={n}"}) for n, client in enumerate(strangers)]
+    assert [answer.headers["X-Cache"] for answer in answers] == ["MISS", "HIT", "HIT"]
+    assert [answer.headers["Vary"].lower() for answer in answers] == ["cookie"] * 3
+    ann = app.test_client()
+    ann.get("/login")
+    mine = ann.get("/")
+    assert (mine.headers["X-Cache"], mine.data) == ("BYPASS", b"ann 2")
+    assert strangers[0].get("/").data == b"None 1"
+
+
+def test_session__is_not_touched_by_the_cache(new_app) -> None:
+    """Looking whether there is a session does not add `Vary: Cookie` to pages that do not use one."""
+    app = new_app()
+    app.add_url_rule("/", view_func=cache_response(PAGE)(lambda: "x"), endpoint="x")
+    client = app.test_client(use_cookies=False)
+    assert all("Vary" not in client.get("/", headers=each).headers for each in ({}, {}, COOKIE, BEARER))
+
+
+@pytest.mark.parametrize("touched", [False, True])
+def test_session__a_vary_on_cookie_of_the_app_counts(new_app, touched) -> None:
+    """`Vary: Cookie` from the app's own `after_request` selects variants, whether or not the session is used."""
+    app = new_app()
+
+    @app.get("/")
+    @cache_response(PAGE)
+    def page():
+        if touched:
+            session.get("user")
+        return request.cookies.get("lang", "en")
+
+    @app.after_request
+    def vary(response):
+        response.vary.add("Cookie")
+        return response
+
+    client = app.test_client(use_cookies=False)
+    for _ in range(2):
+        for lang in ("en", "fr", "de"):
+            assert client.get("/", headers={"Cookie": f"lang={lang}"}).data.decode() == lang
+    assert client.get("/", headers={"Cookie": "lang=fr"}).headers["X-Cache"] == "HIT"
+
+
+def test_key_func__needs_a_per_user_type_to_lift_the_bypass(new_app, caplog) -> None:
+    """On another type credentials still bypass, and one warning says why; on a per_user type they do not."""
+    app = new_app()
+
+    def caller(req):
+        return req.headers.get("Authorization", "nobody")
+
+    app.add_url_rule("/a", view_func=cache_response(PAGE, None, caller)(lambda: caller(request)), endpoint="a")
+    app.add_url_rule("/b", view_func=cache_response(MINE, None, caller)(lambda: caller(request)), endpoint="b")
+    client = app.test_client()
+    assert verdicts(client, "/a", 3, headers=BEARER) == ["BYPASS"] * 3
+    assert [record.getMessage() for record in caplog.records if "per_user=True" in record.getMessage()] == [
+        record.getMessage() for record in caplog.records
+    ]
+    assert len(caplog.records) == 1
+    assert verdicts(client, "/b", headers=BEARER) == ["MISS", "HIT"]
+    assert client.get("/b", headers={"Authorization": "Bearer other"}).data == b"Bearer other"
+
+
+def _jwt_app(new_app, **config: Any) -> Flask:
+    app: Flask = new_app(RCACHE_USER_JWT_KEY=KEY, **config)
+    body = Counted()
+
+    @app.get("/<page>")
+    @cache_response(MINE, None, by_user)
+    def page(page):
+        header = request.headers.get("Authorization", "")
+        try:
+            who = jwt.decode(header.partition(" ")[2], KEY, ["HS256"])["sub"]
+        except (jwt.InvalidTokenError, KeyError):
+            who = "nobody"
+        return f"{who} {page} {body()}", 200, {"Cache-Control": "private"}
+
+    return app
+
+
+def test_by_user__keys_by_the_subject_of_a_verified_token(new_app) -> None:
+    """Each caller has entries of their own for each URL; two tokens of one caller share them."""
+    client = _jwt_app(new_app).test_client()
+    assert client.get("/x", headers=token("ann")).data == b"ann x 1"
+    assert client.get("/x", headers=token("ann", seconds=90)).data == b"ann x 1"
+    assert client.get("/x", headers=token("bob")).data == b"bob x 2"
+    assert client.get("/y", headers=token("ann")).data == b"ann y 3"
+    assert client.get("/x?q=1", headers=token("ann")).data == b"ann x 4"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": "Bearer"},
+        {"Authorization": "Bearer "},
+        {"Authorization": "Bearer not.a.token"},
+        {"Authorization": "Basic YW5uOng="},
+        token("ann", key="x" * 32),
+        token("ann", seconds=-5),
+        {"Authorization": "Bearer " + jwt.encode({"sub": "ann"}, KEY, "HS256")},
+        {"Authorization": "Bearer " + jwt.encode({"exp": 9999999999}, KEY, "HS256")},
+        {"Authorization": "Bearer " + jwt.encode({"sub": "ann", "exp": 9999999999}, "", "none")},
+        token(17),
+    ],
+    ids=str,
+)
+def test_by_user__nobody_in_particular_is_not_cached(new_app, headers) -> None:
+    """Without a token, or with one that is not valid, nothing is read or stored."""
+    app = _jwt_app(new_app)
+    client = app.test_client()
+    client.get("/x", headers=token("ann"))
+    response = client.get("/x", headers=headers)
+    assert (response.headers["X-Cache"], detail(response)) == ("BYPASS", "KEY")
+    assert len(list(manager(app).entries())) == 1
+
+
+def test_by_user__without_a_key_says_what_is_missing(new_app) -> None:
+    """A bearer token that cannot be verified is a configuration error, not an anonymous caller."""
+    app = new_app()
+    app.add_url_rule("/", view_func=cache_response(MINE, None, by_user)(lambda: "x"), endpoint="x")
+    with pytest.raises(ConfigError, match="RCACHE_USER_JWT_KEY"):
+        app.test_client().get("/", headers=token())
+    assert app.test_client().get("/").headers["X-Cache"] == "BYPASS"
+
+
+def _login_app(new_app, **config: Any) -> Flask:
+    app: Flask = new_app(**config)
+    login = flask_login.LoginManager(app)
+
+    class User(flask_login.UserMixin):  # type: ignore[misc]
+        def __init__(self, id: str) -> None:
+            self.id = id
+
+    login.user_loader(User)
+    body = Counted()
+
+    @app.get("/login/<name>")
+    def sign_in(name):
+        flask_login.login_user(User(name))
+        return ""
+
+    @app.get("/logout")
+    def sign_out():
+        flask_login.logout_user()
+        return ""
+
+    @app.get("/")
+    @cache_response(MINE, None, by_user)
+    def page():
+        user = flask_login.current_user
+        return f"{user.get_id() if user.is_authenticated else 'nobody'} {body()}"
+
+    return app
+
+
+def test_by_user__keys_by_the_user_of_flask_login(new_app) -> None:
+    """Two browsers of one user share an entry, other users and the signed-out do not see it."""
+    app = _login_app(new_app)
+    ann, again, bob = (app.test_client() for _ in range(3))
+    for client, name in ((ann, "ann"), (again, "ann"), (bob, "bob")):
+        client.get(f"/login/{name}")
+    assert [client.get("/").data for client in (ann, again, bob, ann)] == [b"ann 1", b"ann 1", b"bob 2", b"ann 1"]
+    ann.get("/logout")
+    assert detail(ann.get("/")) == "KEY"
+    assert ann.get("/").data.startswith(b"nobody")
+
+
+def test_by_user__a_login_and_a_token_together_are_another_caller(new_app) -> None:
+    """Whichever of the two the view goes by, neither alone leads to what both together were shown."""
+    app = _login_app(new_app, RCACHE_USER_JWT_KEY=KEY)
+    client = app.test_client()
+    client.get("/login/ann")
+    assert [client.get("/", headers=each).data for each in ({}, token("bob"), token("cat"))] == [
+        b"ann 1",
+        b"ann 2",
+        b"ann 3",
+    ]
+    assert client.get("/", headers=token("bob")).data == b"ann 2"
+    assert detail(client.get("/", headers=BEARER)) == "KEY"
+
+
+def test_by_user__a_stray_token_is_no_error_where_users_sign_in(new_app) -> None:
+    """With flask-login and no JWT key, whoever sends a bearer token gets the page, past the cache."""
+    app = _login_app(new_app)
+    client = app.test_client()
+    client.get("/login/ann")
+    assert detail(client.get("/", headers=BEARER)) == "KEY"
+
+
+def test_by_user__a_write_to_the_url_reaches_every_callers_entry(new_app) -> None:
+    """The URL is one, whoever it was shown to."""
+    app = _jwt_app(new_app)
+    app.add_url_rule("/<page>", view_func=lambda page: "written", endpoint="write", methods=["POST"])
+    client = app.test_client()
+    for name in ("ann", "bob"):
+        assert verdicts(client, "/x", headers=token(name)) == ["MISS", "HIT"]
+    client.post("/x", headers=token("ann"))
+    for name in ("ann", "bob"):
+        assert verdicts(client, "/x", headers=token(name)) == ["MISS", "HIT"]
+
+
+def test_by_user__a_type_invalidation_reaches_them_too(new_app) -> None:
+    """`invalidate_type` on the per-user type."""
+    app = _jwt_app(new_app)
+    client = app.test_client()
+    assert verdicts(client, "/x", headers=token()) == ["MISS", "HIT"]
+    with app.app_context():
+        assert current_cache.invalidate_type(MINE) == 1
+    assert verdicts(client, "/x", headers=token()) == ["MISS", "HIT"]

@@ -1,0 +1,409 @@
+"""From the lookup to the commit: contexts, failures, waiting. No lease outlives its request."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import time
+import weakref
+from typing import Any
+
+import pytest
+from flask import Flask, abort, copy_current_request_context, request, request_finished
+
+from flask_rcache import CacheType, RCache, cache_response, current_cache
+from tests.views.kit import PAGE, Counted, detail, in_threads, leases, make_app, manager, verdicts
+
+RESILIENT = CacheType("resilient", ttl=0.05, stale_if_error=60)
+
+
+def test_visit__without_a_request_bypasses(new_app) -> None:
+    """In a shell or a command the function runs, and the cache is neither read nor filled."""
+    app, body = new_app(), Counted()
+    page = cache_response(PAGE)(lambda: body())
+    with app.app_context():
+        answers = [page(), page()]
+    assert [answer.get_data(as_text=True) for answer in answers] == ["1", "2"]
+    assert [answer.headers["X-Cache"] for answer in answers] == ["BYPASS"] * 2
+    assert answers[0].headers["Cache-Status"] == "rcache; fwd=bypass; detail=CONTEXT"
+    with pytest.raises(RuntimeError, match="application context"):
+        page()
+
+
+def test_visit__in_a_test_request_context_it_is_not_stored(new_app) -> None:
+    """A context that never finishes a request stores nothing and keeps no lease."""
+    app, body = new_app(), Counted()
+    page = cache_response(PAGE)(lambda: body())
+    for _ in range(2):
+        with app.test_request_context("/"):
+            assert page().headers["X-Cache"] == "MISS"
+            assert len(leases(app)) == 1
+        assert leases(app) == []
+    assert body.calls == 2
+
+
+def test_visit__in_a_copied_context_it_is_not_stored(new_app) -> None:
+    """In a thread with a copy of the request's context: answered, not stored, and its lease ends with the thread."""
+    app, body, seen = new_app(), Counted(), []
+
+    @cache_response(PAGE)
+    def part():
+        return body()
+
+    @app.get("/")
+    def page():
+        @copy_current_request_context
+        def work():
+            seen.append(part().headers["X-Cache"])
+
+        for _ in range(2):
+            thread = threading.Thread(target=work)
+            thread.start()
+            thread.join(10)
+        return "x"
+
+    app.test_client().get("/")
+    assert (seen, body.calls, leases(app)) == (["MISS", "MISS"], 2, [])
+
+
+@pytest.mark.parametrize("propagate", [True, False])
+def test_commit__an_after_request_that_raises(new_app, propagate) -> None:
+    """When the final headers were never made nothing is stored, and the lease is free."""
+    app, body = new_app(PROPAGATE_EXCEPTIONS=propagate), Counted()
+    app.add_url_rule("/", view_func=cache_response(PAGE)(lambda: body()), endpoint="x")
+    broken = [True]
+
+    @app.after_request
+    def fail(response):
+        if broken and broken.pop():
+            raise RuntimeError("after")
+        return response
+
+    client = app.test_client()
+    if propagate:
+        with pytest.raises(RuntimeError, match="after"):
+            client.get("/")
+    else:
+        assert client.get("/").status_code == 500
+    assert (leases(app), list(manager(app).entries())) == ([], [])
+    assert verdicts(client, "/") == ["MISS", "HIT"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, GeneratorExit])
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_visit__an_exception_that_escapes_frees_the_lease(new_app, error, kind) -> None:
+    """Whatever the view raises, nothing is stored and the next request may load."""
+    app, failing = new_app(), [True]
+
+    def body() -> str:
+        if failing:
+            raise error("view")
+        return "x"
+
+    async def async_body() -> str:
+        return body()
+
+    view: Any = body if kind == "sync" else async_body
+    app.add_url_rule("/", view_func=cache_response(PAGE)(view), endpoint="x")
+    with pytest.raises(error):
+        app.test_client().get("/")
+    assert leases(app) == []
+    failing.clear()
+    assert verdicts(app.test_client(), "/") == ["MISS", "HIT"]
+
+
+def test_commit__one_result_that_cannot_be_stored_does_not_hold_up_the_next(new_app, caplog) -> None:
+    """A failure of one fill is logged; the others of the request are stored, and no lease is left."""
+    app = new_app(RCACHE_STRICT=False)
+
+    @cache_response(PAGE, tags=["inner"])
+    def inner(name):
+        return name
+
+    @app.get("/")
+    def page():
+        return inner("a").data + inner("b").data
+
+    fill, first = manager(app).store.fill, [True]
+
+    def failing(fills: Any) -> Any:
+        if first and first.pop():
+            raise ZeroDivisionError("the store has a bug")
+        return fill(fills)
+
+    manager(app).store.fill = failing  # type: ignore[method-assign]
+    assert app.test_client().get("/").data == b"ab"
+    assert "could not be committed" in caplog.text
+    assert leases(app) == []
+    assert len(list(manager(app).entries())) == 1
+
+
+def test_install__does_not_keep_apps_alive() -> None:
+    """A thousand apps come and go; signals and caches hold none of them."""
+    rcache, before = RCache(), len(request_finished.receivers)
+    refs = []
+    for _ in range(50):
+        app: Flask = make_app(rcache=rcache)
+
+        @app.get("/")
+        @cache_response(PAGE)
+        def page():
+            return "x"
+
+        app.test_client().get("/")
+        refs.append(weakref.ref(app))
+        del app
+    gc.collect()
+    assert sum(ref() is not None for ref in refs) <= 1
+    assert len(request_finished.receivers) <= before + 1
+
+
+# When the view fails
+
+
+def _resilient(new_app, kind: str) -> tuple[Any, dict[str, Any]]:
+    """An app whose view answers as `state["now"]` says."""
+    app: Flask = new_app(PROPAGATE_EXCEPTIONS=False)
+    state: dict[str, Any] = {"now": "fine"}
+
+    def body() -> Any:
+        if state["now"] == "raise":
+            raise ValueError("broken")
+        if isinstance(state["now"], int):
+            abort(state["now"])
+        return (state["now"], 503) if state["now"] == "unavailable" else state["now"]
+
+    async def async_body() -> Any:
+        return body()
+
+    view: Any = body if kind == "sync" else async_body
+    app.add_url_rule("/", view_func=cache_response(RESILIENT)(view), endpoint="x")
+    return app, state
+
+
+@pytest.mark.race
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("failure", ["raise", "unavailable", 503, 500])
+def test_stale_if_error__stands_in_for_a_view_that_fails(new_app, kind, failure) -> None:
+    """An exception and a 5xx, returned or aborted, give the expired answer, marked as stale."""
+    app, state = _resilient(new_app, kind)
+    client = app.test_client()
+    client.get("/")
+    time.sleep(0.08)
+    state["now"] = failure
+    response = client.get("/")
+    assert (response.status_code, response.data, response.headers["X-Cache"]) == (200, b"fine", "STALE")
+    assert "rcache; hit; ttl=-1" in response.headers["Cache-Status"]
+    state["now"] = "fine again"
+    assert client.get("/").data == b"fine again"
+
+
+@pytest.mark.race
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("status", [401, 403, 404, 410, 429])
+def test_stale_if_error__is_no_answer_to_a_refusal(new_app, kind, status) -> None:
+    """`abort(403)` is what the view answers, not a failure: nobody is shown the page instead."""
+    app, state = _resilient(new_app, kind)
+    client = app.test_client()
+    client.get("/")
+    time.sleep(0.08)
+    state["now"] = status
+    assert [client.get("/").status_code for _ in range(2)] == [status] * 2
+
+
+# Waiting for others
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_visit__concurrent_requests_load_once(new_app, kind) -> None:
+    """Who waits for another's load gets its result, marked as collapsed."""
+    app, body, waiting = new_app(), Counted(), threading.Event()
+
+    def load() -> str:
+        waiting.wait(1)
+        return body()
+
+    async def load_async() -> str:
+        return await asyncio.to_thread(load)
+
+    view: Any = load if kind == "sync" else load_async
+    app.add_url_rule("/", view_func=cache_response(PAGE)(view), endpoint="x")
+    timer = threading.Timer(0.3, waiting.set)
+    timer.start()
+    answers = in_threads(8, lambda _: app.test_client().get("/"))
+    timer.join()
+    assert {answer.data for answer in answers} == {b"1"}
+    others = [answer for answer in answers if "stored" not in answer.headers["Cache-Status"]]
+    assert len(others) == 7
+    assert all("collapsed" in answer.headers["Cache-Status"] or answer.headers["X-Cache"] == "HIT" for answer in others)
+
+
+def test_visit__a_refusal_is_not_shared(new_app) -> None:
+    """A caller who waited while another was refused is judged for himself."""
+    app, entered = new_app(), threading.Barrier(2, timeout=10)
+
+    @app.get("/")
+    @cache_response(PAGE)
+    def page():
+        if request.headers.get("X-Client") == "banned":
+            entered.wait()
+            time.sleep(0.1)
+            abort(403)
+        return "welcome"
+
+    def ask(number: int) -> Any:
+        if number:
+            entered.wait()
+        return app.test_client().get("/", headers={"X-Client": "friend" if number else "banned"})
+
+    banned, friend = in_threads(2, ask)
+    assert (banned.status_code, friend.status_code) == (403, 200)
+
+
+def test_visit__a_failure_is_shared_and_nobody_hangs(new_app) -> None:
+    """An exception reaches those who waited for the load; the next request may succeed."""
+    app, failing, body = new_app(PROPAGATE_EXCEPTIONS=False), [True], Counted()
+
+    @app.get("/")
+    @cache_response(PAGE)
+    def page():
+        body()
+        time.sleep(0.2)
+        if failing:
+            raise ValueError("broken")
+        return "fine"
+
+    assert {answer.status_code for answer in in_threads(6, lambda _: app.test_client().get("/"))} == {500}
+    assert body.calls < 6
+    failing.clear()
+    assert app.test_client().get("/").data == b"fine"
+
+
+@pytest.mark.parametrize("kind", ["sync", "async", "gathered"])
+def test_visit__a_request_does_not_wait_for_itself(new_app, kind) -> None:
+    """A function called twice in a request, one after the other or at once, is answered both times without waiting."""
+    app, body = new_app(), Counted()
+
+    @cache_response(PAGE)
+    def part():
+        return body()
+
+    @cache_response(PAGE)
+    async def async_part():
+        await asyncio.sleep(0)
+        return body()
+
+    def page():
+        return part().data + part().data
+
+    async def async_page():
+        if kind == "async":
+            answers = [await async_part(), await async_part()]
+        else:
+            answers = list(await asyncio.gather(async_part(), async_part()))
+        return b"".join(each.data for each in answers)
+
+    app.add_url_rule("/", view_func=page if kind == "sync" else async_page)
+    started = time.monotonic()
+    assert len(app.test_client().get("/").data) == 2
+    assert time.monotonic() - started < 2
+    assert leases(app) == []
+    calls = body.calls
+    assert app.test_client().get("/").data in (b"11", b"22")
+    assert body.calls == calls
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("store", ["memory", "two processes"])
+def test_visit__two_requests_that_want_what_the_other_has_do_not_wait(new_app, redis_server, kind, store) -> None:
+    """Two pages that use the same two parts in opposite order, both cold, at once: neither waits for the other."""
+    barrier = threading.Barrier(2, timeout=10)
+
+    def build() -> Flask:
+        app: Flask = new_app("memory://" if store == "memory" else redis_server.url)
+
+        @cache_response(PAGE, None, lambda req: "head")
+        def head():
+            return "head"
+
+        @cache_response(PAGE, None, lambda req: "side")
+        def side():
+            return "side"
+
+        def page(first, second):
+            one = first().data
+            barrier.wait()
+            return one + second().data
+
+        async def async_page(first, second):
+            return await asyncio.to_thread(lambda: None) or page(first, second)
+
+        view: Any = page if kind == "sync" else async_page
+        app.add_url_rule("/a", view_func=view, endpoint="a", defaults={"first": head, "second": side})
+        app.add_url_rule("/b", view_func=view, endpoint="b", defaults={"first": side, "second": head})
+        return app
+
+    apps = [build()] * 2 if store == "memory" else [build(), build()]
+    for app in apps:
+        app.test_client().get("/nothing")
+    started = time.monotonic()
+    answers = in_threads(2, lambda number: apps[number].test_client().get("/ab"[0] + "ab"[number]))
+    assert [answer.data for answer in answers] == [b"headside", b"sidehead"]
+    assert time.monotonic() - started < 2
+    barrier.abort()
+
+
+def test_visit__tags_found_during_the_view_and_in_parts_reach_the_page(new_app) -> None:
+    """What a page was made of invalidates it: `tag()` in the view, and the tags of cached parts, hit or miss."""
+    app, body = new_app(), Counted()
+
+    @cache_response(CacheType.SEARCH, tags=["part"])
+    def part():
+        return "part"
+
+    @app.get("/")
+    @cache_response(PAGE)
+    def page():
+        current_cache.tag("found")
+        return part().data + body().encode()
+
+    client = app.test_client()
+    for invalidate in (
+        lambda: current_cache.invalidate_tags("found"),
+        lambda: current_cache.invalidate_tags("part"),
+        lambda: current_cache.invalidate_type(CacheType.SEARCH),
+        lambda: current_cache.invalidate_type(PAGE),
+        lambda: current_cache.clear_all(),
+    ):
+        assert verdicts(client, "/") == ["MISS", "HIT"]
+        with app.app_context():
+            invalidate()
+    assert body.calls == 5
+
+
+@pytest.mark.parametrize("act", ["type", "tag", "pattern", "all", "write"])
+def test_commit__what_was_overtaken_is_not_stored(new_app, store_url, act) -> None:
+    """An invalidation while the view runs: its answer is sent, and the next request loads again."""
+    app, body = new_app(store_url), Counted()
+
+    @app.route("/", methods=["GET", "POST"])
+    @cache_response(PAGE, tags=["t"])
+    def page():
+        number = body()
+        if request.method == "GET" and number == "1":
+            if act == "write":
+                app.test_client().post("/")
+            else:
+                {
+                    "type": lambda: current_cache.invalidate_type(PAGE),
+                    "tag": lambda: current_cache.invalidate_tags("t"),
+                    "pattern": lambda: current_cache.invalidate_pattern("page:*"),
+                    "all": lambda: current_cache.clear_all(),
+                }[act]()
+        return number
+
+    client = app.test_client()
+    first = client.get("/")
+    assert (first.headers["X-Cache"], detail(first), first.data) == ("MISS", "OVERTAKEN", b"1")
+    assert verdicts(client, "/") == ["MISS", "HIT"]

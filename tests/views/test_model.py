@@ -1,0 +1,402 @@
+"""Ten thousand generated exchanges against a small, obvious model: what may be reused for whom, and until when.
+
+The model knows nothing of how the cache works. It writes down every answer that the view made, and judges each
+answer that a client got: made for this request, or else one that this client may have. Then the test is tested: with
+one rule taken away the model must notice.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from random import Random
+from typing import Any, NamedTuple
+
+import pytest
+from flask import Flask, request
+from werkzeug.test import TestResponse
+
+import flask_rcache.http.storable as storable
+import flask_rcache.views.binding as binding
+import flask_rcache.views.commit as commit
+import flask_rcache.views.visit as visit
+from flask_rcache import CacheManager, CacheType, cache_response
+from flask_rcache.config import load_settings
+from flask_rcache.http import request_facts
+from flask_rcache.keys import Names
+from flask_rcache.stores import MemoryStore
+from flask_rcache.views import install
+
+TTL, ERROR_TTL, STALE_IF_ERROR = 60, 10, 100
+OPEN = CacheType("open", ttl=TTL, error_ttl=ERROR_TTL, stale_if_error=STALE_IF_ERROR)
+MINE = OPEN.replace(name="mine", per_user=True)
+SEQUENCES, LENGTH = 100, 100
+
+
+class Control(NamedTuple):
+    """What a Cache-Control means, in the words of RFC 9111."""
+
+    kept: bool = True
+    lifetime: int = TTL
+    stale: bool = True
+    private: bool = False
+
+
+CONTROLS = {
+    "": Control(),
+    "public": Control(),
+    "max-age=30": Control(lifetime=30),
+    "max-age=30, max-age=5": Control(lifetime=5),
+    "max-age=50, s-maxage=20": Control(lifetime=20, stale=False),
+    "max-age=0": Control(kept=False),
+    "max-age=999": Control(),
+    "must-revalidate": Control(stale=False),
+    "no-store": Control(kept=False),
+    "no-cache": Control(kept=False),
+    "private, max-age=40": Control(lifetime=40, private=True),
+}
+STORABLE = {200, 203, 404, 410}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a URL answers from now on."""
+
+    status: int = 200
+    control: str = ""
+    vary: str = ""
+    cookie: bool = False
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One request, and what happens before it."""
+
+    method: str
+    path: str
+    caller: tuple[str, str] | None
+    lang: str | None
+    condition: str
+    ranged: bool
+    control: str
+    wait: int
+    plan: Plan | None
+    fails: bool
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What it sends, without conditions."""
+        sent = {"Range": "bytes=0-3"} if self.ranged else {}
+        if self.caller is not None:
+            sent |= {self.caller[0]: {"Cookie": "session="}.get(self.caller[0], "Bearer ") + self.caller[1]}
+        if self.lang is not None:
+            sent["Accept-Language"] = self.lang
+        return sent | ({"Cache-Control": self.control} if self.control else {})
+
+
+PATHS = ["/open/1", "/open/1?x=1", "/shared/1", "/mine/1"]
+CALLERS = [("Authorization", "ann"), ("Authorization", "bob"), ("Cookie", "ann"), ("Cookie", "bob")]
+
+
+class Dice:
+    """Generates exchanges from a seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(seed)
+        # Two URLs each time, so that there is something to repeat.
+        self.paths = self.random.sample(PATHS, 2)
+
+    def often(self, usual: Any, *others: Any, share: float = 0.75) -> Any:
+        """Mostly the usual, sometimes one of the others."""
+        return usual if self.random.random() < share else self.random.choice(others)
+
+    def plan(self) -> Plan:
+        """How a URL answers for a while."""
+        return Plan(
+            status=self.often(200, 203, 404, 410, 201, 302, 500),
+            control=self.random.choice(["", "", *CONTROLS]),
+            vary=self.often("", "Accept-Language", "accept-language, X-None", "*", share=0.7),
+            cookie=self.often(False, True, share=0.9),
+        )
+
+    def exchange(self) -> Exchange:
+        """One request."""
+        return Exchange(
+            method=self.often("GET", "HEAD", "POST", "DELETE", "PROPFIND", share=0.9),
+            path=self.random.choice(self.paths),
+            caller=self.often(None, *CALLERS, share=0.75),
+            lang=self.often("en", None, "", "fr", share=0.6),
+            condition=self.often("", "same", "*", "other", "If-Match"),
+            ranged=self.often(False, True, share=0.85),
+            control=self.often("", "no-store", "no-cache", "max-age=0", share=0.85),
+            wait=self.often(0, 4, 12, 25, 61, 170, share=0.85),
+            plan=self.plan() if self.random.random() < 0.07 else None,
+            fails=self.random.random() < 0.08,
+        )
+
+
+@dataclass(frozen=True)
+class Made:
+    """An answer that the view made."""
+
+    serial: int
+    at: int
+    exchange: Exchange
+    plan: Plan
+    body: bytes
+
+
+@dataclass
+class Model:
+    """Everything that was made and written, and the rules for using it again."""
+
+    now: int = 0
+    made: dict[int, Made] = field(default_factory=dict)
+    written: dict[str, int] = field(default_factory=dict)
+    seen: set[tuple[Any, ...]] = field(default_factory=set)
+    repeats: int = 0
+    hits: int = 0
+
+    def judge(self, exchange: Exchange, answer: TestResponse, ran: Made | None, condition: str | None) -> None:
+        """Assert that the client of this exchange may have this answer."""
+        serial = int(answer.headers.get("X-Serial", 0))
+        if not serial:  # Flask's own page for an exception
+            assert ran is not None
+            return
+        made = self.made[serial]
+        reused = ran is None or serial != ran.serial
+        what = f"{exchange} got {made}, {self.now - made.at} s old: {answer.headers}"
+        if reused:
+            self._may_reuse(exchange, made, ran, what)
+        self._is_whole(exchange, answer, made, condition, what)
+        repeat = (exchange.path, exchange.caller, exchange.lang)
+        if exchange.method in ("GET", "HEAD"):
+            self.repeats += repeat in self.seen
+            self.hits += reused and repeat in self.seen
+            self.seen.add(repeat)
+
+    def _may_reuse(self, exchange: Exchange, made: Made, ran: Made | None, what: str) -> None:
+        first, plan, kind = made.exchange, made.plan, exchange.path.split("/")[1]
+        control = CONTROLS[plan.control]
+        assert exchange.method in ("GET", "HEAD"), what
+        assert exchange.condition != "If-Match", what
+        assert first.method == "GET", what
+        assert first.control != "no-store", what
+        assert exchange.path == first.path, what
+        # Whose it is
+        if kind == "open":
+            assert exchange.caller is None, what
+            assert first.caller is None, what
+        elif kind == "mine":
+            assert exchange.caller is not None, what
+            assert exchange.caller == first.caller, what
+        assert not plan.cookie, what
+        assert control.kept, what
+        assert not control.private or kind == "mine", what
+        assert plan.status in STORABLE or (plan.status == 302 and "max-age" in plan.control), what
+        assert "*" not in plan.vary, what
+        if "language" in plan.vary:
+            assert exchange.lang == first.lang, what
+        # How old it is
+        assert self.written.get(exchange.path, -1) < made.serial, what
+        lifetime = min(control.lifetime, ERROR_TTL) if plan.status >= 400 else control.lifetime
+        if self.now - made.at >= lifetime:
+            assert control.stale, what
+            assert self.now - made.at < lifetime + STALE_IF_ERROR, what
+            assert ran is not None, what
+            assert ran.plan.status >= 500, what
+
+    @staticmethod
+    def _is_whole(exchange: Exchange, answer: TestResponse, made: Made, condition: str | None, what: str) -> None:
+        if answer.status_code == 304:
+            assert condition in (f'"{made.serial}"', "*"), what
+            assert made.plan.status == 200, what
+            assert answer.data == b"", what
+        elif exchange.method == "HEAD":
+            assert answer.data == b"", what
+        elif answer.status_code == 206:
+            assert exchange.ranged, what
+            assert answer.data == made.body[:4], what
+        else:
+            assert answer.status_code == made.plan.status, what
+            assert answer.data == made.body, what
+            if condition is not None and made.plan.status == 200 and exchange.method == "GET":
+                assert condition != f'"{made.serial}"' or exchange.condition == "If-Match", what
+
+
+class World:
+    """An application whose clock the test holds, its view, and the model beside it."""
+
+    def __init__(self, *, enabled: bool = True) -> None:
+        self.model = Model()
+        self.plans: dict[str, Plan] = {}
+        self.exchange: Exchange | None = None
+        self.ran: Made | None = None
+        self._serials = itertools.count(1)
+        self._etags: dict[str, str] = {}
+        app = Flask("model")
+        app.testing = True
+        app.config["PROPAGATE_EXCEPTIONS"] = False
+        config = {"RCACHE_ENABLED": enabled}
+        store = MemoryStore(Names(), max_bytes=2**26, clock=lambda: (self.model.now + 1_000_000) * 1_000_000)
+        app.extensions["rcache"] = CacheManager(load_settings(config, {}), store)
+        install(app)
+        methods = ["GET", "POST", "DELETE", "PROPFIND"]
+        decorators: dict[str, Any] = {
+            "open": cache_response(OPEN),
+            "shared": cache_response(OPEN, shared=True),
+            "mine": cache_response(MINE, None, self._caller_key),
+        }
+        for name, decorate in decorators.items():
+            app.add_url_rule(f"/{name}/<id>", name, decorate(self.view), methods=methods)
+        self.client = app.test_client(use_cookies=False)
+
+    @staticmethod
+    def _caller_key(req: Any) -> tuple[object, ...] | None:
+        caller = (req.headers.get("Authorization"), req.headers.get("Cookie"))
+        return None if caller == (None, None) else (*caller, req.full_path)
+
+    def view(self, id: str) -> Any:
+        """Answer as the plan says, and write it down."""
+        exchange = self.exchange
+        assert exchange is not None
+        plan = self.plans.get(exchange.path, Plan())
+        plan = replace(plan, status=503) if exchange.fails else plan
+        serial = next(self._serials)
+        body = f"{serial} for {exchange.caller} at {exchange.path} in {request.headers.get('Accept-Language')}"
+        self.ran = self.model.made[serial] = Made(serial, self.model.now, exchange, plan, body.encode())
+        headers = {"X-Serial": str(serial), "ETag": f'"{serial}"'}
+        headers |= {"Cache-Control": plan.control} if plan.control else {}
+        headers |= {"Vary": plan.vary} if plan.vary else {}
+        headers |= {"Set-Cookie": f"a={serial}"} if plan.cookie else {}
+        headers |= {"Location": "/elsewhere"} if plan.status == 302 else {}
+        return body, plan.status, headers
+
+    def play(self, exchange: Exchange) -> None:
+        """Send one request and have the answer judged."""
+        self.model.now += exchange.wait
+        if exchange.plan is not None:
+            self.plans[exchange.path] = exchange.plan
+        self.exchange, self.ran = exchange, None
+        headers, condition = exchange.headers, None
+        if exchange.condition == "If-Match":
+            headers["If-Match"] = condition = self._etags.get(exchange.path, '"none"')
+        elif exchange.condition:
+            made_up = {"*": "*", "other": '"none"'}
+            headers["If-None-Match"] = condition = made_up.get(exchange.condition) or self._etags.get(
+                exchange.path, '"none"'
+            )
+        answer = self.client.open(exchange.path, method=exchange.method, headers=headers)
+        self._etags[exchange.path] = answer.headers.get("ETag", '"none"')
+        self.model.judge(exchange, answer, self.ran, condition)
+        if exchange.method in ("POST", "DELETE", "PROPFIND") and answer.status_code < 400:
+            self.model.written[exchange.path] = next(self._serials)
+
+
+def explore(*, sequences: int = SEQUENCES, enabled: bool = True) -> tuple[int, int, int]:
+    """Play generated sequences, each in a world of its own.
+
+    Returns:
+        The exchanges, the repeats among them, and how many of those were hits.
+    """
+    exchanges = repeats = hits = 0
+    first = int(os.environ.get("MODEL_SEED", "1"))
+    for seed in range(first, first + sequences):
+        dice, world = Dice(seed), World(enabled=enabled)
+        for number in range(LENGTH):
+            try:
+                world.play(dice.exchange())
+            except AssertionError as error:
+                error.add_note(f"seed {seed}, exchange {number}")
+                raise
+        exchanges, repeats, hits = exchanges + LENGTH, repeats + world.model.repeats, hits + world.model.hits
+    return exchanges, repeats, hits
+
+
+def check_hits(repeats: int, hits: int) -> None:
+    """A cache that is there to be used: at least a quarter of the repeated requests are hits."""
+    assert hits >= repeats / 4, f"{hits} hits among {repeats} repeats"
+
+
+def test_model__ten_thousand_exchanges() -> None:
+    """Nobody gets what he may not have, and at least a quarter of the repeats are hits."""
+    exchanges, repeats, hits = explore()
+    print(f"{exchanges} exchanges, {repeats} repeats, {hits} hits ({100 * hits / repeats:.0f} %)")
+    assert exchanges >= 10_000
+    assert repeats >= exchanges / 4
+    check_hits(repeats, hits)
+
+
+# The test of the test
+
+
+def test_model__a_cache_that_never_stores_fails() -> None:
+    """Safety alone is not enough."""
+    _, repeats, hits = explore(sequences=5, enabled=False)
+    assert (repeats > 100, hits) == (True, 0)
+    with pytest.raises(AssertionError, match="0 hits among"):
+        check_hits(repeats, hits)
+
+
+def _without(name: str) -> Callable[[Any], Any]:
+    """`by_name` blind to one field."""
+    by_name: Any = vars(storable)["by_name"]
+    return lambda headers: {key: lines for key, lines in by_name(headers).items() if key != name}
+
+
+def _directives(**changes: Any) -> Callable[[Any], Any]:
+    """Cache-Control read with some directives as if they were not there."""
+    parse: Any = vars(storable)["parse_cache_control"]
+
+    def parsed(lines: Any) -> Any:
+        control = parse(lines)
+        return type(control)(**{name: changes.get(name, getattr(control, name)) for name in control.__slots__})
+
+    return parsed
+
+
+def _sabotages() -> Iterator[tuple[str, object, str, Any]]:
+    yield "request no-store", visit, "request_facts", lambda *args: replace(request_facts(*args), no_store=False)
+    yield "query", binding, "filtered_query", lambda query, names: ""
+    yield (
+        "authorization",
+        binding,
+        "request_verdict",
+        lambda environ, session, **_: None if environ["REQUEST_METHOD"] in ("GET", "HEAD") else "METHOD",
+    )
+    yield "sessions", binding, "carries_session", lambda app, environ, others: False
+    yield "vary", commit, "normalise_vary", lambda lines: ()
+    yield "set-cookie", storable, "by_name", _without("set-cookie")
+    yield "no-store", storable, "parse_cache_control", _directives(no_store=False)
+    yield "no-cache", storable, "parse_cache_control", _directives(no_cache=False)
+    yield "private", storable, "parse_cache_control", _directives(private=False)
+    yield "max-age", storable, "parse_cache_control", _directives(max_age=None)
+    yield "s-maxage", storable, "parse_cache_control", _directives(s_maxage=None)
+    yield "must-revalidate", storable, "_window", lambda stated, configured, policy, must: configured
+    yield "writes", commit, "unsafe_targets", lambda *args, **kwargs: ()
+    yield "statuses", storable, "STORABLE", frozenset(range(200, 600))
+    yield "error ttl", storable, "_ttl", lambda status, lifetime, age, policy: min(policy.ttl, lifetime or policy.ttl)
+    yield (
+        "partial",
+        commit,
+        "evaluate",
+        lambda environ, status, headers, *, body_length: commit_evaluate(
+            {**environ, "HTTP_IF_NONE_MATCH": "*"}, status, headers, body_length=body_length
+        ),
+    )
+
+
+commit_evaluate: Any = vars(commit)["evaluate"]
+SABOTAGES = list(_sabotages())
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "wrong"), [each[1:] for each in SABOTAGES], ids=[each[0] for each in SABOTAGES]
+)
+def test_model__notices_a_rule_that_is_missing(monkeypatch, module, name, wrong) -> None:
+    """With one rule taken away the model finds an answer that somebody may not have."""
+    monkeypatch.setattr(module, name, wrong)
+    with pytest.raises(AssertionError):
+        explore(sequences=2 * SEQUENCES)
