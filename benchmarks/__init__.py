@@ -1,0 +1,1 @@
+"""What a hit costs, measured on this machine: `python -m benchmarks`, `python -m benchmarks.raw`."""

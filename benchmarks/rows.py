@@ -1,0 +1,198 @@
+"""The applications that are compared: each answers one GET with the same 2 KB and proves what it is.
+
+Owns the rows. A row is called in process, as `app.wsgi_app(environ, start_response)` with a fresh environ.
+"""
+
+from __future__ import annotations
+
+import socket
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import hiredis
+import redis
+from flask import Flask, Response
+from werkzeug.test import EnvironBuilder
+
+from flask_rcache import CacheType, RCache, cache_response
+from tests.servers import Server
+
+BODY = (b"0123456789abcdef" * 128)[:2048]
+_PATH = "/x"
+_RAW_KEY = "bench-raw"
+
+
+@dataclass(slots=True)
+class Row:
+    """One application.
+
+    Attributes:
+        title: Its line in the table.
+        call: One request, answered and read to the end; returns its headers and body.
+        views: How often the view has run so far.
+        must_hit: Whether a measured call must leave the view alone.
+        close: What gives its connections back.
+    """
+
+    title: str
+    call: Callable[[], tuple[list[tuple[str, str]], bytes]]
+    views: Callable[[], int]
+    must_hit: bool
+    close: Callable[[], None]
+
+    def verify(self) -> None:
+        """Check that a call answers the body and is a hit, if it has to be.
+
+        Raises:
+            AssertionError: It does not do what its line in the table says.
+        """
+        self.call()
+        before = self.views()
+        headers, body = self.call()
+        ran = self.views() - before
+        if body != BODY:
+            raise AssertionError(f"{self.title}: another body came back ({len(body)} bytes)")
+        if ran != (0 if self.must_hit else 1):
+            raise AssertionError(f"{self.title}: the view ran {ran} times in one call")
+        if self.title.startswith("ours") and ("X-Cache", "HIT") not in headers:
+            raise AssertionError(f"{self.title}: not marked as a hit: {headers}")
+
+
+def wsgi_caller(app: Flask) -> Callable[[], tuple[list[tuple[str, str]], bytes]]:
+    """Make the function that sends one GET through the application."""
+    environ = EnvironBuilder(path=_PATH, base_url="http://127.0.0.1/").get_environ()
+    wsgi_app = app.wsgi_app
+    headers: list[tuple[str, str]] = []
+
+    def start_response(status: str, fields: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], None]:
+        headers[:] = fields
+        return lambda data: None
+
+    def call() -> tuple[list[tuple[str, str]], bytes]:
+        answer: Iterable[bytes] = wsgi_app(environ.copy(), start_response)
+        body = b"".join(answer)
+        close = getattr(answer, "close", None)
+        if close is not None:
+            close()
+        return headers, body
+
+    return call
+
+
+def _no_close() -> None:
+    """Give back nothing."""
+
+
+class _Counter:
+    """How often a view ran."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def respond(self) -> Response:
+        self.count += 1
+        return Response(BODY, mimetype="application/octet-stream")
+
+
+def bare(server: Server) -> Row:
+    """A view without a cache: what everything is compared with."""
+    app, views = Flask("bare"), _Counter()
+    app.add_url_rule(_PATH, view_func=views.respond)
+    return Row("bare view", wsgi_caller(app), lambda: views.count, False, _no_close)
+
+
+def raw_socket(server: Server) -> Row:
+    """A bare view around one GET on a plain socket: the floor of anything that asks a Redis."""
+    app, views = Flask("raw"), _Counter()
+    server.client().set(_RAW_KEY, BODY)
+    connection = socket.create_connection(("127.0.0.1", server.port))
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    reader = hiredis.Reader(notEnoughData=0)
+    command = hiredis.pack_command(("GET", _RAW_KEY))  # type: ignore[arg-type]
+
+    def view() -> Response:
+        views.count += 1
+        connection.sendall(command)
+        while (value := reader.gets()) == 0:
+            reader.feed(connection.recv(65536))
+        return Response(value, mimetype="application/octet-stream")
+
+    app.add_url_rule(_PATH, view_func=view)
+    return Row("bare view + GET on a raw socket", wsgi_caller(app), lambda: views.count, False, connection.close)
+
+
+def one_get(server: Server) -> Row:
+    """A bare view that asks Redis once through redis-py, as one would write it by hand."""
+    app, views = Flask("get"), _Counter()
+    client = redis.Redis(host="127.0.0.1", port=server.port)
+    client.set(_RAW_KEY, BODY)
+
+    def view() -> Response:
+        views.count += 1
+        return Response(client.get(_RAW_KEY), mimetype="application/octet-stream")
+
+    app.add_url_rule(_PATH, view_func=view)
+    return Row("bare view + redis.get", wsgi_caller(app), lambda: views.count, False, client.close)
+
+
+def _ours(title: str, url: str, **config: Any) -> Row:
+    app, views = Flask(f"ours-{title}"), _Counter()
+    app.config.update(TESTING=True, RCACHE_URL=url, RCACHE_PREFIX=f"bench-{title.replace(' ', '-')}", **config)
+    RCache(app)
+
+    @app.get(_PATH)
+    @cache_response(CacheType.DASHBOARD, ttl=3600)
+    def view() -> Response:
+        return views.respond()
+
+    close = app.extensions["rcache"].close
+    return Row(f"ours, {title} hit", wsgi_caller(app), lambda: views.count, True, close)
+
+
+def ours_memory(server: Server) -> Row:
+    """This cache without Redis."""
+    return _ours("memory", "memory://")
+
+
+def ours_redis(server: Server) -> Row:
+    """This cache on Redis, asked on every hit."""
+    return _ours("redis", server.url, RCACHE_L1_TTL=0)
+
+
+def ours_tiered(server: Server) -> Row:
+    """This cache on Redis with the memory tier in front, as it is by default."""
+    return _ours("memory tier", server.url)
+
+
+def _flask_caching(title: str, config: dict[str, Any]) -> Row:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what another project's import warns of is not measured here
+        from flask_caching import Cache
+    app, views = Flask(f"flask-caching-{title}"), _Counter()
+    cache = Cache(app, config={"CACHE_DEFAULT_TIMEOUT": 3600, **config})
+    app.add_url_rule(_PATH, view_func=cache.cached(timeout=3600)(views.respond))
+    return Row(f"Flask-Caching, {title} hit", wsgi_caller(app), lambda: views.count, True, _no_close)
+
+
+def flask_caching_simple(server: Server) -> Row:
+    """Flask-Caching on a dict."""
+    return _flask_caching("SimpleCache", {"CACHE_TYPE": "SimpleCache"})
+
+
+def flask_caching_redis(server: Server) -> Row:
+    """Flask-Caching on Redis."""
+    return _flask_caching("RedisCache", {"CACHE_TYPE": "RedisCache", "CACHE_REDIS_URL": server.url})
+
+
+ROWS: dict[str, Callable[[Server], Row]] = {
+    "bare": bare,
+    "raw": raw_socket,
+    "get": one_get,
+    "memory": ours_memory,
+    "tiered": ours_tiered,
+    "redis": ours_redis,
+    "fc-simple": flask_caching_simple,
+    "fc-redis": flask_caching_redis,
+}

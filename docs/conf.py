@@ -1,0 +1,50 @@
+"""Sphinx configuration: `make docs`."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from flask_rcache.config import Settings
+
+project = "flask_rcache"
+author = "The flask_rcache contributors"
+copyright = "2026, The flask_rcache contributors"
+release = version = "0.1.0"
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+html_theme = "furo"
+html_title = "flask_rcache"
+exclude_patterns = ["_build"]
+
+myst_enable_extensions = ["colon_fence", "deflist", "substitution"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+napoleon_numpy_docstring = False
+
+# Nothing is fetched while building, so names of other projects have nowhere to point to; type variables and what is
+# not exported have no place of their own either.
+nitpick_ignore_regex = [
+    ("py:.*", r"(flask|werkzeug|redis|blinker|jwt|collections|typing|types|concurrent|asyncio|datetime)\..*"),
+    ("py:.*", r"(Flask|Request|Response|TypeAliasForwardRef|[A-Z])"),
+    ("py:class", r"flask_rcache\..*\.([A-Z]|_.*)"),
+    ("py:class", r"flask_rcache\.(config|flight|functions|loading|registry|stores|views)\..*"),
+]
+
+
+def settings_table() -> str:
+    """Write the table of every setting from the place where they are declared."""
+    lines = ["| key | default | means |", "|---|---|---|"]
+    for field in dataclasses.fields(Settings):
+        if "help" in field.metadata:
+            default = "" if field.default is None else f"`{field.default}`"
+            lines.append(f"| `RCACHE_{field.name.upper()}` | {default} | {field.metadata['help']} |")
+    return "\n".join(lines)
+
+
+myst_substitutions = {"settings": settings_table()}
