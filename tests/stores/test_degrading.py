@@ -243,8 +243,8 @@ def test_master_demoted_while_only_read(
     client.replicaof("127.0.0.1", str(other.port))
 
     def noticed() -> bool:
-        cache.get("search", "a")
-        return not cache.is_available
+        cache.get("search", "a")  # the thread finds it; the next request that goes without the cache says it
+        return not cache.is_available and bool(lines(caplog))
 
     wait_until(noticed, timeout=3, what="noticed")
     assert "READONLY" in lines(caplog)[0]
