@@ -6,7 +6,7 @@ whether it carries a session or credential cookie. Imports flask, and nothing ab
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from flask import Flask, current_app
@@ -20,7 +20,7 @@ from .manager import CacheManager
 if TYPE_CHECKING:
     from flask.ctx import RequestContext
 
-__all__ = ["EXTENSION", "carries_session", "context", "current_cache", "manager_of"]
+__all__ = ["EXTENSION", "carries_session", "context", "current_cache", "environ_now", "manager_of"]
 
 EXTENSION: Final = "rcache"
 
@@ -51,6 +51,12 @@ def context() -> RequestContext | None:
         return cast("RequestContext", request_ctx._get_current_object())  # type: ignore[attr-defined]
     except RuntimeError:
         return None
+
+
+def environ_now() -> MutableMapping[str, Any] | None:
+    """The environ of the present request, or ``None`` outside one."""
+    ctx = context()
+    return None if ctx is None else ctx.request.environ
 
 
 def carries_session(app: Flask, environ: Mapping[str, Any], others: tuple[str, ...]) -> bool:

@@ -149,6 +149,32 @@ class Entry:
                 return False
         return True
 
+    def softened(self, stamps: Stamps, soft: Mapping[str, int]) -> Entry | None:
+        """This entry as it is after soft invalidations: expired by the first, but not gone.
+
+        Args:
+            stamps: as for :meth:`valid`, which has said no.
+            soft: of each tag whose stamp is soft, the stamp before it that was not (0: none).
+
+        Returns:
+            ``None`` when it is invalid all the same, or may never be served stale.
+        """
+        if self.epoch != stamps.epoch or self.as_of < stamps.floor:
+            return None
+        if not (self.stale_while_revalidate or self.stale_if_error):
+            return None
+        expired = self.created + int(self.ttl * MICROSECONDS)
+        for tag, as_of in self.tags:
+            stamp = stamps.by_tag.get(tag, 0)
+            if as_of < stamps.floor:
+                return None
+            if as_of < stamp:
+                hard = soft.get(tag)
+                if hard is None or as_of < hard:
+                    return None
+                expired = min(expired, stamp)
+        return replace(self, ttl=max(0.0, (expired - self.created) / MICROSECONDS))
+
     def freshness(self, now: int) -> Freshness:
         """The verdict at ``now``, a reading of the store's clock in µs."""
         past_ttl = (now - self.created) / MICROSECONDS - self.ttl

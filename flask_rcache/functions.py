@@ -173,14 +173,14 @@ def cached(
     return decorate
 
 
-def invalidate_cache_type(cache_type: CacheType | str) -> int:
+def invalidate_cache_type(cache_type: CacheType | str, *, soft: bool = False) -> int:
     """See :meth:`CacheManager.invalidate_type <flask_rcache.CacheManager.invalidate_type>`."""
-    return current_cache.invalidate_type(cache_type)
+    return current_cache.invalidate_type(cache_type, soft=soft)
 
 
-def invalidate_tags(*tags: str) -> int:
+def invalidate_tags(*tags: str, soft: bool = False) -> int:
     """See :meth:`CacheManager.invalidate_tags <flask_rcache.CacheManager.invalidate_tags>`."""
-    return current_cache.invalidate_tags(*tags)
+    return current_cache.invalidate_tags(*tags, soft=soft)
 
 
 def invalidate_pattern(pattern: str, *, type: CacheType | str | None = None) -> int:

@@ -208,7 +208,7 @@ class Names:
     ('cache~lease:search:flights', 'cache~index:search')
     """
 
-    __slots__ = ("bus", "entries", "meta", "prefix", "probe", "stamps")
+    __slots__ = ("bus", "costs", "entries", "loads", "log", "meta", "prefix", "probe", "soft", "stamps")
 
     def __init__(self, prefix: str = "cache") -> None:
         if not isinstance(prefix, str) or not prefix or len(prefix) > 64 or _PREFIX_REFUSED.search(prefix):
@@ -221,6 +221,10 @@ class Names:
         self.meta = prefix + "~meta"
         self.bus = prefix + "~bus"
         self.probe = prefix + "~probe"
+        self.soft = prefix + "~soft"
+        self.costs = prefix + "~costs"
+        self.log = prefix + "~log"
+        self.loads = prefix + "~loads"
 
     def entry(self, type_name: str, id: str) -> str:
         """The stored key of an id within a type."""

@@ -107,6 +107,15 @@ class Loading:
         """
         reader = _Reader(policy, stored, reading, current_load(), arrived)
         reader.deadline = time.monotonic() + self._patience(reader.parent)
+        try:
+            return (yield from self._admit(reader))
+        finally:
+            if reader.slept:
+                policy.count("waits")
+                policy.timed("wait", reader.slept)
+
+    def _admit(self, reader: _Reader) -> Generator[Step, None, Served | Load]:
+        stored = reader.stored
         for reader.waited in range(_LOADS_WAITED_FOR):
             flight, leads = self._flights.join(stored)
             if leads:
@@ -119,9 +128,11 @@ class Loading:
                 return Served(reader.stale, stale=True)  # somebody refreshes it already
             if self._flights.would_deadlock(flight, reader.parent):
                 break
+            began = time.monotonic()
             try:
-                yield Wait(flight, max(0.0, reader.deadline - time.monotonic()))
+                yield Wait(flight, max(0.0, reader.deadline - began))
             finally:
+                reader.slept += time.monotonic() - began
                 self._flights.waited(flight, reader.parent)
             if not flight.event.is_set():
                 break
@@ -175,7 +186,9 @@ class Loading:
                 holders.add(begun.holder)
                 if reader.waited + len(holders) > _LOADS_WAITED_FOR or time.monotonic() >= reader.deadline:
                     return reader.load(None, flight, began)
+                paused = time.monotonic()
                 yield Pause(pause)
+                reader.slept += time.monotonic() - paused
                 pause = min(pause * 1.6, _LONGEST_PAUSE)
             if begun.kind is Begin.PASS:
                 self._land(flight)
@@ -250,12 +263,14 @@ class Loading:
         outcomes: dict[str, Fill | None] = {}
         if granted:
             policy = granted[0][0].policy
+            began = time.monotonic()
             try:
                 filled = self._store.fill([(load.grant, draft) for load, draft in granted])
             except (StoreError, CodecError) as error:
                 self._degraded(policy.name, "fill", error)
                 self._release([load.grant for load, _ in granted], policy)
             else:
+                policy.timed("set", time.monotonic() - began)
                 for (load, draft), (outcome, size) in zip(granted, filled, strict=True):
                     outcomes[load.key] = outcome
                     if outcome is Fill.STORED:
@@ -269,7 +284,8 @@ class Loading:
     def _end(self, load: Load, draft: Draft, good_for: int) -> None:
         """Count the load, and land its flight with what others may have."""
         load.policy.count("loads")
-        load.policy.count("load_seconds", draft.cost)
+        load.policy.timed("load", draft.cost)
+        load.policy.loaded(load.key, draft.cost)
         grant: Grant | None = load.grant
         epoch, as_of = (grant.epoch, grant.as_of) if grant is not None else (0, 0)
         entry = Entry.of(draft, epoch=epoch, as_of=as_of, created=as_of)
@@ -339,11 +355,13 @@ class Loading:
 
     def write(self, policy: Policy, drafts: dict[str, Draft]) -> bool:
         """Store values as of now, in one round trip; whether they were stored."""
+        began = time.monotonic()
         try:
             sizes = self._store.write(list(drafts.items()))
         except (StoreError, CodecError) as error:
             self._degraded(policy.name, "set", error)
             return False
+        policy.timed("set", time.monotonic() - began)
         for (stored, draft), size in zip(drafts.items(), sizes, strict=True):
             self._tell_stored(policy, stored, draft, size)
         return True
@@ -359,7 +377,7 @@ class Loading:
 class _Reader:
     """Somebody who found nothing fresh, and how long they have waited."""
 
-    __slots__ = ("arrived", "deadline", "parent", "policy", "reading", "stored", "waited")
+    __slots__ = ("arrived", "deadline", "parent", "policy", "reading", "slept", "stored", "waited")
 
     def __init__(self, policy: Policy, stored: str, reading: Reading | None, parent: Load | None, arrived: int) -> None:
         self.policy: Final = policy
@@ -369,6 +387,7 @@ class _Reader:
         self.reading = reading
         self.deadline = 0.0
         self.waited = 0
+        self.slept = 0.0
 
     @property
     def stale(self) -> Entry | None:

@@ -1,27 +1,30 @@
 """The cache manager: what users call, and the one place that degrades.
 
-Owns invalidation, statistics, and the decision that a failing store never reaches the caller. The value API is
-``values``'s, how loads are admitted and committed is ``loading``'s, HTTP is ``views``'s, I/O the store's.
+Owns invalidation, and the decision that a failing store never reaches the caller. The value API is ``values``'s, what
+operators ask ``insight``'s, how loads are admitted and committed ``loading``'s, HTTP ``views``'s, I/O the store's.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
-from . import events
+from . import events, tracing
 from .config import Settings
 from .errors import StoreError
-from .keys import Key, Names, tag_member, tag_of
+from .insight import Insight, told
+from .keys import Key, Names, tag_member
 from .loading import Loading
 from .policy import CacheType, check_tags
 from .refresh import Refresher
 from .registry import Registry
 from .stats import Statistics
-from .stores.base import Counting, Listed, Store
+from .stores.base import Counting, Store
+from .tracing import Tracer
 from .values import MISSING, Values
 
 __all__ = ["MISSING", "CacheManager"]
@@ -32,7 +35,7 @@ logger: Final = logging.getLogger("flask_rcache")
 _VARYING_KEPT: Final = 20_000
 
 
-class CacheManager(Values):
+class CacheManager(Values, Insight):
     """One app's cache: ``current_cache``, or ``app.extensions["rcache"]``.
 
     Args:
@@ -58,7 +61,7 @@ class CacheManager(Values):
         enter: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         self.settings = settings
-        self.store: Final = store
+        self.store = store
         self.names = Names(settings.prefix)
         self.statistics = Statistics()
         self.registry = Registry(types, discover, settings=settings, names=self.names, statistics=self.statistics)
@@ -67,6 +70,7 @@ class CacheManager(Values):
         self.loading = Loading(store, degraded=self.degraded, load_timeout=settings.load_timeout, sender=self)
         self.refresher = Refresher(failed=self._not_refreshed)
         self.enter = enter
+        self._tracer: Tracer | None = None
         self.bindings: Final[dict[Any, Any]] = {}
         self.vary_names: Final[dict[str, tuple[str, ...]]] = {}
         self._switched_off: Final = switched_off
@@ -84,9 +88,15 @@ class CacheManager(Values):
         return self.settings.enabled and not self._switched_off()
 
     @property
-    def is_available(self) -> bool:
-        """Whether the store answers as it should."""
-        return self.store.trouble is None
+    def tracer(self) -> Tracer | None:
+        """Makes a span around each look-up; ``None`` for none. See ``flask_rcache.metrics.opentelemetry``."""
+        return self._tracer
+
+    @tracer.setter
+    def tracer(self, tracer: Tracer | None) -> None:
+        self._tracer = tracer
+        if tracer is not None:
+            tracing.want()
 
     # Invalidation
 
@@ -104,8 +114,14 @@ class CacheManager(Values):
         """Remove what lies under keys whose new value could not be stored."""
         self._invalidated("key", tuple(stored), type_name, lambda: self.store.delete(stored))
 
-    def invalidate_type(self, cache_type: CacheType | str) -> int:
+    def invalidate_type(self, cache_type: CacheType | str, *, soft: bool = False) -> int:
         """Make every entry of a type invalid, everywhere. Call it after the write has been committed.
+
+        Args:
+            cache_type: the type, or its registered name.
+            soft: expire them instead: those that may be served stale (``stale_while_revalidate``, ``stale_if_error``)
+                are, while they are loaded anew. The windows count from the invalidation. For what may be old for a
+                moment, a ranking; never for what must not be.
 
         Returns:
             How many live entries were removed; the index tells, so it is an upper bound. 0 when the store is away, and
@@ -115,10 +131,14 @@ class CacheManager(Values):
             UnknownTypeError: a name that is not registered.
         """
         name = self.registry.resolve(cache_type).name
-        return self._invalidated("type", (name,), name, lambda: self.store.invalidate((), (name,)))
+        return self._invalidated("type", (name,), name, lambda: self.store.invalidate((), (name,), soft=soft))
 
-    def invalidate_tags(self, *tags: str) -> int:
+    def invalidate_tags(self, *tags: str, soft: bool = False) -> int:
         """Make every entry that bears one of the tags invalid, everywhere.
+
+        Args:
+            tags: the tags.
+            soft: expire them instead, see :meth:`invalidate_type`.
 
         Returns:
             The number of tags stamped.
@@ -128,7 +148,7 @@ class CacheManager(Values):
             return 0
 
         def stamp() -> int:
-            self.store.invalidate(tuple(map(tag_member, checked)))
+            self.store.invalidate(tuple(map(tag_member, checked)), soft=soft)
             return len(checked)
 
         return self._invalidated("tags", checked, "", stamp)
@@ -175,46 +195,22 @@ class CacheManager(Values):
 
     def _invalidated(self, scope: str, names: tuple[str, ...], type_name: str, act: Callable[[], int]) -> int:
         journalled, removed = False, 0
+        began = time.monotonic()
         try:
             removed = act()
         except StoreError as error:
             journalled = True
             self.degraded(type_name, f"invalidate {scope}", error)
-        self.statistics.of(type_name).add("invalidations")
+        counters = self.statistics.of(type_name)
+        counters.add("invalidations")
+        counters.timed("invalidate", time.monotonic() - began)
+        self.statistics.notes.invalidated(scope, names, removed, journalled=journalled)
+        watched = told.get()
+        if watched is not None and journalled:
+            watched.journalled = True
         if events.cache_invalidated.receivers:
             events.emit(events.cache_invalidated, self, events.Invalidated(scope, names, removed, journalled))
         return removed
-
-    # Looking
-
-    def stats(self) -> dict[str, object]:
-        """The counters of the whole fleet, by type and in all; ``scope`` says whether they are.
-
-        What other processes counted in the last second may be missing. On ``memory://``, and while the store is away,
-        the figures are this process's.
-        """
-        try:
-            fleet = self.store.tallies(self.statistics.types())
-        except StoreError:  # not counted as an error: asking for the figures must not change them
-            fleet = None
-        return self.statistics.report(is_available=self.is_available, fleet=fleet)
-
-    def entries(self, type: CacheType | str | None = None, pattern: str | None = None) -> Iterator[Listed]:
-        """The live entries with ttl, age, size and tags; never a value.
-
-        Args:
-            type: confine it to this type.
-            pattern: a glob as in :meth:`invalidate_pattern`.
-        """
-        name = None if type is None else self.registry.resolve(type).name
-        glob = None
-        if pattern is not None:
-            glob, name = self.names.pattern(pattern, type_name=name)
-        try:
-            for listed in self.store.entries(name, glob):
-                yield listed._replace(tags=tuple(filter(None, map(tag_of, listed.tags))))
-        except StoreError as error:
-            self.degraded(name or "", "entries", error)
 
     def close(self) -> None:
         """Let go of refreshes, connections and threads, without waiting for loaders; the cache may be used again."""

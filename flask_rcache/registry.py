@@ -25,7 +25,7 @@ _POLICIES_KEPT: Final = 10_000
 class Policy:
     """A cache type as one app applies it: its ttl resolved, its names made, its counters at hand."""
 
-    __slots__ = ("adaptive", "ask", "count", "hold", "member", "name", "root", "ttl", "type")
+    __slots__ = ("adaptive", "ask", "count", "hit", "hold", "loaded", "member", "name", "root", "timed", "ttl", "type")
 
     def __init__(
         self, type: CacheType, ttl: Ttl, names: Names, statistics: Statistics, *, l1_ttl: float, adaptive: bool
@@ -37,7 +37,11 @@ class Policy:
         self.adaptive: Final = type.adaptive if adaptive else None
         self.member: Final = type_member(type.name)
         self.root: Final = names.entry(type.name, "")
-        self.count: Final = statistics.of(type.name).add
+        counters = statistics.of(type.name)
+        self.count: Final = counters.add
+        self.hit: Final = counters.hit
+        self.timed: Final = counters.timed
+        self.loaded: Final = statistics.notes.loaded
         #: Seconds the memory tier may hold an entry; never longer than the app allows.
         self.hold: Final = l1_ttl if type.l1_ttl is None else min(type.l1_ttl, l1_ttl)
         members = (self.member,)

@@ -8,11 +8,12 @@ store, which takes what is new from here once a second.
 from __future__ import annotations
 
 import threading
-from typing import Final
+from typing import Final, Protocol
 
-from .stores.base import Tally
+from .notes import Notes
+from .stores.base import News, Tally
 
-__all__ = ["Counters", "Statistics"]
+__all__ = ["FIELDS", "Counters", "Meter", "Statistics"]
 
 FIELDS: Final = (
     "hits",
@@ -20,8 +21,11 @@ FIELDS: Final = (
     "stale",
     "bypasses",
     "errors",
+    "hit_seconds",
     "loads",
     "load_seconds",
+    "waits",
+    "wait_seconds",
     "collapsed",
     "refreshes",
     "stored",
@@ -31,13 +35,30 @@ FIELDS: Final = (
     "invalidations",
 )
 
+#: The fields in which the seconds of an operation are summed; the others' are for meters only.
+_SECONDS: Final = {"hit": "hit_seconds", "load": "load_seconds", "wait": "wait_seconds"}
+
+
+class Meter(Protocol):
+    """Somebody who is told of every count as it happens, a metrics library. It never raises."""
+
+    def count(self, type_name: str, field: str, amount: float) -> None:
+        """``amount`` more of ``field`` (see :data:`FIELDS`); ``type_name`` is empty for what belongs to no type."""
+        ...
+
+    def time(self, type_name: str, operation: str, seconds: float) -> None:
+        """An operation took so long: ``hit`` (look to reply), ``load``, ``wait``, ``set`` or ``invalidate``."""
+        ...
+
 
 class Counters:
     """The counters of one type. ``add`` is exact under threads."""
 
-    __slots__ = ("_lock", "_taken", "_values")
+    __slots__ = ("_lock", "_meters", "_name", "_taken", "_values")
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "", meters: list[Meter] | None = None) -> None:
+        self._name: Final = name
+        self._meters: Final = [] if meters is None else meters
         self._lock: Final = threading.Lock()
         self._values: Final[dict[str, float]] = dict.fromkeys(FIELDS, 0)
         self._taken: Final[dict[str, float]] = dict.fromkeys(FIELDS, 0)
@@ -46,6 +67,28 @@ class Counters:
         """Count ``amount`` more of ``name``."""
         with self._lock:
             self._values[name] += amount
+        if self._meters:
+            for meter in self._meters:
+                meter.count(self._name, name, amount)
+
+    def hit(self, seconds: float) -> None:
+        """Count a hit, and the seconds from the look to the reply."""
+        with self._lock:
+            self._values["hits"] += 1
+            self._values["hit_seconds"] += seconds
+        if self._meters:
+            for meter in self._meters:
+                meter.count(self._name, "hits", 1)
+                meter.count(self._name, "hit_seconds", seconds)
+                meter.time(self._name, "hit", seconds)
+
+    def timed(self, operation: str, seconds: float) -> None:
+        """An operation took so long; its seconds are summed where there is a field for them."""
+        field = _SECONDS.get(operation)
+        if field is not None:
+            self.add(field, seconds)
+        for meter in self._meters:
+            meter.time(self._name, operation, seconds)
 
     def snapshot(self) -> dict[str, float]:
         """All counters at one instant."""
@@ -74,11 +117,18 @@ class Counters:
 
 
 class Statistics:
-    """The counters of all types of one manager."""
+    """The counters of all types of one manager, and its notes.
 
-    __slots__ = ("_by_type", "_lock")
+    Attributes:
+        meters: told of every count; empty unless metrics are wanted.
+        notes: the costliest keys and the recent invalidations.
+    """
+
+    __slots__ = ("_by_type", "_lock", "meters", "notes")
 
     def __init__(self) -> None:
+        self.meters: Final[list[Meter]] = []
+        self.notes: Final = Notes()
         self._lock: Final = threading.Lock()
         self._by_type: Final[dict[str, Counters]] = {}
 
@@ -87,25 +137,27 @@ class Statistics:
         counters = self._by_type.get(type_name)
         if counters is None:
             with self._lock:
-                counters = self._by_type.setdefault(type_name, Counters())
+                counters = self._by_type.setdefault(type_name, Counters(type_name, self.meters))
         return counters
 
     def types(self) -> list[str]:
         """The types that something was counted for."""
         return [name for name in tuple(self._by_type) if name]
 
-    def take(self) -> Tally:
+    def take(self) -> News:
         """What is new since the last take, of every type."""
         taken = {name: counters.take() for name, counters in tuple(self._by_type.items())}
-        return {name: new for name, new in taken.items() if new}
+        costs, log = self.notes.take()
+        return News({name: new for name, new in taken.items() if new}, costs, log)
 
-    def give_back(self, tally: Tally) -> None:
+    def give_back(self, news: News) -> None:
         """What was taken did not arrive: it is new again."""
-        for name, new in tally.items():
+        for name, new in news.tally.items():
             self.of(name).give_back(new)
+        self.notes.give_back(news.costs, news.log)
 
     def report(self, *, is_available: bool, fleet: Tally | None = None) -> dict[str, object]:
-        """The figures as the admin API shows them.
+        """The figures as :meth:`CacheManager.stats <flask_rcache.CacheManager.stats>` gives them.
 
         Args:
             is_available: whether the store answers.
@@ -128,8 +180,9 @@ def _sum(counted: dict[str, float], new: dict[str, float]) -> dict[str, float]:
 
 def _figures(values: dict[str, float]) -> dict[str, object]:
     requests = values["hits"] + values["stale"] + values["misses"]
-    figures: dict[str, object] = {field: int(value) for field, value in values.items()}
-    figures["load_seconds"] = round(values["load_seconds"], 6)
+    figures: dict[str, object] = {
+        field: round(value, 6) if field.endswith("_seconds") else int(value) for field, value in values.items()
+    }
     figures["total_requests"] = int(requests)
     figures["hit_rate"] = round(100 * values["hits"] / requests, 2) if requests else 0.0
     return figures

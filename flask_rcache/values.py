@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final, Literal, TypeVar
 
-from . import events
+from . import events, tracing
 from .codec import decode_value, encode_value
 from .config import Settings
 from .entry import Draft, Entry, Freshness
@@ -62,6 +62,11 @@ class Values(ABC):
     loading: Loading
     refresher: Refresher
     enter: Callable[[], AbstractContextManager[Any]]
+
+    @property
+    @abstractmethod
+    def tracer(self) -> tracing.Tracer | None:
+        """Makes a span around each look-up; ``None`` for none."""
 
     @property
     @abstractmethod
@@ -206,12 +211,18 @@ class Values(ABC):
             Exception: whatever ``loader`` raises; nothing is stored then.
         """
         policy, stored, members = self._wanted(cache_type, key, ttl, tags)
+        if self.tracer is None:
+            return self._fetch(policy, stored, members, loader)
+        with tracing.span(self.tracer, policy.name):
+            return self._fetch(policy, stored, members, loader)
+
+    def _fetch(self, policy: Policy, stored: str, members: dict[str, None], loader: Callable[[], T]) -> T:
         if not self.enabled:
-            policy.count("bypasses")
+            self.bypassed(policy)
             return loader()
         arrived = time.monotonic_ns()
         reading = self.loading.look(policy, stored)
-        value, old = self._servable(policy, stored, reading)
+        value, old = self._servable(policy, stored, reading, arrived)
         if value is not MISSING:
             if old:
                 self._refresh(policy, stored, reading, members, loader)
@@ -239,12 +250,20 @@ class Values(ABC):
     ) -> T:
         """:meth:`fetch` with an async loader; waiting for another's load does not hold up the event loop."""
         policy, stored, members = self._wanted(cache_type, key, ttl, tags)
+        if self.tracer is None:
+            return await self._afetch(policy, stored, members, loader)
+        with tracing.span(self.tracer, policy.name):
+            return await self._afetch(policy, stored, members, loader)
+
+    async def _afetch(
+        self, policy: Policy, stored: str, members: dict[str, None], loader: Callable[[], Awaitable[T]]
+    ) -> T:
         if not self.enabled:
-            policy.count("bypasses")
+            self.bypassed(policy)
             return await loader()
         arrived = time.monotonic_ns()
         reading = self.loading.look(policy, stored)
-        value, old = self._servable(policy, stored, reading)
+        value, old = self._servable(policy, stored, reading, arrived)
         if value is not MISSING:
             if old:
                 self._refresh(policy, stored, reading, members, loader)
@@ -367,7 +386,7 @@ class Values(ABC):
             self.hit(policy, stored, reading)
         return value
 
-    def _servable(self, policy: Policy, stored: str, reading: Reading | None) -> tuple[Any, bool]:
+    def _servable(self, policy: Policy, stored: str, reading: Reading | None, since: int) -> tuple[Any, bool]:
         """The value of a reading that may be served, and whether it is to be refreshed meanwhile.
 
         Inside a load nothing stale is served: what the load produced could not be stored then.
@@ -382,7 +401,7 @@ class Values(ABC):
         if value is MISSING:
             self.missed(policy, stored, reading)
             return MISSING, False
-        self.hit(policy, stored, reading, stale=stale)
+        self.hit(policy, stored, reading, since, stale=stale)
         return value, stale or policy.early(entry, reading.now, random.random())
 
     def _refresh(
@@ -443,11 +462,30 @@ class Values(ABC):
                 found[stored] = value
         return rest
 
-    def hit(self, policy: Policy, stored: str, reading: Reading, *, stale: bool = False) -> None:
-        """Count a served entry, tell who listens, and hand its tags up to the load that read it."""
+    def bypassed(self, policy: Policy) -> None:
+        """Count a call that goes past the cache."""
+        policy.count("bypasses")
+        if tracing.wanted:
+            tracing.note("bypass")
+
+    def hit(self, policy: Policy, stored: str, reading: Reading, since: int = 0, *, stale: bool = False) -> None:
+        """Count a served entry, tell who listens, and hand its tags up to the load that read it.
+
+        Args:
+            policy: the policy of the call.
+            stored: the stored key.
+            reading: what was found.
+            since: this process's monotonic clock (ns) before the look; 0 when it was not read.
+            stale: whether it has expired.
+        """
         entry = reading.entry
         assert entry is not None
-        policy.count("stale" if stale else "hits")
+        if stale or not since:
+            policy.count("stale" if stale else "hits")
+        else:
+            policy.hit((time.monotonic_ns() - since) / 1e9)
+        if tracing.wanted:
+            tracing.note("stale" if stale else "hit")
         signal = events.cache_stale if stale else events.cache_hit
         if signal.receivers:
             events.emit(signal, self, events.Hit(policy.name, stored, entry.age(reading.now), reading.size))
@@ -458,6 +496,8 @@ class Values(ABC):
     def missed(self, policy: Policy, stored: str, reading: Reading | None) -> None:
         """Count a miss and tell who listens."""
         policy.count("misses")
+        if tracing.wanted:
+            tracing.note("miss")
         reason = "unavailable" if reading is None else reading.unfit or "expired"
         if reason == "garbage":
             policy.count("garbage")

@@ -143,6 +143,35 @@ class Codec:
         except (TypeError, ValueError, struct.error, zstandard.ZstdError) as error:
             raise Undecodable(f"not an entry: {error}") from error
 
+    def unseal_head(self, raw: bytes) -> tuple[Entry, int]:
+        """Read an envelope of which only the beginning is there.
+
+        Args:
+            raw: the first bytes of what a store holds under an entry's key.
+
+        Returns:
+            The entry with an empty body, and 0; or, when ``raw`` is too short for that, how many bytes are needed.
+
+        Raises:
+            Undecodable: it does not begin as an entry of this version.
+        """
+        try:
+            magic, epoch, as_of, created, flags, meta_size = _HEAD.unpack_from(raw)
+            if magic != MAGIC or flags > _HIGHEST_FLAGS:
+                raise Undecodable("not an entry of this version")
+            needed = _HEAD_SIZE + meta_size
+            empty = Entry(b"", epoch, as_of, created, 0.0)
+            if len(raw) < needed:
+                return empty, needed
+            meta = ormsgpack.unpackb(raw[_HEAD_SIZE:needed])
+            _check(*meta)
+            ttl, swr, sie, cost, own, handed, status, _, _ = meta
+            tags = (*((tag, as_of) for tag in own), *((tag, since) for tag, since in handed))
+            content: Content = b"" if status is None else StoredResponse(status, (), b"")
+            return Entry(content, epoch, as_of, created, ttl, swr, sie, tags, cost), 0
+        except (TypeError, ValueError, struct.error) as error:
+            raise Undecodable(f"not an entry: {error}") from error
+
     def _compressed(self, body: bytes) -> bytes:
         """The body as one zstd frame, or as it is when that is no larger."""
         try:

@@ -8,11 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from ..entry import Draft, Entry
+from ..entry import MICROSECONDS, Draft, Entry, StoredResponse, is_marker
 
-__all__ = ["Begin", "Begun", "Counting", "Fill", "Filled", "Grant", "Listed", "Reading", "Store", "Tally", "Trouble"]
+__all__ = [
+    "Begin",
+    "Begun",
+    "Census",
+    "Counting",
+    "Fill",
+    "Filled",
+    "Gazette",
+    "Grant",
+    "Listed",
+    "Logged",
+    "News",
+    "Page",
+    "Reading",
+    "Store",
+    "Tally",
+    "Trouble",
+]
 
 #: Amounts by counter, by type.
 Tally = dict[str, dict[str, float]]
@@ -103,13 +120,75 @@ class Filled(NamedTuple):
 
 
 class Listed(NamedTuple):
-    """One live entry in a listing: ``ttl`` and ``age`` in seconds, ``size`` in bytes, never the value."""
+    """One live entry in a listing, never its value.
+
+    ``ttl`` are the seconds it is still fresh, negative in its stale window; ``age`` the seconds since the fill;
+    ``size`` the bytes in the store; ``cost`` the seconds its load took; ``kind`` is ``"response"``, ``"value"`` or
+    ``"variants"`` (what says which variants of a URL there are).
+    """
 
     key: str
     ttl: float
     age: float
     size: int
     tags: tuple[str, ...]
+    cost: float = 0.0
+    kind: str = ""
+
+    @classmethod
+    def of(cls, key: str, entry: Entry, *, now: int, size: int) -> Listed:
+        """The entry as a listing shows it at ``now`` (µs)."""
+        response = isinstance(entry.content, StoredResponse)
+        kind = "variants" if is_marker(entry.content) else "response" if response else "value"
+        ttl = (entry.created - now) / MICROSECONDS + entry.ttl
+        return cls(key, ttl, entry.age(now), size, tuple(tag for tag, _ in entry.tags), entry.cost, kind)
+
+
+class Page(NamedTuple):
+    """Some entries of a listing; ``cursor`` asks for the next ones and is ``None`` at the end.
+
+    A page may hold fewer entries than were asked for, even none, and still have a next one.
+    """
+
+    entries: list[Listed]
+    cursor: str | None
+
+
+class Census(NamedTuple):
+    """How much there is of one type: live entries (an upper bound), and the bytes they take (an estimate)."""
+
+    entries: int
+    bytes: int
+
+
+class Logged(NamedTuple):
+    """One invalidation as operators see it; ``at`` is in seconds since 1970, of the clock of who tells."""
+
+    at: float
+    scope: str
+    names: tuple[str, ...]
+    removed: int
+    journalled: bool
+
+
+class News(NamedTuple):
+    """What a process has counted and noted since it was asked last.
+
+    ``costs`` are the seconds spent on loading each of its costliest keys; ``log`` its invalidations, ``at`` of which is
+    how many seconds ago they were.
+    """
+
+    tally: Tally
+    costs: dict[str, float]
+    log: list[Logged]
+
+
+class Gazette(NamedTuple):
+    """What the fleet has noted: seconds spent by key, recent invalidations, and loads that have run for a while."""
+
+    costs: list[tuple[str, float]]
+    log: list[Logged]
+    loads: list[str]
 
 
 @runtime_checkable
@@ -119,7 +198,7 @@ class Counting(Protocol):
     ``counted`` gives what this process has counted since it was asked last, and takes back what did not arrive.
     """
 
-    counted: tuple[Callable[[], Tally], Callable[[Tally], None]] | None
+    counted: tuple[Callable[[], News], Callable[[News], None]] | None
 
 
 class Trouble(NamedTuple):
@@ -184,8 +263,13 @@ class Store(Protocol):
         """Remove keys and void their leases; the number that were there."""
         ...
 
-    def invalidate(self, tags: Sequence[str], types: Sequence[str] = (), *, everything: bool = False) -> int:
-        """Stamp tag members and types, or raise the floor; the live entries of the types (an upper bound)."""
+    def invalidate(
+        self, tags: Sequence[str], types: Sequence[str] = (), *, everything: bool = False, soft: bool = False
+    ) -> int:
+        """Stamp tag members and types, or raise the floor; the live entries of the types (an upper bound).
+
+        With ``soft`` what may be served stale is expired and not gone.
+        """
         ...
 
     def invalidate_pattern(self, pattern: str, type_name: str | None) -> int:
@@ -194,6 +278,30 @@ class Store(Protocol):
 
     def entries(self, type_name: str | None, pattern: str | None) -> Iterator[Listed]:
         """The live entries, in no particular order."""
+        ...
+
+    def page(self, type_name: str | None, pattern: str | None, cursor: str | None, limit: int) -> Page:
+        """Some live entries, at a cost that does not grow with their number; all of them over all pages.
+
+        Raises:
+            ValueError: the cursor is none of this listing.
+        """
+        ...
+
+    def inspect(self, key: str) -> Listed | None:
+        """One live entry; ``None`` when there is none."""
+        ...
+
+    def census(self, types: Sequence[str]) -> dict[str, Census]:
+        """How much there is of these types and those the store knows, at a cost that does not grow with it."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """The tiers as operators see them: see :meth:`CacheManager.overview`."""
+        ...
+
+    def gazette(self) -> Gazette | None:
+        """What the fleet has noted; ``None`` where there is no fleet."""
         ...
 
     def tallies(self, types: Sequence[str]) -> Tally | None:

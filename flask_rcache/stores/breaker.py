@@ -7,6 +7,7 @@ does, with a write, and closes the breaker when that succeeds.
 from __future__ import annotations
 
 import threading
+import time
 from typing import Final
 
 from ..errors import StoreUnavailable
@@ -14,17 +15,22 @@ from .base import Trouble
 
 __all__ = ["Breaker"]
 
+_PROMPT: Final = 0.05
+_CHANCE: Final = 8.0
+
 
 class Breaker:
     """Closed: ask the store. Open: raise at once. One incident lasts from the opening to the closing."""
 
-    __slots__ = ("_full", "_incidents", "_lock", "_open")
+    __slots__ = ("_full", "_incidents", "_lock", "_open", "_opened_at", "_slow")
 
     def __init__(self) -> None:
         self._lock: Final = threading.Lock()
         self._open: Trouble | None = None
         self._full: Trouble | None = None
         self._incidents = 0
+        self._slow = False
+        self._opened_at = 0.0
 
     @property
     def is_open(self) -> bool:
@@ -36,6 +42,11 @@ class Breaker:
         """The present incident: the store is away, or it has no room."""
         return self._open or self._full
 
+    @property
+    def incidents(self) -> int:
+        """How many there have been in this process."""
+        return self._incidents
+
     def check(self) -> None:
         """Let the caller pass while closed.
 
@@ -46,12 +57,27 @@ class Breaker:
         if trouble is not None:
             raise StoreUnavailable(f"the store is away: {trouble.cause}") from trouble.cause
 
-    def trip(self, cause: Exception) -> None:
-        """Open; a breaker that is open already keeps its incident."""
+    def trip(self, cause: Exception, *, slow: bool = False) -> None:
+        """Open; a breaker that is open already keeps its incident.
+
+        Args:
+            cause: why.
+            slow: the store answers, and takes too long to be of use.
+        """
         with self._lock:
             if self._open is None:
                 self._incidents += 1
+                self._slow = slow
+                self._opened_at = time.monotonic()
                 self._open = Trouble(self._incidents, cause)
+
+    def may_close(self, took: float) -> bool:
+        """Whether a probe that was answered after ``took`` seconds shows the store well.
+
+        One that was slow must be prompt now, else it would make requests wait again at once. After a while it gets
+        another chance in any case.
+        """
+        return not self._slow or took < _PROMPT or time.monotonic() - self._opened_at > _CHANCE
 
     def close(self) -> None:
         """The store answered a probe as it should: the incident is over."""

@@ -68,11 +68,23 @@ class Bus:
         self._thread: threading.Thread | None = None
         self._pid = 0
         self._heard_at = 0
+        self._since = 0
         self._stop = threading.Event()
 
     def alive(self, now: int) -> bool:
         """Whether the subscription is known to be alive at ``now`` (monotonic ns): it was heard of just before."""
         return now - self._heard_at < _ALIVE_NS
+
+    def heard_since(self, then: int) -> bool:
+        """Whether the subscription was alive at ``then`` (monotonic ns), and is still the same: nothing was missed."""
+        return then - self._heard_at < _ALIVE_NS and self._since <= then  # in this order: see where they are set
+
+    @property
+    def state(self) -> str:
+        """``"alive"``, ``"down"``, or ``"off"`` when nothing has been read in this process yet."""
+        if self._thread is None or self._pid != os.getpid():
+            return "off"
+        return "alive" if self.alive(time.monotonic_ns()) else "down"
 
     def ensure(self) -> None:
         """Have the listener running in this process."""
@@ -116,6 +128,7 @@ class Bus:
                 self._heard_at, pinged_at = now, 0  # a PONG
             elif reply[0] == b"subscribe":
                 self._missed()
+                self._since = now  # before it counts as alive
                 self._heard_at = now
             elif reply[0] == b"message":
                 self._deliver(reply[2])

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from itertools import chain, islice
 from typing import Final
 
 from ..entry import Entry, StoredResponse
 
-__all__ = ["Cell", "Lru"]
+__all__ = ["BUCKETS", "Cell", "Lru"]
+
+BUCKETS: Final = 256
+_SAMPLE: Final = 64
 
 _OVERHEAD: Final = 700  # bytes of an entry's objects, measured with tracemalloc on a small response
 
@@ -47,7 +51,7 @@ class Lru:
         self._max_bytes: Final = max_bytes
         self._type_of: Final = type_of
         self._cells: Final[OrderedDict[str, Cell]] = OrderedDict()
-        self._index: Final[dict[str, set[str]]] = {}
+        self._index: Final[dict[str, dict[int, set[str]]]] = {}
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -73,7 +77,7 @@ class Lru:
         if size > self._max_bytes:
             return size  # it would push out everything and then itself
         self._cells[key] = cell
-        self._index.setdefault(self._type_of(key), set()).add(key)
+        self._index.setdefault(self._type_of(key), {}).setdefault(hash(key) % BUCKETS, set()).add(key)
         self._bytes += size
         while self._bytes > self._max_bytes:
             self.drop(next(iter(self._cells)))
@@ -85,15 +89,40 @@ class Lru:
         if cell is None:
             return False
         self._bytes -= cell.size
-        keys = self._index[self._type_of(key)]
-        keys.discard(key)
-        if not keys:
-            del self._index[self._type_of(key)]
+        buckets = self._index[self._type_of(key)]
+        number = hash(key) % BUCKETS
+        buckets[number].discard(key)
+        if not buckets[number]:
+            del buckets[number]
+            if not buckets:
+                del self._index[self._type_of(key)]
         return True
+
+    def state(self) -> dict[str, int]:
+        """Entries, bytes and the budget."""
+        return {"entries": len(self._cells), "bytes": self._bytes, "max_bytes": self._max_bytes}
+
+    def types(self) -> list[str]:
+        """The types there are keys of."""
+        return sorted(self._index)
+
+    def census(self, type_name: str) -> tuple[int, int]:
+        """How many keys of a type there are, and their bytes: those of a sample, times the number."""
+        buckets = self._index.get(type_name, {})
+        count = sum(map(len, buckets.values()))
+        sample = [self._cells[key].size for key in islice(chain.from_iterable(buckets.values()), _SAMPLE)]
+        return count, count * sum(sample) // len(sample) if sample else 0
 
     def keys_of(self, type_name: str) -> tuple[str, ...]:
         """The keys of a type."""
-        return tuple(self._index.get(type_name, ()))
+        return tuple(chain.from_iterable(self._index.get(type_name, {}).values()))
+
+    def bucket(self, type_name: str, number: int, after: str) -> list[str]:
+        """The keys of a type that lie in one of the :data:`BUCKETS` and come after ``after``, in their order.
+
+        A key never changes its bucket, so who goes through all of them meets every key that stays.
+        """
+        return sorted(key for key in self._index.get(type_name, {}).get(number, ()) if key > after)
 
     def __iter__(self) -> Iterator[str]:
         """All keys there are now; the caller may drop some on the way."""

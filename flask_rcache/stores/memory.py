@@ -13,17 +13,18 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
-from ..entry import MICROSECONDS, Draft, Entry, Freshness, is_marker
+from ..entry import MICROSECONDS, Draft, Entry, Freshness, Stamps, is_marker
 from ..errors import StoreFull
 from ..keys import Names, key_member, type_member
-from .base import Ask, Begin, Begun, Fill, Filled, Grant, Listed, Reading, Trouble
-from .lru import Cell, Lru
+from .base import Ask, Begin, Begun, Census, Fill, Filled, Grant, Listed, Page, Reading, Trouble
+from .lru import BUCKETS, Cell, Lru
 
 __all__ = ["MemoryStore", "glob_regex"]
 
 _STAMPS_KEPT: Final = 100_000
+_KEYS_A_PAGE: Final = 5000
 
 
 def _clock() -> Callable[[], int]:
@@ -56,6 +57,17 @@ def glob_regex(pattern: str) -> re.Pattern[str]:
     return re.compile("".join(out), re.DOTALL)
 
 
+def _place(cursor: str | None) -> tuple[str, int, str]:
+    """The type, the bucket and the key that a listing goes on after."""
+    if cursor is None:
+        return "", 0, ""
+    name, _, rest = cursor.partition(".")
+    bucket, _, key = rest.partition(".")
+    if not key or not bucket.isdecimal():
+        raise ValueError("it is not one that a listing gave")
+    return name, int(bucket), key
+
+
 class MemoryStore:
     """A store in this process's memory.
 
@@ -77,6 +89,7 @@ class MemoryStore:
         self._cells: Final = Lru(max_bytes, names.type_of)
         self._leases: Final[dict[str, tuple[str, int]]] = {}
         self._stamps: Final[OrderedDict[str, int]] = OrderedDict()
+        self._soft: Final[dict[str, int]] = {}
         self.epoch: Final = secrets.randbits(52) + 1
         self._last = 0
         self._floor = 0
@@ -112,11 +125,17 @@ class MemoryStore:
         if cell.expires <= now:
             self._cells.drop(key)
             return Reading(None, now)
-        entry = cell.entry
-        if not self._valid(entry):
+        entry = self._usable(cell.entry)
+        if entry is None:
             return Reading(None, now, cell.identity, "invalid")
         self._cells.used(key)
         return Reading(entry, now, cell.identity, "", cell.size)
+
+    def _usable(self, entry: Entry) -> Entry | None:
+        """The entry when it is valid, or as soft invalidations left it."""
+        if self._valid(entry):
+            return entry
+        return entry.softened(Stamps(self.epoch, self._floor, self._stamps), self._soft) if self._soft else None
 
     def _valid(self, entry: Entry) -> bool:
         """Rule R1 over this store's own stamps, without making a snapshot of them."""
@@ -232,21 +251,33 @@ class MemoryStore:
                 removed += live
             return removed
 
-    def invalidate(self, tags: Sequence[str], types: Sequence[str] = (), *, everything: bool = False) -> int:
+    def invalidate(
+        self, tags: Sequence[str], types: Sequence[str] = (), *, everything: bool = False, soft: bool = False
+    ) -> int:
         """See :meth:`Store.invalidate`."""
         with self._lock:
             now = self._tick()
             if everything:
                 self._floor = now
                 self._stamps.clear()
+                self._soft.clear()
                 return self._cells.clear()
-            removed = sum([self._cells.drop(key) for name in types for key in self._cells.keys_of(name)])
+            if soft:
+                met = sum([self._cells.census(name)[0] for name in types])
+            else:
+                met = sum([self._cells.drop(key) for name in types for key in self._cells.keys_of(name)])
             for member in (*tags, *map(type_member, types)):
-                self._stamps.pop(member, None)
+                before = self._stamps.pop(member, 0)
                 self._stamps[member] = now
+                if soft:
+                    self._soft.setdefault(member, before)  # the last stamp that was not soft still holds
+                else:
+                    self._soft.pop(member, None)
             while len(self._stamps) > _STAMPS_KEPT:
-                self._floor = max(self._floor, self._stamps.popitem(last=False)[1])
-            return removed
+                member, stamp = self._stamps.popitem(last=False)
+                self._floor = max(self._floor, stamp)
+                self._soft.pop(member, None)
+            return met
 
     def invalidate_pattern(self, pattern: str, type_name: str | None) -> int:
         """See :meth:`Store.invalidate_pattern`."""
@@ -272,16 +303,65 @@ class MemoryStore:
             cells = [
                 (key, cell)
                 for key, cell in self._cells.items()
-                if key.startswith(root)
-                and (matches is None or matches(key))
-                and cell.expires > now
-                and self._valid(cell.entry)
+                if key.startswith(root) and (matches is None or matches(key))
             ]
-        for key, cell in cells:
-            entry = cell.entry
-            if entry.freshness(now) is not Freshness.EXPIRED:
-                ttl = (entry.created - now) / MICROSECONDS + entry.ttl
-                yield Listed(key, ttl, entry.age(now), cell.size, tuple(tag for tag, _ in entry.tags))
+            listed = [self._listed(key, cell, now) for key, cell in cells]
+        yield from filter(None, listed)
+
+    def _listed(self, key: str, cell: Cell, now: int) -> Listed | None:
+        entry = self._usable(cell.entry) if cell.expires > now else None
+        if entry is None or entry.freshness(now) is Freshness.EXPIRED:
+            return None
+        return Listed.of(key, entry, now=now, size=cell.size)
+
+    def page(self, type_name: str | None, pattern: str | None, cursor: str | None, limit: int) -> Page:
+        """See :meth:`Store.page`."""
+        matches = None if pattern is None else glob_regex(pattern).fullmatch
+        with self._lock:
+            now = self._read_clock()
+            types = [type_name] if type_name is not None else self._cells.types()
+            at, number, last = _place(cursor)
+            found: list[Listed] = []
+            left = _KEYS_A_PAGE
+            for name in types:
+                if name < at:
+                    continue
+                for bucket in range(number if name == at else 0, BUCKETS):
+                    for key in self._cells.bucket(name, bucket, last if (name, bucket) == (at, number) else ""):
+                        cell = self._cells.get(key)
+                        left -= 1
+                        listed = self._listed(key, cell, now) if cell and (not matches or matches(key)) else None
+                        if listed is not None:
+                            found.append(listed)
+                        if len(found) >= limit or left <= 0:
+                            return Page(found, f"{name}.{bucket}.{key}")
+            return Page(found, None)
+
+    def inspect(self, key: str) -> Listed | None:
+        """See :meth:`Store.inspect`."""
+        with self._lock:
+            cell = self._cells.get(key)
+            return None if cell is None else self._listed(key, cell, self._read_clock())
+
+    def census(self, types: Sequence[str]) -> dict[str, Census]:
+        """See :meth:`Store.census`."""
+        with self._lock:
+            return {name: Census(*self._cells.census(name)) for name in {*types, *self._cells.types()}}
+
+    def state(self) -> dict[str, Any]:
+        """See :meth:`Store.state`."""
+        with self._lock:
+            cells = self._cells.state()
+        return {
+            "store": {"kind": "memory", "location": self.location, "server": None, "warnings": []},
+            "memory_tier": cells,
+            "bus": None,
+            "breaker": {"is_open": False, "incidents": 0},
+            "journal": {"pending": 0},
+        }
+
+    def gazette(self) -> None:
+        """See :meth:`Store.gazette`: this process is all there is."""
 
     def tallies(self, types: Sequence[str]) -> None:
         """See :meth:`Store.tallies`: this process is all there is."""

@@ -95,7 +95,8 @@ class Reader(Server):
             elif entry.valid(stamps):
                 readings.append(Reading(entry, now, raw[IDENTITY], "", len(raw)))
             else:
-                readings.append(Reading(None, now, raw[IDENTITY], "invalid"))
+                softened = self._softened(entry, stamps)
+                readings.append(Reading(softened, now, raw[IDENTITY], "" if softened else "invalid", len(raw)))
         return readings
 
     def _reading(self, key: str, raw: Any, members: tuple[str, ...], scores: Any, time: Any) -> Reading:
@@ -116,7 +117,21 @@ class Reader(Server):
                 break
         if _valid(entry, members, scores):
             return Reading(entry, now, raw[IDENTITY], "", len(raw))
-        return Reading(None, now, raw[IDENTITY], "invalid")
+        softened = None
+        if entry.stale_while_revalidate or entry.stale_if_error:
+            by_tag = {tag: int(score) for tag, score in zip(members, scores[2:], strict=True) if score is not None}
+            softened = self._softened(entry, Stamps(int(scores[0] or 0), int(scores[1] or 0), by_tag))
+        return Reading(softened, now, raw[IDENTITY], "" if softened else "invalid", len(raw))
+
+    def _softened(self, entry: Entry, stamps: Stamps) -> Entry | None:
+        """The entry as soft invalidations left it, if only those have met it.
+
+        Which stamps are soft is asked only here: one more round trip, for an entry that may be served stale and has
+        been invalidated. A stamp that turns hard meanwhile is not in the answer.
+        """
+        if not (entry.stale_while_revalidate or entry.stale_if_error) or entry.epoch != stamps.epoch:
+            return None
+        return entry.softened(stamps, self._soft_stamps([tag for tag, _ in entry.tags]))
 
     def _learn(self, key: str, members: Iterable[str]) -> _Look:
         asked = tuple(dict.fromkeys(members))

@@ -1,8 +1,8 @@
 """The Redis store: rules R1 to R4 on a Redis or Valkey server shared by the fleet.
 
-Owns the loading and invalidating halves of the protocol; reading is ``reader``'s, what happens off the request path
-``upkeep``'s, the exchange with the server ``server``'s. The names are ``keys``'s, the bytes ``codec``'s. Needs Redis
-6.2 or Valkey.
+Owns the loading and invalidating halves of the protocol; reading is ``reader``'s, listing ``listing``'s, what happens
+off the request path ``upkeep``'s, the exchange with the server ``server``'s. The names are ``keys``'s, the bytes
+``codec``'s. Needs Redis 6.2 or Valkey.
 """
 
 from __future__ import annotations
@@ -12,21 +12,22 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from typing import Any, Final
 
 import ormsgpack
 
 from ..codec import MAGIC, Codec
-from ..entry import MICROSECONDS, Draft
-from ..errors import ConfigError
+from ..entry import Draft
 from ..keys import Names, type_member
-from .base import Begin, Begun, Fill, Filled, Grant, Listed
+from .base import Begin, Begun, Fill, Filled, Grant
+from .budget import Budget
 from .bus import Message
 from .journal import Journal
+from .listing import Listing, chunks
 from .reader import Reader
 from .scripts import Argument
-from .upkeep import CHUNK, Upkeep
+from .upkeep import Upkeep
 from .wire import Exchange, pack
 
 __all__ = ["RedisStore"]
@@ -35,10 +36,12 @@ _STAMPS_KEPT: Final = 100_000
 _STAMP_SECONDS: Final = 86_400
 _ANSWERS: Final = {b"+": Begin.GRANTED, b"=": Begin.FILLED, b"-": Begin.BUSY}
 
-T = TypeVar("T")
+
+def _nowhere() -> None:
+    """There are no requests."""
 
 
-class RedisStore(Reader, Upkeep):
+class RedisStore(Reader, Listing, Upkeep):
     """A store on one Redis or Valkey server.
 
     Args:
@@ -49,6 +52,7 @@ class RedisStore(Reader, Upkeep):
         lease: seconds a lease holds without being renewed.
         load_timeout: seconds after which the lease of a load that still runs is no longer renewed.
         cold: whether what another server run left behind is given up (a restart, a failover).
+        scope: the environ of the present request, if there is one: a request waits for two timeouts in all at most.
     """
 
     def __init__(
@@ -61,9 +65,16 @@ class RedisStore(Reader, Upkeep):
         lease: float = 5.0,
         load_timeout: float = 30.0,
         cold: bool = True,
+        scope: Callable[[], MutableMapping[str, Any] | None] = _nowhere,
     ) -> None:
         super().__init__(
-            url, names=names, timeout=timeout, cold=cold, housework=self._keep_house, rest=min(1.0, lease / 3)
+            url,
+            names=names,
+            timeout=timeout,
+            cold=cold,
+            housework=self._keep_house,
+            rest=min(1.0, lease / 3),
+            budget=Budget(2 * timeout, scope),
         )
         self.lease: Final = lease
         #: Told of each invalidation that the server has acknowledged, before the call returns.
@@ -89,7 +100,7 @@ class RedisStore(Reader, Upkeep):
         self._housekeeper.ensure()
         lease_ms = self._lease_ms
         calls = []
-        for chunk in _chunks(wants):
+        for chunk in chunks(wants):
             keys = [self._names.stamps]
             for key, _ in chunk:
                 keys += (self._names.lease(key), key)
@@ -97,7 +108,7 @@ class RedisStore(Reader, Upkeep):
             calls.append((keys, args))
         replies = self._call_many(self._scripts["begin"], calls)
         begun: list[Begun] = []
-        for chunk, (epoch, as_of, *answers) in zip(_chunks(wants), replies, strict=True):
+        for chunk, (epoch, as_of, *answers) in zip(chunks(wants), replies, strict=True):
             for (key, _), answer in zip(chunk, answers, strict=True):
                 begun.append(self._begun(key, answer, token, int(epoch), int(as_of)))
         return begun
@@ -150,7 +161,7 @@ class RedisStore(Reader, Upkeep):
     def write(self, writes: Sequence[tuple[str, Draft]]) -> list[int]:
         """See :meth:`Store.write`."""
         calls, sizes = [], []
-        for chunk in _chunks(writes):
+        for chunk in chunks(writes):
             keys = [self._names.stamps, self._names.meta]
             args: list[Argument] = [_new_epoch(), self._names.bus]
             for key, draft in chunk:
@@ -161,7 +172,7 @@ class RedisStore(Reader, Upkeep):
                 sizes.append(len(sealed))
             calls.append((keys, args))
         stamps = self._call_many(self._scripts["write"], calls)
-        for chunk, stamp in zip(_chunks(writes), stamps, strict=True):
+        for chunk, stamp in zip(chunks(writes), stamps, strict=True):
             self.on_invalidated(Message("k", int(stamp), tuple(key for key, _ in chunk)))
         self._breaker.roomy()
         for key, draft in writes:
@@ -194,27 +205,38 @@ class RedisStore(Reader, Upkeep):
 
     def _delete(self, keys: Sequence[str], exchange: Exchange) -> int:
         calls = []
-        for chunk in _chunks(keys):
+        for chunk in chunks(keys):
             names = [self._names.stamps]
             for key in chunk:
                 names += (self._names.lease(key), key, self._names.index(self._names.type_of(key)))
             calls.append((names, [self._names.bus]))
         removed = 0
         for chunk, (count, stamp) in zip(
-            _chunks(keys), self._call_many(self._scripts["delete"], calls, exchange), strict=True
+            chunks(keys), self._call_many(self._scripts["delete"], calls, exchange), strict=True
         ):
             self.on_invalidated(Message("k", int(stamp), tuple(chunk)))
             removed += count
         return removed
 
-    def invalidate(self, tags: Sequence[str], types: Sequence[str] = (), *, everything: bool = False) -> int:
-        """See :meth:`Store.invalidate`."""
+    def invalidate(
+        self, tags: Sequence[str], types: Sequence[str] = (), *, everything: bool = False, soft: bool = False
+    ) -> int:
+        """See :meth:`Store.invalidate`; what is journalled is not soft any more."""
         with self._journalled(tags=tags, types=types, everything=everything):
+            if soft and not everything:
+                return self._expire(tags, types)
             return self._invalidate(tags, types, everything, self._exchange)
+
+    def _expire(self, tags: Sequence[str], types: Sequence[str]) -> int:
+        """Stamp softly: no entry goes, so nothing is moved aside."""
+        keys = [self._names.stamps, self._names.soft]
+        for name in types:
+            keys += (self._names.index(name), "")
+        return self._stamp(keys, "s", [*tags, *map(type_member, types)], self._exchange)[0]
 
     def _invalidate(self, tags: Sequence[str], types: Sequence[str], everything: bool, exchange: Exchange) -> int:
         moved = sorted(self._types(exchange)) if everything else types
-        keys, asides = [self._names.stamps], []
+        keys, asides = [self._names.stamps, self._names.soft], []
         for name in moved:
             index = self._names.index(name)
             asides.append(f"{index}~{secrets.token_hex(8)}")
@@ -229,11 +251,11 @@ class RedisStore(Reader, Upkeep):
     def _stamp(self, keys: Sequence[str], kind: str, members: Sequence[str], exchange: Exchange) -> tuple[int, int]:
         args: list[Argument] = [self._names.bus, kind, _STAMPS_KEPT, _STAMP_SECONDS]
         live = stamp = 0
-        for chunk in _chunks(members) or [()]:
+        for chunk in chunks(members) or [()]:
             removed, at = self._call(self._scripts["invalidate"], keys, [*args, *chunk], exchange)
-            live, stamp, keys = live + removed, int(at), keys[:1]
+            live, stamp, keys = live + removed, int(at), keys[:2]
             if kind != "b":
-                self.on_invalidated(Message(kind or "t", stamp, tuple(chunk)))
+                self.on_invalidated(Message("*" if kind == "*" else "t", stamp, tuple(chunk)))
         return live, stamp
 
     def invalidate_pattern(self, pattern: str, type_name: str | None) -> int:
@@ -242,61 +264,16 @@ class RedisStore(Reader, Upkeep):
             return self._invalidate_pattern(pattern, type_name, self._exchange)
 
     def _invalidate_pattern(self, pattern: str, type_name: str | None, exchange: Exchange) -> int:
-        _, stamp = self._stamp([self._names.stamps], "b", (), exchange)  # loads in flight are refused from here on
+        _, stamp = self._stamp(
+            [self._names.stamps, self._names.soft], "b", (), exchange
+        )  # loads in flight are refused from here on
         freed = 0
-        for index_type, keys in self._matching(pattern, type_name, exchange):
+        for index_type, found in self._matching(pattern, type_name, exchange):
             script = self._scripts["unlink"]
-            freed += self._call(script, [self._names.index(index_type)], [0, MAGIC, *keys], exchange)[1]
+            freed += self._call(script, [self._names.index(index_type)], [0, MAGIC, *found], exchange)[1]
         exchange(pack(("PUBLISH", self._names.bus, ormsgpack.packb(["p", str(stamp), [pattern]]))), 1)
         self.on_invalidated(Message("p", stamp, (pattern,)))
         return freed
-
-    def _matching(self, pattern: str, type_name: str | None, exchange: Exchange) -> Iterator[tuple[str, list[str]]]:
-        """Stored keys that match, in chunks of one type."""
-        if not self._policy or self._policy.startswith("allkeys"):  # the index may have been evicted
-            for keys in self._walk(("SCAN",), ("MATCH", pattern, "COUNT", 1000), exchange):
-                yield from self._by_type(keys)
-            return
-        for name in [type_name] if type_name is not None else sorted(self._types(exchange)):
-            walk = ("ZSCAN", self._names.index(name))
-            for rows in self._walk(walk, ("MATCH", pattern, "COUNT", 1000), exchange):
-                for chunk in _chunks(rows[::2]):
-                    yield name, [key.decode() for key in chunk]
-
-    def _by_type(self, keys: Sequence[bytes]) -> Iterator[tuple[str, list[str]]]:
-        grouped: dict[str, list[str]] = {}
-        for key in keys:
-            try:
-                grouped.setdefault(self._names.split(key.decode())[0], []).append(key.decode())
-            except (ConfigError, UnicodeDecodeError):  # not one of ours
-                continue
-        for name, group in grouped.items():
-            for chunk in _chunks(group):
-                yield name, list(chunk)
-
-    def _walk(self, command: tuple[str, ...], options: tuple[object, ...], exchange: Exchange) -> Iterator[list[Any]]:
-        cursor = b"0"
-        while True:
-            reply = exchange(pack((*command, cursor, *options)), 1)[0]
-            if isinstance(reply, Exception):
-                raise self._refused(reply)
-            cursor, rows = reply
-            if rows:
-                yield rows
-            if int(cursor) == 0:
-                return
-
-    # Listing
-
-    def entries(self, type_name: str | None, pattern: str | None) -> Iterator[Listed]:
-        """See :meth:`Store.entries`."""
-        glob = pattern if pattern is not None else self._names.entries + "*"
-        for name, keys in self._matching(glob, type_name, self._exchange):
-            for key, reading in zip(keys, self.read_many(keys, lambda name=name: (type_member(name),)), strict=True):  # type: ignore[misc]
-                entry = reading.entry
-                if entry is not None and (type_name is None or type_name == name):
-                    ttl = (entry.created - reading.now) / MICROSECONDS + entry.ttl
-                    yield Listed(key, ttl, entry.age(reading.now), reading.size, tuple(tag for tag, _ in entry.tags))
 
 
 def _nobody(message: Message) -> None:
@@ -312,12 +289,8 @@ def _px(draft: Draft) -> int:
     return max(1, int(draft.keep * 1000))
 
 
-def _chunks(items: Sequence[T]) -> list[Sequence[T]]:
-    return [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
-
-
 def _grouped(fills: Sequence[tuple[Grant, Draft]]) -> Iterator[list[tuple[Grant, Draft]]]:
     """Fills of one script call each: granted by one begin, which chunked them."""
     for _, group in itertools.groupby(fills, key=lambda fill: (fill[0].epoch, fill[0].as_of)):
-        for chunk in _chunks(tuple(group)):
+        for chunk in chunks(tuple(group)):
             yield list(chunk)

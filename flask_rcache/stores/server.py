@@ -6,23 +6,41 @@ connection, and the translation of every refusal. What the commands mean is its 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
+from ..entry import Stamps
 from ..errors import StoreError, StoreFull, StoreUnavailable
-from ..keys import Names
+from ..keys import EPOCH, FLOOR, Names
 from .base import Trouble
 from .breaker import Breaker
+from .budget import Budget
+from .facts import Facts
 from .housekeeper import Housekeeper
 from .scripts import Argument, Script, load
 from .wire import Exchange, Wire, pack, translated
 
 __all__ = ["Server"]
 
+logger: Final = logging.getLogger("flask_rcache")
+
 _FORMAT: Final = 1
-_SCRIPTS: Final = ("attach", "beat", "begin", "count", "delete", "fill", "invalidate", "release", "unlink", "write")
+_SCRIPTS: Final = (
+    "attach",
+    "beat",
+    "begin",
+    "count",
+    "delete",
+    "fill",
+    "invalidate",
+    "release",
+    "rows",
+    "unlink",
+    "write",
+)
 
 
 class Server:
@@ -35,6 +53,7 @@ class Server:
         cold: whether what another server run left behind is given up (a restart, a failover).
         housework: a bound method: one round of housekeeping, see :class:`Housekeeper`.
         rest: seconds between its rounds.
+        budget: how long one request may wait in all.
     """
 
     def __init__(
@@ -46,13 +65,16 @@ class Server:
         cold: bool,
         housework: Callable[[], float | None],
         rest: float,
+        budget: Budget,
     ) -> None:
         self._names: Final = names
         self._cold: Final = cold
-        self._policy = ""
+        #: What the server said of itself on the last connection.
+        self.facts = Facts()
+        self._warned: Final[set[str]] = set()
         self._breaker: Final = Breaker()
         self._scripts: Final = {name: load(name) for name in _SCRIPTS}
-        self._wire: Final = Wire(url, timeout=timeout, breaker=self._breaker, attach=self._on_connect)
+        self._wire: Final = Wire(url, timeout=timeout, breaker=self._breaker, attach=self._on_connect, budget=budget)
         self._housekeeper: Final = Housekeeper(housework, name="flask_rcache-housekeeping", rest=rest)
 
     @property
@@ -125,11 +147,11 @@ class Server:
         """Compare the server's run with the one this cache knows, before anything is trusted."""
         self._connecting()
         self._housekeeper.ensure()
-        keys = [self._names.stamps, self._names.meta]
+        keys = [self._names.stamps, self._names.meta, self._names.soft]
         reply = self._scripts["attach"].call(exchange, keys, [_FORMAT, "cold" if self._cold else "warm"])
         if isinstance(reply, Exception):
             raise reply
-        state, detail = reply
+        state, detail, *rest = reply
         if state == b"info":
             raise ResponseError(
                 f"{detail.decode()}: without INFO a restart goes unnoticed, and an old snapshot would be served; grant "
@@ -140,10 +162,31 @@ class Server:
                 f"the cache under prefix {self._names.prefix!r} has format {detail.decode()}, this release writes "
                 f"{_FORMAT}: set another RCACHE_PREFIX while both releases run"
             )
-        self._policy = detail.decode()
+        self.facts = Facts.of(detail, *rest)
+        self._warn()
+
+    def _warn(self) -> None:
+        """Say once what weakens a promise on this server."""
+        for warning in self.facts.warnings:
+            if warning not in self._warned:
+                self._warned.add(warning)
+                logger.warning("[CACHE] %s: %s", self.location, warning)
 
     def _connecting(self) -> None:
         """A new connection is made; a subclass may look after what a fork has left it."""
+
+    def _stamps_of(self, members: Sequence[str]) -> Stamps:
+        """The stamps of some members, as they are now."""
+        scores = self._replies(pack(("ZMSCORE", self._names.stamps, EPOCH, FLOOR, *members)), 1)[0]
+        by_tag = {member: int(score) for member, score in zip(members, scores[2:], strict=True) if score is not None}
+        return Stamps(int(scores[0] or 0), int(scores[1] or 0), by_tag)
+
+    def _soft_stamps(self, members: Sequence[str]) -> dict[str, int]:
+        """The stamps that came before those members' soft ones; a member whose stamp is not soft is not there."""
+        if not members:
+            return {}
+        hard = self._replies(pack(("HMGET", self._names.soft, *members)), 1)[0]
+        return {member: int(float(stamp)) for member, stamp in zip(members, hard, strict=True) if stamp is not None}
 
     def _types(self, exchange: Exchange) -> set[str]:
         """Every type that has an index, whichever process made it."""

@@ -11,12 +11,12 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
-from ..entry import Draft, Entry
+from ..entry import MICROSECONDS, Draft, Entry
 from ..errors import StoreUnavailable
 from ..keys import Names, key_member
-from .base import Ask, Begun, Filled, Grant, Listed, Reading, Tally, Trouble
+from .base import Ask, Begun, Census, Filled, Gazette, Grant, Listed, News, Page, Reading, Tally, Trouble
 from .bus import Bus, Message
 from .lru import Cell, Lru
 from .memory import MemoryStore, glob_regex
@@ -52,12 +52,12 @@ class TieredStore:
         redis.on_invalidated = self._hear
 
     @property
-    def counted(self) -> tuple[Callable[[], Tally], Callable[[Tally], None]] | None:
+    def counted(self) -> tuple[Callable[[], News], Callable[[News], None]] | None:
         """See :class:`Counting`."""
         return self.redis.counted
 
     @counted.setter
-    def counted(self, counted: tuple[Callable[[], Tally], Callable[[Tally], None]] | None) -> None:
+    def counted(self, counted: tuple[Callable[[], News], Callable[[News], None]] | None) -> None:
         self.redis.counted = counted
 
     @property
@@ -134,10 +134,10 @@ class TieredStore:
         if entry is None:
             return
         self._bus.ensure()
-        if not self._bus.alive(sent):  # heard of before the read was sent, so nothing since is missed
-            return
         cell = Cell(entry, sent + int(hold * 1e9), reading.identity, now=reading.now, read_at=sent)
-        with self._lock:
+        with self._lock:  # so that a distrust that comes now finds the cell, and clears it
+            if not self._bus.heard_since(sent):
+                return
             if self._valid(key, entry) and not self._matches_pattern(key, entry):
                 self._cells.put(key, cell)
 
@@ -245,10 +245,12 @@ class TieredStore:
             self._outage.delete(keys)
             self._drop_unacknowledged()
 
-    def invalidate(self, tags: Sequence[str], types: Sequence[str] = (), *, everything: bool = False) -> int:
+    def invalidate(
+        self, tags: Sequence[str], types: Sequence[str] = (), *, everything: bool = False, soft: bool = False
+    ) -> int:
         """See :meth:`Store.invalidate`."""
         try:
-            return self.redis.invalidate(tags, types, everything=everything)
+            return self.redis.invalidate(tags, types, everything=everything, soft=soft)
         finally:
             self._outage.invalidate(tags, types, everything=everything)
             self._drop_unacknowledged()
@@ -276,7 +278,8 @@ class TieredStore:
             self._incident = trouble.incident
         reading = self._outage.read(key, ask)
         entry = reading.entry
-        if entry is not None and entry.age(reading.now) >= hold:
+        # Counted from when its load began: what it read may have been outdated right after.
+        if entry is not None and reading.now - entry.as_of >= hold * MICROSECONDS:
             reading = Reading(None, reading.now, reading.identity, "absent")
         reading.error = error
         return reading
@@ -286,6 +289,31 @@ class TieredStore:
     def entries(self, type_name: str | None, pattern: str | None) -> Iterator[Listed]:
         """See :meth:`Store.entries`: the shared store's."""
         return self.redis.entries(type_name, pattern)
+
+    def page(self, type_name: str | None, pattern: str | None, cursor: str | None, limit: int) -> Page:
+        """See :meth:`Store.page`."""
+        return self.redis.page(type_name, pattern, cursor, limit)
+
+    def inspect(self, key: str) -> Listed | None:
+        """See :meth:`Store.inspect`."""
+        return self.redis.inspect(key)
+
+    def census(self, types: Sequence[str]) -> dict[str, Census]:
+        """See :meth:`Store.census`."""
+        return self.redis.census(types)
+
+    def gazette(self) -> Gazette:
+        """See :meth:`Store.gazette`."""
+        return self.redis.gazette()
+
+    def state(self) -> dict[str, Any]:
+        """See :meth:`Store.state`."""
+        state = self.redis.state()
+        state["store"]["kind"] = "tiered"
+        with self._lock:
+            state["memory_tier"] = self._cells.state()
+        state["bus"] = {"state": self._bus.state}
+        return state
 
     def tallies(self, types: Sequence[str]) -> Tally:
         """See :meth:`Store.tallies`."""

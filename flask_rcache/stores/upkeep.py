@@ -16,18 +16,21 @@ from contextlib import suppress
 from typing import Any, Final
 from weakref import WeakSet
 
+import ormsgpack
+
 from ..codec import MAGIC
 from ..errors import StoreError, StoreUnavailable
-from .base import Tally
+from .base import News, Tally
 from .journal import Journal
+from .listing import CHUNK
 from .scripts import Argument
 from .server import Server
 from .wire import Exchange, pack
 
-__all__ = ["CHUNK", "Upkeep"]
+__all__ = ["Upkeep"]
 
-CHUNK: Final = 500  # keys a script call: bounds the server's stall and Lua's stack
 _PROBE_EVERY: Final = 0.25
+_TIME: Final = pack(("TIME",))
 
 
 class Upkeep(Server, ABC):
@@ -42,7 +45,7 @@ class Upkeep(Server, ABC):
     _held: dict[tuple[str, str], float]
     _aside: list[tuple[str, int]]
     #: Gives what this process has counted since it was asked last, and takes back what did not arrive.
-    counted: tuple[Callable[[], Tally], Callable[[Tally], None]] | None
+    counted: tuple[Callable[[], News], Callable[[News], None]] | None
 
     def remember(self) -> None:
         """Have the last counts told when the process ends."""
@@ -77,25 +80,57 @@ class Upkeep(Server, ABC):
             if reply
         }
 
+    def state(self) -> dict[str, Any]:
+        """See :meth:`Store.state`."""
+        return {
+            "store": {
+                "kind": "redis",
+                "location": self.location,
+                "server": self._server_state(),
+                "warnings": list(self.facts.warnings),
+            },
+            "memory_tier": None,
+            "bus": None,
+            "breaker": {"is_open": self._breaker.is_open, "incidents": self._breaker.incidents},
+            "journal": {"pending": len(self._journal)},
+        }
+
+    def _server_state(self) -> dict[str, Any] | None:
+        """What the server says of itself now; ``None`` when it is away or does not say."""
+        before = time.time()
+        try:
+            memory, server, clock = self._exchange(pack(("INFO", "memory")) + pack(("INFO", "server")) + _TIME, 3)
+        except StoreError:
+            return None
+        if not (isinstance(memory, bytes | str) and isinstance(server, bytes | str) and isinstance(clock, list)):
+            return None
+        told = dict(line.split(":", 1) for line in f"{_text(memory)}\r\n{_text(server)}".split("\r\n") if ":" in line)
+        there = int(clock[0]) + int(clock[1]) / 1_000_000
+        return {
+            "name": self.facts.name,
+            "version": self.facts.version,
+            "maxmemory_policy": told.get("maxmemory_policy", ""),
+            "used_memory": int(told.get("used_memory", 0)),
+            "maxmemory": int(told.get("maxmemory", 0)),
+            "uptime": int(told.get("uptime_in_seconds", 0)),
+            # against the middle of the question and its answer
+            "clock_offset": round(there - (before + time.time()) / 2, 6),
+        }
+
     def _flush_counts(self) -> None:
         """Add what this process has counted to the fleet's counters."""
         if self.counted is None:
             return
         take, give_back = self.counted
         with self._count_lock:
-            tally = take()
-            args: list[Argument] = []
-            for new in tally.values():
-                args.append(len(new))
-                for field, amount in new.items():
-                    args += (field, repr(amount))
+            news = take()
             try:
-                if tally:
+                if any(news):
                     # not self._exchange, which would have the housekeeping running again while it is being closed
-                    keys = [self._names.stats(name) for name in tally]
-                    self._call(self._scripts["count"], keys, args, self._wire.exchange)
+                    keys = [self._names.costs, self._names.log, *map(self._names.stats, news.tally)]
+                    self._call(self._scripts["count"], keys, _told(news), self._wire.exchange)
             except StoreError:
-                give_back(tally)
+                give_back(news)
                 raise
 
     def _keep_house(self) -> float | None:
@@ -103,6 +138,8 @@ class Upkeep(Server, ABC):
         try:
             if self._breaker.is_open:
                 self._recover()
+                if self._breaker.is_open:  # it answers, too slowly to be of use
+                    return _PROBE_EVERY
             else:
                 self._beat(self._wire.exchange)
                 if self._breaker.trouble is not None:
@@ -117,12 +154,15 @@ class Upkeep(Server, ABC):
 
     def _recover(self) -> None:
         """Probe with a write; then deliver the journal, and only then trust the store again."""
+        began = time.monotonic()
         self._beat(self._probe)
+        took = time.monotonic() - began
         while True:
             with self._lock:  # see _note: nothing may slip in between "empty" and "closed"
                 pending = self._journal.take()
                 if not pending:
-                    self._breaker.close()
+                    if self._breaker.may_close(took):
+                        self._breaker.close()
                     return
             try:
                 if pending.everything or pending.tags or pending.types:
@@ -140,8 +180,10 @@ class Upkeep(Server, ABC):
         held = [(key, token) for (key, token), since in tuple(self._held.items()) if now - since < self._load_timeout]
         for key_token in [each for each, since in tuple(self._held.items()) if now - since >= self._load_timeout]:
             self._held.pop(key_token, None)  # its loader may hang: others may have the key when the lease runs out
-        keys = [self._names.stamps, *(self._names.lease(key) for key, _ in held)]
-        args: list[Argument] = [self._lease_ms, *(token for _, token in held)]
+        keys = [self._names.stamps, self._names.loads, *(self._names.lease(key) for key, _ in held)]
+        args: list[Argument] = [self._lease_ms]
+        for key, token in held:
+            args += (token, key)
         self._call(self._scripts["beat"], keys, args, exchange)
 
     def _try_room(self) -> None:
@@ -183,6 +225,26 @@ class Upkeep(Server, ABC):
             self._journal.add(**noted)
             self._breaker.trip(cause)
         self._housekeeper.ensure()
+
+
+def _text(reply: bytes | str) -> str:
+    return reply.decode("utf-8", "replace") if isinstance(reply, bytes) else reply
+
+
+def _told(news: News) -> list[Argument]:
+    """What ``count.lua`` takes."""
+    args: list[Argument] = [len(news.costs)]
+    for key, seconds in news.costs.items():
+        args += (key, repr(seconds))
+    args.append(len(news.log))
+    for noted in news.log:
+        what = ormsgpack.packb([noted.scope, list(noted.names), noted.removed, noted.journalled])
+        args += (int(noted.at * 1000), what)
+    for new in news.tally.values():
+        args.append(len(new))
+        for field, amount in new.items():
+            args += (field, repr(amount))
+    return args
 
 
 class _Journalled:

@@ -11,9 +11,11 @@ import os
 import socket
 import struct
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 import hiredis
@@ -40,6 +42,7 @@ from redis.retry import Retry
 from ..config import redacted
 from ..errors import StoreError, StoreFull, StoreUnavailable
 from .breaker import Breaker
+from .budget import Budget
 
 __all__ = ["Exchange", "Feed", "Wire", "pack", "translated"]
 
@@ -53,6 +56,8 @@ _AWAY: Final = (
     BusyLoadingError,
 )
 _IDLE_LIMIT: Final = 512
+#: Seconds with which asking makes no sense any more.
+_LEAST: Final = 0.01
 
 #: One command as bytes; hiredis's stub knows tuples of one only.
 _pack: Any = hiredis.pack_command
@@ -76,13 +81,18 @@ class Wire:
         timeout: seconds to wait for a connection, and for each answer.
         breaker: opened by every failure that leaves the server's state unknown.
         attach: run on each new connection before anything else is sent on it.
+        budget: how long one request may wait in all.
     """
 
     #: What an exchange on a feed may raise.
     FAILURES: Final = (RedisError, OSError)
 
-    def __init__(self, url: str, *, timeout: float, breaker: Breaker, attach: Callable[[Exchange], None]) -> None:
+    def __init__(
+        self, url: str, *, timeout: float, breaker: Breaker, attach: Callable[[Exchange], None], budget: Budget
+    ) -> None:
         self.location: Final = redacted(url)
+        self._timeout: Final = timeout
+        self._budget: Final = budget
         self._breaker: Final = breaker
         self._attach: Final = attach
         # Only its parsing of the URL is used: the pool itself stays empty.
@@ -116,14 +126,17 @@ class Wire:
             self._breaker.check()
         if self._pid != os.getpid():
             self._idle, self._pid = deque(maxlen=_IDLE_LIMIT), os.getpid()  # a fork: they are the parent's
+        began = time.monotonic()
+        left = self._left() if self._budget.touched(began) else None
         try:
             line, kept = self._idle.pop(), True
         except IndexError:
             line, kept = self._connect(), False
         try:
-            answers = line.ask(payload, replies)
+            answers = line.ask(payload, replies) if left is None else line.ask_within(left, payload, replies)
         except (RedisError, OSError) as error:
             line.drop()
+            self._budget.spend(began)
             if not kept or isinstance(error, TimeoutError):
                 raise self._away(error) from error
             # The server closed an idle connection. Every command of ours may be sent twice.
@@ -132,6 +145,7 @@ class Wire:
             line.drop()
             raise
         self._idle.append(line)
+        self._budget.spend(began)
         return answers
 
     def _again(self, payload: bytes, replies: int) -> list[Any]:
@@ -140,28 +154,56 @@ class Wire:
                 self._idle.pop().drop()
             except IndexError:
                 break
+        began = time.monotonic()
         line = self._connect()
         try:
             answers = line.ask(payload, replies)
         except BaseException as error:
             line.drop()
             if isinstance(error, RedisError | OSError):
+                self._budget.spend(began)
                 raise self._away(error) from error
             raise
         self._idle.append(line)
+        self._budget.spend(began)
         return answers
 
+    def _left(self) -> float | None:
+        """Seconds that the present request may still wait, if it may not wait the whole timeout.
+
+        Raises:
+            StoreUnavailable: none; a store that has cost a request so much is not well, and the breaker is open now.
+        """
+        left = self._budget.left()
+        if left is None or left >= self._timeout:
+            return None
+        if left <= _LEAST:
+            failure = StoreUnavailable(f"{self.location}: one request has waited for it too long in all")
+            self._breaker.trip(failure, slow=True)
+            raise failure
+        return left
+
     def _connect(self) -> _Line:
+        """A new connection, attached; each of its steps within what is left to the request."""
         connection = self._factory.connection_class(**self._factory.connection_kwargs)
+        began = time.monotonic()
         try:
-            line = _Line(connection)
-            self._attach(line.ask)
+            left = self._left()
+            if left is not None:  # the handshake asks twice
+                connection.socket_timeout = connection.socket_connect_timeout = left / 2
+            line = _Line(connection, self._timeout)
+            self._budget.spend(began)
+            began = time.monotonic()
+            left = self._left()
+            self._attach(line.ask if left is None else partial(line.ask_within, left))
         except (RedisError, OSError) as error:
             connection.disconnect()
+            self._budget.spend(began)
             raise self._away(error) from error
         except BaseException:
             connection.disconnect()
             raise
+        self._budget.spend(began)
         return line
 
     def feed(self) -> Feed:
@@ -172,7 +214,7 @@ class Wire:
         """
         connection = self._factory.connection_class(**self._factory.connection_kwargs)
         try:
-            return Feed(connection)
+            return Feed(connection, self._timeout)
         except (RedisError, OSError) as error:
             connection.disconnect()
             raise translated(error, self.location) from error
@@ -201,17 +243,18 @@ class _Line:
     redis-py's own reading of a reply costs about 2 µs for its hooks; three replies make a hit (measured).
     """
 
-    __slots__ = ("_buffer", "_connection", "_reader", "_socket")
+    __slots__ = ("_buffer", "_connection", "_reader", "_socket", "_timeout")
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, timeout: float) -> None:
         self._connection: Final = connection
+        self._timeout: Final = timeout
         self._buffer: Final = bytearray(16_384)
         self._reader: Final[Any] = hiredis.Reader(
             protocolError=RedisError, replyError=_reply_error, notEnoughData=_NOT_ENOUGH
         )
         connection.connect()
         self._socket: Any = connection._sock
-        _wait_in_kernel(self._socket, connection.socket_timeout)
+        _limit(self._socket, timeout)
 
     def ask(self, payload: bytes, replies: int) -> list[Any]:
         """Send a payload, read the replies; an error reply is an exception in the list.
@@ -221,8 +264,17 @@ class _Line:
         """
         try:
             return self._ask(payload, replies)
-        except BlockingIOError as error:  # how the kernel's own timeout ends, see _wait_in_kernel
+        except BlockingIOError as error:  # how the kernel's own timeout ends, see _limit
             raise TimeoutError("timed out") from error
+
+    def ask_within(self, seconds: float, payload: bytes, replies: int) -> list[Any]:
+        """:meth:`ask`, with less time than the connection allows otherwise."""
+        _limit(self._socket, min(seconds, self._timeout))
+        try:
+            return self.ask(payload, replies)
+        finally:
+            with suppress(OSError):
+                _limit(self._socket, self._timeout)
 
     def _ask(self, payload: bytes, replies: int) -> list[Any]:
         self._socket.sendall(payload)
@@ -245,19 +297,20 @@ class _Line:
         self._connection.disconnect()
 
 
-def _wait_in_kernel(plain: Any, timeout: float | None) -> None:
-    """Have the kernel time a plain socket's calls, instead of a poll before each: two system calls fewer a hit.
+def _limit(plain: Any, timeout: float) -> None:
+    """Give a socket's calls so many seconds.
 
-    Not for TLS, nor for a socket that gevent has made cooperative: those keep redis-py's timeout.
+    For a plain one the kernel times them, instead of a poll before each: two system calls fewer a hit. Not for TLS, nor
+    for a socket that gevent has made cooperative: those keep Python's timeout.
     """
-    if timeout is None or type(plain).__module__ != "socket" or sys.platform == "win32":
+    if type(plain).__module__ != "socket" or sys.platform == "win32":
+        plain.settimeout(timeout)
         return
     seconds, part = divmod(timeout, 1)
     value = struct.pack("ll", int(seconds), int(part * 1_000_000))
-    with suppress(OSError):
-        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
-        plain.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
-        plain.settimeout(None)
+    plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
+    plain.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
+    plain.settimeout(None)
 
 
 class Feed(_Line):

@@ -16,6 +16,7 @@ from weakref import WeakSet
 
 from flask import Request, Response, current_app
 
+from .. import tracing
 from ..current import carries_session
 from ..http import Reason, StorePolicy, Target, request_verdict
 from ..keys import Key, key_id
@@ -136,6 +137,8 @@ class Binding:
     def bypassed(self, reason: Reason) -> None:
         """Count a request that went past the cache; say once why a ``key_func`` did not help."""
         self.policy.count("bypasses")
+        if tracing.wanted:
+            tracing.note("bypass")
         if self.warned or self.options.key_func is None or reason not in (Reason.AUTHORIZATION, Reason.SESSION):
             return
         self.warned = True

@@ -8,14 +8,19 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
 
 from flask import Request, Response
 from flask.typing import ResponseReturnValue
 
+from .. import tracing
+from ..current import EXTENSION, context
 from ..errors import ConfigError
 from ..flight import drive, drive_async
+from ..http import Reason
 from ..keys import Key, tag_member
+from ..manager import CacheManager
 from ..policy import FROM_HEADERS, CacheType, Ttl, check_tags, check_ttl
 from .binding import Options
 from .commit import conclude
@@ -135,48 +140,74 @@ def cache_response(
 
 def _wrapper(view: Callable[..., Any], options: Options) -> Callable[..., Response]:
     def cached(*args: Any, **kwargs: Any) -> Response:
+        if tracing.wanted:
+            with _span(options):
+                return _proceed(Visit.begin(options, args, kwargs), view, options, args, kwargs)
         visit = Visit.begin(options, args, kwargs)
         if isinstance(visit, Response):
             return visit
-        if not isinstance(visit, Visit):
-            return plain(view(*args, **kwargs), visit, options)
-        admitted = drive(visit.admit())
-        if admitted is not None:
-            return admitted
-        try:
-            with visit.running():
-                returned = view(*args, **kwargs)
-        except Exception as error:
-            stale = visit.salvaged() if is_failure(error) else None
-            if stale is None:
-                raise
-            return stale
-        return conclude(visit, returned)
+        return _proceed(visit, view, options, args, kwargs)
 
     return cached
+
+
+def _proceed(
+    visit: Response | Visit | Reason,
+    view: Callable[..., Any],
+    options: Options,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Response:
+    """What follows the look."""
+    if isinstance(visit, Response):
+        return visit
+    if not isinstance(visit, Visit):
+        return plain(view(*args, **kwargs), visit, options)
+    admitted = drive(visit.admit())
+    if admitted is not None:
+        return admitted
+    try:
+        with visit.running():
+            returned = view(*args, **kwargs)
+    except Exception as error:
+        stale = visit.salvaged() if is_failure(error) else None
+        if stale is None:
+            raise
+        return stale
+    return conclude(visit, returned)
 
 
 def _async_wrapper(view: Callable[..., Any], options: Options) -> Callable[..., Coroutine[Any, Any, Response]]:
     async def cached(*args: Any, **kwargs: Any) -> Response:
-        visit = Visit.begin(options, args, kwargs)
-        if isinstance(visit, Response):
-            return visit
-        if not isinstance(visit, Visit):
-            return plain(await view(*args, **kwargs), visit, options)
-        admitted = await drive_async(visit.admit())
-        if admitted is not None:
-            return admitted
-        try:
-            with visit.running():
-                returned = await view(*args, **kwargs)
-        except Exception as error:
-            stale = visit.salvaged() if is_failure(error) else None
-            if stale is None:
-                raise
-            return stale
-        return conclude(visit, returned)
+        with _span(options) if tracing.wanted else nullcontext():
+            visit = Visit.begin(options, args, kwargs)
+            if isinstance(visit, Response):
+                return visit
+            if not isinstance(visit, Visit):
+                return plain(await view(*args, **kwargs), visit, options)
+            admitted = await drive_async(visit.admit())
+            if admitted is not None:
+                return admitted
+            try:
+                with visit.running():
+                    returned = await view(*args, **kwargs)
+            except Exception as error:
+                stale = visit.salvaged() if is_failure(error) else None
+                if stale is None:
+                    raise
+                return stale
+            return conclude(visit, returned)
 
     return cached
+
+
+def _span(options: Options) -> AbstractContextManager[None]:
+    """The span of a request, when the app's cache has a tracer."""
+    ctx = context()
+    manager: CacheManager | None = None if ctx is None else ctx.app.extensions.get(EXTENSION)
+    if manager is None or manager.tracer is None:
+        return nullcontext()
+    return tracing.span(manager.tracer, manager.registry.resolve(options.cache_type).name)
 
 
 def _takes_more_than_one(function: Callable[..., Any]) -> bool:

@@ -120,7 +120,7 @@ class Visit:
             age = (reading.now - entry.created) / MICROSECONDS
             content = entry.content
             if age < entry.ttl and type(content) is StoredResponse and content.status:
-                manager.hit(binding.policy, visit_key, reading)
+                manager.hit(binding.policy, visit_key, reading, arrived)
                 shown = visit_key if manager.settings.show_key else None
                 if binding.early and binding.policy.early(entry, reading.now, random.random()):
                     Visit(binding, manager, ctx, stored, (args, kwargs))._refresh_later()
@@ -147,7 +147,7 @@ class Visit:
                 if self._refreshes() or self._forced():
                     self.reading = Reading(None, reading.now, reading.identity, "refresh")
                     break
-                self.manager.hit(policy, self.key, reading)
+                self.manager.hit(policy, self.key, reading, self.arrived)
                 return self._reply(entry, content, reading.now)
             if not self._learn(content):
                 break

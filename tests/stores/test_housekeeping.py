@@ -45,20 +45,19 @@ def test_housekeeper__ends_when_idle_and_starts_again() -> None:
     owner = Owner(lambda: None)
     for turn in (1, 2):
         owner.keeper.ensure()
-        wait_until(lambda: threads() == 0, timeout=3, what="idle")
+        wait_until(lambda: threads() == 0, timeout=10, what="idle")
         assert owner.rounds == 10 * turn
 
 
 def test_housekeeper__goes_on_while_asked_for() -> None:
     """Calls keep it alive, and there is one thread whatever the number of callers."""
-    owner = Owner(lambda: None)
+    owner = Owner(lambda: None, rest=0.02)
 
     def asks() -> bool:
         owner.keeper.ensure()
-        return owner.rounds > 40
+        return owner.rounds > 40 and threads() == 1
 
-    wait_until(asks, timeout=3, what="40 rounds")
-    assert threads() == 1
+    wait_until(asks, timeout=20, what="more rounds than an idle thread has, all of one thread")
     owner.keeper.stop()
     assert threads() == 0
 
@@ -67,10 +66,10 @@ def test_housekeeper__does_not_keep_its_owner_alive() -> None:
     """An owner that nobody holds any more goes, and its thread after it."""
     owners = [Owner(lambda: 0.005)]
     owners[0].keeper.ensure()
-    wait_until(lambda: owners[0].rounds > 2, timeout=3, what="rounds")
+    wait_until(lambda: owners[0].rounds > 2, timeout=10, what="rounds")
     owners.clear()
     gc.collect()
-    wait_until(lambda: threads() == 0, timeout=3, what="the thread ended")
+    wait_until(lambda: threads() == 0, timeout=10, what="the thread ended")
 
 
 def test_housekeeper__failing_round_is_logged_and_the_next_comes(caplog: pytest.LogCaptureFixture) -> None:
@@ -78,7 +77,7 @@ def test_housekeeper__failing_round_is_logged_and_the_next_comes(caplog: pytest.
     owner = Owner(lambda: 1 // 0)
     with caplog.at_level(logging.ERROR, logger="flask_rcache"):
         owner.keeper.ensure()
-        wait_until(lambda: owner.rounds >= 3, timeout=3, what="rounds")
+        wait_until(lambda: owner.rounds >= 3, timeout=10, what="rounds")
     owner.keeper.stop()
     assert "[CACHE ERROR]" in caplog.text
     assert "ZeroDivisionError" in caplog.text
@@ -88,9 +87,9 @@ def test_housekeeper__now_does_not_wait() -> None:
     """`now` begins a round at once, however long the rest."""
     owner = Owner(lambda: None, rest=30.0)
     owner.keeper.ensure()
-    wait_until(lambda: owner.rounds == 1, timeout=3, what="the first round")
+    wait_until(lambda: owner.rounds == 1, timeout=10, what="the first round")
     owner.keeper.ensure(now=True)
-    wait_until(lambda: owner.rounds == 2, timeout=3, what="the second round")
+    wait_until(lambda: owner.rounds == 2, timeout=10, what="the second round")
     owner.keeper.stop()
 
 
@@ -100,18 +99,18 @@ def test_housekeeper__stopped_in_a_round_stays_stopped() -> None:
 
     def work() -> None:
         entered.set()
-        leave.wait(3)
+        leave.wait(10)
         owner.keeper.ensure()
 
     owner = Owner(work)
     owner.keeper.ensure()
-    entered.wait(3)
+    entered.wait(10)
     stopping = threading.Thread(target=owner.keeper.stop)
     stopping.start()
-    wait_until(lambda: owner.keeper._thread is None, timeout=3, what="stopping")
+    wait_until(lambda: owner.keeper._thread is None, timeout=10, what="stopping")
     leave.set()
     stopping.join()
-    wait_until(lambda: threads() == 0, timeout=2, what="stopped")
+    wait_until(lambda: threads() == 0, timeout=10, what="stopped")
     assert owner.rounds == 1
 
 
@@ -121,15 +120,18 @@ def test_housekeeper__stopped_in_a_round_stays_stopped() -> None:
 def test_beat__renews_its_own_leases_only(shared_kit: Kit) -> None:
     """By token: what another holds, and a pass marker, are left as they are; it writes, but changes nothing."""
     kit = shared_kit
-    mine, theirs = kit.grant(kit.key("mine")), kit.grant(kit.key("theirs"))
-    names = [kit.names.lease(grant.key) for grant in (mine, theirs)]
+    kit.load(kit.key())
+    kit.store.close()  # its own beat would renew them, too
+    names = [kit.names.lease(kit.key(name)) for name in ("mine", "theirs")]
     for name in names:
-        kit.server().pexpire(name, 1000)
+        kit.server().set(name, "lsomebody" if name == names[1] else "lmine", px=30_000)
     stamps = kit.server().zrange(kit.names.stamps, 0, -1, withscores=True)
     script = kit.server().register_script(lua("beat"))
-    assert script(keys=[kit.names.stamps, *names], args=[60_000, mine.token, "lnobody"]) == 1
-    assert kit.server().pttl(names[0]) > 50_000
-    assert kit.server().pttl(names[1]) <= 1000
+    keys = [kit.names.stamps, kit.names.loads, *names]
+    assert script(keys=keys, args=[60_000, "lmine", kit.key("mine"), "lnobody", kit.key("other")]) == 1
+    assert kit.server().zrange(kit.names.loads, 0, -1) == [kit.key("mine").encode()]
+    assert kit.server().pttl(names[0]) > 30_000
+    assert kit.server().pttl(names[1]) <= 30_000
     assert kit.server().zrange(kit.names.stamps, 0, -1, withscores=True) == stamps
 
 
@@ -137,20 +139,20 @@ def test_beat__is_a_write(private_server: Callable[..., Server]) -> None:
     """A replica, which goes on answering reads, refuses it: that is how a master that became one is found out."""
     client = private_server().client()
     script = client.register_script(lua("beat"))
-    assert script(keys=["cache~stamps"], args=[5000]) == 0
+    assert script(keys=["cache~stamps", "cache~loads"], args=[5000]) == 0
     client.replicaof("127.0.0.1", "1")
     assert client.get("cache~stamps") is None
     with pytest.raises(ReadOnlyError):
-        script(keys=["cache~stamps"], args=[5000])
+        script(keys=["cache~stamps", "cache~loads"], args=[5000])
 
 
 @pytest.mark.race
 def test_lease__renewed_while_its_loader_lives(redis_server: Server) -> None:
     """A load of more than twice the lease keeps its key."""
-    kit, other = (Kit(redis_store(redis_server.url, lease=0.6)) for _ in range(2))
+    kit, other = (Kit(redis_store(redis_server.url, lease=1.8)) for _ in range(2))
     grant = kit.grant(kit.key())
     began = time.monotonic()
-    while time.monotonic() - began < 1.5:
+    while time.monotonic() - began < 4:
         assert other.ask(kit.key()).kind is Begin.BUSY
         time.sleep(0.05)
     assert kit.fill(grant) is Fill.STORED
@@ -161,11 +163,11 @@ def test_lease__renewed_while_its_loader_lives(redis_server: Server) -> None:
 @pytest.mark.race
 def test_lease__not_renewed_for_ever(redis_server: Server) -> None:
     """After load_timeout a loader that hangs loses its key."""
-    kit, other = (Kit(redis_store(redis_server.url, lease=0.3, load_timeout=0.5)) for _ in range(2))
+    kit, other = (Kit(redis_store(redis_server.url, lease=1.2, load_timeout=2.4)) for _ in range(2))
     grant = kit.grant(kit.key())
-    time.sleep(0.4)
+    time.sleep(1.5)
     assert other.ask(kit.key()).kind is Begin.BUSY
-    wait_until(lambda: other.ask(kit.key()).kind is Begin.GRANTED, timeout=1.5, what="the key is free")
+    wait_until(lambda: other.ask(kit.key()).kind is Begin.GRANTED, timeout=20, what="the key is free")
     assert kit.fill(grant) is Fill.REFUSED
     for each in (kit, other):
         each.store.close()
@@ -253,17 +255,17 @@ def test_fork__child_does_not_renew_its_parent_s_leases(redis_server: Server) ->
 
 def test_fork__during_a_load(redis_server: Server, caches: Callable[..., CacheManager]) -> None:
     """A child does not wait for a load of its parent's threads as if it were its own, nor keep its lease alive."""
-    cache = caches(redis_server.url, lease=0.5, load_timeout=5.0)
+    cache = caches(redis_server.url, lease=0.5, load_timeout=30.0)
     begun, go = threading.Event(), threading.Event()
 
     def loader() -> str:
         begun.set()
-        go.wait(5)
+        go.wait(30)
         return "parent"
 
     loading = threading.Thread(target=lambda: cache.fetch("search", "a", loader))
     loading.start()
-    begun.wait(5)
+    begun.wait(10)
 
     def child() -> object:
         redis_server.client().delete("cache~lease:search:a")  # as if the parent had died
@@ -275,7 +277,7 @@ def test_fork__during_a_load(redis_server: Server, caches: Callable[..., CacheMa
     loading.join()
     assert isinstance(answer, list), answer
     assert answer[0] == "child"
-    assert answer[1] < 2.0
+    assert answer[1] < 8.0
 
 
 def test_managers__leave_no_threads_and_sockets(redis_server: Server) -> None:
@@ -291,8 +293,8 @@ def test_managers__leave_no_threads_and_sockets(redis_server: Server) -> None:
             store.close()
         del store
     gc.collect()
-    wait_until(lambda: threading.active_count() <= threads_before, timeout=3, what="threads ended")
-    wait_until(lambda: len(client.client_list()) <= clients_before, timeout=3, what="connections closed")
+    wait_until(lambda: threading.active_count() <= threads_before, timeout=10, what="threads ended")
+    wait_until(lambda: len(client.client_list()) <= clients_before, timeout=10, what="connections closed")
     kept.store.close()
 
 
@@ -304,7 +306,7 @@ def test_store__a_read_on_a_kept_connection_starts_the_thread(redis_server: Serv
     kit.store._housekeeper.stop()
     kit.store._housekeeper.asked = False  # as the last of its idle rounds leaves it
     assert kit.value(kit.key()) == b"v"
-    assert threads("flask_rcache-housekeeping") == 1
+    wait_until(lambda: threads("flask_rcache-housekeeping") == 1, timeout=10, what="one thread")
     kit.store.close()
 
 
@@ -312,9 +314,10 @@ def test_store__idle_thread_ends_and_a_read_starts_it_again(redis_server: Server
     """A store that only reads beats too; closed, it has no thread."""
     kit = Kit(redis_store(redis_server.url))
     kit.load(kit.key())
+    for _ in range(2):
+        kit.store.close()
+        wait_until(lambda: threads("flask_rcache-housekeeping") == 0, timeout=10, what="no thread")
+        assert kit.value(kit.key()) == b"v"
+        wait_until(lambda: threads("flask_rcache-housekeeping") == 1, timeout=10, what="one thread")
     kit.store.close()
-    assert threads("flask_rcache-housekeeping") == 0
-    assert kit.value(kit.key()) == b"v"
-    assert threads("flask_rcache-housekeeping") == 1
-    kit.store.close()
-    assert threads("flask_rcache-housekeeping") == 0
+    wait_until(lambda: threads("flask_rcache-housekeeping") == 0, timeout=10, what="no thread")

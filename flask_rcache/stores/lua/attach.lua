@@ -1,8 +1,9 @@
 -- attach: run on every new connection, before anything is trusted from it.
 --
--- KEYS  1: stamp set  2: meta
+-- KEYS  1: stamp set  2: meta  3: which stamps are soft
 -- ARGV  1: format version  2: 'cold' to give up what another server run left behind, 'warm' to keep it
--- reply {'ok' or 'cold', maxmemory-policy or ''}, or {'format', the other version}, or {'info', the error}
+-- reply {'ok' or 'cold', maxmemory-policy or '', 'redis' or 'valkey', version, maxmemory}, or {'format', the other
+--       version}, or {'info', the error}
 -- atomicity: one step. A server run that this cache has not seen (a restart, a failover) loses its stamp set: the next
 --            begin makes a new epoch, so nothing that an old snapshot or a lagging replica holds is valid again.
 
@@ -22,9 +23,16 @@ redis.call('ZREM', stamps, '=none') -- the first write needs no memory
 local state = 'ok'
 if known[1] ~= run_id then
   if ARGV[2] == 'cold' then
-    redis.call('DEL', stamps)
+    redis.call('DEL', stamps, KEYS[3])
     state = 'cold'
   end
   redis.call('HSET', meta, 'run_id', run_id, 'format', format)
 end
-return {state, policy}
+local function fact(text, pattern)
+  return type(text) == 'string' and string.match(text, pattern) or ''
+end
+local valkey = fact(info, 'valkey_version:([%w.]+)')
+return {
+  state, policy, valkey ~= '' and 'valkey' or 'redis', valkey ~= '' and valkey or fact(info, 'redis_version:([%w.]+)'),
+  fact(memory, 'maxmemory:(%d+)'),
+}

@@ -1,17 +1,25 @@
 -- beat: the heartbeat. A write, so that a master which became a replica is found out; renews the leases of live loads.
 --
--- KEYS  1: stamp set; then the leases held by this process
--- ARGV  1: lease, ms; then one token a lease
+-- KEYS  1: stamp set  2: loads that have run for a while; then the leases held by this process
+-- ARGV  1: lease, ms; then one token a lease, and the key it is for
 -- reply the number of leases renewed
 -- atomicity: one step.
 
-redis.call('ZREM', KEYS[1], '=none') -- a write that needs no memory and changes nothing
+local stamps, loads, lease_ms = KEYS[1], KEYS[2], tonumber(ARGV[1])
+redis.call('ZREM', stamps, '=none') -- a write that needs no memory and changes nothing
+local time = redis.call('TIME')
+local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+redis.call('ZREMRANGEBYSCORE', loads, '-inf', now_ms)
 local renewed = 0
-for i = 2, #KEYS do
-  if redis.call('GET', KEYS[i]) == ARGV[i] then
+for i = 3, #KEYS do
+  local token, key = ARGV[2 * i - 4], ARGV[2 * i - 3]
+  if redis.call('GET', KEYS[i]) == token then
     renewed = renewed + 1
-    if redis.call('PTTL', KEYS[i]) < tonumber(ARGV[1]) then -- a pass marker may have longer
-      redis.call('PEXPIRE', KEYS[i], ARGV[1])
+    if redis.call('PTTL', KEYS[i]) < lease_ms then -- a pass marker may have longer
+      redis.call('PEXPIRE', KEYS[i], lease_ms)
+    end
+    if string.sub(token, 1, 1) == 'l' then
+      redis.pcall('ZADD', loads, now_ms + lease_ms, key) -- pcall: a full server refuses; operators see less then
     end
   end
 end

@@ -1,18 +1,51 @@
--- count: add what one process has counted to the fleet's counters.
+-- count: add what one process has counted and noted to what the fleet has.
 --
--- KEYS  the counters of each type
--- ARGV  for each type: the number of fields; then field, amount for each
+-- KEYS  1: seconds spent by key  2: the log of invalidations; then the counters of each type
+-- ARGV  1: number of keys with seconds; then key, seconds for each
+--       then: number of invalidations, the newest first; then for each how many ms ago it was, and what it was
+--       then for each type: the number of fields; then field, amount for each
 -- reply the number of fields counted
 -- atomicity: one step, so that what did not arrive can be sent again without being counted twice. A full server refuses
 --            the first write, and then there is none.
 
 local at, counted = 1, 0
-for _, stats in ipairs(KEYS) do
-  local fields = tonumber(ARGV[at])
-  for i = 0, fields - 1 do
-    redis.call('HINCRBYFLOAT', stats, ARGV[at + 1 + 2 * i], ARGV[at + 2 + 2 * i])
+local function take()
+  at = at + 1
+  return ARGV[at - 1]
+end
+
+local costs, log = KEYS[1], KEYS[2]
+local keys = tonumber(take())
+for _ = 1, keys do
+  local key, seconds = take(), take()
+  redis.call('ZINCRBY', costs, seconds, key)
+end
+if keys > 0 then
+  redis.call('ZREMRANGEBYRANK', costs, 0, -1001)
+  if redis.call('TTL', costs) < 0 then -- an hour at a time: what was costly yesterday does not hide what is now
+    redis.call('EXPIRE', costs, 3600)
+  end
+end
+
+local time = redis.call('TIME')
+local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local noted = {}
+for _ = 1, tonumber(take()) do
+  local ago, what = tonumber(take()), take()
+  table.insert(noted, 1, string.format('%.0f', now_ms - ago) .. ' ' .. what)
+end
+for _, line in ipairs(noted) do
+  redis.call('LPUSH', log, line)
+end
+if #noted > 0 then
+  redis.call('LTRIM', log, 0, 49)
+end
+
+for i = 3, #KEYS do
+  for _ = 1, tonumber(take()) do
+    local field, amount = take(), take()
+    redis.call('HINCRBYFLOAT', KEYS[i], field, amount)
     counted = counted + 1
   end
-  at = at + 1 + 2 * fields
 end
 return counted

@@ -1,12 +1,13 @@
 -- invalidate: one stamp a tag, whatever the number of entries.
 --
--- KEYS  1: stamp set; then for each type whose index is to be moved aside: its index, the name to move it to
--- ARGV  1: the bus  2: '*' to raise the floor (everything), 'b' to raise the barrier (a pattern follows), or ''
+-- KEYS  1: stamp set  2: which stamps are soft; then for each type: its index, the name to move it aside to
+-- ARGV  1: the bus  2: '*' to raise the floor (everything), 'b' to raise the barrier (a pattern follows), 's' for soft
+--       stamps (what they meet is expired, not gone: no index moves), or ''
 --       3: stamps to keep at most  4: seconds to keep a stamp  5...: the tags to stamp
--- reply {live entries of the moved indexes, stamp}
+-- reply {live entries of the indexes, stamp}
 -- atomicity: one step. Publishes {'t' or '*', stamp, tags} on the bus, but not for a barrier.
 
-local stamps, kind, keep, keep_seconds = KEYS[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local stamps, soft, kind, keep, keep_seconds = KEYS[1], KEYS[2], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 redis.call('ZREM', stamps, '=none') -- the first write needs no memory, so a full Redis still takes an invalidation
 local time = redis.call('TIME')
 local last = tonumber(redis.call('ZSCORE', stamps, '=clock') or 0)
@@ -15,20 +16,29 @@ redis.call('ZADD', stamps, now, '=clock')
 
 local tags, live = {}, 0
 for i = 5, #ARGV do
-  redis.call('ZADD', stamps, now, ARGV[i])
-  tags[#tags + 1] = ARGV[i]
+  local tag = ARGV[i]
+  if kind ~= 's' then
+    redis.call('HDEL', soft, tag)
+  elseif redis.call('HEXISTS', soft, tag) == 0 then -- the last stamp that was not soft still holds
+    redis.call('HSET', soft, tag, redis.call('ZSCORE', stamps, tag) or 0)
+  end
+  redis.call('ZADD', stamps, now, tag)
+  tags[#tags + 1] = tag
 end
-for i = 2, #KEYS, 2 do
+for i = 3, #KEYS, 2 do
   local index, aside = KEYS[i], KEYS[i + 1]
   if redis.call('EXISTS', index) == 1 then
     live = live + redis.call('ZCOUNT', index, '(' .. math.floor(now / 1000), '+inf')
-    local latest = redis.call('ZREVRANGE', index, 0, 0, 'WITHSCORES')
-    redis.call('RENAME', index, aside)
-    redis.call('PEXPIREAT', aside, latest[2])
+    if kind ~= 's' then
+      local latest = redis.call('ZREVRANGE', index, 0, 0, 'WITHSCORES')
+      redis.call('RENAME', index, aside)
+      redis.call('PEXPIREAT', aside, latest[2])
+    end
   end
 end
 if kind == '*' then
   redis.call('ZADD', stamps, now, '=floor')
+  redis.call('DEL', soft)
 elseif kind == 'b' then
   redis.call('ZADD', stamps, now, '=barrier')
 end
@@ -47,6 +57,7 @@ local raised = floor
 for i = 1, #old, 2 do
   if string.sub(old[i], 1, 1) ~= '=' then
     redis.call('ZREM', stamps, old[i])
+    redis.call('HDEL', soft, old[i])
     raised = math.max(raised, tonumber(old[i + 1]))
   end
 end
