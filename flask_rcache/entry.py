@@ -16,6 +16,8 @@ from typing import Final
 __all__ = ["Content", "Draft", "Entry", "Freshness", "Stamps", "StoredResponse", "is_marker"]
 
 MICROSECONDS: Final = 1_000_000
+#: A stamp may be some µs ahead of the clock that a reading has: what it meets is stale at once all the same.
+_SOFT_MARGIN: Final = 1000
 
 
 @dataclass(slots=True)
@@ -172,7 +174,7 @@ class Entry:
                 hard = soft.get(tag)
                 if hard is None or as_of < hard:
                     return None
-                expired = min(expired, stamp)
+                expired = min(expired, stamp - _SOFT_MARGIN)
         return replace(self, ttl=max(0.0, (expired - self.created) / MICROSECONDS))
 
     def freshness(self, now: int) -> Freshness:

@@ -108,7 +108,7 @@ class Listing(Server):
     def entries(self, type_name: str | None, pattern: str | None) -> Iterator[Listed]:
         """See :meth:`Store.entries`."""
         glob = pattern if pattern is not None else self._names.entries + "*"
-        for name, keys in self._matching(glob, type_name, self._exchange):
+        for name, keys in self._matching(glob, type_name, self._patiently):
             if type_name is None or type_name == name:
                 yield from self._listed(keys)
 
@@ -174,7 +174,7 @@ class Listing(Server):
         """Those of the keys that lead to a live entry; two or three round trips for all of them."""
         for chunk in chunks(keys):
             ask = [pack(("GETRANGE", key, 0, _HEAD_BYTES - 1)) + pack(("STRLEN", key)) for key in chunk]
-            *replies, time = self._exchange(b"".join(ask) + pack(("TIME",)), 2 * len(chunk) + 1)
+            *replies, time = self._patiently(b"".join(ask) + pack(("TIME",)), 2 * len(chunk) + 1)
             if isinstance(time, Exception):
                 raise self._refused(time)
             heads = {

@@ -261,7 +261,7 @@ class RedisStore(Reader, Listing, Upkeep):
     def invalidate_pattern(self, pattern: str, type_name: str | None) -> int:
         """See :meth:`Store.invalidate_pattern`."""
         with self._journalled(patterns=((pattern, type_name),)):
-            return self._invalidate_pattern(pattern, type_name, self._exchange)
+            return self._invalidate_pattern(pattern, type_name, self._patiently)
 
     def _invalidate_pattern(self, pattern: str, type_name: str | None, exchange: Exchange) -> int:
         _, stamp = self._stamp(

@@ -101,6 +101,12 @@ class Server:
             self._housekeeper.ensure()  # it probes
             raise
 
+    def _patiently(self, payload: bytes, replies: int) -> list[Any]:
+        """An exchange of a walk over many keys: each answer within its timeout, however many there are."""
+        if not self._housekeeper.asked:
+            self._housekeeper.ensure()
+        return self._wire.exchange(payload, replies, patient=True)
+
     def _probe(self, payload: bytes, replies: int) -> list[Any]:
         return self._wire.exchange(payload, replies, probing=True)
 

@@ -108,13 +108,14 @@ class Wire:
         self._idle: deque[_Line] = deque(maxlen=_IDLE_LIMIT)
         self._pid = os.getpid()
 
-    def exchange(self, payload: bytes, replies: int, *, probing: bool = False) -> list[Any]:
+    def exchange(self, payload: bytes, replies: int, *, probing: bool = False, patient: bool = False) -> list[Any]:
         """Send commands in one write and read their replies.
 
         Args:
             payload: packed commands.
             replies: how many commands that is.
             probing: ask although the breaker is open.
+            patient: part of a walk, which may take long in all: it counts for no request.
 
         Returns:
             The replies in order; an error reply stands in the list as the driver's exception.
@@ -127,7 +128,7 @@ class Wire:
         if self._pid != os.getpid():
             self._idle, self._pid = deque(maxlen=_IDLE_LIMIT), os.getpid()  # a fork: they are the parent's
         began = time.monotonic()
-        left = self._left() if self._budget.touched(began) else None
+        left = self._left() if self._budget.touched(began) and not patient else None
         try:
             line, kept = self._idle.pop(), True
         except IndexError:
@@ -145,7 +146,8 @@ class Wire:
             line.drop()
             raise
         self._idle.append(line)
-        self._budget.spend(began)
+        if not patient:
+            self._budget.spend(began)
         return answers
 
     def _again(self, payload: bytes, replies: int) -> list[Any]:
