@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 
     from .visit import Visit
 
-__all__ = ["REFRESHED", "REFRESHING", "refreshable", "refreshing"]
+__all__ = ["JUDGED", "REFRESHED", "REFRESHING", "refreshable", "refreshing"]
 
 #: In the environ of a background request: the stored key to be filled. A client cannot set it.
 REFRESHING: Final = "flask_rcache.refreshing"
+#: The identity of the entry that was judged to need it: where another lies there by now, somebody was faster.
+JUDGED: Final = "flask_rcache.judged"
 #: Set in it once the key has been filled.
 REFRESHED: Final = "flask_rcache.refreshed"
 
@@ -81,6 +83,7 @@ def _sanitised(visit: Visit) -> dict[str, Any]:
             "wsgi.multiprocess": False,
             "wsgi.run_once": False,
             REFRESHING: visit.stored,
+            JUDGED: None if visit.reading is None else visit.reading.identity,
         }
     )
     return environ

@@ -29,7 +29,7 @@ from ..loading import Served, fresh
 from ..manager import CacheManager
 from ..policy import check_tags
 from ..stores.base import Reading
-from .background import REFRESHED, REFRESHING, refreshable, refreshing
+from .background import JUDGED, REFRESHED, REFRESHING, refreshable, refreshing
 from .binding import Binding, Options
 from .reply import hit, mark, reply, say
 
@@ -123,7 +123,9 @@ class Visit:
                 manager.hit(binding.policy, visit_key, reading, arrived)
                 shown = visit_key if manager.settings.show_key else None
                 if binding.early and binding.policy.early(entry, reading.now, random.random()):
-                    Visit(binding, manager, ctx, stored, (args, kwargs))._refresh_later()
+                    early = Visit(binding, manager, ctx, stored, (args, kwargs))
+                    early.key, early.reading = visit_key, reading
+                    early._refresh_later()
                 return hit(binding.ready(app.response_class), content, environ, age=age, ttl=entry.ttl, key=shown)
         visit = Visit(binding, manager, ctx, stored, (args, kwargs))
         visit.key, visit.arrived, visit.reading = visit_key, arrived, reading
@@ -144,6 +146,9 @@ class Visit:
                 self.reading = Reading(None, reading.now, reading.identity, "garbage")
                 break
             if content.status:
+                if self._refreshes() and self.environ[JUDGED] not in (None, reading.identity):
+                    self.environ[REFRESHED] = True
+                    return Response(status=204)
                 if self._refreshes() or self._forced():
                     self.reading = Reading(None, reading.now, reading.identity, "refresh")
                     break
