@@ -1,18 +1,15 @@
 """The race harness: real processes read a counter through the cache while another changes it and invalidates.
 
-The promise it tries: no read that began after an invalidation returned gives an older value. The oracle is
-`tests.race.ledger`. In one step::
+The promise it tries: no read that began after an invalidation returned gives an older value; with a memory tier, none
+that was invalidated longer ago than the tier may hold it. The oracle is `tests.race.ledger`. In one step::
 
     outcome = run_race(JOINING, server, seconds=10)
     assert outcome.stale == 0, outcome.describe()
 
-With trouble on the way (kill a reader, pause the server) use the race itself::
+With trouble on the way, on a server of its own, which is stopped for moments::
 
-    with Race(PLAIN, server, seconds=60) as race:
-        race.start()
-        race.readers[0].kill()          # its tallies up to here still count
-        race.wait()
-    outcome = race.outcome()
+    outcome = run_race(FLEET, private_server(), seconds=60, chaos=True)
+    assert outcome.late == 0, outcome.describe()
 """
 
 from __future__ import annotations
@@ -21,11 +18,14 @@ import json
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any, Self
 
 from tests.processes import Process, scratch_directory, wait_until
+from tests.race.ages import Ages
+from tests.race.chaos import Tormentor, Torments
 from tests.race.ledger import Ledger, Tally
+from tests.race.outcome import Figures, Outcome
 from tests.race.racer import Role, Spec
 from tests.race.scenarios import Scenario
 from tests.race.subject import WAYS, Way
@@ -36,73 +36,7 @@ _END_SECONDS = 40.0
 _STAMPS = "cache~stamps"
 _ROOM = 3_000_000
 
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """What the readers of one way, or of all, saw; see `Tally`."""
-
-    reads: int
-    hits: int
-    stale: int
-    errors: int
-    slowest_us: int
-    oldest_us: int
-
-    @classmethod
-    def of(cls, tallies: list[Tally]) -> Figures:
-        """Sums, and the largest where the largest counts."""
-        return cls(
-            **{name: (max if name.endswith("_us") else sum)(tally[name] for tally in tallies) for name in Tally.FIELDS}
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What a race showed.
-
-    Attributes:
-        by_way: the figures of each way of reading.
-        invalidations: that returned and were acknowledged.
-        journalled: times the writer was told that the store was away.
-        statistics: the caches' own counters, summed over the processes that lived to the end.
-        evicted: keys that the server evicted.
-        epochs: how many stamp sets there were; each after the first replaces one that was lost.
-        stale_reads: the first ones, one JSON object each.
-        failures: tracebacks.
-    """
-
-    scenario: Scenario
-    server: str
-    seconds: float
-    by_way: dict[Way, Figures]
-    total: Figures
-    invalidations: int
-    journalled: int
-    statistics: dict[str, float]
-    evicted: int
-    epochs: int
-    stale_reads: list[str] = field(default_factory=list)
-    failures: str = ""
-
-    @property
-    def stale(self) -> int:
-        """Reads that gave a value older than the last acknowledged one."""
-        return self.total.stale
-
-    def describe(self) -> str:
-        """The figures on a few lines."""
-        lines = [f"race '{self.scenario.name}' on {self.server}, {self.seconds:.1f} s"]
-        for way, figures in self.by_way.items():
-            lines.append(
-                f"  {way:5} {figures.reads:7} reads {figures.hits:7} hits {figures.stale:4} stale "
-                f"(oldest {figures.oldest_us / 1000:.1f} ms)  slowest {figures.slowest_us / 1000:.0f} ms  "
-                f"{figures.errors} errors"
-            )
-        counted = "  ".join(f"{value:.0f} {name}" for name, value in self.statistics.items())
-        lines.append(f"  {self.invalidations} invalidations ({self.journalled} journalled)  {counted}")
-        if self.epochs > 1 or self.evicted:
-            lines.append(f"  {self.evicted} keys evicted, {self.epochs - 1} stamp sets lost")
-        return "\n".join([*lines, *self.stale_reads[:20], self.failures[-3000:]]).rstrip()
+Until = Callable[["Race"], bool]
 
 
 class Race:
@@ -124,6 +58,9 @@ class Race:
         self.ledger = Ledger(self.directory / "ledger")
         self.readers: list[Process] = []
         self.others: list[Process] = []
+        self.processes: list[Process] = []
+        self._specs: dict[int, Spec] = {}
+        self.torments = Torments()
         self._began = 0.0
         self._ended = 0.0
         self._epochs: set[float] = set()
@@ -137,9 +74,9 @@ class Race:
             process.kill()
 
     @property
-    def processes(self) -> list[Process]:
-        """Readers and the others."""
-        return [*self.readers, *self.others]
+    def complete(self) -> bool:
+        """Whether everybody is there, those included that came for somebody killed."""
+        return self.ledger.all_ready(len(self.processes))
 
     @property
     def threads(self) -> int:
@@ -156,14 +93,13 @@ class Race:
             self.others.append(self._start("writer", 0))
             self.others += [self._start("filler", 0) for _ in range(self.scenario.fillers)]
         for process in self.processes:
-            process.wait_ready(lambda: self.ledger.all_ready(len(self.processes)), timeout=_BOOT_SECONDS)
+            process.wait_ready(lambda: self.complete, timeout=_BOOT_SECONDS)
         self.ledger.start()
         self._began = time.monotonic()
 
     def _start(self, role: Role, first_thread: int) -> Process:
-        number = len(self.processes)
         spec = Spec(
-            number=number,
+            number=len(self.processes),
             role=role,
             scenario=self.scenario,
             url="memory://" if self.server is None else self.server.url,
@@ -172,20 +108,52 @@ class Race:
             sabotage=self.sabotage,
         )
         command = [sys.executable, "-m", "tests.race.racer", spec.dumps()]
-        return Process(command, log_path=self.directory / f"log-{number}")
+        process = Process(command, log_path=self.directory / f"log-{spec.number}")
+        self.processes.append(process)
+        self._specs[process.pid] = spec
+        return process
+
+    def replace(self, process: Process) -> None:
+        """SIGKILL a process, and have another take its place and its tallies; nobody waits until that is ready."""
+        process.kill()
+        spec = self._specs[process.pid]
+        fellows = self.readers if process in self.readers else self.others
+        fellows[fellows.index(process)] = self._start(spec.role, spec.first_thread)
 
     @property
-    def stale(self) -> int:
-        """Stale reads so far."""
-        return sum(self.ledger.tally(thread)["stale"] for thread in range(self.threads))
+    def elapsed(self) -> float:
+        """Seconds since all were ready."""
+        return time.monotonic() - self._began
 
-    def wait(self, *, until_stale: bool = False) -> None:
+    @property
+    def tallies(self) -> list[Tally]:
+        """What every reading thread has counted so far."""
+        return [self.ledger.tally(thread) for thread in range(self.threads)]
+
+    @property
+    def total(self) -> Figures:
+        """What all readers saw so far."""
+        return Figures.of(self.tallies)
+
+    @property
+    def oldest(self) -> Ages:
+        """For each invalidation so far, how long after its return somebody was still given anything older."""
+        return Ages.of(self.ledger.oldest_answers(self.tallies))
+
+    def wait(self, *, until: Until | None = None, chaos: bool = False) -> None:
         """Let it go on for its time, then stop it and wait for the processes that are still there.
 
         Args:
-            until_stale: stop as soon as one stale read was found.
+            until: asked again and again; stop when it says so, however much time is left.
+            chaos: torment it, see `tests.race.chaos`.
         """
-        while time.monotonic() < self._began + self.seconds and not (until_stale and self.stale):
+
+        def over() -> bool:
+            return self.elapsed >= self.seconds or (until is not None and until(self))
+
+        if chaos:
+            Tormentor(self, self.torments, over=over).run()
+        while not over():
             self._watch_stamps()
             time.sleep(0.02)
         self.stop()
@@ -220,17 +188,25 @@ class Race:
             with self.server.client() as client:
                 info: Any = client.info("stats")
                 evicted = int(info["evicted_keys"])
+        tallies, total = self.tallies, self.total
         return Outcome(
             scenario=self.scenario,
             server="memory://" if self.server is None else str(self.server.binary),
             seconds=self._ended - self._began,
             by_way={way: Figures.of(tallies) for way, tallies in by_way.items()},
-            total=Figures.of([tally for tallies in by_way.values() for tally in tallies]),
+            total=total,
             invalidations=self.ledger.invalidations,
             journalled=self.ledger.journalled,
+            journalled_us=self.ledger.journalled_us,
+            ages=Ages.counted(
+                [sum(column) for column in zip(*(tally.ages for tally in tallies), strict=True)],
+                max_us=total.oldest_us,
+            ),
+            oldest=self.oldest,
             statistics=dict(statistics),
             evicted=evicted,
             epochs=len(self._epochs),
+            torments=self.torments,
             stale_reads=self._noted("stale").splitlines(),
             failures=self._noted("failures"),
         )
@@ -240,13 +216,24 @@ class Race:
         return path.read_text() if path.exists() else ""
 
 
+def found_late(race: Race) -> bool:
+    """Whether a read was staler than the scenario allows: what a sabotaged race is run until."""
+    return race.total.late > 0
+
+
 def run_race(
-    scenario: Scenario, server: Server | None, *, seconds: float, sabotage: str = "", until_stale: bool = False
+    scenario: Scenario,
+    server: Server | None,
+    *,
+    seconds: float,
+    sabotage: str = "",
+    until: Until | None = None,
+    chaos: bool = False,
 ) -> Outcome:
     """Run a race from beginning to end; see `Race` and `Race.wait`."""
     with Race(scenario, server, seconds=seconds, sabotage=sabotage) as race:
         race.start()
-        race.wait(until_stale=until_stale)
+        race.wait(until=until, chaos=chaos)
     return race.outcome()
 
 

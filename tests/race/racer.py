@@ -122,23 +122,35 @@ class Racer:
             if hit:
                 tally.add("hits")
             if value < acknowledged:
-                age_us = (began - ledger.acknowledged_at(value + 1)) // 1000
-                tally.add("stale")
-                tally.peak("oldest_us", max(1, age_us))
-                if tally["stale"] <= _STALE_TOLD:
-                    found = {"way": way, "hit": hit, "value": value, "acknowledged": acknowledged, "age_us": age_us}
-                    self._note("stale", json.dumps({**found, "process": self.spec.number, "thread": thread}))
+                age_us = max(1, (began - ledger.outdated_at(value)) // 1000)
+                tally.served_old(value, age_us, began)
+                if age_us > self.scenario.allowed_us:
+                    tally.add("late")
+                    if tally["late"] <= _STALE_TOLD:
+                        found = {"way": way, "hit": hit, "value": value, "acknowledged": acknowledged, "age_us": age_us}
+                        self._note("stale", json.dumps({**found, "process": self.spec.number, "thread": thread}))
             self._pause(self.scenario.read_pause, skew=3)
 
     def _write(self) -> None:
-        while not self.ledger.stopped:
+        ledger = self.ledger
+        while not ledger.stopped:
+            if ledger.silent:
+                time.sleep(0.005)
+                continue
             value = self.subject.counter.increment()
-            while not self.subject.invalidate(value) and not self.ledger.stopped:
-                self.ledger.journal()  # not known to the others yet: it is no promise
-                time.sleep(0.05)
-            if not self.ledger.stopped:
-                self.ledger.acknowledge(value)
+            if not self.subject.invalidate(value):
+                self._await_delivery()
+            if not ledger.stopped:
+                ledger.acknowledge(value)
             self._pause(self.scenario.write_gap, skew=2)
+
+    def _await_delivery(self) -> None:
+        """It is only journalled, which is no promise; once the journal is delivered it is as good as acknowledged."""
+        told = time.monotonic_ns()
+        self.ledger.journal()
+        while not self.subject.is_delivered and not self.ledger.stopped:
+            time.sleep(0.002)
+        self.ledger.journal_delivered(told)
 
     def _fill(self) -> None:
         while not self.ledger.stopped:

@@ -13,11 +13,15 @@ from flask_rcache.entry import Draft, Entry
 from flask_rcache.flight import Flights, Load
 from flask_rcache.manager import CacheManager
 from flask_rcache.stores import reader
-from flask_rcache.stores.base import Filled, Grant
+from flask_rcache.stores.base import Filled, Grant, Reading
+from flask_rcache.stores.bus import Bus
+from flask_rcache.stores.journal import Journal
 from flask_rcache.stores.redis import RedisStore
+from flask_rcache.stores.tiered import TieredStore
 from flask_rcache.stores.wire import pack
 
 _ALWAYS = 2**63
+_HOURS = 36_000.0
 
 
 def as_of_at_fill() -> None:
@@ -68,6 +72,36 @@ def late_tags_ignored() -> None:
     CacheManager.tag = lambda self, *tags: None  # type: ignore[method-assign]
 
 
+def deaf_bus() -> None:
+    """R5: messages are dropped, while the bus goes on to look alive. The hold is all that bounds what is outdated."""
+    Bus._deliver = lambda self, payload: None  # type: ignore[method-assign]
+
+
+def blind_trust() -> None:
+    """R5: what was held is trusted after messages may have been missed. The hold bounds that too."""
+    TieredStore._distrust = lambda self: None  # type: ignore[method-assign]
+
+
+def endless_hold() -> None:
+    """R5: no distrust, and no hold either: a message missed is missed for ever."""
+    blind_trust()
+    keep, recall = TieredStore._keep, TieredStore._recall
+
+    def endless_keep(self: TieredStore, key: str, reading: Reading, sent: int, hold: float) -> None:
+        keep(self, key, reading, sent, _HOURS)
+
+    def endless_recall(self: TieredStore, key: str, now: int, hold: float) -> Reading | None:
+        return recall(self, key, now, _HOURS)
+
+    TieredStore._keep = endless_keep  # type: ignore[method-assign]
+    TieredStore._recall = endless_recall  # type: ignore[method-assign]
+
+
+def journal_forgotten() -> None:
+    """What is journalled is never delivered."""
+    Journal.add = lambda self, **noted: None  # type: ignore[method-assign]
+
+
 SABOTAGES: dict[str, Callable[[], None]] = {
     each.__name__: each
     for each in (
@@ -77,5 +111,9 @@ SABOTAGES: dict[str, Callable[[], None]] = {
         anyone_joins,
         nothing_handed_up,
         late_tags_ignored,
+        deaf_bus,
+        blind_trust,
+        endless_hold,
+        journal_forgotten,
     )
 }

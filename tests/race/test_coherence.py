@@ -9,7 +9,8 @@ import os
 
 import pytest
 
-from tests.race.harness import Outcome, leave_little_room, run_race
+from tests.race.harness import found_late, leave_little_room, run_race
+from tests.race.outcome import Outcome
 from tests.race.scenarios import EVERY_MEANS, EVICTING, EXPIRING, JOINING, NESTED, PLAIN, STORM, TAGGED, Scenario
 from tests.race.subject import WAYS
 from tests.servers import Server
@@ -122,6 +123,6 @@ def test_reads__in_a_storm_of_invalidations__do_not_starve(request, server):
 )
 def test_harness__with_one_rule_removed__finds_stale_reads(request, sabotage, scenario, server):
     """The same races, with one rule of the engine broken in every process, must not pass."""
-    outcome = run_race(scenario, _server(request, server), seconds=_LONGEST_HUNT, sabotage=sabotage, until_stale=True)
+    outcome = run_race(scenario, _server(request, server), seconds=_LONGEST_HUNT, sabotage=sabotage, until=found_late)
     print(outcome.describe())
     assert outcome.stale > 0, f"{sabotage} was not found out: {outcome.describe()}"
