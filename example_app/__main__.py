@@ -13,6 +13,7 @@ from types import FrameType
 import click
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+from example_app import auth
 from example_app.app import create_app
 from example_app.data import DataError
 
@@ -35,14 +36,19 @@ def main(port: int) -> None:
     signal.signal(signal.SIGTERM, _stop)
     try:
         # A fresh key each start: no token outlives the demo that gave it.
-        app = create_app({"FLIGHTS_JWT_KEY": os.environ.get("FLIGHTS_JWT_KEY") or secrets.token_hex(32)})
+        admin_key = os.environ.get("RCACHE_ADMIN_JWT_KEY") or secrets.token_hex(32)
+        flights_key = os.environ.get("FLIGHTS_JWT_KEY") or secrets.token_hex(32)
+        app = create_app({"FLIGHTS_JWT_KEY": flights_key, "RCACHE_ADMIN_JWT_KEY": admin_key})
         with _listen(port) as listener:
             taken = port and listener.getsockname()[1] != port
             server = make_server(HOST, 0, app, threaded=True, request_handler=_QuietHandler, fd=listener.fileno())
             if taken:
                 click.echo(f"Port {port} is taken, using another.")
             click.echo(f"Cache:  {app.config['FLIGHTS_STORE']}")
-            click.echo(f"Look at http://{HOST}:{listener.getsockname()[1]}/   (Ctrl-C stops it)")
+            site = f"http://{HOST}:{listener.getsockname()[1]}"
+            click.echo(f"Look at {site}/   (Ctrl-C stops it)")
+            click.echo(f"The cache's dashboard: {site}{app.config['FLIGHTS_DASHBOARD']}   Sign in with this token:")
+            click.echo(auth.admin_token(admin_key))
             server.serve_forever()
     except DataError as error:
         click.echo(f"The demo cannot start: {error}", err=True)

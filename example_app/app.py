@@ -42,6 +42,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
 
     app.config["FLIGHTS_STORE"] = store_label(app.config)
     RCache(app, types=[PLANES])
+    app.config["FLIGHTS_DASHBOARD"] = app.extensions["rcache"].settings.admin_url_prefix + "/dashboard"
 
     app.url_map.converters["tailnum"] = params.TailNumber
     for views in (views_site, views_board, views_planes, views_account):

@@ -477,10 +477,10 @@ def test_home__brings_everything_along(visitor: FlaskClient) -> None:
     assert page.headers["Content-Security-Policy"].startswith("default-src 'self'")
     assert "embedded memory" in page.text
     links = re.findall(r'(?:src|href)="([^"#]+)"', page.text)
-    assert len(links) == 3
+    assert len(links) == 4
     scripts = [path.name for path in (ROOT / "example_app" / "static").glob("*.js")]
     for link in (*links, *(f"/static/{name}" for name in scripts)):
-        assert link.startswith("/static/")
+        assert link.startswith("/static/") or link == "/api/cache/dashboard"
         with visitor.get(link) as file:
             assert file.status_code == 200
             assert not re.search(r"https?://(?!www\.w3\.org)", file.get_data(as_text=True))
@@ -536,13 +536,22 @@ def test_main__takes_a_free_port_and_stops_cleanly(database: Path, taken_port: i
     )
     try:
         assert demo.stdout is not None
-        lines = [demo.stdout.readline() for _ in range(3)]
+        lines = [demo.stdout.readline() for _ in range(5)]
         assert lines[0] == f"Port {taken_port} is taken, using another.\n"
         assert lines[1] == "Cache:  embedded memory of each process\n"
         url = re.search(r"http://127\.0\.0\.1:\d+/", lines[2])
         assert url is not None
         with urllib.request.urlopen(f"{url[0]}healthz", timeout=10) as answer:
             assert json.load(answer)["status"] == "ok"
+        dashboard = re.search(r"http://127\.0\.0\.1:\d+/api/cache/dashboard", lines[3])
+        assert dashboard is not None
+        with urllib.request.urlopen(dashboard[0], timeout=10) as answer:
+            assert b"<html" in answer.read()
+        signed = urllib.request.Request(
+            f"{url[0]}api/cache/stats", headers={"Authorization": f"Bearer {lines[4].strip()}"}
+        )
+        with urllib.request.urlopen(signed, timeout=10) as answer:
+            assert json.load(answer)["status"] == "success"
         demo.send_signal(signal.SIGINT)
         out, err = demo.communicate(timeout=10)
     finally:
