@@ -30,10 +30,11 @@ napoleon_numpy_docstring = False
 # Nothing is fetched while building, so names of other projects have nowhere to point to; type variables and what is
 # not exported have no place of their own either.
 nitpick_ignore_regex = [
-    ("py:.*", r"(flask|werkzeug|redis|blinker|jwt|collections|typing|types|concurrent|asyncio|datetime)\..*"),
+    ("py:.*", r"(flask|werkzeug|redis|blinker|jwt|concurrent|asyncio)\..*"),
+    ("py:.*", r"(collections|contextlib|typing|types|datetime)\..*"),
     ("py:.*", r"(Flask|Request|Response|TypeAliasForwardRef|[A-Z])"),
     ("py:class", r"flask_rcache\..*\.([A-Z]|_.*)"),
-    ("py:class", r"flask_rcache\.(config|flight|functions|loading|registry|stores|views)\..*"),
+    ("py:class", r"flask_rcache\.(config|flight|functions|insight|loading|registry|stores|views)\..*"),
 ]
 
 

@@ -16,7 +16,7 @@ from .errors import (
     Unencodable,
     UnknownTypeError,
 )
-from .events import cache_error, cache_hit, cache_invalidated, cache_miss, cache_stale, cache_stored
+from .events import cache_audited, cache_error, cache_hit, cache_invalidated, cache_miss, cache_stale, cache_stored
 from .extension import RCache
 from .functions import (
     cached,
@@ -49,6 +49,7 @@ __all__ = [
     "Unencodable",
     "UnknownTypeError",
     "by_user",
+    "cache_audited",
     "cache_error",
     "cache_hit",
     "cache_invalidated",

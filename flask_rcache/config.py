@@ -27,6 +27,9 @@ _FALSE: Final = frozenset({"0", "false", "no", "off", ""})
 _TTL_KEY: Final = re.compile(r"RCACHE_TTL_([A-Z][A-Z0-9_]*)")
 _TTL_ALIAS: Final = re.compile(r"CACHE_TTL_([A-Z][A-Z0-9_]*)")
 _SCHEMES: Final = ("memory", "redis", "rediss", "unix")
+_URL_PREFIX: Final = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
+_MOST_LEEWAY: Final = 300
+_METRICS: Final = frozenset({"prometheus", "opentelemetry"})
 
 
 def _boolean(value: object, what: str) -> bool:
@@ -91,14 +94,49 @@ def _names(value: object, what: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in names if name.strip())
 
 
+def _metrics(value: object, what: str) -> tuple[str, ...]:
+    names = _names(value, what)
+    if not set(names) <= _METRICS:
+        raise ConfigError(f"{what} may name prometheus and opentelemetry, not {value!r}")
+    return names
+
+
 def _anything(value: object, _what: str) -> object:
     return value
 
 
-def _callback(value: object, what: str) -> Callable[[Any], bool]:
+def _callback(value: object, what: str) -> Callable[[Any], Any]:
     if not callable(value):
         raise ConfigError(f"{what} must be a callable that takes the request, not {value!r}: it cannot come from text")
-    return cast(Callable[[Any], bool], value)
+    return cast(Callable[[Any], Any], value)
+
+
+def _text(value: object, what: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ConfigError(f"{what} must be a text that is not blank, not {value!r}")
+    return value
+
+
+def _secret(value: object, what: str) -> str | bytes:
+    """A secret or a PEM text; never shown. In PEM the line breaks may be spelled, as in one line of a .env file."""
+    if isinstance(value, bytes) and value.strip():
+        return value
+    if not isinstance(value, str) or not value.strip():
+        raise ConfigError(f"{what} must be a text or bytes that are not blank, not {type(value).__name__}")
+    return value.replace("\\n", "\n") if value.lstrip().startswith("-----BEGIN") else value
+
+
+def _leeway(value: object, what: str) -> float:
+    number = _number(value, what)
+    if not 0 <= number <= _MOST_LEEWAY:
+        raise ConfigError(f"{what} must be from 0 to {_MOST_LEEWAY} seconds, not {value!r}")
+    return number
+
+
+def _url_prefix(value: object, what: str) -> str:
+    if not isinstance(value, str) or not _URL_PREFIX.fullmatch(value):
+        raise ConfigError(f"{what} must be a path such as /api/cache, without a slash at its end, not {value!r}")
+    return value
 
 
 def _url(value: object, what: str) -> str:
@@ -108,8 +146,8 @@ def _url(value: object, what: str) -> str:
     return value
 
 
-def _setting(default: Any, parse: Callable[[object, str], Any], help: str) -> Any:
-    return field(default=default, metadata={"parse": parse, "help": help})
+def _setting(default: Any, parse: Callable[[object, str], Any], help: str, *, shown: bool = True) -> Any:
+    return field(default=default, repr=shown, metadata={"parse": parse, "help": help})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,8 +195,35 @@ class Settings:
     allow_refresh: Callable[[Any], bool] | None = _setting(
         None, _callback, "Called with the request; true lets `Cache-Control: no-cache` force a new load."
     )
-    user_jwt_key: Any = _setting(None, _anything, "The key with which `by_user` verifies bearer tokens.")
+    user_jwt_key: Any = _setting(None, _anything, "The key with which `by_user` verifies bearer tokens.", shown=False)
     user_jwt_algorithms: tuple[str, ...] = _setting(("HS256",), _names, "The algorithms that `by_user` accepts.")
+    admin: bool = _setting(True, _boolean, "Whether the app has the admin API; nobody is let in until a key is set.")
+    admin_url_prefix: str = _setting("/api/cache", _url_prefix, "Where the admin API and the dashboard are.")
+    admin_jwt_key: str | bytes | None = _setting(
+        None,
+        _secret,
+        "What verifies the admin API's tokens: a secret of 32 bytes or more, or a public key in PEM.",
+        shown=False,
+    )
+    admin_jwt_algorithms: tuple[str, ...] = _setting(
+        (), _names, "Narrows the algorithms that the kind of the key allows; empty for all of those."
+    )
+    admin_jwt_audience: tuple[str, ...] = _setting(
+        (), _names, "A token's `aud` must have one of these; empty: it is not looked at."
+    )
+    admin_jwt_issuer: str | None = _setting(None, _text, "What a token's `iss` must be; not set: it is not looked at.")
+    admin_jwt_leeway: float = _setting(10.0, _leeway, "Seconds by which clocks may differ in `exp`, `nbf` and `iat`.")
+    admin_jwks_url: str | None = _setting(
+        None, _text, "Where an identity provider shows its public keys (JWKS), in place of a key."
+    )
+    admin_claim: str = _setting("role", _text, "The claim that holds the role, or a path: `realm_access.roles`.")
+    admin_value: str = _setting("admin", _text, "The role that is let in; the claim is it, or a list with it.")
+    admin_guard: Callable[[Any], Any] | None = _setting(
+        None, _callback, "Called with the request in place of the check of a token; says who is let in."
+    )
+    metrics: tuple[str, ...] = _setting(
+        (), _metrics, "`prometheus`, `opentelemetry` or both: what is told of every count; each is an extra to install."
+    )
     ttls: Mapping[str, float] = field(default_factory=dict)
     """Seconds by type name, from ``RCACHE_TTL_<NAME>`` and its aliases."""
 

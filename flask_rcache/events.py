@@ -13,11 +13,13 @@ from typing import Any, Final
 from blinker import NamedSignal, Namespace
 
 __all__ = [
+    "Audited",
     "CacheError",
     "Hit",
     "Invalidated",
     "Miss",
     "Stored",
+    "cache_audited",
     "cache_error",
     "cache_hit",
     "cache_invalidated",
@@ -36,6 +38,7 @@ cache_miss: Final = _signals.signal("cache-miss", "Nothing could be served and a
 cache_stored: Final = _signals.signal("cache-stored", "A load's result was stored: `Stored`.")
 cache_invalidated: Final = _signals.signal("cache-invalidated", "Something was invalidated: `Invalidated`.")
 cache_error: Final = _signals.signal("cache-error", "An operation went on without the cache: `CacheError`.")
+cache_audited: Final = _signals.signal("cache-audited", "Somebody changed the cache through the admin API: `Audited`.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,22 @@ class CacheError:
     type: str
     operation: str
     error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """Somebody changed the cache through the admin API.
+
+    ``subject`` is who, as the guard names them; ``action`` is ``"invalidate-type"``, ``"invalidate-pattern"``,
+    ``"invalidate-tags"`` or ``"clear-all"``; ``target`` what was named; ``count`` what the call returned;
+    ``journalled`` whether the store was away, so that it hears of it later.
+    """
+
+    subject: str
+    action: str
+    target: tuple[str, ...]
+    count: int
+    journalled: bool = False
 
 
 def emit(signal: NamedSignal, sender: Any, event: object) -> None:

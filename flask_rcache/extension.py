@@ -6,17 +6,19 @@ Owns ``init_app``: reading the settings, choosing the store, and putting a :clas
 
 from __future__ import annotations
 
+import importlib
 import os
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final
 
 from flask import Flask
 
+from .cli import cache
 from .codec import Codec
 from .config import Settings, load_settings
-from .current import EXTENSION
+from .current import EXTENSION, environ_now
 from .errors import ConfigError
 from .keys import Names
 from .manager import CacheManager
@@ -59,13 +61,20 @@ class RCache:
         settings = load_settings(app.config, os.environ, testing=app.testing)
         manager = CacheManager(
             settings,
-            store_of(settings),
+            store_of(settings, scope=environ_now),
             types=self._types,
             discover=_discovery(app),
             switched_off=lambda: self._disabled > 0,
             enter=_context_of(app),
         )
+        if settings.admin:
+            from .admin import register
+
+            register(app, settings)
+        for name in settings.metrics:
+            _measured_by(name, manager)
         app.extensions[EXTENSION] = manager
+        app.cli.add_command(cache)
         install(app)
 
     @contextmanager
@@ -78,8 +87,27 @@ class RCache:
             self._disabled -= 1
 
 
-def store_of(settings: Settings) -> Store:
-    """The store that an app's settings ask for: memory, Redis, or Redis behind a memory tier."""
+def _measured_by(name: str, manager: CacheManager) -> None:
+    """Have a metrics library told of every count.
+
+    Raises:
+        ConfigError: its package is not installed.
+    """
+    try:
+        importlib.import_module(f"flask_rcache.metrics.{name}").instrument(manager)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("flask_rcache"):
+            raise
+        raise ConfigError(f"RCACHE_METRICS names {name}: install it with `pip install flask-rcache[{name}]`") from error
+
+
+def store_of(settings: Settings, *, scope: Callable[[], MutableMapping[str, Any] | None] = lambda: None) -> Store:
+    """The store that an app's settings ask for: memory, Redis, or Redis behind a memory tier.
+
+    Args:
+        settings: the app's.
+        scope: gives the environ of the present request, whose waiting has a budget.
+    """
     names = Names(settings.prefix)
     if settings.url.startswith("memory:"):
         return MemoryStore(names, max_bytes=settings.l1_bytes, lease=settings.load_timeout)
@@ -92,6 +120,7 @@ def store_of(settings: Settings) -> Store:
         lease=settings.lease,
         load_timeout=settings.load_timeout,
         cold=settings.on_failover == "cold",
+        scope=scope,
     )
     if not settings.l1_bytes or not settings.l1_ttl:
         return redis

@@ -74,7 +74,11 @@ class Values(ABC):
         """Whether entries are read and filled; invalidations are sent in any case."""
 
     def policy(self, cache_type: CacheType | str, ttl: Any = None) -> Policy:
-        """See :meth:`Registry.policy <flask_rcache.registry.Registry.policy>`."""
+        """The policy of a call: its ttl comes from the call, the settings, the type or the default.
+
+        Raises:
+            ConfigError: the type or the ttl is not usable.
+        """
         return self.registry.policy(cache_type, ttl)
 
     @abstractmethod

@@ -9,7 +9,15 @@ import pytest
 
 from flask_rcache import events
 
-SIGNALS = ("cache_hit", "cache_stale", "cache_miss", "cache_stored", "cache_invalidated", "cache_error")
+SIGNALS = (
+    "cache_hit",
+    "cache_stale",
+    "cache_miss",
+    "cache_stored",
+    "cache_invalidated",
+    "cache_error",
+    "cache_audited",
+)
 
 
 @pytest.fixture(params=SIGNALS)

@@ -28,7 +28,7 @@ class Clock:
 
 
 def until(condition) -> bool:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 10
     while not condition() and time.monotonic() < deadline:
         threading.Event().wait(0.005)
     return bool(condition())
@@ -47,7 +47,7 @@ def test_fetch__a_stale_value_is_served_and_refreshed_once():
     def loader() -> int:
         loads.append(1)
         if len(loads) > 1:
-            gate.wait(5)
+            gate.wait(10)
         return len(loads)
 
     assert cache.fetch(kind, "k", loader) == 1
@@ -69,7 +69,7 @@ def test_fetch__a_refresh_that_an_invalidation_overtook_is_not_stored():
         loads.append(1)
         if len(loads) == 2:
             began.set()
-            gate.wait(5)
+            gate.wait(10)
         return len(loads)
 
     cache.fetch(kind, "k", loader)
@@ -133,11 +133,11 @@ def test_refresher__closing_waits_for_nobody():
     """A refresh that hangs holds up neither the end nor what comes after it."""
     gate = threading.Event()
     refresher = Refresher(failed=lambda key, error: None, workers=1)
-    assert refresher.submit("a", lambda: gate.wait(5))
+    assert refresher.submit("a", lambda: gate.wait(10))
     assert refresher.submit("b", lambda: True)
     before = time.monotonic()
     refresher.close()
-    assert time.monotonic() - before < 1
+    assert time.monotonic() - before < 3
     assert until(lambda: "b" not in refresher._busy)
     gate.set()
 

@@ -77,6 +77,7 @@ class Housekeeper:
         """End the thread and wait for it, ``timeout`` seconds at most."""
         with self._lock:
             thread, self._thread = self._thread, None
+            self.asked = False
         self._wake.set()
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)

@@ -29,6 +29,7 @@ CHUNK: Final = 500  # keys a script call: bounds the server's stall and Lua's st
 _HEAD_BYTES: Final = 2048
 _SAMPLE: Final = 64
 _ROWS_A_PAGE: Final = 5000
+_SCANNED: Final = 100
 _LOADS_SHOWN: Final = 100
 
 T = TypeVar("T")
@@ -120,7 +121,10 @@ class Listing(Server):
         Where the server may evict the indexes it is SCAN that pages, with the promise that SCAN makes.
         """
         place = _Place() if cursor is None else _Place.loads(cursor)
-        if self.facts.evicts_anything:
+        if cursor is None and not self.facts.name:
+            self._exchange(pack(("PING",)), 1)  # the facts come with a connection
+        # A listing goes on as it began: a cursor of SCAN means nothing to an index, nor a row to SCAN.
+        if not place.type_name and (place.scan or place.member or self.facts.evicts_anything):
             return self._scanned(type_name, pattern, place, limit)
         matches = None if pattern is None else glob_regex(pattern).fullmatch
         found: list[Listed] = []
@@ -154,17 +158,20 @@ class Listing(Server):
         if glob is None:
             glob = self._names.entries + "*" if type_name is None else self._names.entry(type_name, "*")
         found: list[Listed] = []
-        cursor, left = place.scan, _ROWS_A_PAGE
-        while True:
-            reply = self._replies(pack(("SCAN", cursor, "MATCH", glob, "COUNT", limit)), 1)[0]
-            cursor, left = int(reply[0]), left - limit
-            for name, keys in self._by_type(reply[1]):
-                if type_name is None or name == type_name:
-                    found += self._listed(keys)
-            if not cursor:
+        for _ in range(_ROWS_A_PAGE // _SCANNED):
+            reply = self._replies(pack(("SCAN", place.scan, "MATCH", glob, "COUNT", _SCANNED)), 1)[0]
+            # By key, so that a page may end inside what one SCAN gave: the same cursor gives it again.
+            for name, keys in self._by_type(sorted(reply[1])):
+                wanted = [key for key in keys if key > place.member] if type_name in (None, name) else []
+                for listed in self._listed(wanted):
+                    if len(found) >= limit:
+                        return Page(found, place.dumps())
+                    found.append(listed)
+                    place = place._replace(member=listed.key)
+            place = _Place(scan=int(reply[0]))
+            if not place.scan:
                 return Page(found, None)
-            if len(found) >= limit or left <= 0:
-                return Page(found, _Place(scan=cursor).dumps())
+        return Page(found, place.dumps())
 
     def inspect(self, key: str) -> Listed | None:
         """See :meth:`Store.inspect`."""
@@ -183,7 +190,9 @@ class Listing(Server):
                 if isinstance(head, bytes) and isinstance(size, int)  # else another kind of key lies under our name
             }
             now = int(time[0]) * 1_000_000 + int(time[1])
-            yield from self._live(self._opened_heads(heads), {key: size for key, (_, size) in heads.items()}, now)
+            entries = self._opened_heads(heads)
+            ordered = {key: entries[key] for key in heads if key in entries}
+            yield from self._live(ordered, {key: size for key, (_, size) in heads.items()}, now)
 
     def _opened_heads(self, heads: dict[str, tuple[bytes, int]]) -> dict[str, Entry]:
         """The entries, without their bodies; a second round trip for those with long headers or many tags."""

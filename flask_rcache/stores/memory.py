@@ -41,11 +41,11 @@ def glob_regex(pattern: str) -> re.Pattern[str]:
     >>> bool(glob_regex(r"a\*").fullmatch("ab"))
     False
     """
-    out: list[str] = []
-    chars = iter(re.findall(r"\\.|\[\^?[^\]]*\]|.", pattern, re.DOTALL))
-    for part in chars:
+    between: list[list[str]] = [[]]
+    for part in re.findall(r"\\.|\[\^?[^\]]*\]|.", pattern, re.DOTALL):
+        out = between[-1]
         if part == "*":
-            out.append(".*")
+            between.append([])
         elif part == "?":
             out.append(".")
         elif part[0] == "\\" and len(part) == 2:
@@ -54,7 +54,11 @@ def glob_regex(pattern: str) -> re.Pattern[str]:
             out.append(fnmatch.translate(part.replace("[^", "[!", 1))[4:-3])
         else:
             out.append(re.escape(part))
-    return re.compile("".join(out), re.DOTALL)
+    first, *rest = map("".join, between)
+    last = f".*{rest.pop()}" if rest else ""
+    # Atomic groups: the first place where a part fits is as good as any later one, so nothing is tried twice. Otherwise
+    # a pattern of many stars would take for ever, under the lock of the store.
+    return re.compile(first + "".join(f"(?>.*?{part})" for part in rest) + last, re.DOTALL)
 
 
 def _place(cursor: str | None) -> tuple[str, int, str]:

@@ -109,8 +109,9 @@ def redis_store(url: str, names: Names | None = None, **options: Any) -> RedisSt
 
 
 def manager(url: str, **config: Any) -> CacheManager:
-    """A cache on the one store that ``url`` names, without a memory tier in front."""
+    """A cache on the one store that ``url`` names, without a memory tier in front; its timeout as `redis_store`'s."""
     types = config.pop("types", ())
+    config = {"timeout": 2.0, **config}
     settings = load_settings(
         {f"RCACHE_{name.upper()}": value for name, value in config.items()} | {"RCACHE_URL": url}, {}
     )

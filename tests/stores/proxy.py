@@ -8,14 +8,14 @@ import socket
 import threading
 from typing import Self
 
-_QUIET = 0.02  # seconds without another byte after which a request is whole
+import hiredis
 
 
 class Proxy:
     """Forwards connections to a port of the loopback interface.
 
-    A request is what a client sends before it waits: bytes until 20 ms of silence. Who sends two commands in one write
-    makes one request; who waits for a reply in between makes two.
+    A request is what a client sends before all of it is answered. Who sends two commands in one write makes one
+    request, however slowly the bytes come; who waits for a reply in between makes two.
     """
 
     def __init__(self, port: int) -> None:
@@ -26,6 +26,8 @@ class Proxy:
         self._threads: list[threading.Thread] = []
         self.requests: list[bytes] = []
         self.held = threading.Event()
+        #: As `held`, but for the connections of subscribers only.
+        self.deaf = threading.Event()
         self.port = 0
 
     def __enter__(self) -> Self:
@@ -35,6 +37,7 @@ class Proxy:
     def __exit__(self, *exc_info: object) -> None:
         self.cut()
         self.held.clear()
+        self.deaf.clear()
         for thread in self._threads:
             thread.join(5)
 
@@ -65,6 +68,10 @@ class Proxy:
                         end.shutdown(socket.SHUT_RDWR)
             self._pairs.clear()
 
+    def aim(self, port: int) -> None:
+        """Forward to another port from now on; connections that there are stay as they are."""
+        self._target = port
+
     def _start(self, target: object, *args: object) -> None:
         thread = threading.Thread(target=target, args=args, daemon=True)  # type: ignore[arg-type]
         self._threads.append(thread)
@@ -76,7 +83,11 @@ class Proxy:
                 client, _ = listener.accept()
             except OSError:
                 return
-            server = socket.create_connection(("127.0.0.1", self._target))
+            try:
+                server = socket.create_connection(("127.0.0.1", self._target))
+            except OSError:
+                client.close()
+                continue
             for end in (client, server):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
@@ -84,6 +95,7 @@ class Proxy:
             self._start(self._serve, client, server)
 
     def _serve(self, client: socket.socket, server: socket.socket) -> None:
+        asked, answered, request, subscriber = _Commands(), _Replies(), -1, False
         with client, server, contextlib.suppress(OSError):
             while True:
                 ready, _, _ = select.select([client, server], [], [])
@@ -91,21 +103,65 @@ class Proxy:
                     data = server.recv(1 << 20)
                     if not data:
                         return
-                    if not self.held.is_set():
+                    answered.feed(data)
+                    if not self._swallows(subscriber):
                         client.sendall(data)
                 if client in ready:
-                    request = self._request(client)
-                    if not request:
+                    data = client.recv(1 << 20)
+                    if not data:
                         return
-                    self.requests.append(request)
-                    if not self.held.is_set():
-                        server.sendall(request)
+                    with self._lock:
+                        if not asked.rest and answered.count >= asked.count:
+                            answered.count = asked.count  # what a subscriber was told answers nothing
+                            request = len(self.requests)
+                            self.requests.append(b"")
+                        self.requests[request] += data
+                    asked.feed(data)
+                    subscriber = subscriber or b"SUBSCRIBE" in data
+                    if not self._swallows(subscriber):
+                        server.sendall(data)
 
-    def _request(self, client: socket.socket) -> bytes:
-        request = client.recv(1 << 20)
-        while select.select([client], [], [], _QUIET)[0]:
-            more = client.recv(1 << 20)
-            if not more:
-                return b""
-            request += more
-        return request
+    def _swallows(self, subscriber: bool) -> bool:
+        return self.held.is_set() or (subscriber and self.deaf.is_set())
+
+
+class _Replies:
+    """Counts what a server says on a connection."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._reader = hiredis.Reader(notEnoughData=Ellipsis)
+
+    def feed(self, data: bytes) -> None:
+        with contextlib.suppress(hiredis.HiredisError):  # a snapshot sent to a replica is no reply
+            self._reader.feed(data)
+            while self._reader.gets() is not Ellipsis:
+                self.count += 1
+
+
+class _Commands:
+    """Counts the whole commands that a client sends on a connection; the rest is the beginning of the next."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.rest = b""
+
+    def feed(self, data: bytes) -> None:
+        self.rest += data
+        begin, end = 0, self._end(0)
+        while end > begin:
+            self.count += 1
+            begin, end = end, self._end(end)
+        self.rest = self.rest[begin:]
+
+    def _end(self, begin: int) -> int:
+        """Where the command that begins here ends; where it begins when it is not whole."""
+        at = self.rest.find(b"\r\n", begin)
+        if at < 0:
+            return begin
+        for _ in range(int(self.rest[begin + 1 : at])):
+            line = self.rest.find(b"\r\n", at + 2)
+            if line < 0:
+                return begin
+            at = line + 2 + int(self.rest[at + 3 : line])
+        return at + 2 if at + 2 <= len(self.rest) else begin

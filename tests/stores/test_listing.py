@@ -27,6 +27,7 @@ def walk(kit: Kit, *, limit: int, type: str | None = None, pattern: str | None =
     cursor = None
     for _ in range(1000):
         page = kit.store.page(type, pattern, cursor, limit)
+        assert len(page.entries) <= limit
         keys += [item.key for item in page.entries]
         cursor = page.cursor
         if cursor is None:
@@ -121,7 +122,8 @@ def test_page__where_indexes_may_be_evicted(private_server: Servers) -> None:
     keys = sorted(kit.key(f"k{number}") for number in range(300))
     kit.store.write([(key, kit.draft(key)) for key in keys])
     kit.server().delete(kit.names.index("search"))
-    assert sorted(set(walk(kit, limit=50))) == keys
+    for limit in (1, 50, 1000):
+        assert sorted(walk(kit, limit=limit)) == keys
     found = walk(kit, limit=50, type="search", pattern="cache:search:k2*")
     assert sorted(set(found)) == [key for key in keys if ":k2" in key]
     kit.store.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import threading
 
 import pytest
@@ -165,3 +166,16 @@ def test_clock__default_is_microseconds_of_the_epoch() -> None:
     """Without a clock the store has its own; it looks like wall time."""
     store = MemoryStore(Names(), max_bytes=1000)
     assert store.read("cache:search:a", tuple).now > 1_600_000_000 * SECOND
+
+
+def test_glob_regex__many_stars() -> None:
+    """A pattern of many stars is answered at once; backtracking would take longer than the tests."""
+    key = "cache:search:" + "a" * 5000
+    assert glob_regex("*a" * 200 + "*").fullmatch(key)
+    assert not glob_regex("*a" * 200 + "*b").fullmatch(key)
+
+
+@given(st.text("ab*?", max_size=10), st.text("ab", max_size=10))
+def test_glob_regex__as_fnmatch(pattern: str, text: str) -> None:
+    """Stars and question marks mean what they do everywhere."""
+    assert bool(glob_regex(pattern).fullmatch(text)) is fnmatch.fnmatchcase(text, pattern)

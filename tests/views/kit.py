@@ -30,11 +30,12 @@ def make_app(
 ) -> Flask:
     """An application with a cache; `config` goes to its configuration before the cache is made.
 
-    Without the memory tier, unless the URL says otherwise: what two applications see of each other is exact then.
+    Without the memory tier, unless the URL says otherwise: what two applications see of each other is exact then. With
+    time for a server on a busy machine to answer.
     """
     app = Flask(name)
     l1_ttl = 2 if url.endswith(TIERED) else 0
-    app.config.update({"TESTING": True, "SECRET_KEY": "s" * 32, "RCACHE_L1_TTL": l1_ttl, **config})
+    app.config.update({"TESTING": True, "SECRET_KEY": "s" * 32, "RCACHE_L1_TTL": l1_ttl, "RCACHE_TIMEOUT": 2, **config})
     app.config["RCACHE_URL"] = url.removesuffix(TIERED)
     (rcache or RCache(types=types)).init_app(app)
     return app

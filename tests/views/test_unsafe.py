@@ -10,6 +10,7 @@ from flask import Flask, request
 
 from flask_rcache import CacheType, cache_response
 from tests.stores.proxy import Proxy
+from tests.stores.test_round_trips import BESIDE
 from tests.views.kit import PAGE, Counted, manager, verdicts
 
 METHODS = ["POST", "PUT", "PATCH", "DELETE", "BREW"]
@@ -146,7 +147,8 @@ def test_unsafe__sends_nothing_for_urls_without_a_cache(new_app, redis_server) -
         ):
             client.post(path)
         client.get("/undecorated")
-        assert [each for each in proxy.requests[before:] if b"EVALSHA" in each] == []
+        scripts = [each for each in proxy.requests[before:] if b"EVALSHA" in each]
+        assert [each for each in scripts if not any(script in each for script in BESIDE)] == []
         client.post("/undecorated?Location=/items")
         assert len(proxy.requests) > before
 

@@ -69,7 +69,6 @@ def test_vary__another_process_finds_the_variants(new_app, redis_server) -> None
 def test_vary__a_known_url_costs_one_round_trip(new_app, redis_server) -> None:
     """A hit on a variant is one write to Redis once the process has met the URL."""
     with Proxy(redis_server.port) as proxy:
-        # The proxy tells requests apart by 20 ms of silence, so that each takes longer than that.
         client, stranger = (language_app(new_app, proxy.url, RCACHE_TIMEOUT=2).test_client() for _ in range(2))
 
         def trips(asker: Any, value: str) -> int:

@@ -1,0 +1,215 @@
+"""The admin API as a blueprint: one door that every call passes, and JSON for whatever is answered.
+
+Owns the order of the checks (method, who asks, what was sent) and the HTTP of the answers. What the calls do is
+``api``'s; the dashboard's page is ``page``'s, and passes no door: it holds no data.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from flask import Blueprint, Flask, Response, current_app, request
+from werkzeug.datastructures import Headers
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.wrappers import Response as Reply
+
+from ..config import Settings
+from ..current import manager_of
+from . import page
+from .api import CALLS, Call, Question
+from .bodies import LONGEST_BODY, Refused, fields
+from .guard import Forbidden, JwtGuard, Unauthenticated, keyring_of
+
+__all__ = ["register"]
+
+logger: Final = logging.getLogger("flask_rcache")
+
+#: All are taken in, so that what is not allowed is answered here, in JSON, and to nobody without a token.
+_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
+_REALM: Final = 'Bearer realm="flask_rcache"'
+
+#: Gives the subject, or raises AuthError; a response is sent as it is.
+Admit = Callable[[], str | Reply]
+
+
+class _Answer(Response):
+    """An answer that nobody may keep, whatever the app's ``after_request`` makes of its headers."""
+
+    default_mimetype = "application/json"
+
+    def get_wsgi_headers(self, environ: Any) -> Headers:
+        headers = super().get_wsgi_headers(environ)
+        for name in ("Expires", "Pragma", "ETag", "Last-Modified", "CDN-Cache-Control", "Surrogate-Control"):
+            headers.remove(name)
+        headers["Cache-Control"] = "no-store"
+        headers["X-Content-Type-Options"] = "nosniff"
+        if "authorization" not in {each.strip().lower() for each in ",".join(headers.getlist("Vary")).split(",")}:
+            headers.add("Vary", "Authorization")
+        return headers
+
+
+def register(app: Flask, settings: Settings) -> None:
+    """Give an app the admin API; nothing of it keeps the app alive.
+
+    Raises:
+        ConfigError: the guard's settings are not usable.
+    """
+    admit = _guard_of(settings)
+    blueprint = Blueprint("rcache_admin", __name__, url_prefix=settings.admin_url_prefix)
+    for rule, calls in CALLS.items():
+        name = rule.strip("/").split("/<")[0] + ("_one" if "<path:" in rule else "")
+        _add(blueprint, rule, name, _door(admit, calls))
+    for rule, name in (("", "root"), ("/", "root_slash"), ("/<path:part>", "unknown")):
+        _add(blueprint, rule, name, _door(admit, {}))
+    page.register(blueprint)
+    # By their codes, so that the app's own handlers of these codes do not come first.
+    blueprint.register_error_handler(404, _error)
+    blueprint.register_error_handler(500, _error)
+    app.register_blueprint(blueprint)
+
+
+def _add(blueprint: Blueprint, rule: str, name: str, view: Callable[..., Reply]) -> None:
+    blueprint.add_url_rule(rule, name, view, methods=_METHODS, provide_automatic_options=False)
+
+
+def _door(admit: Admit, calls: Mapping[str, Call]) -> Callable[..., Reply]:
+    """The view of one path: what every call passes before it does anything."""
+
+    def view(part: str = "") -> Reply:
+        try:
+            return _answered(admit, calls, part)
+        except Refused as refused:
+            return _json(refused.answer, refused.status, refused.headers)
+        except Unauthenticated as error:
+            return _unauthenticated(error)
+        except Forbidden as error:
+            logger.warning("[CACHE ADMIN] refused: %s", error)
+            challenge = {"WWW-Authenticate": f'{_REALM}, error="insufficient_scope"'}
+            return _json(_problem("forbidden", "you may not do this"), 403, challenge)
+        except HTTPException as error:
+            return _error(error)
+
+    return view
+
+
+def _answered(admit: Admit, calls: Mapping[str, Call], part: str) -> Reply:
+    method = "GET" if request.method == "HEAD" else request.method
+    allow = {"Allow": ", ".join(sorted({*calls, "OPTIONS", *(["HEAD"] if "GET" in calls else [])}))}
+    if method == "OPTIONS" and calls:
+        return _Answer(status=204, headers=allow)  # without data, and without leave for other origins
+    subject = admit()
+    if isinstance(subject, Reply):
+        return subject
+    if not calls:
+        raise Refused(404, "not_found", f"the admin API has no {request.path!r:.200}")
+    call = calls.get(method)
+    if call is None:
+        raise Refused(405, "method_not_allowed", f"{request.method} is not allowed here", headers=allow)
+    body = {}
+    if call.takes is not None:
+        body = fields(_sent(), is_json=request.is_json, known=call.takes)
+    query = dict(request.args.lists())
+    answer = call.act(Question(manager_of(current_app), subject, part, query, body))
+    return _json(answer.body, answer.status)
+
+
+def _sent() -> bytes:
+    """The body, if it is not too long."""
+    own = request.max_content_length
+    limit = LONGEST_BODY if own is None else min(own, LONGEST_BODY)
+    request.max_content_length = limit + 1
+    data = request.get_data(cache=False)
+    # A body that does not say how long it is ends at the limit without a word: that must not pass for all of it.
+    if len(data) > limit:
+        raise RequestEntityTooLarge
+    return data
+
+
+# Who asks
+
+
+def _guard_of(settings: Settings) -> Admit:
+    keyring = keyring_of(settings)
+    if settings.admin_guard is not None:
+        return _own_guard(settings.admin_guard)
+    guard = JwtGuard(
+        keyring,
+        audience=settings.admin_jwt_audience,
+        issuer=settings.admin_jwt_issuer,
+        leeway=settings.admin_jwt_leeway,
+        claim=settings.admin_claim,
+        value=settings.admin_value,
+    )
+    return lambda: guard.admit(request.headers.get("Authorization"))
+
+
+def _own_guard(guard: Callable[[Any], Any]) -> Admit:
+    """The app's guard in place of tokens.
+
+    A text is the subject; ``True`` lets in without a name; ``None`` is nobody (401), ``False`` and ``""`` are somebody
+    who may not (403). A response is sent as it is, and what the guard raises is the app's to answer.
+    """
+
+    def admit() -> str | Reply:
+        admitted = current_app.ensure_sync(guard)(request)
+        if admitted is None:
+            raise Unauthenticated("RCACHE_ADMIN_GUARD knows nobody", given=False)
+        if isinstance(admitted, Reply):
+            return admitted
+        if not isinstance(admitted, str | bool):
+            raise TypeError(f"RCACHE_ADMIN_GUARD must return a str, a bool or None, not {type(admitted).__name__}")
+        if not admitted:
+            raise Forbidden("RCACHE_ADMIN_GUARD does not admit the caller")
+        _same_site()
+        return "" if admitted is True else admitted
+
+    return admit
+
+
+def _same_site() -> None:
+    """Refuse changes that another site's page asks for: a guard of the app's own may go by cookies.
+
+    Source: the Fetch Metadata specification; ``Origin`` (RFC 6454) for browsers and schemes without it.
+    """
+    if request.method in ("GET", "HEAD"):
+        return
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    if site is None and origin is not None:
+        site = "same-origin" if urlsplit(origin).netloc.lower() == request.host.lower() else "cross-site"
+    if site not in (None, "same-origin", "none"):
+        raise Forbidden("a page of another site asked for a change")
+
+
+# What is answered
+
+
+def _unauthenticated(error: Unauthenticated) -> Response:
+    if not error.given:
+        body = _problem("unauthorized", "this call needs a bearer token")
+        return _json(body, 401, {"WWW-Authenticate": _REALM})
+    logger.warning("[CACHE ADMIN] refused a token: %.500s", repr(str(error)))
+    body = _problem("invalid_token", "the token is not accepted")
+    return _json(body, 401, {"WWW-Authenticate": f'{_REALM}, error="invalid_token"'})
+
+
+def _error(error: HTTPException) -> Reply:
+    """What Flask or a guard aborts with, in the shape of all errors; a response that it brings is left as it is."""
+    if error.response is not None:
+        return error.response  # type: ignore[return-value]  # the sans-I/O type of what is a Response
+    status = error.code or 500
+    kept = {name: value for name, value in error.get_headers() if name.lower() != "content-type"}
+    message = "the server failed; its log says more" if status >= 500 else error.description or error.name
+    return _json(_problem(error.name.lower().replace(" ", "_"), message), status, kept)
+
+
+def _problem(error: str, message: str) -> dict[str, object]:
+    return {"status": "error", "error": error, "message": message}
+
+
+def _json(body: Mapping[str, object], status: int, headers: Mapping[str, str] | None = None) -> Response:
+    # Not the app's JSON provider: what that changes would change the contract.
+    return _Answer(json.dumps(body) + "\n", status=status, headers=headers)

@@ -1,0 +1,123 @@
+// What works and what does not, in words: the banners at the top, and the state of each part.
+
+import { el, follow, setAttribute, setText } from "./dom.js";
+import { bytes, count, plural, seconds } from "./format.js";
+
+const SERVERS = { redis: "Redis", valkey: "Valkey" };
+
+const nameOf = (store) => SERVERS[store.server?.name] ?? "Redis";
+
+/** The banners: what weakens a promise, and what these figures are the figures of. */
+export function notes(host, { bus, journal, process, scope, store }) {
+  const found = [];
+  if (!store.is_available) {
+    const waiting = journal.pending ? `${plural(journal.pending, "is", "are")} waiting now.` : "None is waiting now.";
+    found.push({
+      kind: "bad",
+      title: `${nameOf(store)} is down`,
+      text: "Views go on without it: each process loads for itself and keeps results for a moment. Invalidations take effect in "
+        + `this process at once, and are journalled for the others until it is back. ${waiting}`,
+      cause: store.trouble,
+    });
+  } else if (bus?.state === "down") {
+    found.push({
+      kind: "warn",
+      title: "The bus is down",
+      text: "This process does not hear of invalidations, so its memory tier is not used. Every answer comes from the store: slower, and right.",
+    });
+  }
+  for (const text of store.warnings) found.push({ kind: "warn", title: "Mind", text });
+  if (scope === "process") {
+    const why = store.kind === "memory" ? "Each process has a cache of its own." : "Those of the fleet are in the store, and cannot be read now.";
+    found.push({ kind: "", title: `Figures of process ${process.pid} only`, text: why });
+  }
+  follow(host, found, (note) => note.title + note.text.slice(0, 20), newNote, (element, note) => {
+    setAttribute(element, "class", `note ${note.kind}`);
+    setText(element.children[0], note.title);
+    setText(element.children[1], note.text);
+    setText(element.children[2], note.cause ?? "");
+  });
+}
+
+function newNote() {
+  return el("p", {}, el("strong"), " ", el("span"), " ", el("code"));
+}
+
+/** The state of each part: good, warn, bad or off, and what there is to say. */
+export function health(host, overview) {
+  follow(host, parts(overview), (part) => part.name, newPart, (element, part) => {
+    setAttribute(element, "data-state", part.state);
+    const [, name, value, detail] = element.children;
+    setText(name, part.name);
+    setText(value, part.value);
+    setText(detail, part.detail ?? "");
+    const meter = element.querySelector("meter");
+    meter.hidden = part.share === undefined;
+    meter.value = part.share ?? 0;
+  });
+}
+
+function newPart() {
+  return el("li", {},
+    el("span", { class: "dot", "aria-hidden": "true" }), el("span", { class: "name" }), el("span", { class: "value" }),
+    el("span", { class: "detail" }), el("meter", { min: 0, max: 1, "aria-hidden": "true", hidden: true }));
+}
+
+function parts({ breaker, bus, journal, memory_tier: tier, store }) {
+  const found = [storeOf(store)];
+  if (store.server) found.push(memoryOf(store));
+  if (store.kind === "memory") return [...found, ...tierOf(tier)];
+  found.push(...tierOf(tier), busOf(bus));
+  found.push({
+    name: "Breaker",
+    state: breaker.is_open ? "bad" : "good",
+    value: breaker.is_open ? "open" : "closed",
+    detail: `${plural(breaker.incidents, "incident")} since the start of this process`,
+  });
+  found.push({
+    name: "Journal",
+    state: journal.pending ? "warn" : "good",
+    value: journal.pending ? `${count(journal.pending)} pending` : "empty",
+    detail: journal.pending ? "sent as soon as the store is back" : "every invalidation was acknowledged",
+  });
+  return found;
+}
+
+function storeOf(store) {
+  if (store.kind === "memory") return { name: "Store", state: "good", value: "memory", detail: "of one process; nothing is shared" };
+  if (!store.is_available) return { name: nameOf(store), state: "bad", value: "down", detail: "looked for once a second" };
+  const server = store.server;
+  if (!server) return { name: "Redis", state: "good", value: "answers" };
+  const offset = Math.abs(server.clock_offset ?? 0);
+  const clock = offset >= 1 ? `, its clock differs by ${seconds(offset)}` : "";
+  return { name: nameOf(store), state: "good", value: "answers", detail: `${server.version}, up ${seconds(server.uptime)}${clock}` };
+}
+
+function memoryOf({ server }) {
+  const limit = server.maxmemory;
+  const share = limit ? server.used_memory / limit : undefined;
+  return {
+    name: "Its memory",
+    state: share > 0.9 ? "warn" : "good",
+    value: bytes(server.used_memory),
+    detail: `${limit ? `of ${bytes(limit)}` : "no limit"}, ${server.maxmemory_policy}`,
+    share,
+  };
+}
+
+function tierOf(tier) {
+  if (!tier) return [{ name: "Memory tier", state: "off", value: "off" }];
+  const share = tier.max_bytes ? tier.bytes / tier.max_bytes : undefined;
+  const detail = `${plural(tier.entries, "entry", "entries")} of ${bytes(tier.max_bytes)}, this process`;
+  return [{ name: "Memory tier", state: "good", value: bytes(tier.bytes), detail, share }];
+}
+
+function busOf(bus) {
+  const states = {
+    alive: ["good", "alive", "invalidations arrive"],
+    down: ["bad", "down", "the memory tier is not used"],
+    off: ["off", "not started", "starts with the first read"],
+  };
+  const [state, value, detail] = states[bus?.state] ?? ["off", "none", "not needed without a memory tier"];
+  return { name: "Bus", state, value, detail };
+}

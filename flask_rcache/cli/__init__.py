@@ -1,0 +1,7 @@
+"""``flask cache …``: the cache from a terminal, for people and for scripts."""
+
+from __future__ import annotations
+
+from .commands import cache
+
+__all__ = ["cache"]

@@ -1,0 +1,136 @@
+"""The commands that invalidate: by type, by tags, by pattern, and everything.
+
+Owns the question before ``clear``, and what is said when an invalidation did not reach the store: the journal that
+would deliver it later ends with this process, so that is a failure here.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+import click
+from flask import current_app
+
+from ..current import manager_of
+from ..manager import CacheManager
+from .output import Failure, answer, answers, away, note_memory
+
+__all__ = ["clear", "invalidate", "invalidate_pattern", "invalidate_tags"]
+
+_LOOK_EVERY: Final = 0.1
+
+
+@click.command()
+@click.argument("type_name", metavar="TYPE")
+@answers
+def invalidate(*, type_name: str, as_json: bool) -> None:
+    """Make every entry of a type invalid, in all processes."""
+    manager = manager_of(current_app)
+    name = manager.registry.resolve(type_name).name
+    removed = _delivered(manager, lambda: manager.invalidate_type(name))
+    document = {"status": "success", "cache_type": name, "deleted_keys": removed}
+    answer(document, f"Cache {name!r} invalidated: {_entries(removed)} removed.", as_json=as_json)
+
+
+@click.command("invalidate-tags")
+@click.argument("tags", metavar="TAG...", nargs=-1, required=True)
+@answers
+def invalidate_tags(*, tags: tuple[str, ...], as_json: bool) -> None:
+    """Make every entry that bears one of the tags invalid, in all processes."""
+    manager = manager_of(current_app)
+    stamped = _delivered(manager, lambda: manager.invalidate_tags(*tags))
+    document = {"status": "success", "tags": list(dict.fromkeys(tags)), "stamped": stamped}
+    answer(document, f"{stamped} {'tag' if stamped == 1 else 'tags'} invalidated.", as_json=as_json)
+
+
+@click.command("invalidate-pattern")
+@click.argument("pattern", metavar="GLOB")
+@click.option("--type", "type_name", metavar="TYPE", help="Only entries of this type; GLOB is then relative to it.")
+@answers
+def invalidate_pattern(*, pattern: str, type_name: str | None, as_json: bool) -> None:
+    """Remove the entries whose key matches, such as 'search:*' or 'cache:search:*'.
+
+    It walks the keys, so it takes longer the more there are; a type or a tag is invalidated at once.
+    """
+    manager = manager_of(current_app)
+    glob, _ = manager.names.pattern(pattern, type_name=None if type_name is None else _known(manager, type_name))
+    removed = _with_bar(lambda: _delivered(manager, lambda: manager.invalidate_pattern(pattern, type=type_name)))
+    document = {"status": "success", "pattern": glob, "deleted_keys": removed}
+    answer(document, f"{_entries(removed)} removed that matched {glob}", as_json=as_json)
+
+
+@click.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@answers
+def clear(*, yes: bool, as_json: bool) -> None:
+    """Make every entry of this cache invalid; other keys of the database are not touched."""
+    manager = manager_of(current_app)
+    if not yes:
+        _ask(manager)
+    removed = _delivered(manager, manager.clear_all)
+    document = {"status": "success", "deleted_keys": removed}
+    answer(document, f"Cache cleared: {_entries(removed)} removed.", as_json=as_json)
+
+
+def _ask(manager: CacheManager) -> None:
+    if not sys.stdin.isatty():
+        raise Failure("usage", "Nobody can be asked here: say --yes to clear the whole cache.", exit_code=2)
+    count = sum(row["entries"] for row in manager.overview()["types"].values())
+    where = f"{manager.settings.prefix!r} at {manager.store.location}"
+    click.confirm(f"Make all of the cache {where} invalid ({_entries(count)})?", abort=True, err=True)
+
+
+def _delivered(manager: CacheManager, act: Callable[[], int]) -> int:
+    """What an invalidation returned, once the store has acknowledged it.
+
+    Raises:
+        Failure: it has not.
+    """
+    note_memory(manager)
+    with manager.watching_invalidations() as told:
+        count = act()
+    if told.journalled:
+        cause = away(manager)
+        why = "the store is away" if cause is None else f"the store is away ({cause})"
+        raise Failure("not-delivered", f"Not delivered: {why}. Nothing was invalidated; run it again.")
+    return count
+
+
+def _with_bar(act: Callable[[], int]) -> int:
+    """Run what may take long, with a bar on a terminal's standard error."""
+    if not sys.stderr.isatty():
+        return act()
+    ended = threading.Event()
+    result: list[Any] = []
+
+    def run() -> None:
+        try:
+            result.append(act())
+        except BaseException as error:  # noqa: BLE001  # the command raises it
+            result.append(error)
+        finally:
+            ended.set()
+
+    threading.Thread(target=run, name="flask_rcache-command", daemon=True).start()
+    if not ended.wait(_LOOK_EVERY):
+        # Without a length: how many keys match is not known before the end.
+        waits = iter(lambda: ended.wait(_LOOK_EVERY), True)
+        with click.progressbar(waits, label="Walking the keys", file=sys.stderr) as bar:
+            for _ in bar:
+                pass
+    outcome = result[0]
+    if isinstance(outcome, BaseException):
+        raise outcome
+    count: int = outcome
+    return count
+
+
+def _known(manager: CacheManager, type_name: str) -> str:
+    return manager.registry.resolve(type_name).name
+
+
+def _entries(count: int) -> str:
+    return f"{count:,} {'entry' if count == 1 else 'entries'}"

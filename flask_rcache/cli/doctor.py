@@ -1,0 +1,166 @@
+"""The command ``check``: is this cache set up as it should be?
+
+Owns the findings about the app's own configuration, and the printing. What the server is asked is ``serverside``'s.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import warnings
+from collections.abc import Iterator
+from typing import Final
+
+import click
+from flask import Flask, current_app
+
+from ..config import Settings, load_settings, redacted
+from ..current import manager_of
+from ..errors import ConfigError
+from ..manager import CacheManager
+from ..stores import RedisStore, TieredStore
+from .findings import Finding, State, fail, ok, warn
+from .output import answer, answers, printable, seconds_text
+from .serverside import server_findings
+from .types import decorated
+
+__all__ = ["check"]
+
+_COLOURS: Final = {State.OK: "green", State.WARN: "yellow", State.FAIL: "red"}
+_SHORTEST_KEY: Final = 16
+
+
+@click.command()
+@answers
+def check(*, as_json: bool) -> None:
+    """Check configuration, connection, server, clock, rights and bus; say what to do about what is wrong.
+
+    It writes one entry of its own and takes it away again. It fails when something does not work, and not for what is
+    only to be thought about.
+    """
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+    manager = manager_of(app)
+    findings = [*_configured(app, manager), *_stored(manager)]
+    states = {finding.state for finding in findings}
+    worst = next(state for state in (State.FAIL, State.WARN, State.OK) if state in states)
+    document = {"status": worst.value, "checks": [finding.document() for finding in findings]}
+    answer(document, "\n".join(_lines(findings)), as_json=as_json)
+    if worst is State.FAIL:
+        raise click.exceptions.Exit(1)
+
+
+def _lines(findings: list[Finding]) -> Iterator[str]:
+    width = max(len(finding.name) for finding in findings)
+    for finding in findings:
+        state = click.style(f"{finding.state.value:<4}", fg=_COLOURS[finding.state])
+        yield f"{state}  {finding.name:<{width}}  {printable(finding.message)}"
+        if finding.remedy:
+            yield f"{'':<{width + 8}}-> {printable(finding.remedy)}"
+
+
+# The configuration
+
+
+def _configured(app: Flask, manager: CacheManager) -> Iterator[Finding]:
+    yield from _settings(app, manager.settings)
+    yield _types(app, manager)
+    yield _hosts(app)
+    yield _secret_key(app)
+    yield _admin(app, manager.settings)
+
+
+def _settings(app: Flask, settings: Settings) -> Iterator[Finding]:
+    """Whether what the app was started with is what is configured now."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            now = load_settings(app.config, os.environ, testing=app.testing)
+        except ConfigError as error:
+            yield fail("settings", f"{error}", "It was set after init_app, which reads the configuration once.")
+            return
+    changed = [
+        f"RCACHE_{item.name.upper()}"
+        for item in dataclasses.fields(Settings)
+        if getattr(now, item.name) != getattr(settings, item.name)
+    ]
+    shown = f"prefix {settings.prefix!r}, ttl {seconds_text(settings.ttl_default)} where nothing else says so"
+    if changed:
+        what = f"changed after init_app, without effect: {', '.join(changed)}"
+        yield warn("settings", what, "Configure the app before RCache(app) or init_app(app).")
+    else:
+        yield ok("settings", shown)
+    for warning in caught:
+        yield warn("settings", str(warning.message), "Correct it or take it away.")
+    if not settings.enabled:
+        yield warn("enabled", "RCACHE_ENABLED is false: nothing is read or stored.", "Set it to true.")
+
+
+def _types(app: Flask, manager: CacheManager) -> Finding:
+    count = 0
+    for endpoint, options in decorated(app):
+        count += 1
+        try:
+            manager.policy(options.cache_type, options.ttl)
+        except ConfigError as error:
+            return fail("views", f"{endpoint}: {error}", "Register it with RCache(types=[...]).")
+    return ok("views", f"{len(manager.types)} cache types, {count} decorated views")
+
+
+def _hosts(app: Flask) -> Finding:
+    hosts = app.config.get("TRUSTED_HOSTS")
+    if hosts:
+        return ok("hosts", f"TRUSTED_HOSTS: {', '.join(hosts)}")
+    if all(options.key_func is not None and not options.composes for _, options in decorated(app)):
+        return ok("hosts", "TRUSTED_HOSTS is not set, and no key has the host in it")
+    return warn(
+        "hosts",
+        "TRUSTED_HOSTS is not set: whoever sends a Host of his own makes entries of his own.",
+        "Set TRUSTED_HOSTS to the hosts that clients use.",
+    )
+
+
+def _secret_key(app: Flask) -> Finding:
+    key = app.secret_key
+    if key is None:
+        return ok("sessions", "no SECRET_KEY, so there are no sessions")
+    if len(key) < _SHORTEST_KEY:
+        return warn(
+            "sessions",
+            f"SECRET_KEY has only {len(key)} characters: who guesses it can be any user, in cached pages too.",
+            'Make one with python -c "import secrets; print(secrets.token_hex(32))".',
+        )
+    return ok("sessions", "SECRET_KEY is set")
+
+
+def _admin(app: Flask, settings: Settings) -> Finding:
+    where = settings.admin_url_prefix
+    if not settings.admin:
+        return ok("admin", "the admin API is switched off")
+    if settings.admin_guard is not None:
+        return ok("admin", f"{where} is guarded by RCACHE_ADMIN_GUARD")
+    who = f"whose {settings.admin_claim!r} is {settings.admin_value!r}"
+    if settings.admin_jwks_url is not None:
+        return ok("admin", f"{where} takes tokens of {redacted(settings.admin_jwks_url)} {who}")
+    key = settings.admin_jwt_key
+    if key is None:
+        return ok("admin", f"{where} is closed: no key is configured")
+    if key in (app.secret_key, settings.user_jwt_key):
+        return warn(
+            "admin",
+            "RCACHE_ADMIN_JWT_KEY is a key that signs other things too: what they sign may pass for an admin's token.",
+            "Give the admin API a key of its own.",
+        )
+    return ok("admin", f"{where} takes tokens {who}")
+
+
+def _stored(manager: CacheManager) -> Iterator[Finding]:
+    store = manager.store
+    redis = store.redis if isinstance(store, TieredStore) else store
+    if isinstance(redis, RedisStore):
+        yield from server_findings(manager, redis)
+    else:
+        yield warn(
+            "store",
+            f"{store.location}: each process has a cache of its own, and hears of no other's invalidations.",
+            "With more than one process, set RCACHE_URL to a Redis or Valkey server.",
+        )

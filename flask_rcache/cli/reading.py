@@ -1,0 +1,263 @@
+"""The commands that look: ``stats``, ``keys`` and ``inspect``.
+
+Owns their tables. None of them counts as a request, and none shows a value.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import click
+from flask import current_app
+
+from ..current import manager_of
+from ..errors import KeyRefused
+from ..manager import CacheManager
+from ..stores.base import Listed, Page
+from .output import (
+    Column,
+    Failure,
+    answer,
+    answers,
+    away,
+    bytes_text,
+    line,
+    listed_document,
+    note,
+    note_memory,
+    seconds_text,
+    store_away,
+    table,
+)
+
+__all__ = ["inspect", "keys", "stats"]
+
+_PAGE: Final = 1000
+
+_KEYS: Final = (
+    Column("ttl", right=True, width=9),
+    Column("age", right=True, width=9),
+    Column("size", right=True, width=9),
+    Column("kind", width=8),
+    Column("key"),
+)
+
+
+@click.command()
+@answers
+def stats(*, as_json: bool) -> None:
+    """Show what the cache did: hits, misses, loads, errors, by type.
+
+    With Redis the figures are those of the whole fleet, up to the last second.
+    """
+    manager = manager_of(current_app)
+    figures = manager.stats()
+    cause = away(manager)
+    note_memory(manager)
+    answer(figures, _stats_text(manager, figures), as_json=as_json)
+    if cause is not None:
+        note(f"The store is away: {cause}. These are the figures of this process only.")
+        raise click.exceptions.Exit(1)
+
+
+def _stats_text(manager: CacheManager, figures: dict[str, Any]) -> str:
+    scope = "the whole fleet" if figures["scope"] == "fleet" else "this process only"
+    head = [
+        f"store     {manager.store.location} ({'available' if figures['is_available'] else 'not available'})",
+        f"figures   of {scope}",
+        f"hit rate  {figures['hit_rate']:.2f} % of {figures['total_requests']:,} requests",
+        f"errors    {figures['errors']:,}",
+        "",
+    ]
+    columns = [Column("type")] + [
+        Column(heading, right=True)
+        for heading in ("requests", "hit rate", "hits", "stale", "misses", "bypasses", "loads", "per load", "errors")
+    ]
+    rows = [
+        (
+            name,
+            f"{row['total_requests']:,}",
+            f"{row['hit_rate']:.2f} %" if row["total_requests"] else "-",
+            *(f"{row[field]:,}" for field in ("hits", "stale", "misses", "bypasses", "loads")),
+            seconds_text(row["load_seconds"] / row["loads"]) if row["loads"] else "-",
+            f"{row['errors']:,}",
+        )
+        for name, row in figures["by_type"].items()
+        if any(row.values())
+    ]
+    return "\n".join([*head, table(columns, rows) if rows else "Nothing has been asked for yet."])
+
+
+# Listing
+
+
+@click.command()
+@click.option("--type", "type_name", metavar="TYPE", help="Only entries of this type.")
+@click.option("--pattern", metavar="GLOB", help="Only keys that match: *, ?, [abc], as in `search:*`.")
+@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="Entries at most.")
+@click.option("--cursor", metavar="CURSOR", help="Go on where an earlier listing ended.")
+@click.option("--all", "everything", is_flag=True, help="List to the end, however many there are.")
+@answers
+def keys(
+    *, type_name: str | None, pattern: str | None, limit: int, cursor: str | None, everything: bool, as_json: bool
+) -> None:
+    """List live entries with ttl, age, size, kind, key and tags; never a value.
+
+    A negative ttl is that of an entry which may still be served stale.
+    """
+    manager = manager_of(current_app)
+    note_memory(manager)
+    pages = _Pages(manager, type_name, pattern, cursor, None if everything else limit)
+    with _progress(manager, type_name, hidden=not everything) as seen:
+        count = (_write_json if as_json else _write_table)(pages, seen)
+    if not as_json:
+        more = "" if pages.cursor is None else f" There is more: --cursor {pages.cursor}"
+        note(f"{count:,} {'entry' if count == 1 else 'entries'}.{more}")
+    if pages.cause is not None:
+        note(f"The listing broke off. {pages.cause.message}")
+        raise click.exceptions.Exit(1)
+
+
+class _Pages:
+    """A listing page by page; where it stands when it ends is in ``cursor``, why it broke off in ``cause``.
+
+    Nothing but the first page raises, so that what has been printed before stays one whole answer.
+    """
+
+    def __init__(
+        self, manager: CacheManager, type_name: str | None, pattern: str | None, cursor: str | None, limit: int | None
+    ) -> None:
+        self._manager: Final = manager
+        self._type: Final = type_name
+        self._pattern: Final = pattern
+        self._left: Final = limit
+        self.cursor = cursor
+        self.cause: Failure | None = None
+        self._first = self._page(limit)
+
+    def _page(self, left: int | None) -> Page:
+        page = self._manager.page(
+            self._type, self._pattern, cursor=self.cursor, limit=_PAGE if left is None else min(left, _PAGE)
+        )
+        if not page.entries and page.cursor is None and (cause := away(self._manager)) is not None:
+            raise store_away(cause)
+        return page
+
+    def __iter__(self) -> Iterator[list[Listed]]:
+        left, page = self._left, self._first
+        while True:
+            yield page.entries
+            self.cursor = page.cursor
+            if left is not None:
+                left -= len(page.entries)
+            if page.cursor is None or (left is not None and left <= 0):
+                return
+            try:
+                page = self._page(left)
+            except Failure as failure:
+                self.cause = failure
+                return
+
+
+def _write_table(pages: _Pages, seen: Callable[[int], None]) -> int:
+    click.echo(click.style(line(_KEYS, [column.heading for column in _KEYS]), bold=True))
+    count = 0
+    for entries in pages:
+        for listed in entries:
+            click.echo(line(_KEYS, _cells(listed)))
+        count += len(entries)
+        seen(len(entries))
+    return count
+
+
+def _cells(listed: Listed) -> tuple[str, ...]:
+    tags = f"  [{', '.join(listed.tags)}]" if listed.tags else ""
+    return (
+        seconds_text(listed.ttl),
+        seconds_text(listed.age),
+        bytes_text(listed.size),
+        listed.kind or "-",
+        listed.key + tags,
+    )
+
+
+def _write_json(pages: _Pages, seen: Callable[[int], None]) -> int:
+    """One document, written as it comes: a listing may be longer than memory."""
+    click.echo('{"keys": [', nl=False)
+    separator, count = "\n  ", 0
+    for entries in pages:
+        for listed in entries:
+            click.echo(separator + json.dumps(listed_document(listed)), nl=False)
+            separator = ",\n  "
+        count += len(entries)
+        seen(len(entries))
+    ending = {"cursor": pages.cursor, "complete": pages.cursor is None and pages.cause is None}
+    click.echo("\n], " + json.dumps(ending)[1:])
+    return count
+
+
+@contextmanager
+def _progress(manager: CacheManager, type_name: str | None, *, hidden: bool) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal's standard error, while a long listing goes into a file; told how many entries are done."""
+    if hidden or sys.stdout.isatty() or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    types: dict[str, Any] = manager.overview()["types"]
+    length = sum(row["entries"] for name, row in types.items() if type_name in (None, name))
+    with click.progressbar(length=length, label="Listing", file=sys.stderr) as bar:
+        yield bar.update
+
+
+# One entry
+
+
+@click.command()
+@click.argument("key")
+@answers
+def inspect(*, key: str, as_json: bool) -> None:
+    """Show one entry: its times, size and tags; never its value.
+
+    KEY is the stored key as `keys` and X-Cache-Key show it (cache:search:42), or TYPE:ID.
+    """
+    manager = manager_of(current_app)
+    note_memory(manager)
+    stored = stored_key(manager, key)
+    listed = manager.inspect(stored)
+    if listed is None:
+        cause = away(manager)
+        if cause is not None:
+            raise store_away(cause)
+        raise Failure("not-found", f"There is no live entry {stored!r}.", key=stored)
+    rows = [
+        ("key", listed.key),
+        ("kind", listed.kind or "-"),
+        ("ttl", seconds_text(listed.ttl) + (" (stale)" if listed.ttl < 0 else "")),
+        ("age", seconds_text(listed.age)),
+        ("size", f"{bytes_text(listed.size)} in the store"),
+        ("cost", f"{seconds_text(listed.cost)} to load"),
+        ("tags", ", ".join(listed.tags) or "-"),
+    ]
+    text = "\n".join(line((Column("", width=4), Column("")), row) for row in rows)
+    answer(listed_document(listed), text, as_json=as_json)
+
+
+def stored_key(manager: CacheManager, key: str) -> str:
+    """The stored key that somebody means by ``cache:search:42`` or ``search:42``.
+
+    Raises:
+        ConfigError: it names no entry of this cache.
+    """
+    names = manager.names
+    if key.startswith(names.entries):
+        type_name, _, id = key.removeprefix(names.entries).partition(":")
+        if type_name and id:
+            return key
+    type_name, _, id = key.partition(":")
+    if not id:
+        raise KeyRefused(f"{key!r} names no entry: give {names.entries}TYPE:ID, or TYPE:ID")
+    own = names.entry(manager.registry.resolve(type_name).name, "")
+    return names.stored(type_name, own + id)

@@ -1,0 +1,136 @@
+"""The command ``types``, and where a ttl comes from.
+
+Owns the question which of the five places a ttl was taken from, and which views use a type. Resolving the ttl itself is
+``registry``'s.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import click
+from flask import Flask, current_app
+
+from ..current import manager_of
+from ..manager import CacheManager
+from ..policy import FROM_HEADERS, CacheType, Ttl
+from ..views.binding import Options, options_of
+from .output import Column, answer, answers, seconds_text, table
+
+__all__ = ["decorated", "ttl_document", "ttl_source", "ttl_text", "types"]
+
+
+@click.command()
+@answers
+def types(*, as_json: bool) -> None:
+    """List the cache types: ttl and where it comes from, windows, and the views that use them."""
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+    manager = manager_of(app)
+    known = manager.types
+    users: dict[str, list[tuple[str, Options]]] = {name: [] for name in known}
+    for endpoint, options in decorated(app):
+        users[manager.registry.resolve(options.cache_type).name].append((endpoint, options))
+    documents = [_document(app, manager, cache_type, users[name]) for name, cache_type in sorted(known.items())]
+    answer({"types": documents}, _text(documents), as_json=as_json)
+
+
+def decorated(app: Flask) -> Iterator[tuple[str, Options]]:
+    """The endpoints whose views are decorated, with what stands above each."""
+    for endpoint, view in sorted(app.view_functions.items()):
+        for options in options_of(view):
+            yield endpoint, options
+
+
+def ttl_source(manager: CacheManager, config: Mapping[str, Any], cache_type: CacheType, ttl: Ttl | None = None) -> str:
+    """Where the ttl of a call comes from: ``call``, the name of a setting, ``type`` or ``default``.
+
+    Args:
+        manager: the app's.
+        config: the app's ``config``; what is not in it came from the environment.
+        cache_type: the type of the call.
+        ttl: the call's own.
+    """
+    if ttl is not None:
+        return "call"
+    if cache_type.name in manager.settings.ttls:
+        name = cache_type.name.upper()
+        for mapping, where in ((config, "app.config"), (os.environ, "environment")):
+            for key in (f"RCACHE_TTL_{name}", f"CACHE_TTL_{name}"):
+                if mapping.get(key) is not None:
+                    return f"{key} ({where})"
+        return "settings"
+    return "default" if cache_type.ttl is None else "type"
+
+
+def ttl_text(ttl: Ttl) -> str:
+    """A ttl for people."""
+    return "from headers" if ttl is FROM_HEADERS else seconds_text(ttl)
+
+
+def ttl_document(ttl: Ttl) -> float | str:
+    """A ttl as JSON."""
+    return "from-headers" if ttl is FROM_HEADERS else ttl
+
+
+def _document(
+    app: Flask, manager: CacheManager, cache_type: CacheType, users: list[tuple[str, Options]]
+) -> dict[str, Any]:
+    policy = manager.policy(cache_type)
+    return {
+        "name": cache_type.name,
+        "ttl": ttl_document(policy.ttl),
+        "ttl_from": ttl_source(manager, app.config, cache_type),
+        "adaptive": list(policy.adaptive) if policy.adaptive else None,
+        "stale_while_revalidate": cache_type.stale_while_revalidate,
+        "stale_if_error": cache_type.stale_if_error,
+        "l1_ttl": policy.hold,
+        "per_user": cache_type.per_user,
+        "views": [
+            {
+                "endpoint": endpoint,
+                "ttl": ttl_document(manager.policy(options.cache_type, options.ttl).ttl),
+                "ttl_from": ttl_source(manager, app.config, manager.registry.resolve(options.cache_type), options.ttl),
+            }
+            for endpoint, options in users
+        ],
+    }
+
+
+def _text(documents: list[dict[str, Any]]) -> str:
+    columns = [
+        Column("type"),
+        Column("ttl", right=True),
+        Column("from"),
+        Column("stale while revalidating", right=True),
+        Column("stale if error", right=True),
+        Column("in memory", right=True),
+        Column("per user"),
+        Column("views"),
+    ]
+    return table(columns, map(_row, documents))
+
+
+def _row(document: dict[str, Any]) -> tuple[str, ...]:
+    ttl = _seconds(document["ttl"])
+    if document["adaptive"]:
+        ttl = " to ".join(map(seconds_text, document["adaptive"]))
+    views = [
+        view["endpoint"] + ("" if view["ttl"] == document["ttl"] else f" ({_seconds(view['ttl'])})")
+        for view in document["views"]
+    ]
+    return (
+        document["name"],
+        ttl,
+        document["ttl_from"],
+        _seconds(document["stale_while_revalidate"] or "-"),
+        _seconds(document["stale_if_error"] or "-"),
+        _seconds(document["l1_ttl"] or "-"),
+        "yes" if document["per_user"] else "-",
+        ", ".join(views) or "-",
+    )
+
+
+def _seconds(value: float | str) -> str:
+    return value if isinstance(value, str) else seconds_text(value)

@@ -1,0 +1,138 @@
+"""The gauges: what a cache *is* at a moment, where the counters say what it did.
+
+Owns the way from ``manager.overview()`` to figures with labels, for the managers of one exporter, which it holds
+weakly. An overview asks the store, so this is never called on the way of a request.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from ..manager import CacheManager
+from .names import Labels
+
+__all__ = ["Figure", "Watched"]
+
+logger: Final = logging.getLogger("flask_rcache")
+
+_REUSED: Final = 1.0  # seconds: one collection of OpenTelemetry asks for each gauge in turn
+
+
+_Merge: TypeAlias = Callable[[float, float], float]
+_Term: TypeAlias = tuple[str, tuple[str, ...], float, _Merge]
+
+
+class Figure(NamedTuple):
+    """One gauge's value: ``name`` is a key of ``names.GAUGES``, ``labels`` are in the order that it gives them."""
+
+    name: str
+    labels: tuple[str, ...]
+    value: float
+
+
+class Watched:
+    """The managers whose state one exporter shows.
+
+    Args:
+        labels: bounds the type names; shared with the counters of the exporter.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, labels: Labels, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._labels: Final = labels
+        self._caches: Final = Labels()
+        self._clock: Final = clock
+        self._asked: dict[weakref.WeakMethod[Callable[[], dict[str, Any]]], str] = {}
+        self._broken = False
+        self._read_at = float("-inf")
+        self._figures: list[Figure] = []
+
+    def __bool__(self) -> bool:
+        return any(method() is not None for method in tuple(self._asked))
+
+    def add(self, manager: CacheManager) -> None:
+        """Show a manager, too. ``current_cache`` will do: the bound method is the manager's own."""
+        self._forget()
+        self._asked[weakref.WeakMethod(manager.overview)] = manager.settings.prefix
+
+    def discard(self, manager: CacheManager) -> None:
+        """Show it no more."""
+        self._asked.pop(weakref.WeakMethod(manager.overview), None)
+        self._forget()
+
+    def _forget(self) -> None:
+        for method in tuple(self._asked):
+            if method() is None:
+                self._asked.pop(method, None)
+
+    def lately(self) -> list[Figure]:
+        """The figures, read about once a second at most."""
+        if self._clock() - self._read_at >= _REUSED:
+            self._figures = self.read()
+            self._read_at = self._clock()
+        return self._figures
+
+    def read(self) -> list[Figure]:
+        """The figures now. Two caches of one prefix and one store are one cache; others of one prefix are added up."""
+        totals: dict[tuple[str, tuple[str, ...]], float] = {}
+        places: set[tuple[str, str]] = set()
+        for method, prefix in tuple(self._asked.items()):
+            overview = method()
+            if overview is None:
+                continue
+            for name, labels, value, merge in self._terms(overview, self._caches.of(prefix), places):
+                key = (name, labels)
+                totals[key] = merge(totals[key], value) if key in totals else value
+        return [Figure(name, labels, value) for (name, labels), value in totals.items()]
+
+    def _terms(self, overview: Callable[[], dict[str, Any]], cache: str, places: set[tuple[str, str]]) -> list[_Term]:
+        """What one manager adds. What lies in a shared store is counted for the first manager that shows it."""
+        try:
+            state = overview()
+            terms: list[_Term] = [(name, (cache,), value, merge) for name, value, merge in _of_process(state)]
+            place = (cache, state["store"]["location"])
+            if state["scope"] != "fleet" or place not in places:
+                terms += [(name, (cache,), value, _add) for name, value in _of_store(state)]
+                for type_name, kept in state["types"].items():
+                    labels = (cache, self._labels.of(type_name))
+                    terms += [(name, labels, float(kept[name]), _add) for name in ("entries", "bytes")]
+                places.add(place)
+        except Exception:  # a scrape must not fail because of one cache: its figures are left out
+            if not self._broken:
+                self._broken = True
+                logger.exception("[CACHE ERROR] metrics: the state of a cache could not be read; this is logged once")
+            return []
+        return terms
+
+
+def _add(one: float, other: float) -> float:
+    return one + other
+
+
+def _of_process(state: dict[str, Any]) -> Iterator[tuple[str, float, _Merge]]:
+    """What each process, and each manager in it, has for itself."""
+    yield "available", float(state["store"]["is_available"]), min
+    yield "warnings", float(len(state["store"]["warnings"])), max
+    yield "breaker_open", float(state["breaker"]["is_open"]), max
+    yield "journal_pending", float(state["journal"]["pending"]), _add
+    tier, bus = state["memory_tier"], state["bus"]
+    if tier is not None:
+        yield "tier_entries", float(tier["entries"]), _add
+        yield "tier_bytes", float(tier["bytes"]), _add
+        yield "tier_max_bytes", float(tier["max_bytes"]), _add
+    if bus is not None and bus["state"] != "off":  # off: not used since the fork, so that it neither lives nor fails
+        yield "bus_alive", float(bus["state"] == "alive"), min
+
+
+def _of_store(state: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    """What lies in the store, whichever process asks."""
+    yield "loads_running", float(len(state["loads"]))
+    server = state["store"]["server"]
+    if server is not None:
+        yield "server_memory", float(server["used_memory"])
+        yield "server_memory_max", float(server["maxmemory"])
+        yield "clock_offset", float(server["clock_offset"])

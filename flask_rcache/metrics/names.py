@@ -1,0 +1,216 @@
+"""The instruments: their names in Prometheus and in OpenTelemetry, their units and what they mean.
+
+Owns the one table that both exporters read, and the bound on label values. Imports neither of the two packages.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Final, NamedTuple
+
+__all__ = [
+    "BUCKETS",
+    "CACHE",
+    "COUNTERS",
+    "GAUGES",
+    "IN_LATENCY",
+    "KEY_PREFIX",
+    "LATENCY",
+    "OPERATION",
+    "OPERATIONS",
+    "Instrument",
+    "Labels",
+]
+
+#: The label of the cache type in Prometheus. OpenTelemetry says ``cache.type``.
+KEY_PREFIX: Final = "key_prefix"
+#: The label of the prefix that all keys of one cache begin with. OpenTelemetry says ``cache.name``.
+CACHE: Final = "cache"
+#: The label of the latency's operation. OpenTelemetry says ``cache.operation``.
+OPERATION: Final = "operation"
+
+
+class Instrument(NamedTuple):
+    """One instrument.
+
+    Attributes:
+        prometheus: its name there; a counter's ends with ``_total``.
+        otel: its name in OpenTelemetry.
+        unit: as UCUM writes it, for OpenTelemetry.
+        help: what it means, in one sentence.
+        labels: the names of its labels in Prometheus.
+        merge: what one gauge is of several processes on one machine (a ``multiprocess_mode`` of prometheus_client).
+    """
+
+    prometheus: str
+    otel: str
+    unit: str
+    help: str
+    labels: tuple[str, ...] = (KEY_PREFIX,)
+    merge: str = ""
+
+
+#: By the field of ``stats.FIELDS`` that each counts.
+COUNTERS: Final[dict[str, Instrument]] = {
+    "hits": Instrument("cache_hits_total", "cache.hits", "{hit}", "Fresh entries served."),
+    "misses": Instrument("cache_misses_total", "cache.misses", "{miss}", "Lookups that found nothing to serve."),
+    "stale": Instrument("cache_stale_total", "cache.stale", "{hit}", "Expired entries served during their refresh."),
+    "bypasses": Instrument("cache_bypasses_total", "cache.bypasses", "{bypass}", "Requests that pass the cache by."),
+    "errors": Instrument("cache_errors_total", "cache.errors", "{error}", "Operations that went on without the store."),
+    "loads": Instrument("cache_loads_total", "cache.loads", "{load}", "Loads that ended with a result."),
+    "load_seconds": Instrument("cache_load_seconds_total", "cache.load.time", "s", "Seconds spent in loads."),
+    "waits": Instrument("cache_lease_waits_total", "cache.lease.waits", "{wait}", "Readers that waited for a load."),
+    "wait_seconds": Instrument(
+        "cache_lease_wait_seconds_total", "cache.lease.wait.time", "s", "Seconds that readers waited for loads."
+    ),
+    "collapsed": Instrument(
+        "cache_loads_collapsed_total", "cache.loads.collapsed", "{load}", "Readers served by somebody else's load."
+    ),
+    "refreshes": Instrument("cache_refreshes_total", "cache.refreshes", "{refresh}", "Background refreshes begun."),
+    "stored": Instrument("cache_fills_stored_total", "cache.fills.stored", "{fill}", "Results stored."),
+    "stored_bytes": Instrument("cache_stored_bytes_total", "cache.fills.size", "By", "Bytes of the results stored."),
+    "refused": Instrument(
+        "cache_fills_refused_total", "cache.fills.refused", "{fill}", "Results not stored: overtaken, or lease lost."
+    ),
+    "garbage": Instrument("cache_garbage_total", "cache.garbage", "{entry}", "Entries found that could not be read."),
+    "invalidations": Instrument(
+        "cache_invalidations_total", "cache.invalidations", "{invalidation}", "Invalidations made."
+    ),
+}
+
+#: Fields of ``stats.FIELDS`` that are no counter here, because the latency's sum has them.
+IN_LATENCY: Final = frozenset({"hit_seconds"})
+
+LATENCY: Final = Instrument(
+    "cache_latency_seconds",
+    "cache.latency",
+    "s",
+    "Seconds that an operation of the cache took.",
+    (KEY_PREFIX, OPERATION),
+)
+OPERATIONS: Final = ("hit", "load", "wait", "set", "invalidate")
+
+#: Upper bounds in seconds: from a hit in memory to a load at the usual timeout of a request.
+BUCKETS: Final = (
+    *(0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
+    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+)
+
+_CACHE: Final = (CACHE,)
+_BY_TYPE: Final = (CACHE, KEY_PREFIX)
+
+#: By the name that ``metrics.gauges`` gives each figure. ``live*``: of the processes that are alive.
+GAUGES: Final[dict[str, Instrument]] = {
+    "entries": Instrument(
+        "cache_entries", "cache.entries", "{entry}", "Live entries: an upper bound.", _BY_TYPE, "livemostrecent"
+    ),
+    "bytes": Instrument(
+        "cache_bytes", "cache.size", "By", "Bytes of the live entries: an estimate.", _BY_TYPE, "livemostrecent"
+    ),
+    "available": Instrument(
+        "cache_available", "cache.available", "1", "1 when the store answers as it should.", _CACHE, "livemin"
+    ),
+    "warnings": Instrument(
+        "cache_store_warnings",
+        "cache.store.warnings",
+        "{warning}",
+        "Things about the server that weaken a promise.",
+        _CACHE,
+        "livemax",
+    ),
+    "loads_running": Instrument(
+        "cache_loads_long_running",
+        "cache.loads.long_running",
+        "{load}",
+        "Loads that have been running for more than a second.",
+        _CACHE,
+        "livemostrecent",
+    ),
+    "tier_entries": Instrument(
+        "cache_memory_tier_entries",
+        "cache.memory_tier.entries",
+        "{entry}",
+        "Entries in the memory tiers of this machine's processes.",
+        _CACHE,
+        "livesum",
+    ),
+    "tier_bytes": Instrument(
+        "cache_memory_tier_bytes",
+        "cache.memory_tier.size",
+        "By",
+        "Bytes in the memory tiers of this machine's processes.",
+        _CACHE,
+        "livesum",
+    ),
+    "tier_max_bytes": Instrument(
+        "cache_memory_tier_max_bytes",
+        "cache.memory_tier.limit",
+        "By",
+        "Bytes that these memory tiers may hold.",
+        _CACHE,
+        "livesum",
+    ),
+    "bus_alive": Instrument(
+        "cache_bus_alive", "cache.bus.alive", "1", "1 when invalidations of others arrive.", _CACHE, "livemin"
+    ),
+    "breaker_open": Instrument(
+        "cache_breaker_open", "cache.breaker.open", "1", "1 while nobody asks the store.", _CACHE, "livemax"
+    ),
+    "journal_pending": Instrument(
+        "cache_journal_pending",
+        "cache.journal.pending",
+        "{invalidation}",
+        "Invalidations that the store has not heard of.",
+        _CACHE,
+        "livesum",
+    ),
+    "server_memory": Instrument(
+        "cache_server_memory_bytes",
+        "cache.server.memory.usage",
+        "By",
+        "Memory in use by the server.",
+        _CACHE,
+        "livemostrecent",
+    ),
+    "server_memory_max": Instrument(
+        "cache_server_memory_max_bytes",
+        "cache.server.memory.limit",
+        "By",
+        "Memory that the server may use; 0 when it has no limit.",
+        _CACHE,
+        "livemostrecent",
+    ),
+    "clock_offset": Instrument(
+        "cache_server_clock_offset_seconds",
+        "cache.server.clock_offset",
+        "s",
+        "Seconds that the server's clock is ahead of this machine's.",
+        _CACHE,
+        "livemostrecent",
+    ),
+}
+
+
+class Labels:
+    """Bounds the values of a label: the first ``limit`` names stand for themselves, the others are ``"other"``.
+
+    Args:
+        limit: names kept. More than this many series are a mistake (a type made for each user, say), and a monitoring
+            system must not die of it.
+    """
+
+    def __init__(self, limit: int = 200) -> None:
+        self._limit: Final = limit
+        self._known: Final[set[str]] = set()
+        self._lock: Final = threading.Lock()
+
+    def of(self, name: str) -> str:
+        """The value for a name; ``"none"`` for what belongs to no type."""
+        if not name:
+            return "none"
+        if name not in self._known:
+            with self._lock:
+                if len(self._known) >= self._limit and name not in self._known:
+                    return "other"
+                self._known.add(name)
+        return name

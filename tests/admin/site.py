@@ -1,0 +1,45 @@
+"""A small site with a dashboard, for the browser: run by gunicorn, in the tests and for the screenshots."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from flask import Flask, request
+
+from flask_rcache import CacheType, RCache, cache_response, current_cache
+from tests.admin.tokens import SECRET
+
+FLIGHTS = CacheType("flights", ttl=60, stale_while_revalidate=60)
+WEATHER = CacheType("weather", ttl=900)
+
+__all__ = ["FLIGHTS", "WEATHER", "create_app"]
+
+
+def create_app() -> Flask:
+    """Make the site; `RCACHE_URL` says where its cache is, `SITE_LOAD` how many seconds a load takes."""
+    app = Flask(__name__)
+    app.config.update(RCACHE_ADMIN_JWT_KEY=SECRET, RCACHE_TIMEOUT=1.0)
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    RCache(app, types=[FLIGHTS, WEATHER])
+    load = float(os.environ.get("SITE_LOAD", "0"))
+
+    @app.get("/flights/<number>")
+    @cache_response(FLIGHTS, tags=lambda number: [f"airline:{number[:2]}", "airport:JFK"])
+    def flights(number: str) -> str:
+        time.sleep(load * (1 + len(number) % 3))
+        return f"{number} " * 200
+
+    @app.get("/weather/<place>")
+    @cache_response(WEATHER, tags=lambda place: [f"place:{place}"])
+    def weather(place: str) -> str:
+        time.sleep(load * (1 + int(request.args.get("slow", 0))))
+        return f"{place} " * 400
+
+    @app.get("/odd")
+    def odd() -> str:
+        """Store an entry with everything in its names that a page could take for markup."""
+        current_cache.set("search", "a/b,c=d", "x", tags=["<b>bold</b>"])
+        return "ok"
+
+    return app

@@ -1,0 +1,605 @@
+"""The dashboard: what the page's files promise, and the page itself in a real Chromium, on real sites."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from flask import Flask
+from werkzeug.serving import make_server
+
+from tests.admin.browser import NoBrowserError, Person, chromium
+from tests.admin.kit import make_admin
+from tests.admin.site import create_app
+from tests.admin.tokens import token
+from tests.servers import Gunicorn, Server, find_binary
+from tests.views.kit import manager
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Locator
+
+FILES = {file.name: file.read_text() for file in (resources.files("flask_rcache.admin") / "static").iterdir()}
+SHELL = FILES["dashboard.html"]
+SCRIPTS = {name: text for name, text in FILES.items() if name.endswith(".js")}
+
+# The files
+
+
+@pytest.fixture
+def client() -> Iterator[Any]:
+    admin = make_admin(prefix="/ops/kept")
+    yield admin.client
+    admin.cache.close()
+
+
+def test_page__needs_no_token_and_holds_no_data(client) -> None:
+    """The shell and its files are served to anybody, under the configured prefix, with HEAD too."""
+    for path in ("", *(f"/{name}" for name in FILES if name != "dashboard.html")):
+        answer = client.get(f"/ops/kept/dashboard{path}")
+        assert (answer.status_code, "WWW-Authenticate" in answer.headers) == (200, False), path
+        assert client.head(f"/ops/kept/dashboard{path}").status_code == 200
+    assert client.get("/ops/kept/overview").status_code == 401
+
+
+def test_page__security_headers(client) -> None:
+    """Nothing inline, nothing from elsewhere, in nobody's frame; scripts cannot turn text into markup."""
+    for path in ("", "/main.js", "/dashboard.css", "/icon.svg"):
+        headers = client.get(f"/ops/kept/dashboard{path}").headers
+        policy = dict(each.strip().split(" ", 1) for each in headers["Content-Security-Policy"].split(";"))
+        assert policy == {
+            "default-src": "'none'",
+            "script-src": "'self'",
+            "style-src": "'self'",
+            "img-src": "'self'",
+            "connect-src": "'self'",
+            "base-uri": "'none'",
+            "form-action": "'none'",
+            "frame-ancestors": "'none'",
+            "require-trusted-types-for": "'script'",
+            "trusted-types": "'none'",
+        }
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Referrer-Policy"] == "no-referrer"
+        assert headers["X-Frame-Options"] == "DENY"
+        assert "Set-Cookie" not in headers
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type"),
+    [
+        ("", "text/html; charset=utf-8"),
+        ("/main.js", "text/javascript; charset=utf-8"),
+        ("/dashboard.css", "text/css; charset=utf-8"),
+        ("/icon.svg", "image/svg+xml"),
+    ],
+)
+def test_page__is_validated_by_its_etag(client, path, content_type) -> None:
+    """A browser keeps a file, asks each time whether it is still right, and gets it whole only when it is not."""
+    first = client.get(f"/ops/kept/dashboard{path}")
+    assert (first.content_type, first.headers["Cache-Control"]) == (content_type, "no-cache")
+    again = client.get(f"/ops/kept/dashboard{path}", headers={"If-None-Match": first.headers["ETag"]})
+    assert (again.status_code, again.data) == (304, b"")
+    other = client.get(f"/ops/kept/dashboard{path}", headers={"If-None-Match": '"another"'})
+    assert (other.status_code, other.data) == (200, first.data)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/none.js", "/dashboard.html", "/../page.py", "/%2e%2e%2fpage.py", "/..%5cpage.py", "/__init__.py", "/a/main.js"],
+)
+def test_page__nothing_else_is_served(client, path) -> None:
+    """Only the files of the page can be asked for, whatever the path says."""
+    answer = client.get(f"/ops/kept/dashboard{path}")
+    assert answer.status_code in (401, 404)  # what is no file of the page is not told to strangers
+    assert b"import" not in answer.data
+
+
+def test_page__a_slash_at_the_end_leads_to_the_page(client) -> None:
+    """The URLs of the page are relative, so one place must hold it; the way there is relative as well."""
+    answer = client.get("/ops/kept/dashboard/")
+    assert (answer.status_code, answer.headers["Location"]) == (308, "../dashboard")
+
+
+def test_page__nothing_inline_and_nothing_from_elsewhere() -> None:
+    """The shell has no script, style or handler of its own, and names only files that are there."""
+    assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)|javascript:", SHELL)
+    named = set(re.findall(r'(?:src|href)="(?!#)([^"]+)"', SHELL))
+    assert named
+    assert {name.removeprefix("dashboard/") for name in named} <= set(FILES)
+    assert all(name.startswith("dashboard/") for name in named)
+    for name, text in FILES.items():
+        hosts = set(re.findall(r"(?:https?:)?//[\w.-]+\.\w+[^\s\"')]*", text)) - {"http://www.w3.org/2000/svg"}
+        assert hosts == set(), name
+    for name, text in SCRIPTS.items():
+        assert set(re.findall(r'from "\./([^"]+)"', text)) <= set(SCRIPTS), name
+
+
+def test_page__scripts_use_no_sink_and_keep_no_token_elsewhere() -> None:
+    """No markup is made from text, and the token's one place is `api.js`."""
+    sinks = (
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|localStorage|document\.cookie"
+    )
+    for name, text in SCRIPTS.items():
+        assert not re.search(sinks, text), name
+        assert ("sessionStorage." in text) == (name == "api.js"), name
+        assert len(text.splitlines()) <= 300, name
+
+
+def test_page__every_control_has_a_name() -> None:
+    """Inputs have labels, and what a script looks up by its id is there."""
+    ids = set(re.findall(r'\sid="([^"]+)"', SHELL))
+    labelled = set(re.findall(r'<label for="([^"]+)"', SHELL))
+    assert set(re.findall(r'<(?:input|select)[^>]*\sid="([^"]+)"', SHELL)) == labelled
+    for text in SCRIPTS.values():
+        assert set(re.findall(r'\$\("([^"]+)"\)', text)) <= ids
+    for names in re.findall(r'aria-(?:labelledby|describedby)="([^"]+)"', SHELL):
+        assert set(names.split()) <= ids
+
+
+def test_page__colours_are_readable() -> None:
+    """Text on its ground is AA (4.5:1) in the light and in the dark, for every pair that the page uses."""
+    light, dark = re.findall(r":root \{(.*?)\}", FILES["dashboard.css"], re.DOTALL)
+    pairs = [
+        *[(ink, ground) for ink in ("ink", "soft") for ground in ("ground", "card", "raised", "bad-wash", "warn-wash")],
+        *[("accent", ground) for ground in ("card", "raised")],
+        *[("bad", ground) for ground in ("card", "raised", "bad-wash")],
+        *[("warn", ground) for ground in ("card", "raised", "warn-wash")],
+        *[("on-accent", "accent"), ("card", "bad"), ("ink", "accent-wash"), ("soft", "accent-wash")],
+    ]
+    for colours in (dict(re.findall(r"--([\w-]+): (#\w{6})", each)) for each in (light, dark)):
+        poor = {pair: _contrast(*(colours[name] for name in pair)) for pair in pairs}
+        assert {pair: ratio for pair, ratio in poor.items() if ratio < 4.5} == {}
+
+
+def _contrast(one: str, other: str) -> float:
+    """The contrast ratio of two colours. Source: WCAG 2.1, relative luminance."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    bright, dim = sorted((luminance(one), luminance(other)), reverse=True)
+    return (bright + 0.05) / (dim + 0.05)
+
+
+# In the browser
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One Chromium for this file; ended with it, since its event loop would be in the way of others."""
+    try:
+        with chromium() as found:
+            yield found
+    except NoBrowserError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def redis_site(browser) -> Iterator[str]:
+    """A site on a Redis under gunicorn, shared by the tests that stop neither."""
+    with Server(find_binary("any")) as server, _gunicorn(server) as web:
+        yield web.url
+
+
+def _gunicorn(server: Server) -> Gunicorn:
+    return Gunicorn("tests.admin.site:create_app()", threads=16, env={"RCACHE_URL": server.url})
+
+
+@contextmanager
+def _serving(flask: Flask) -> Iterator[str]:
+    """An application in threads of this process."""
+    server = make_server("127.0.0.1", 0, flask, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        manager(flask).close()
+
+
+@pytest.fixture
+def memory_site() -> Iterator[str]:
+    """A site of its own, without a Redis, in threads of this process."""
+    with _serving(create_app()) as url:
+        yield url
+
+
+@pytest.fixture
+def person(browser) -> Iterator[Callable[..., Person]]:
+    """`person(url, clock=False, **context)`: somebody at the dashboard; at the end, the page raised no error."""
+    people: list[Person] = []
+
+    def meet(url: str, *, clock: bool = False, **options: Any) -> Person:
+        people.append(Person(browser, url, **options))
+        if clock:
+            people[-1].page.clock.install()
+        return people[-1].open()
+
+    yield meet
+    for each in people:
+        each.close()
+        # The browser itself writes a line for each answer that is an error.
+        assert [text for text in each.complaints if not text.startswith("Failed to load resource")] == []
+        assert not [address for address in each.addresses if "eyJ" in address]
+
+
+def row(person: Person, type_name: str) -> Locator:
+    return person.page.locator(f'#types tr[data-type="{type_name}"]')
+
+
+def expect(locator: Any) -> Any:
+    """As playwright's, imported when a browser is there."""
+    from playwright.sync_api import expect as playwright_expect
+
+    return playwright_expect(locator)
+
+
+def test_dashboard__sign_in_and_out(person, redis_site) -> None:
+    """A wrong token leads nowhere, a good one to the figures; it lives in this tab until signing out."""
+    someone = person(redis_site)
+    page = someone.page
+    expect(page.get_by_role("heading", name="Cache dashboard")).to_be_visible()
+    expect(page.get_by_label("Token")).to_be_focused()
+    someone.sign_in(token("w" * 32))
+    expect(page.get_by_role("alert")).to_contain_text("This token was not accepted")
+    expect(page.locator("#board")).to_be_hidden()
+    assert page.evaluate("sessionStorage.length") == 0
+    good = token()
+    someone.sign_in(f"  Bearer {good}\n")
+    expect(page.locator("#pulse")).to_have_attribute("data-state", "live")
+    expect(page.get_by_role("heading", name="Cache types")).to_be_visible()
+    assert page.evaluate("Object.values(sessionStorage)") == [good]
+    assert page.evaluate("[localStorage.length, document.cookie, document.querySelector('#token').value]") == [
+        0,
+        "",
+        "",
+    ]
+    page.reload()
+    expect(page.locator("#board")).to_be_visible()
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_label("Token")).to_be_focused()
+    expect(page.locator("#board")).to_be_hidden()
+    assert page.evaluate("sessionStorage.length") == 0
+    page.reload()
+    expect(page.get_by_label("Token")).to_be_visible()
+
+
+def test_dashboard__says_why_a_token_does_not_do(person, redis_site) -> None:
+    """Each refusal at the door has words of its own, and what was typed can be corrected."""
+    someone = person(redis_site)
+    for text, complaint in (
+        ("", "Paste a token first"),
+        ("no tokén at all", "That is not a token"),
+        (token(role="reader"), "does not have the role"),
+        (token(exp=1), "This token was not accepted"),
+    ):
+        someone.sign_in(text)
+        expect(someone.page.get_by_role("alert")).to_contain_text(complaint)
+        expect(someone.page.get_by_role("button", name="Sign in")).to_be_enabled()
+        expect(someone.page.locator("#board")).to_be_hidden()
+
+
+def test_dashboard__a_token_that_ends_leads_back_to_the_door(person, redis_site) -> None:
+    """When the API takes the token no longer, the figures go, and the reason is given."""
+    someone = person(redis_site).sign_in()
+    expect(someone.page.locator("#pulse")).to_have_attribute("data-state", "live")
+    ended = token(exp=1)
+    someone.page.evaluate("token => sessionStorage.setItem('rcache.token', token)", ended)
+    expect(someone.page.get_by_role("alert")).to_contain_text("You have been signed out")
+    expect(someone.page.locator("#board")).to_be_hidden()
+    assert someone.page.evaluate("sessionStorage.length") == 0
+
+
+def test_dashboard__an_app_s_own_guard_needs_no_token(person) -> None:
+    """Whom the app knows by other means sees the figures at once."""
+    admin = make_admin(RCACHE_ADMIN_JWT_KEY=None, RCACHE_ADMIN_GUARD=lambda request: "ann")
+    with _serving(admin.flask) as url:
+        someone = person(url)
+        expect(someone.page.locator("#board")).to_be_visible()
+        expect(someone.page.locator("#pulse")).to_have_attribute("data-state", "live")
+
+
+def test_dashboard__a_hit_appears(person, memory_site) -> None:
+    """An empty cache says so; requests show within a poll, in the tiles, the table and the chart."""
+    someone = person(memory_site).sign_in()
+    page = someone.page
+    expect(page.get_by_text("No requests yet", exact=True)).to_be_visible()
+    expect(page.get_by_text("The cache holds no entries.")).to_be_visible()
+    expect(page.locator("#notes")).to_contain_text(re.compile(r"Figures of process \d+ only"))
+    assert [someone.visit("/flights/AA1") for _ in range(4)] == ["MISS", "HIT", "HIT", "HIT"]
+    expect(row(someone, "flights").locator("td").first).to_have_text("4")
+    expect(row(someone, "flights")).to_contain_text("75.0 %")
+    expect(page.locator("#tile-rate-sub")).to_contain_text("75.0 %")
+    expect(page.locator("#tile-entries")).to_have_text("1")
+    expect(page.get_by_text("No requests yet", exact=True)).to_be_hidden()
+    expect(page.locator("#chart path.line").first).to_be_attached()
+    expect(page.locator("#costliest li")).to_have_count(1)
+    # The list of keys was empty, so it is looked at again.
+    expect(page.locator("#keys tr")).to_have_count(1)
+
+
+def test_dashboard__invalidate_a_type(person, redis_site) -> None:
+    """The button asks first, Cancel does nothing, and the count that came back is said; focus returns."""
+    someone = person(redis_site).sign_in()
+    page = someone.page
+    for place in ("rome", "oslo", "lima"):
+        someone.visit(f"/weather/{place}")
+    assert someone.visit("/weather/rome") == "HIT"
+    expect(row(someone, "weather").locator('[data-label="Entries"]')).to_have_text("3")
+    button = page.get_by_role("button", name="Invalidate weather…")
+    button.press("Enter")
+    expect(page.get_by_role("dialog")).to_contain_text("About 3 entries")
+    expect(page.get_by_role("button", name="Cancel")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    expect(button).to_be_focused()
+    assert not [address for address in someone.addresses if "/invalidate/" in address]
+    button.click()
+    page.get_by_role("button", name="Invalidate weather", exact=True).click()
+    expect(page.locator("#results")).to_contain_text("weather: 3 entries invalidated.")
+    expect(button).to_be_focused()
+    assert someone.visit("/weather/rome") == "MISS"
+    expect(page.locator("#recent li").first).to_contain_text("type weather")
+    expect(page.locator("#recent li").first).to_contain_text("3 removed")
+
+
+def test_dashboard__invalidate_tags_and_everything(person, redis_site) -> None:
+    """Tags are named in the dialog, where a mistake is told; clearing takes what is left."""
+    someone = person(redis_site).sign_in()
+    page = someone.page
+    for flight in ("BA1", "LH1"):
+        someone.visit(f"/flights/{flight}")
+    page.get_by_role("button", name="Invalidate tags…").click()
+    page.get_by_role("button", name="Invalidate tags", exact=True).click()
+    expect(page.get_by_role("dialog").get_by_role("alert")).to_have_text("Name at least one tag.")
+    page.get_by_label("Tags, separated by commas").fill("airline:BA, airline:XX,")
+    page.get_by_role("button", name="Invalidate tags", exact=True).click()
+    expect(page.locator("#results")).to_contain_text("2 tags invalidated.")
+    assert (someone.visit("/flights/BA1"), someone.visit("/flights/LH1")) == ("MISS", "HIT")
+    page.get_by_role("button", name="Clear all…").click()
+    page.get_by_role("button", name="Clear all", exact=True).click()
+    expect(page.locator("#results")).to_contain_text("Everything:")
+    assert someone.visit("/flights/LH1") == "MISS"
+
+
+def test_dashboard__browse_keys(person, redis_site) -> None:
+    """Entries are found by type and text, shown with all that is known, and what looks like markup stays text."""
+    someone = person(redis_site)
+    someone.visit("/odd")
+    page = someone.sign_in().page
+    page.get_by_label("Type", exact=True).select_option("search")
+    page.get_by_label("Key contains, or a pattern").fill("b,c")
+    page.get_by_label("Key contains, or a pattern").press("Enter")
+    entry = page.get_by_role("button", name="cache:search:a/b,c=d")
+    expect(page.locator("#keys tr")).to_have_count(1)
+    expect(page.locator("#keys .tag")).to_have_text("<b>bold</b>")
+    entry.click()
+    details = page.get_by_role("dialog")
+    expect(details.locator("dd")).to_contain_text(["search", "a value"])
+    expect(details).to_contain_text("<b>bold</b>")
+    assert page.locator("b").count() == 0
+    details.get_by_role("button", name="Invalidate this entry…").click()
+    page.get_by_role("button", name="Invalidate entry", exact=True).click()
+    expect(page.locator("#results")).to_contain_text("The entry was removed.")
+    expect(page.get_by_text("No live entry matches.")).to_be_visible()
+    page.get_by_label("Key contains, or a pattern").fill("[")
+    page.get_by_role("button", name="List keys").click()
+    expect(page.locator("#keys-count")).not_to_have_text("Looking…")
+
+
+def test_dashboard__invalidate_what_matches(person, redis_site) -> None:
+    """What is listed can be invalidated as a whole, by the same pattern."""
+    someone = person(redis_site)
+    someone.visit("/odd")
+    page = someone.sign_in().page
+    expect(page.get_by_role("button", name="Invalidate matching…")).to_be_disabled()
+    page.get_by_label("Key contains, or a pattern").fill("search:a*")
+    page.get_by_role("button", name="List keys").click()
+    expect(page.locator("#keys tr")).to_have_count(1)
+    page.get_by_role("button", name="Invalidate matching…").click()
+    expect(page.get_by_role("dialog")).to_contain_text("search:a*")
+    page.get_by_role("button", name="Invalidate matching", exact=True).click()
+    expect(page.locator("#results")).to_contain_text("1 entry removed.")
+    expect(page.locator("#keys tr")).to_have_count(0)
+
+
+@pytest.mark.chaos
+def test_dashboard__redis_stopped_and_back(person, private_server) -> None:
+    """While Redis is down the page says what that means, invalidations are journalled; then all is well again."""
+    server = private_server()
+    with _gunicorn(server) as web:
+        someone = person(web.url)
+        someone.visit("/weather/rome")
+        page = someone.sign_in().page
+        expect(page.locator("#keys tr")).to_have_count(1)
+        server.stop()
+        expect(page.locator("#notes")).to_contain_text("is down")
+        expect(page.locator("#notes")).to_contain_text("Views go on without it")
+        expect(page.locator("#notes")).to_contain_text("Figures of process")
+        expect(page.locator("#health")).to_contain_text("Breakeropen")
+        expect(page.locator("#tile-entries")).to_have_text("–")
+        page.get_by_role("button", name="Clear all…").click()
+        page.get_by_role("button", name="Clear all", exact=True).click()
+        expect(page.locator("#results")).to_contain_text("Journalled")
+        expect(page.locator("#health")).to_contain_text("1 pending")
+        page.get_by_role("button", name="List keys").click()
+        expect(page.locator("#keys-count")).to_contain_text("cannot be listed until it is back")
+        server.start()
+        expect(page.locator("#notes > *")).to_have_count(0)
+        expect(page.locator("#health")).to_contain_text("Journalempty")
+        expect(page.locator("#pulse")).to_have_attribute("data-state", "live")
+
+
+def test_dashboard__an_app_that_does_not_answer(person, memory_site) -> None:
+    """What went wrong and when it is tried next is said, ever later; the last figures stay; one press tries at once."""
+    someone = person(memory_site, clock=True).sign_in()
+    page = someone.page
+    expect(page.locator("#pulse")).to_have_attribute("data-state", "live")
+    _stop_clock(someone)
+    page.route("**/overview", lambda route: route.fulfill(status=500, body="<h1>oops</h1>"))
+    page.clock.run_for(2000)
+    expect(page.locator("#trouble")).to_contain_text("HTTP 500")
+    for delay in (2, 4, 8, 16, 30, 30):
+        expect(page.locator("#trouble-next")).to_have_text(f"Next try in {delay} s.")
+        page.clock.run_for(delay * 1000)
+    _idle(someone)
+    expect(page.locator("#board")).to_be_visible()
+    page.unroute("**/overview")
+    page.route("**/overview", lambda route: route.abort())
+    page.get_by_role("button", name="Try now").click()
+    expect(page.locator("#trouble")).to_contain_text("It could not be reached.")
+    page.unroute("**/overview")
+    page.get_by_role("button", name="Try now").click()
+    expect(page.locator("#trouble")).to_be_hidden()
+    expect(page.locator("#pulse")).to_have_attribute("data-state", "live")
+
+
+def test_dashboard__polls_one_at_a_time_and_not_while_hidden(person, memory_site) -> None:
+    """A slow answer is waited for, and a tab that nobody sees asks nothing."""
+    someone = person(memory_site, clock=True).sign_in()
+    page = someone.page
+    expect(page.locator("#pulse")).to_have_attribute("data-state", "live")
+    _stop_clock(someone)
+    held: list[Any] = []
+    page.route("**/overview", lambda route: held.append(route))
+    with page.expect_request("**/overview"):
+        page.clock.run_for(2000)
+    page.clock.run_for(9000)
+    _hide(someone, False)  # coming back to a tab asks at once, but not beside a request under way
+    _seen(someone)
+    assert len(held) == 1
+    held[0].continue_()
+    _idle(someone)
+    page.unroute("**/overview")
+    _hide(someone, True)
+    expect(page.locator("#pulse")).to_have_text("Paused")
+    _seen(someone)
+    before = _polls(someone)
+    page.clock.run_for(20_000)
+    _seen(someone)
+    assert _polls(someone) == before
+    _hide(someone, False)
+    expect(page.locator("#pulse")).to_have_attribute("data-state", "live")
+    assert _polls(someone) == before + 1
+
+
+def _stop_clock(someone: Person) -> None:
+    """From here on the page's time passes by `clock.run_for` alone; the next poll is due within two seconds of it."""
+    someone.page.clock.pause_at(someone.page.evaluate("Date.now() + 60000"))
+    _idle(someone)
+
+
+def _idle(someone: Person) -> None:
+    """Wait for the answer that is under way, if one is."""
+    expect(someone.page.locator("#pulse:not([data-asking])")).to_be_attached()
+
+
+def _polls(someone: Person) -> int:
+    return sum(address.endswith("/overview") for address in someone.addresses)
+
+
+def _hide(someone: Person, hidden: bool) -> None:
+    """What a browser does when its tab goes to the back."""
+    someone.page.evaluate(
+        "hidden => { Object.defineProperty(document, 'hidden', { configurable: true, value: hidden });"
+        " document.dispatchEvent(new Event('visibilitychange')); }",
+        hidden,
+    )
+
+
+def _seen(someone: Person) -> None:
+    """Every request that the page has begun is known here: they are told in order, and this is one more."""
+    with someone.page.expect_request("**/icon.svg"):
+        someone.page.evaluate("fetch('dashboard/icon.svg', { cache: 'no-store' }).then((answer) => answer.status)")
+
+
+def test_dashboard__rates_survive_resets(person, memory_site) -> None:
+    """Counters that began anew, another process, or a pause are a gap, never a rate."""
+    page = person(memory_site).page
+    script = """async () => {
+      const { History } = await import(new URL("dashboard/history.js", document.baseURI));
+      const by_type = (hits) => ({ a: { total_requests: hits } });
+      const stats = (hits) => ({ hits, stale: 0, misses: 10, loads: 0, load_seconds: 0, by_type: by_type(hits) });
+      const history = new History();
+      for (let at = 0; at < 900; at += 2) history.add(at, "process 7", stats(64));
+      const shares = new History();
+      [[0, 0], [2, 10], [2.5, 11], [4, 30], [20, 40]].forEach(([at, hits]) => shares.add(at, "fleet", stats(hits)));
+      const shown = shares.points.map((point) => point.share ?? null);
+      return [history.points.length, history.points.at(-1).hits, shown, ...rates()];
+      function rates() {
+        const again = new History();
+        for (const [at, source, hits] of [[0, "fleet", 100], [2, "fleet", 110], [4, "fleet", 3], [6, "fleet", 5],
+          [8, "process 7", 50], [60, "process 7", 60], [62, "process 7", 64]]) again.add(at, source, stats(hits));
+        return again.points.map((point) => (point.gap ? null : [point.hits, point.types.a]));
+      }
+    }"""
+    assert page.evaluate(script) == [150, 0, [None, 100, 100, None], None, [5, 5], None, [1, 1], None, None, [2, 2]]
+
+
+def test_dashboard__fits_narrow_windows(person, redis_site) -> None:
+    """No view is wider than the window, in the dark too, whatever long names there are."""
+    someone = person(redis_site, viewport={"width": 360, "height": 740}, color_scheme="dark")
+    page = someone.page
+    expect(page.get_by_label("Token")).to_be_visible()
+    assert _overflow(someone) == 0
+    someone.visit("/flights/" + "N" * 150)
+    someone.visit("/weather/" + "x" * 150)
+    someone.sign_in()
+    expect(page.locator("#keys tr").nth(1)).to_be_visible()
+    for width in (360, 520, 800, 1024):
+        page.set_viewport_size({"width": width, "height": 740})
+        assert (_overflow(someone), width) == (0, width)
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.locator("#keys tr button").first.click()
+    box = page.get_by_role("dialog").bounding_box()
+    assert box is not None
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 360
+    assert _overflow(someone) == 0
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert max(map(int, re.findall(r"\d+", dark)[:3])) < 40
+
+
+def _overflow(someone: Person) -> int:
+    """Pixels that the page is wider than its window."""
+    found: int = someone.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    return found
+
+
+def test_dashboard__keyboard_reaches_everything(person, redis_site) -> None:
+    """Tab goes through the page in order, and the chart reads its points by the arrow keys."""
+    someone = person(redis_site)
+    page = someone.page
+    page.get_by_label("Token").fill(token())
+    page.keyboard.press("Enter")
+    expect(page.locator("#chart svg")).to_be_attached()
+    someone.visit("/weather/keys")
+    expect(page.locator("#keys tr button").first).to_be_visible()
+    reached = []
+    page.locator("#sign-out").focus()
+    for _ in range(60):
+        name = page.evaluate("document.activeElement.id || document.activeElement.textContent")
+        reached.append(name)
+        if name.startswith("cache:"):
+            break
+        page.keyboard.press("Tab")
+    wanted = ["sign-out", "chart", "by-tags", "clear-all", "Invalidate…", "keys-type", "keys-pattern"]
+    assert [name for name in dict.fromkeys(reached) if name in wanted][:5] == wanted[:5]
+    assert set(wanted) <= set(reached)
+    assert reached[-1].startswith("cache:")
+    page.locator("#chart").focus()
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#readout")).to_contain_text("ago")
+    expect(page.locator("#readout")).to_have_attribute("aria-live", "polite")
+    page.keyboard.press("Tab")
+    expect(page.locator("#readout")).to_contain_text("now")

@@ -1,0 +1,118 @@
+"""`invalidate`, `invalidate-tags`, `invalidate-pattern` and `clear`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from flask import Flask
+
+from tests.cli.conftest import AppFactory
+from tests.cli.kit import fill, manager, run, told
+from tests.servers import Server
+
+
+def test_invalidate__a_type(shop: Flask) -> None:
+    """Its entries are gone, the others' are not, and the count comes back."""
+    fill(shop, 5)
+    fill(shop, 2, type="few")
+    assert told(shop, "invalidate", "page") == {"status": "success", "cache_type": "page", "deleted_keys": 5}
+    assert {row["key"] for row in told(shop, "keys")["keys"]} == {"cache:few:0", "cache:few:1"}
+    assert "1 entry removed" not in run(shop, "invalidate", "few").stdout
+
+
+def test_invalidate__reaches_another_process(redis_server: Server, new_app: AppFactory) -> None:
+    """An app that holds the answer runs its view again after the command in another one."""
+    web, terminal = new_app(redis_server.url), new_app(redis_server.url)
+    client = web.test_client()
+    assert [client.get("/page/a").headers["X-Cache"] for _ in range(2)] == ["MISS", "HIT"]
+    run(terminal, "invalidate", "page")
+    assert client.get("/page/a").headers["X-Cache"] == "MISS"
+
+
+def test_invalidate__an_unknown_type(shop: Flask) -> None:
+    """The known ones are listed, and nothing is invalidated."""
+    fill(shop, 1)
+    document = told(shop, "invalidate", "pgae", code=2)
+    assert document["status"] == "error"
+    assert "page" in document["message"]
+    assert len(told(shop, "keys")["keys"]) == 1
+
+
+def test_invalidate_tags__each_reaches_its_entries(shop: Flask) -> None:
+    """What bears one of the tags is gone."""
+    client = shop.test_client()
+    for name in "abc":
+        client.get(f"/page/{name}")
+    document = told(shop, "invalidate-tags", "page-a", "page-b", "page-b")
+    assert document == {"status": "success", "tags": ["page-a", "page-b"], "stamped": 2}
+    assert [client.get(f"/page/{name}").headers["X-Cache"] for name in "abc"] == ["MISS", "MISS", "HIT"]
+    assert run(shop, "invalidate-tags", "page-c").stdout == "1 tag invalidated.\n"
+    run(shop, "invalidate-tags", code=2)
+    run(shop, "invalidate-tags", "", code=2)
+
+
+@pytest.mark.parametrize("arguments", [["page:1*"], ["cache:page:1*"], ["1*", "--type", "page"]], ids=" ".join)
+def test_invalidate_pattern__reaches_what_matches(shop: Flask, arguments: list[str]) -> None:
+    """Matching keys are gone, whichever way the pattern is written."""
+    fill(shop, 12)
+    fill(shop, 2, type="few")
+    document = told(shop, "invalidate-pattern", *arguments)
+    assert document == {"status": "success", "pattern": "cache:page:1*", "deleted_keys": 3}
+    assert len(told(shop, "keys")["keys"]) == 11
+
+
+def test_invalidate_pattern__stays_in_this_cache(redis_server: Server, new_app: AppFactory) -> None:
+    """Another cache's keys and plain keys of the database are out of reach."""
+    app, other = new_app(redis_server.url), new_app(redis_server.url, RCACHE_PREFIX="other")
+    assert manager(other).set("page", "1", 1)
+    redis_server.client().set("plain", 1)
+    for pattern in ("*", "../*", "other:*", "plain"):
+        assert told(app, "invalidate-pattern", pattern)["deleted_keys"] == 0
+    assert manager(other).get("page", "1") == 1
+    assert redis_server.client().get("plain") == b"1"
+    run(app, "invalidate-pattern", "", code=2)
+    run(app, "invalidate-pattern", "*", "--type", "nonsense", code=2)
+
+
+def test_clear__makes_this_cache_empty_and_nothing_else(redis_server: Server, new_app: AppFactory) -> None:
+    """Everything of this cache is gone, and the database's other keys are not."""
+    app = new_app(redis_server.url)
+    fill(app, 5)
+    fill(app, 2, type="few")
+    redis_server.client().set("plain", 1)
+    assert told(app, "clear", "--yes") == {"status": "success", "deleted_keys": 7}
+    assert told(app, "keys")["keys"] == []
+    assert redis_server.client().get("plain") == b"1"
+
+
+def test_clear__does_not_go_on_without_an_answer(shop: Flask) -> None:
+    """Where nobody can be asked it wants `--yes`."""
+    fill(shop, 1)
+    assert "--yes" in run(shop, "clear", code=2).stderr
+    assert len(told(shop, "keys")["keys"]) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["invalidate", "page"], ["invalidate-tags", "a"], ["invalidate-pattern", "*"], ["clear", "--yes"]],
+    ids=lambda arguments: arguments[0],
+)
+def test_changing__what_is_not_delivered_failed(
+    new_app: AppFactory, private_server: Callable[..., Server], arguments: list[str]
+) -> None:
+    """With the store away the command says so and ends with 1: its journal ends with it."""
+    server = private_server()
+    app = new_app(server.url)
+    server.kill()
+    document = told(app, *arguments, code=1)
+    assert (document["status"], document["error"]) == ("error", "not-delivered")
+    assert "run it again" in document["message"]
+    result = run(app, *arguments, code=1)
+    assert result.stdout == ""
+    assert "Not delivered" in result.stderr
+
+
+def test_changing__in_memory_is_said(new_app: AppFactory) -> None:
+    """A cache in memory is this process's own, and whoever thinks otherwise is told."""
+    assert "each process has a cache of its own" in run(new_app(), "clear", "--yes").stderr
