@@ -110,11 +110,6 @@ class Counters:
             for name, value in new.items():
                 self._taken[name] -= value
 
-    def untaken(self) -> dict[str, float]:
-        """What the next take would give."""
-        with self._lock:
-            return {name: value - self._taken[name] for name, value in self._values.items()}
-
 
 class Statistics:
     """The counters of all types of one manager, and its notes.
@@ -161,11 +156,12 @@ class Statistics:
 
         Args:
             is_available: whether the store answers.
-            fleet: what the whole fleet has counted up to the last second; without it the figures are this process's.
+            fleet: what the whole fleet has told; without it the figures are this process's.
         """
         by_type = {name: counters.snapshot() for name, counters in sorted(self._by_type.items())}
         if fleet is not None:
-            by_type = {name: _sum(fleet.get(name, {}), self.of(name).untaken()) for name in sorted({*fleet, *by_type})}
+            # Nothing of this process's own on top: asked of one worker and then of another, counters must not fall.
+            by_type = {name: _complete(fleet.get(name, {})) for name in sorted({*fleet, *by_type})}
         total = {field: sum(values[field] for values in by_type.values()) for field in FIELDS}
         report = _figures(total)
         report["is_available"] = is_available
@@ -174,8 +170,8 @@ class Statistics:
         return report
 
 
-def _sum(counted: dict[str, float], new: dict[str, float]) -> dict[str, float]:
-    return {field: counted.get(field, 0) + new.get(field, 0) for field in FIELDS}
+def _complete(counted: dict[str, float]) -> dict[str, float]:
+    return {field: counted.get(field, 0) for field in FIELDS}
 
 
 def _figures(values: dict[str, float]) -> dict[str, object]:

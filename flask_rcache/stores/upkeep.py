@@ -19,7 +19,7 @@ from weakref import WeakSet
 import ormsgpack
 
 from ..codec import MAGIC
-from ..errors import StoreError, StoreUnavailable
+from ..errors import StoreError, StoreFull, StoreUnavailable
 from .base import News, Tally
 from .journal import Journal
 from .listing import CHUNK
@@ -70,7 +70,9 @@ class Upkeep(Server, ABC):
         """Deliver a pattern's invalidation."""
 
     def tallies(self, types: Sequence[str]) -> Tally:
-        """See :meth:`Store.tallies`."""
+        """See :meth:`Store.tallies`; what this process has counted is told first."""
+        with suppress(StoreFull):  # then it is told when there is room, and the figures lag behind
+            self._flush_counts()
         with self._count_lock:  # what is on its way has arrived then
             names = sorted({*types, *self._types(self._exchange)})
             replies = self._replies(b"".join(pack(("HGETALL", self._names.stats(name))) for name in names), len(names))

@@ -60,7 +60,7 @@ function told({ state, error, delay }) {
 function refused({ status }) {
   if (status !== 401 && status !== 403) return false;
   const was = token.get() !== null || document.body.dataset.view === "board";
-  
+  signOut(was ? ENDED[status] : "");
   return true;
 }
 
