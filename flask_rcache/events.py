@@ -38,7 +38,7 @@ cache_miss: Final = _signals.signal("cache-miss", "Nothing could be served and a
 cache_stored: Final = _signals.signal("cache-stored", "A load's result was stored: `Stored`.")
 cache_invalidated: Final = _signals.signal("cache-invalidated", "Something was invalidated: `Invalidated`.")
 cache_error: Final = _signals.signal("cache-error", "An operation went on without the cache: `CacheError`.")
-cache_audited: Final = _signals.signal("cache-audited", "Somebody changed the cache through the admin API: `Audited`.")
+cache_audited: Final = _signals.signal("cache-audited", "An operator changed the cache: `Audited`.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +100,9 @@ class CacheError:
 
 @dataclass(frozen=True, slots=True)
 class Audited:
-    """Somebody changed the cache through the admin API.
+    """Somebody changed the cache through the admin API or the command line.
 
-    ``subject`` is who, as the guard names them; ``action`` is ``"invalidate-type"``, ``"invalidate-pattern"``,
+    ``subject`` is who, as the guard names them, or ``cli:`` and the user of the machine; ``action`` is ``"invalidate-type"``, ``"invalidate-pattern"``,
     ``"invalidate-tags"`` or ``"clear-all"``; ``target`` what was named; ``count`` what the call returned;
     ``journalled`` whether the store was away, so that it hears of it later.
     """

@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, cast
 
-from .. import events
+from .. import audit, events
 from ..errors import ConfigError, UnknownTypeError
 from ..manager import CacheManager
 from ..stores.base import Listed
-from . import audit
 from .bodies import Body, Refused, listing, pattern_of, tags_of
 
 __all__ = ["CALLS", "Answer", "Call", "Question"]

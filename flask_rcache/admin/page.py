@@ -16,7 +16,7 @@ from werkzeug.wrappers import Response as Reply
 
 __all__ = ["PUBLIC", "register"]
 
-#: The endpoints of the blueprint that hold no data and need no token.
+#: The endpoints of the blueprint that hold no data and need no token; every other one passes the guard.
 PUBLIC: Final = frozenset({"dashboard", "dashboard_asset", "dashboard_slash"})
 
 _SHELL: Final = "dashboard.html"

@@ -6,6 +6,9 @@ would deliver it later ends with this process, so that is a failure here.
 
 from __future__ import annotations
 
+import contextvars
+import getpass
+import logging
 import sys
 import threading
 from collections.abc import Callable
@@ -14,6 +17,7 @@ from typing import Any, Final
 import click
 from flask import current_app
 
+from .. import audit, events
 from ..current import manager_of
 from ..manager import CacheManager
 from .output import Failure, answer, answers, away, note_memory
@@ -30,7 +34,7 @@ def invalidate(*, type_name: str, as_json: bool) -> None:
     """Make every entry of a type invalid, in all processes."""
     manager = manager_of(current_app)
     name = manager.registry.resolve(type_name).name
-    removed = _delivered(manager, lambda: manager.invalidate_type(name))
+    removed = _delivered(manager, "invalidate-type", (name,), lambda: manager.invalidate_type(name))
     document = {"status": "success", "cache_type": name, "deleted_keys": removed}
     answer(document, f"Cache {name!r} invalidated: {_entries(removed)} removed.", as_json=as_json)
 
@@ -41,7 +45,7 @@ def invalidate(*, type_name: str, as_json: bool) -> None:
 def invalidate_tags(*, tags: tuple[str, ...], as_json: bool) -> None:
     """Make every entry that bears one of the tags invalid, in all processes."""
     manager = manager_of(current_app)
-    stamped = _delivered(manager, lambda: manager.invalidate_tags(*tags))
+    stamped = _delivered(manager, "invalidate-tags", tags, lambda: manager.invalidate_tags(*tags))
     document = {"status": "success", "tags": list(dict.fromkeys(tags)), "stamped": stamped}
     answer(document, f"{stamped} {'tag' if stamped == 1 else 'tags'} invalidated.", as_json=as_json)
 
@@ -57,7 +61,12 @@ def invalidate_pattern(*, pattern: str, type_name: str | None, as_json: bool) ->
     """
     manager = manager_of(current_app)
     glob, _ = manager.names.pattern(pattern, type_name=None if type_name is None else _known(manager, type_name))
-    removed = _with_bar(lambda: _delivered(manager, lambda: manager.invalidate_pattern(pattern, type=type_name)))
+    removed = _delivered(
+        manager,
+        "invalidate-pattern",
+        (glob,),
+        lambda: _with_bar(lambda: manager.invalidate_pattern(pattern, type=type_name)),
+    )
     document = {"status": "success", "pattern": glob, "deleted_keys": removed}
     answer(document, f"{_entries(removed)} removed that matched {glob}", as_json=as_json)
 
@@ -70,7 +79,7 @@ def clear(*, yes: bool, as_json: bool) -> None:
     manager = manager_of(current_app)
     if not yes:
         _ask(manager)
-    removed = _delivered(manager, manager.clear_all)
+    removed = _delivered(manager, "clear-all", (), manager.clear_all)
     document = {"status": "success", "deleted_keys": removed}
     answer(document, f"Cache cleared: {_entries(removed)} removed.", as_json=as_json)
 
@@ -83,8 +92,8 @@ def _ask(manager: CacheManager) -> None:
     click.confirm(f"Make all of the cache {where} invalid ({_entries(count)})?", abort=True, err=True)
 
 
-def _delivered(manager: CacheManager, act: Callable[[], int]) -> int:
-    """What an invalidation returned, once the store has acknowledged it.
+def _delivered(manager: CacheManager, action: str, target: tuple[str, ...], act: Callable[[], int]) -> int:
+    """What an invalidation returned, once the store has acknowledged it; with its line in the audit trail.
 
     Raises:
         Failure: it has not.
@@ -96,7 +105,17 @@ def _delivered(manager: CacheManager, act: Callable[[], int]) -> int:
         cause = away(manager)
         why = "the store is away" if cause is None else f"the store is away ({cause})"
         raise Failure("not-delivered", f"Not delivered: {why}. Nothing was invalidated; run it again.")
+    # INFO: on a terminal the answer says as much.
+    audit.record(manager, events.Audited(_somebody(), action, target, count), level=logging.INFO)
     return count
+
+
+def _somebody() -> str:
+    """Who runs the command, as the machine knows them."""
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (KeyError, OSError):  # a user without a name, as containers have them
+        return "cli"
 
 
 def _with_bar(act: Callable[[], int]) -> int:
@@ -114,7 +133,9 @@ def _with_bar(act: Callable[[], int]) -> int:
         finally:
             ended.set()
 
-    threading.Thread(target=run, name="flask_rcache-command", daemon=True).start()
+    # In this context: whoever watches what becomes of invalidations sees this one.
+    here = contextvars.copy_context()
+    threading.Thread(target=here.run, args=(run,), name="flask_rcache-command", daemon=True).start()
     if not ended.wait(_LOOK_EVERY):
         # Without a length: how many keys match is not known before the end.
         waits = iter(lambda: ended.wait(_LOOK_EVERY), True)

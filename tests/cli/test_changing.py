@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import pytest
 from flask import Flask
 
+from flask_rcache import cache_audited
+from flask_rcache.events import Audited
 from tests.cli.conftest import AppFactory
 from tests.cli.kit import fill, manager, run, told
 from tests.servers import Server
@@ -116,3 +119,30 @@ def test_changing__what_is_not_delivered_failed(
 def test_changing__in_memory_is_said(new_app: AppFactory) -> None:
     """A cache in memory is this process's own, and whoever thinks otherwise is told."""
     assert "each process has a cache of its own" in run(new_app(), "clear", "--yes").stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "action", "target"),
+    [
+        (["invalidate", "search"], "invalidate-type", ("search",)),
+        (["invalidate-tags", "eu", "us"], "invalidate-tags", ("eu", "us")),
+        (["invalidate-pattern", "search:*"], "invalidate-pattern", ("cache:search:*",)),
+        (["clear", "--yes"], "clear-all", ()),
+    ],
+    ids=lambda given: given[0] if isinstance(given, list) else "",
+)
+def test_changing__in_the_audit_trail(
+    shop: Flask, caplog: pytest.LogCaptureFixture, arguments: list[str], action: str, target: tuple[str, ...]
+) -> None:
+    """Each change is told by the signal and has its line, with the user of this machine."""
+    heard: list[Audited] = []
+
+    def hear(sender: object, event: Audited) -> None:
+        heard.append(event)
+
+    with caplog.at_level(logging.INFO, "flask_rcache.audit"), cache_audited.connected_to(hear, sender=manager(shop)):
+        run(shop, *arguments)
+    (event,) = heard
+    assert (event.action, event.target, event.journalled) == (action, target, False)
+    assert event.subject.startswith("cli")
+    assert [record.name for record in caplog.records if action in record.getMessage()] == ["flask_rcache.audit"]

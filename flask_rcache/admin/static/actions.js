@@ -5,6 +5,8 @@ import { $, el } from "./dom.js";
 import { plural } from "./format.js";
 
 const SHOWN = 8000;
+const JOURNALLED = "Journalled: the store is away. This process has dropped it at once, "
+  + "the others will when the store is back.";
 
 /**
  * Ask whether to go on, and do it inside the dialog, so that a failure can be read there and tried again. When a dialog
@@ -134,7 +136,7 @@ export class Actions {
   async #ask({ says, ...question }) {
     const answer = await confirmed(question);
     if (answer === null || answer.refused) return false;
-    if (answer.status === 202) tell("warn", "Journalled: the store is away. This process has dropped it at once, the others will when the store is back.");
+    if (answer.status === 202) tell("warn", JOURNALLED);
     else tell("good", says(answer.data.deleted_keys));
     this.#done();
     return true;

@@ -54,7 +54,8 @@ export class Board {
       el("th", { role: "rowheader", scope: "row", text: name }),
       cell("Requests"),
       el("td", { role: "cell", class: "trend" }, trend),
-      el("td", { role: "cell", "data-label": "Hit rate", class: "share" }, el("span"), el("meter", { min: 0, max: 100, "aria-hidden": "true" })),
+      el("td", { role: "cell", "data-label": "Hit rate", class: "share" },
+        el("span"), el("meter", { min: 0, max: 100, "aria-hidden": "true" })),
       cell("Stale"), cell("Load time"), cell("Entries"), cell("Size"), cell("Invalidated"),
       el("td", { role: "cell", class: "act" }, button));
     button.addEventListener("click", () => this.#invalidate(name, Number(row.dataset.entries)));
@@ -66,7 +67,8 @@ export class Board {
 const unknown = (overview) => !overview.store.is_available && !Object.keys(overview.types).length;
 
 function typeFigures(row, { bytes: size, entries, figures, trend }) {
-  const { total_requests: requests = 0, stale = 0, loads = 0, load_seconds: spent = 0, invalidations = 0, hit_rate: hits = 0 } = figures;
+  const { total_requests: requests = 0, hit_rate: hits = 0, stale = 0, invalidations = 0 } = figures;
+  const { loads = 0, load_seconds: spent = 0 } = figures;
   const [, asked, line, share, staled, time, kept, weight, dropped] = row.children;
   setAttribute(row, "data-entries", String(entries ?? 0));
   row.classList.toggle("still", !requests && !entries);
@@ -84,18 +86,21 @@ function typeFigures(row, { bytes: size, entries, figures, trend }) {
 function tiles(overview, stats, history) {
   const of = (field) => history.over(MINUTE, field);
   const requests = of("hits") + of("stale") + of("misses");
-  tile("rate", requests ? percent((100 * of("hits")) / requests) : stats.total_requests ? percent(stats.hit_rate) : NONE,
-    requests ? `last minute · ${percent(stats.hit_rate)} in all` : stats.total_requests ? "in all" : "no requests yet");
+  const ever = stats.total_requests;
+  if (requests) tile("rate", percent((100 * of("hits")) / requests), `last minute · ${percent(stats.hit_rate)} in all`);
+  else tile("rate", ever ? percent(stats.hit_rate) : NONE, ever ? "in all" : "no requests yet");
   const point = history.points.at(-1);
-  tile("requests", point && !point.gap ? `${rate(point.hits + point.stale + point.misses)}/s` : NONE, `${count(stats.total_requests)} in all`);
+  const known = point && !point.gap;
+  tile("requests", known ? `${rate(point.hits + point.stale + point.misses)}/s` : NONE, `${count(ever)} in all`);
   const recently = of("loads") > 0;
   const time = recently ? of("load_seconds") / of("loads") : stats.loads ? stats.load_seconds / stats.loads : null;
-  tile("load", time === null ? NONE : seconds(time), `${recently ? "mean of the last minute" : "mean"} · ${plural(stats.loads, "load")}`);
+  const mean = recently ? "mean of the last minute" : "mean";
+  tile("load", time === null ? NONE : seconds(time), `${mean} · ${plural(stats.loads, "load")}`);
   const kept = Object.values(overview.types);
   const sum = (field) => kept.reduce((total, type) => total + type[field], 0);
   if (unknown(overview)) tile("entries", NONE, "not known while the store is away");
   else tile("entries", count(sum("entries")), `≈ ${bytes(sum("bytes"))}`);
-  tile("errors", count(stats.errors), `${count(stats.refused)} fills refused · ${count(stats.garbage)} unreadable`);
+  tile("errors", count(stats.errors), `${plural(stats.refused, "fill")} refused · ${count(stats.garbage)} unreadable`);
   $("tile-errors").classList.toggle("bad", stats.errors > 0);
 }
 
@@ -129,8 +134,9 @@ function recent(invalidations, now) {
     return { ...item, id: `${name} ${seen.get(name)}` };
   });
   list("recent", items, (item) => item.id, (row, item) => {
-    const what = item.names.length ? `${SCOPES[item.scope] ?? item.scope} ${item.names.join(", ")}` : (SCOPES[item.scope] ?? item.scope);
-    setLong(row.firstChild, what);
-    setText(row.lastChild, `${item.journalled ? "journalled" : `${count(item.removed)} removed`} · ${ago(item.at, now)}`);
+    const scope = SCOPES[item.scope] ?? item.scope;
+    setLong(row.firstChild, item.names.length ? `${scope} ${item.names.join(", ")}` : scope);
+    const outcome = item.journalled ? "journalled" : `${count(item.removed)} removed`;
+    setText(row.lastChild, `${outcome} · ${ago(item.at, now)}`);
   });
 }

@@ -79,9 +79,11 @@ export class Chart {
     for (const minutes of [5, 4, 3, 2, 1, 0]) {
       const anchor = { 5: "start", 0: "end" }[minutes] ?? "middle";
       const x = LEFT + (1 - (60 * minutes) / WINDOW) * (width - LEFT - RIGHT);
-      if (width > 420 || minutes % 2) add("text", { class: "tick", x, y: height - 4, "text-anchor": anchor }, minutes ? `−${minutes} min` : "now");
+      const place = { class: "tick", x, y: height - 4, "text-anchor": anchor };
+      if (width > 420 || minutes % 2) add("text", place, minutes ? `−${minutes} min` : "now");
     }
-    for (const run of runs(this.#points, (point) => !point.gap)) this.#areas(add, run, (value) => areas.top + areas.height * (1 - value / top));
+    const level = (value) => areas.top + areas.height * (1 - value / top);
+    for (const run of runs(this.#points, (point) => !point.gap)) this.#areas(add, run, level);
     for (const run of runs(this.#points, (point) => !point.gap && point.share !== null)) this.#line(add, run, line);
     const x = this.#chosen ? this.#x(this.#chosen) : 0;
     if (x) add("line", { class: "cursor", x1: x, x2: x, y1: line.top, y2: areas.top + areas.height });

@@ -15,20 +15,22 @@ export function notes(host, { bus, journal, process, scope, store }) {
     found.push({
       kind: "bad",
       title: `${nameOf(store)} is down`,
-      text: "Views go on without it: each process loads for itself and keeps results for a moment. Invalidations take effect in "
-        + `this process at once, and are journalled for the others until it is back. ${waiting}`,
+      text: "Views go on without it: each process loads for itself and keeps results for a moment. Invalidations take "
+        + `effect in this process at once, and are journalled for the others until it is back. ${waiting}`,
       cause: store.trouble,
     });
   } else if (bus?.state === "down") {
     found.push({
       kind: "warn",
       title: "The bus is down",
-      text: "This process does not hear of invalidations, so its memory tier is not used. Every answer comes from the store: slower, and right.",
+      text: "This process does not hear of invalidations, so its memory tier is not used. Every answer comes from the "
+        + "store: slower, and right.",
     });
   }
   for (const text of store.warnings) found.push({ kind: "warn", title: "Mind", text });
   if (scope === "process") {
-    const why = store.kind === "memory" ? "Each process has a cache of its own." : "Those of the fleet are in the store, and cannot be read now.";
+    const away = "Those of the fleet are in the store, and cannot be read now.";
+    const why = store.kind === "memory" ? "Each process has a cache of its own." : away;
     found.push({ kind: "", title: `Figures of process ${process.pid} only`, text: why });
   }
   follow(host, found, (note) => note.title + note.text.slice(0, 20), newNote, (element, note) => {
@@ -84,20 +86,24 @@ function parts({ breaker, bus, journal, memory_tier: tier, store }) {
 }
 
 function storeOf(store) {
-  if (store.kind === "memory") return { name: "Store", state: "good", value: "memory", detail: "of one process; nothing is shared" };
-  if (!store.is_available) return { name: nameOf(store), state: "bad", value: "down", detail: "looked for once a second" };
+  const name = nameOf(store);
   const server = store.server;
-  if (!server) return { name: "Redis", state: "good", value: "answers" };
+  if (store.kind === "memory") {
+    return { name: "Store", state: "good", value: "memory", detail: "of one process; nothing is shared" };
+  }
+  if (!store.is_available) return { name, state: "bad", value: "down", detail: "looked for once a second" };
+  if (!server) return { name, state: "good", value: "answers" };
   const offset = Math.abs(server.clock_offset ?? 0);
   const clock = offset >= 1 ? `, its clock differs by ${seconds(offset)}` : "";
-  return { name: nameOf(store), state: "good", value: "answers", detail: `${server.version}, up ${seconds(server.uptime)}${clock}` };
+  return { name, state: "good", value: "answers", detail: `${server.version}, up ${seconds(server.uptime)}${clock}` };
 }
 
-function memoryOf({ server }) {
+function memoryOf(store) {
+  const { server } = store;
   const limit = server.maxmemory;
   const share = limit ? server.used_memory / limit : undefined;
   return {
-    name: "Its memory",
+    name: `${nameOf(store)} memory`,
     state: share > 0.9 ? "warn" : "good",
     value: bytes(server.used_memory),
     detail: `${limit ? `of ${bytes(limit)}` : "no limit"}, ${server.maxmemory_policy}`,

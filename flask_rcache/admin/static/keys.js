@@ -71,7 +71,8 @@ export class Keys {
       // A page may hold few entries, or none, and still not be the last one.
       for (let tries = 0; tries < TRIES && this.#entries.length < full; tries += 1) {
         const query = new URLSearchParams({ limit: String(WANTED) });
-        for (const [name, value] of Object.entries({ type, pattern, cursor: this.#cursor })) if (value) query.set(name, value);
+        const wanted = { type, pattern, cursor: this.#cursor };
+        for (const [name, value] of Object.entries(wanted)) if (value) query.set(name, value);
         const { data } = await call(`keys?${query}`);
         if (round !== this.#round) return;
         this.#entries.push(...data.keys);
@@ -82,7 +83,8 @@ export class Keys {
     } catch (error) {
       if (round !== this.#round || this.#failed(error)) return;
       this.#cursor = null;
-      this.#show(error.status === 503 ? "The store is away: what it holds cannot be listed until it is back." : error.message);
+      const away = "The store is away: what it holds cannot be listed until it is back.";
+      this.#show(error.status === 503 ? away : error.message);
     } finally {
       if (round === this.#round) this.#busy = $("keys-more").disabled = false;
     }
@@ -110,7 +112,8 @@ export class Keys {
   }
 
   #row({ key }) {
-    const button = el("button", { type: "button", class: "link key", text: key, title: key, on: { click: () => this.#details(key) } });
+    const options = { type: "button", class: "link key", text: key, title: key };
+    const button = el("button", { ...options, on: { click: () => this.#details(key) } });
     const cell = (label, kind = "number") => el("td", { role: "cell", "data-label": label, class: kind });
     return el("tr", { role: "row" }, el("td", { role: "cell", class: "wide" }, button),
       cell("Fresh for"), cell("Age"), cell("Size"), cell("Load time"), cell("Tags", "tags"));

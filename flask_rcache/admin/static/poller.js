@@ -8,7 +8,10 @@ export class Poller {
   #load;
   #told;
 
-  /** `load(signal)` asks once; `told({ state, error, delay })` hears how it went: "asking", then "live", "waiting" or "hidden". */
+  /**
+   * `load(signal)` asks once. `told({ state, error, delay })` hears how it goes: "asking", then "live", "waiting" (with the
+   * error and the milliseconds to the next try) or "hidden".
+   */
   constructor(load, told) {
     this.#load = load;
     this.#told = told;
