@@ -18,6 +18,8 @@ _LOOPBACK = "127.0.0.1"
 _BOOT_SECONDS = 40.0
 _READY = "worker-ready"
 _GUNICORN_CONFIG = f"""
+control_socket_disable = True  # it would lie in the home directory; older releases do not know it
+
 def post_worker_init(worker):
     worker.log.info("{_READY} %s", worker.pid)
 """

@@ -273,7 +273,7 @@ def test_wheel__holds_scripts_and_type_marker(tmp_path: Path) -> None:
     expected = {
         path.relative_to(ROOT).as_posix()
         for path in _PACKAGE.rglob("*")
-        if path.is_file() and path.suffix in (".py", ".lua", ".typed")
+        if path.is_file() and path.suffix in (".py", ".lua", ".typed", ".html", ".css", ".js", ".svg")
     }
     assert expected <= names
     assert any(name.endswith(".lua") for name in expected)

@@ -103,9 +103,9 @@ def _run(ref: weakref.ReferenceType[Housekeeper]) -> None:
         keeper = ref()
         if keeper is None or keeper._thread is not me:
             return
-        keeper.asked = False
+        asked, keeper.asked = keeper.asked, False
         pause = keeper._round()
-        idle = 0 if pause is not None else idle + 1
+        idle = 0 if asked or pause is not None else idle + 1
         if idle >= _IDLE:
             with keeper._lock:
                 if not keeper.asked:

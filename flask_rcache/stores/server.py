@@ -73,6 +73,7 @@ class Server:
         self.facts = Facts()
         self._warned: Final[set[str]] = set()
         self._breaker: Final = Breaker()
+        self._generation = 0
         self._scripts: Final = {name: load(name) for name in _SCRIPTS}
         self._wire: Final = Wire(url, timeout=timeout, breaker=self._breaker, attach=self._on_connect, budget=budget)
         self._housekeeper: Final = Housekeeper(housework, name="flask_rcache-housekeeping", rest=rest)
@@ -154,7 +155,9 @@ class Server:
         self._connecting()
         self._housekeeper.ensure()
         keys = [self._names.stamps, self._names.meta, self._names.soft]
-        reply = self._scripts["attach"].call(exchange, keys, [_FORMAT, "cold" if self._cold else "warm"])
+        reply = self._scripts["attach"].call(
+            exchange, keys, [_FORMAT, "cold" if self._cold else "warm", self._generation]
+        )
         if isinstance(reply, Exception):
             raise reply
         state, detail, *rest = reply
@@ -168,7 +171,9 @@ class Server:
                 f"the cache under prefix {self._names.prefix!r} has format {detail.decode()}, this release writes "
                 f"{_FORMAT}: set another RCACHE_PREFIX while both releases run"
             )
-        self.facts = Facts.of(detail, *rest)
+        *facts, generation = rest
+        self._generation = max(self._generation, int(generation))
+        self.facts = Facts.of(detail, *facts)
         self._warn()
 
     def _warn(self) -> None:

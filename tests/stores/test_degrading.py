@@ -142,7 +142,7 @@ def test_killed_in_use(private_server: Servers, caches: Caches, caplog: pytest.L
     cache = caches(server.url)
     warm(cache)
     server.kill()
-    goes_on_without(cache, caplog, "efused")
+    goes_on_without(cache, caplog, "ConnectionError")
     server.restart()
     comes_back(cache)
     assert cache.get("search", "a") is None
@@ -571,3 +571,32 @@ def test_log__one_line_an_incident(private_server: Servers, caches: Caches, capl
         comes_back(cache)
         cache.invalidate_type("search")
     assert len(lines(caplog)) == 2
+
+
+def test_nothing_comes_back_with_an_earlier_server(private_server: Servers, caches: Caches) -> None:
+    """Clients are sent to another server, invalidate there, and are sent back: the first never heard of it."""
+    first, second = private_server(), private_server()
+    with Proxy(first.port) as address:
+        one, other = caches(address.url), caches(address.url)
+
+        def move(to: Server) -> None:
+            address.cut()
+            address.aim(to.port)
+            address.mend()
+            for cache in (one, other):
+                wait_until(lambda cache=cache: _reached(cache), timeout=20, what="the other server")  # type: ignore[misc]
+
+        assert one.fetch("search", "a", lambda: "old", tags=["eu"]) == "old"
+        assert other.get("search", "a") == "old"
+        move(second)
+        with one.watching_invalidations() as told:
+            one.invalidate_tags("eu")
+        assert not told.journalled
+        move(first)
+        for _ in range(3):
+            assert [cache.get("search", "a") for cache in (one, other)] == [None, None]
+
+
+def _reached(cache: CacheManager) -> bool:
+    cache.get("search", "anything")
+    return cache.is_available

@@ -2,13 +2,15 @@
 --
 -- KEYS  1: stamp set  2: meta  3: which stamps are soft
 -- ARGV  1: format version  2: 'cold' to give up what another server run left behind, 'warm' to keep it
--- reply {'ok' or 'cold', maxmemory-policy or '', 'redis' or 'valkey', version, maxmemory}, or {'format', the other
---       version}, or {'info', the error}
+--       3: the latest generation this process has met, or 0
+-- reply {'ok' or 'cold', maxmemory-policy or '', 'redis' or 'valkey', version, maxmemory, generation}, or
+--       {'format', the other version}, or {'info', the error}
 -- atomicity: one step. A server run that this cache has not seen (a restart, a failover) loses its stamp set: the next
---            begin makes a new epoch, so nothing that an old snapshot or a lagging replica holds is valid again.
+--            begin makes a new epoch, so nothing that an old snapshot or a lagging replica holds is valid again. Each
+--            such turn is a generation; a run that is behind the caller's has been away while another stood in for it.
 
 local stamps, meta, format = KEYS[1], KEYS[2], ARGV[1]
-local known = redis.call('HMGET', meta, 'run_id', 'format')
+local known = redis.call('HMGET', meta, 'run_id', 'format', 'generation')
 if known[2] and known[2] ~= format then
   return {'format', known[2]}
 end
@@ -21,12 +23,14 @@ end
 local policy = type(memory) == 'string' and string.match(memory, 'maxmemory_policy:([%w-]+)') or ''
 redis.call('ZREM', stamps, '=none') -- the first write needs no memory
 local state = 'ok'
-if known[1] ~= run_id then
+local generation, met = tonumber(known[3] or 0), tonumber(ARGV[3])
+if known[1] ~= run_id or generation < met then
+  generation = math.max(generation, met) + 1
   if ARGV[2] == 'cold' then
     redis.call('DEL', stamps, KEYS[3])
     state = 'cold'
   end
-  redis.call('HSET', meta, 'run_id', run_id, 'format', format)
+  redis.call('HSET', meta, 'run_id', run_id, 'format', format, 'generation', generation)
 end
 local function fact(text, pattern)
   return type(text) == 'string' and string.match(text, pattern) or ''
@@ -34,5 +38,5 @@ end
 local valkey = fact(info, 'valkey_version:([%w.]+)')
 return {
   state, policy, valkey ~= '' and 'valkey' or 'redis', valkey ~= '' and valkey or fact(info, 'redis_version:([%w.]+)'),
-  fact(memory, 'maxmemory:(%d+)'),
+  fact(memory, 'maxmemory:(%d+)'), generation,
 }

@@ -1,0 +1,62 @@
+"""2: an invalidation between the reply of Redis and the store into the memory tier."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from flask_rcache import CacheManager
+from tests.processes import wait_until
+from tests.servers import Server
+from tests.twenty.kit import KIND, MEANS, PATIENCE, invalidate, there
+
+HOLD = 300
+
+
+def held(cache: CacheManager, key: str) -> bool:
+    """Whether the key is answered from memory: without asking the shared store."""
+    redis = cache.store.redis  # type: ignore[attr-defined]
+    asked: list[int] = []
+    real = redis.read
+
+    def read(*arguments: Any) -> Any:
+        asked.append(1)
+        return real(*arguments)
+
+    redis.read = read
+    try:
+        return there(cache, key) and not asked
+    finally:
+        del redis.read
+
+
+@pytest.mark.parametrize("means", MEANS)
+@pytest.mark.parametrize("heard", ["before the store", "after the store"])
+def test_behaviour_02__invalidated_while_it_is_promoted(
+    server: Server, caches: Callable[..., CacheManager], means: str, heard: str
+) -> None:
+    """Whether the bus tells of it before the entry is in memory or after, it is not served for the rest of its hold."""
+    here, other = (caches(server.url, l1_ttl=HOLD) for _ in range(2))
+    for key in ("k", "k-marker"):
+        other.set(KIND, key, "old", tags=["t"])
+    wait_until(lambda: held(here, "k-marker"), timeout=PATIENCE, what="the bus is trusted")
+    redis: Any = here.store.redis  # type: ignore[attr-defined]
+    real = redis.read
+
+    def read_and_be_overtaken(*arguments: Any) -> Any:
+        reply = real(*arguments)
+        redis.read = real
+        if means == "key":
+            other.delete(KIND, "k-marker")
+        invalidate(other, means)
+        if heard == "before the store":
+            wait_until(lambda: not there(here, "k-marker"), timeout=PATIENCE, what="the bus has told of it")
+        return reply
+
+    redis.read = read_and_be_overtaken
+    assert here.get(KIND, "k") == "old"
+    if heard == "before the store":
+        assert not there(here)
+    wait_until(lambda: not there(here), timeout=PATIENCE, what="gone long before its hold ends")
