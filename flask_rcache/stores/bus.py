@@ -12,7 +12,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import ormsgpack
@@ -118,9 +118,9 @@ class Bus:
             raise
         return feed
 
-    def _round(self, feed: Feed, pinged_at: int) -> int:
+    def _take(self, feed: Feed, replies: Sequence[Any], pinged_at: int) -> int:
         """Take what has come in; when the last PING that is still unanswered was sent, or 0."""
-        for reply in feed.receive(_PING_EVERY):
+        for reply in replies:
             now = time.monotonic_ns()
             if isinstance(reply, Exception):
                 raise reply
@@ -156,27 +156,32 @@ class Bus:
 
 
 def _listen(ref: weakref.ReferenceType[Bus], stop: threading.Event) -> None:
-    """The thread's life; it keeps its bus alive only for the length of a round."""
+    """The thread's life; while it waits it holds nothing of its bus, else a forgotten app would live for ever."""
     feed: Any = None
     pinged_at = failures = 0
     while not stop.is_set():
-        bus = ref()
-        if bus is None or bus._hear() is None:
-            break
+        pause = 0.0
         try:
+            replies = () if feed is None else tuple(feed.receive(_PING_EVERY))
+            bus = ref()
+            if bus is None or bus._hear() is None:
+                break
             if feed is None:
                 feed, pinged_at = bus._subscribe(), 0
-            pinged_at = bus._round(feed, pinged_at)
+            pinged_at = bus._take(feed, replies, pinged_at)
             failures = 0
         except (StoreError, *Wire.FAILURES) as error:
-            bus._missed()
+            bus = ref()
+            if bus is not None:
+                bus._missed()
             if feed is not None:
                 feed.close()
                 feed = None
             logger.log(logging.DEBUG if failures else logging.INFO, "[CACHE] the bus is down: %s", error)
             pause = _RETRY[min(failures, len(_RETRY) - 1)]
             failures += 1
-            del bus
+        bus = None
+        if pause:  # out here: the error's traceback holds the bus too
             stop.wait(pause)
     if feed is not None:
         feed.close()

@@ -133,6 +133,9 @@ class Wire:
             line, kept = self._idle.pop(), True
         except IndexError:
             line, kept = self._connect(), False
+            began = time.monotonic()
+            if not patient:
+                left = self._left_for(line)
         try:
             answers = line.ask(payload, replies) if left is None else line.ask_within(left, payload, replies)
         except (RedisError, OSError) as error:
@@ -156,10 +159,11 @@ class Wire:
                 self._idle.pop().drop()
             except IndexError:
                 break
-        began = time.monotonic()
         line = self._connect()
+        began = time.monotonic()
+        left = self._left_for(line)
         try:
-            answers = line.ask(payload, replies)
+            answers = line.ask(payload, replies) if left is None else line.ask_within(left, payload, replies)
         except BaseException as error:
             line.drop()
             if isinstance(error, RedisError | OSError):
@@ -169,6 +173,14 @@ class Wire:
         self._idle.append(line)
         self._budget.spend(began)
         return answers
+
+    def _left_for(self, line: _Line) -> float | None:
+        """:meth:`_left` once more, as connecting may have taken most of it; the new line is not lost."""
+        try:
+            return self._left()
+        except StoreUnavailable:
+            self._idle.append(line)
+            raise
 
     def _left(self) -> float | None:
         """Seconds that the present request may still wait, if it may not wait the whole timeout.
@@ -265,26 +277,34 @@ class _Line:
             TimeoutError: no answer within the time that the connection allows.
         """
         try:
-            return self._ask(payload, replies)
+            return self._ask(payload, replies, self._timeout)
         except BlockingIOError as error:  # how the kernel's own timeout ends, see _limit
             raise TimeoutError("timed out") from error
 
     def ask_within(self, seconds: float, payload: bytes, replies: int) -> list[Any]:
         """:meth:`ask`, with less time than the connection allows otherwise."""
-        _limit(self._socket, min(seconds, self._timeout))
+        seconds = min(seconds, self._timeout)
+        _limit(self._socket, seconds)
         try:
-            return self.ask(payload, replies)
+            return self._ask(payload, replies, seconds)
+        except BlockingIOError as error:
+            raise TimeoutError("timed out") from error
         finally:
             with suppress(OSError):
                 _limit(self._socket, self._timeout)
 
-    def _ask(self, payload: bytes, replies: int) -> list[Any]:
+    def _ask(self, payload: bytes, replies: int, seconds: float) -> list[Any]:
         self._socket.sendall(payload)
         reader, buffer = self._reader, self._buffer
         answers: list[Any] = []
+        until = 0.0
         while replies:
             reply = reader.gets()
             if reply is _NOT_ENOUGH:
+                if not until:
+                    until = time.monotonic() + seconds
+                elif time.monotonic() > until:  # each piece in time, and all of them too late
+                    raise TimeoutError("timed out")
                 size = self._socket.recv_into(buffer)
                 if size == 0:
                     raise RedisConnectionError("the server closed the connection")

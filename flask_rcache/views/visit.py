@@ -333,6 +333,11 @@ class Visit:
             failure = error if isinstance(error, Exception) and not answered else None
             # `abort(404)` is an answer that cannot be kept: those who waited get theirs all at the same time.
             self.manager.loading.abandon(load, error=failure, pass_for=_ABORT_SECONDS if answered else 0.0)
+            # Its flight has the error, whose traceback has this request: kept there, neither would ever go.
+            with _unfinished_lock:
+                loads = _unfinished.get(self.context, [])
+                if load in loads:
+                    loads.remove(load)
             raise
         finally:
             self.environ.update(self.hidden)
