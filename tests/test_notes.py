@@ -33,7 +33,7 @@ def test_take__once_and_back() -> None:
     assert costs == {"a": 1.0}
     assert [(noted.scope, noted.names, noted.removed) for noted in log] == [("type", ("search",), 3)]
     assert 0 <= log[0].at < 60
-    assert notes.take() == ({}, [])
+    assert not any(notes.take())
     notes.loaded("a", 0.5)
     notes.invalidated("all", (), 0, journalled=True)
     notes.give_back(costs, log)
