@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import threading
+import os
 import time
 from collections.abc import Callable, Iterator
 
@@ -12,61 +10,25 @@ import pytest
 from flask import Flask
 
 from flask_rcache import CacheManager, CacheType, RCache, cache_response, current_cache
+from tests.chaos.sluggish import Sluggish
 from tests.processes import wait_until
 from tests.servers import Server
+from tests.stores.kit import manager
 
 KIND = CacheType("kind", ttl=60, l1_ttl=0)
 
 
-class SlowProxy:
-    """Forwards connections to a server, and holds every answer up for a while."""
-
-    def __init__(self, port: int) -> None:
-        self._target = port
-        self.delay = 0.0
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self._sockets: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                server = socket.create_connection(("127.0.0.1", self._target))
-                self._sockets += (client, server)
-                threading.Thread(target=self._forward, args=(client, server, False), daemon=True).start()
-                threading.Thread(target=self._forward, args=(server, client, True), daemon=True).start()
-
-    def _forward(self, source: socket.socket, sink: socket.socket, slowly: bool) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(1 << 16):
-                if slowly and self.delay:
-                    time.sleep(self.delay)
-                sink.sendall(data)
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        for each in (self._listener, *self._sockets):
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
+@pytest.fixture
+def proxy(redis_server: Server) -> Iterator[Sluggish]:
+    with Sluggish(redis_server.port) as made:
+        yield made
 
 
 @pytest.fixture
-def proxy(redis_server: Server) -> Iterator[SlowProxy]:
-    made = SlowProxy(redis_server.port)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def shop(proxy: SlowProxy) -> Iterator[Flask]:
+def shop(proxy: Sluggish) -> Iterator[Flask]:
     """An app whose page reads the cache ten times and invalidates, and whose timeout is 0.4 s."""
     app = Flask("shop")
-    app.config.update(RCACHE_URL=f"redis://127.0.0.1:{proxy.port}/0", RCACHE_TIMEOUT=0.4, SECRET_KEY="s")
+    app.config.update(RCACHE_URL=proxy.url, RCACHE_TIMEOUT=0.4, SECRET_KEY="s")
     RCache(app, types=[KIND])
 
     @app.get("/page")
@@ -99,7 +61,7 @@ def took(action: Callable[[], object]) -> float:
 @pytest.mark.chaos
 @pytest.mark.parametrize("path", ["/page", "/many"])
 @pytest.mark.parametrize("connected", [True, False], ids=["connected", "to connect"])
-def test_budget__a_slow_store(shop: Flask, proxy: SlowProxy, path: str, connected: bool) -> None:
+def test_budget__a_slow_store(shop: Flask, proxy: Sluggish, path: str, connected: bool) -> None:
     """Each answer a little below the timeout: without a budget the request would wait for more than three seconds."""
     client = shop.test_client()
     if connected:
@@ -117,7 +79,7 @@ def test_budget__a_slow_store(shop: Flask, proxy: SlowProxy, path: str, connecte
 
 
 @pytest.mark.chaos
-def test_budget__stays_open_while_it_is_slow(shop: Flask, proxy: SlowProxy) -> None:
+def test_budget__stays_open_while_it_is_slow(shop: Flask, proxy: Sluggish) -> None:
     """A probe that is answered slowly does not bring the waiting back; but what is journalled is delivered."""
     client = shop.test_client()
     client.get("/many")
@@ -133,7 +95,7 @@ def test_budget__stays_open_while_it_is_slow(shop: Flask, proxy: SlowProxy) -> N
 
 
 @pytest.mark.chaos
-def test_budget__outside_of_a_request(shop: Flask, proxy: SlowProxy) -> None:
+def test_budget__outside_of_a_request(shop: Flask, proxy: Sluggish) -> None:
     """A script has no budget: it gets its answers."""
     with shop.app_context():
         current_cache.set(KIND, "a", 1)
@@ -143,7 +105,7 @@ def test_budget__outside_of_a_request(shop: Flask, proxy: SlowProxy) -> None:
 
 
 @pytest.mark.chaos
-def test_budget__a_walk_takes_its_time(shop: Flask, proxy: SlowProxy) -> None:
+def test_budget__a_walk_takes_its_time(shop: Flask, proxy: Sluggish) -> None:
     """A pattern over many keys takes many answers; that it is long does not say that the store is sick."""
     cache = cache_of(shop)
     cache.set_many(KIND, dict.fromkeys(range(3000), 1))
@@ -158,7 +120,7 @@ def test_budget__a_walk_takes_its_time(shop: Flask, proxy: SlowProxy) -> None:
 
 
 @pytest.mark.chaos
-def test_budget__each_request_has_its_own(shop: Flask, proxy: SlowProxy) -> None:
+def test_budget__each_request_has_its_own(shop: Flask, proxy: Sluggish) -> None:
     """What one request has waited is not held against the next."""
     client = shop.test_client()
 
@@ -170,3 +132,17 @@ def test_budget__each_request_has_its_own(shop: Flask, proxy: SlowProxy) -> None
     proxy.delay = 0.15
     assert [client.get("/one").status_code for _ in range(8)] == [200] * 8
     assert cache_of(shop).is_available
+
+
+@pytest.mark.chaos
+def test_timeout__bounds_a_whole_answer(redis_server: Server) -> None:
+    """An answer that trickles is late as a whole, though no part of it is; without that it would take ten seconds."""
+    with Sluggish(redis_server.port) as slow:
+        cache = manager(slow.url, timeout=0.5)
+        cache.set(KIND, "long", os.urandom(20_000))
+        assert cache.get(KIND, "long") is not None
+        slow.delay, slow.drop = 0.1, 200
+        assert took(lambda: cache.get(KIND, "long")) < 5
+        assert not cache.is_available
+        slow.delay, slow.drop = 0.0, 0
+        cache.close()
