@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib import resources
 from typing import Any, Final
 
@@ -57,6 +58,7 @@ class Script:
         return replies
 
 
+@cache
 def load(name: str) -> Script:
-    """The script in ``lua/{name}.lua``."""
+    """The script in ``lua/{name}.lua``; read once a process, however many apps there are."""
     return Script(name, (resources.files("flask_rcache.stores") / "lua" / f"{name}.lua").read_text("utf-8"))

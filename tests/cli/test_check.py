@@ -54,11 +54,17 @@ def test_check__leaves_nothing(server: Server, new_app: AppFactory) -> None:
     app = new_app(server.url)
     app.test_client().get("/page/a")
     told(app, "check")  # the first look at a type makes its place in the books
-    before, counted = sorted(server.client().keys("*")), manager(app).stats()
+    before, counted = _keys(server), manager(app).stats()
     run(app, "check")
-    assert sorted(server.client().keys("*")) == before
+    assert _keys(server) == before
     assert manager(app).stats() == counted
     assert len(told(app, "keys")["keys"]) == 1
+
+
+def _keys(server: Server) -> set[Any]:
+    """All keys but those that the housekeeping of the app above writes when it likes."""
+    keys: Any = server.client().keys("*")
+    return {key for key in keys if not key.startswith((b"cache~stats:", b"cache~costs", b"cache~log"))}
 
 
 def test_check__disturbs_no_other_process(server: Server, new_app: AppFactory) -> None:
