@@ -151,3 +151,44 @@ def test_soft__while_redis_is_away(scope: str, private_server: Callable[..., Ser
         assert cache.fetch(RANKING, "a", lambda: "new") == "new"
     finally:
         cache.close()
+
+
+def test_soft__a_late_refresh_gives_way(redis_server: Server) -> None:
+    """A refresh that comes to its turn when another process has refreshed the page does not run the view again."""
+
+    def make(runs: list[int]) -> Flask:
+        app = make_app(redis_server.url, types=[RANKING])
+
+        @app.get("/ranking")
+        @cache_response(RANKING)
+        def ranking() -> str:
+            runs.append(1)
+            return "page"
+
+        return app
+
+    ours: list[int] = []
+    theirs: list[int] = []
+    app, other = make(ours), make(theirs)
+    gate, cache = threading.Event(), app.extensions["rcache"]
+    try:
+        app.test_client().get("/ranking")
+        cache.invalidate_type(RANKING, soft=True)
+        busy = 0
+        while cache.refresher.submit(f"busy-{busy}", lambda: gate.wait(60)) and busy < 8:
+            busy += 1  # every worker has something else to do
+        assert app.test_client().get("/ranking").headers["X-Cache"] == "STALE"  # its refresh waits for its turn
+        assert other.test_client().get("/ranking").headers["X-Cache"] == "STALE"
+        wait_until(
+            lambda: other.test_client().get("/ranking").headers["X-Cache"] == "HIT", timeout=15, what="refreshed"
+        )
+        gate.set()
+        done = threading.Event()
+        wait_until(lambda: cache.refresher.submit("last", lambda: not done.set()), timeout=15, what="a free place")
+        assert done.wait(15)
+        wait_until(lambda: not cache.refresher._busy, timeout=15, what="all of them have ended")
+        assert (len(ours), len(theirs)) == (1, 1)
+    finally:
+        gate.set()
+        cache.close()
+        other.extensions["rcache"].close()
