@@ -243,12 +243,12 @@ def test_spans__of_a_view(telemetry: Telemetry) -> None:
 
     client = flask_app.test_client()
     for headers in ({}, {}, {"Authorization": "Bearer x"}):
-        client.get("/private/ada", headers=headers)
+        client.get("/private/zoey", headers=headers)
     spans = telemetry.spans()
     assert _outcomes(spans) == [
         ("cache.fetch", {"cache.type": "dashboard", "cache.outcome": outcome}) for outcome in ("miss", "hit", "bypass")
     ]
-    assert "ada" not in "".join(span.to_json() for span in spans)
+    assert "zoey" not in "".join(span.to_json() for span in spans)
 
 
 def test_spans__a_loader_that_raises(telemetry: Telemetry) -> None:
@@ -257,9 +257,9 @@ def test_spans__a_loader_that_raises(telemetry: Telemetry) -> None:
         telemetry.instrument(manager)
 
         def fail() -> int:
-            raise LookupError("ada is not there")
+            raise LookupError("zoey is not there")
 
-        with pytest.raises(LookupError, match="ada"):
+        with pytest.raises(LookupError, match="zoey"):
             manager.fetch(ITEMS, "k", fail)
     (span,) = telemetry.spans()
     assert dict(span.attributes or {}) == {
@@ -267,7 +267,7 @@ def test_spans__a_loader_that_raises(telemetry: Telemetry) -> None:
         "cache.outcome": "miss",
         "error.type": "LookupError",
     }
-    assert "ada" not in span.to_json()
+    assert "zoey" not in span.to_json()
 
 
 _GLOBAL = """

@@ -31,4 +31,4 @@ def _sockets(cache: CacheManager) -> list[int]:
     """The local ports of the connections that this process would use next."""
     store: Any = cache.store
     wire = getattr(store, "redis", store).wire
-    return [line._socket.getsockname()[1] for line in wire._idle]
+    return [line._socket.getsockname()[1] for line in tuple(wire._idle)]
