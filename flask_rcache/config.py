@@ -8,142 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
 import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
+from . import parsers
 from .errors import ConfigError
-from .keys import Names
-from .policy import check_ttl
 
-__all__ = ["Settings", "load_settings", "redacted"]
+__all__ = ["Settings", "load_settings"]
 
-_TRUE: Final = frozenset({"1", "true", "yes", "on"})
-_FALSE: Final = frozenset({"0", "false", "no", "off", ""})
 _TTL_KEY: Final = re.compile(r"RCACHE_TTL_([A-Z][A-Z0-9_]*)")
 _TTL_ALIAS: Final = re.compile(r"CACHE_TTL_([A-Z][A-Z0-9_]*)")
-_SCHEMES: Final = ("memory", "redis", "rediss", "unix")
-_URL_PREFIX: Final = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
-_MOST_LEEWAY: Final = 300
-_METRICS: Final = frozenset({"prometheus", "opentelemetry"})
-
-
-def _boolean(value: object, what: str) -> bool:
-    if isinstance(value, bool):
-        return value
-    text = str(value).strip().lower()
-    if text in _TRUE:
-        return True
-    if text in _FALSE:
-        return False
-    raise ConfigError(f"{what} must be true or false, not {value!r}")
-
-
-def _seconds(value: object, what: str) -> float:
-    return check_ttl(_number(value, what), what=what)
-
-
-def _window(value: object, what: str) -> float:
-    number = _number(value, what)
-    return number if number == 0 else check_ttl(number, what=what)
-
-
-def _failover(value: object, what: str) -> str:
-    if value not in ("cold", "warm"):
-        raise ConfigError(f"{what} must be cold or warm, not {value!r}")
-    return str(value)
-
-
-def _number(value: object, what: str) -> float:
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            raise ConfigError(f"{what} must be a number, not {value!r}") from None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ConfigError(f"{what} must be a finite number, not {value!r}")
-    return value
-
-
-def _whole(value: object, what: str) -> int:
-    number = _number(value, what)
-    if number != int(number) or number < 0:
-        raise ConfigError(f"{what} must be a whole number, 0 or more, not {value!r}")
-    return int(number)
-
-
-def _level(value: object, what: str) -> int:
-    level = _whole(value, what)
-    if not 1 <= level <= 19:
-        raise ConfigError(f"{what} must be a zstd level from 1 to 19, not {value!r}")
-    return level
-
-
-def _prefix(value: object, _what: str) -> str:
-    return Names(value).prefix  # type: ignore[arg-type]  # Names refuses what is not a usable string
-
-
-def _names(value: object, what: str) -> tuple[str, ...]:
-    names = value.split(",") if isinstance(value, str) else value
-    if not isinstance(names, list | tuple | set | frozenset) or not all(isinstance(name, str) for name in names):
-        raise ConfigError(f"{what} must be a list of names, not {value!r}")
-    return tuple(name.strip() for name in names if name.strip())
-
-
-def _metrics(value: object, what: str) -> tuple[str, ...]:
-    names = _names(value, what)
-    if not set(names) <= _METRICS:
-        raise ConfigError(f"{what} may name prometheus and opentelemetry, not {value!r}")
-    return names
-
-
-def _anything(value: object, _what: str) -> object:
-    return value
-
-
-def _callback(value: object, what: str) -> Callable[[Any], Any]:
-    if not callable(value):
-        raise ConfigError(f"{what} must be a callable that takes the request, not {value!r}: it cannot come from text")
-    return cast(Callable[[Any], Any], value)
-
-
-def _text(value: object, what: str) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ConfigError(f"{what} must be a text that is not blank, not {value!r}")
-    return value
-
-
-def _secret(value: object, what: str) -> str | bytes:
-    """A secret or a PEM text; never shown. In PEM the line breaks may be spelled, as in one line of a .env file."""
-    if isinstance(value, bytes) and value.strip():
-        return value
-    if not isinstance(value, str) or not value.strip():
-        raise ConfigError(f"{what} must be a text or bytes that are not blank, not {type(value).__name__}")
-    return value.replace("\\n", "\n") if value.lstrip().startswith("-----BEGIN") else value
-
-
-def _leeway(value: object, what: str) -> float:
-    number = _number(value, what)
-    if not 0 <= number <= _MOST_LEEWAY:
-        raise ConfigError(f"{what} must be from 0 to {_MOST_LEEWAY} seconds, not {value!r}")
-    return number
-
-
-def _url_prefix(value: object, what: str) -> str:
-    if not isinstance(value, str) or not _URL_PREFIX.fullmatch(value):
-        raise ConfigError(f"{what} must be a path such as /api/cache, without a slash at its end, not {value!r}")
-    return value
-
-
-def _url(value: object, what: str) -> str:
-    if not isinstance(value, str) or urlsplit(value).scheme not in _SCHEMES:
-        shown = redacted(value) if isinstance(value, str) else repr(value)
-        raise ConfigError(f"{what} must begin with memory://, redis://, rediss:// or unix://, not {shown}")
-    return value
 
 
 def _setting(default: Any, parse: Callable[[object, str], Any], help: str, *, shown: bool = True) -> Any:
@@ -156,73 +34,87 @@ class Settings:
 
     url: str = _setting(
         "memory://",
-        _url,
+        parsers.url,
         "The store: `memory://`, `redis://`, `rediss://` or `unix://`, with user, password and database number.",
     )
-    prefix: str = _setting("cache", _prefix, "The first part of every key; set it when apps share a database.")
-    enabled: bool = _setting(True, _boolean, "`false`: no read and no fill, while invalidations are still sent.")
+    prefix: str = _setting("cache", parsers.prefix, "The first part of every key; set it when apps share a database.")
+    enabled: bool = _setting(True, parsers.boolean, "`false`: no read and no fill, while invalidations are still sent.")
     strict: bool | None = _setting(
-        None, _boolean, "Raise for a value that cannot be kept exactly; default: `app.testing`."
+        None, parsers.boolean, "Raise for a value that cannot be kept exactly; default: `app.testing`."
     )
-    ttl_default: float = _setting(300.0, _seconds, "Seconds an entry is fresh when nothing else says so.")
-    timeout: float = _setting(0.25, _seconds, "Seconds to wait for the store's answer before it counts as away.")
-    lease: float = _setting(5.0, _seconds, "Seconds after which a dead loader's key may be loaded by another.")
+    ttl_default: float = _setting(300.0, parsers.seconds, "Seconds an entry is fresh when nothing else says so.")
+    timeout: float = _setting(0.25, parsers.seconds, "Seconds to wait for the store's answer before it counts as away.")
+    lease: float = _setting(5.0, parsers.seconds, "Seconds after which a dead loader's key may be loaded by another.")
     load_timeout: float = _setting(
-        30.0, _seconds, "Seconds one load may hold up others who want its key; then they load for themselves."
+        30.0, parsers.seconds, "Seconds one load may hold up others who want its key; then they load for themselves."
     )
-    compress_from: int = _setting(1024, _whole, "Bytes from which a body is tried with zstd; 0 tries every one.")
-    compress_level: int = _setting(3, _level, "The zstd level, 1 to 19.")
-    max_bytes: int = _setting(8 * 1024 * 1024, _whole, "Bytes above which a body or value is not stored.")
-    l1_bytes: int = _setting(64 * 1024 * 1024, _whole, "Bytes the memory tier of one process may hold.")
+    compress_from: int = _setting(1024, parsers.whole, "Bytes from which a body is tried with zstd; 0 tries every one.")
+    compress_level: int = _setting(3, parsers.level, "The zstd level, 1 to 19.")
+    max_bytes: int = _setting(8 * 1024 * 1024, parsers.whole, "Bytes above which a body or value is not stored.")
+    l1_bytes: int = _setting(64 * 1024 * 1024, parsers.whole, "Bytes the memory tier of one process may hold.")
     l1_ttl: float = _setting(
-        2.0, _window, "Seconds the memory tier holds an entry at most, and so how stale it can be; 0 switches it off."
+        2.0,
+        parsers.window,
+        "Seconds the memory tier holds an entry at most, and so how stale it can be; 0 switches it off.",
     )
     outage_ttl: float = _setting(
-        2.0, _window, "Seconds a result is kept in this process while Redis is away; 0 for not at all."
+        2.0, parsers.window, "Seconds a result is kept in this process while Redis is away; 0 for not at all."
     )
     on_failover: str = _setting(
         "cold",
-        _failover,
+        parsers.failover,
         "`cold`: a server run not seen before (restart, failover) starts empty; `warm` keeps what it has.",
     )
-    max_variants: int = _setting(32, _whole, "Variants (`Vary`) of one URL that are kept; more are not stored.")
-    show_key: bool = _setting(True, _boolean, "Whether responses bear `X-Cache-Key` and the key in `Cache-Status`.")
+    max_variants: int = _setting(32, parsers.whole, "Variants (`Vary`) of one URL that are kept; more are not stored.")
+    show_key: bool = _setting(
+        True, parsers.boolean, "Whether responses bear `X-Cache-Key` and the key in `Cache-Status`."
+    )
     credential_cookies: tuple[str, ...] = _setting(
         ("remember_token", "access_token_cookie"),
-        _names,
+        parsers.names,
         "Cookies that identify a caller, beside the session cookie: requests with one pass the cache by.",
     )
     allow_refresh: Callable[[Any], bool] | None = _setting(
-        None, _callback, "Called with the request; true lets `Cache-Control: no-cache` force a new load."
+        None, parsers.callback, "Called with the request; true lets `Cache-Control: no-cache` force a new load."
     )
-    user_jwt_key: Any = _setting(None, _anything, "The key with which `by_user` verifies bearer tokens.", shown=False)
-    user_jwt_algorithms: tuple[str, ...] = _setting(("HS256",), _names, "The algorithms that `by_user` accepts.")
-    admin: bool = _setting(True, _boolean, "Whether the app has the admin API; nobody is let in until a key is set.")
-    admin_url_prefix: str = _setting("/api/cache", _url_prefix, "Where the admin API and the dashboard are.")
+    user_jwt_key: Any = _setting(
+        None, parsers.anything, "The key with which `by_user` verifies bearer tokens.", shown=False
+    )
+    user_jwt_algorithms: tuple[str, ...] = _setting(("HS256",), parsers.names, "The algorithms that `by_user` accepts.")
+    admin: bool = _setting(
+        True, parsers.boolean, "Whether the app has the admin API; nobody is let in until a key is set."
+    )
+    admin_url_prefix: str = _setting("/api/cache", parsers.url_prefix, "Where the admin API and the dashboard are.")
     admin_jwt_key: str | bytes | None = _setting(
         None,
-        _secret,
+        parsers.secret,
         "What verifies the admin API's tokens: a secret of 32 bytes or more, or a public key in PEM.",
         shown=False,
     )
     admin_jwt_algorithms: tuple[str, ...] = _setting(
-        (), _names, "Narrows the algorithms that the kind of the key allows; empty for all of those."
+        (), parsers.names, "Narrows the algorithms that the kind of the key allows; empty for all of those."
     )
     admin_jwt_audience: tuple[str, ...] = _setting(
-        (), _names, "A token's `aud` must have one of these; empty: it is not looked at."
+        (), parsers.names, "A token's `aud` must have one of these; empty: it is not looked at."
     )
-    admin_jwt_issuer: str | None = _setting(None, _text, "What a token's `iss` must be; not set: it is not looked at.")
-    admin_jwt_leeway: float = _setting(10.0, _leeway, "Seconds by which clocks may differ in `exp`, `nbf` and `iat`.")
+    admin_jwt_issuer: str | None = _setting(
+        None, parsers.text, "What a token's `iss` must be; not set: it is not looked at."
+    )
+    admin_jwt_leeway: float = _setting(
+        10.0, parsers.leeway, "Seconds by which clocks may differ in `exp`, `nbf` and `iat`."
+    )
     admin_jwks_url: str | None = _setting(
-        None, _text, "Where an identity provider shows its public keys (JWKS), in place of a key."
+        None, parsers.text, "Where an identity provider shows its public keys (JWKS), in place of a key."
     )
-    admin_claim: str = _setting("role", _text, "The claim that holds the role, or a path: `realm_access.roles`.")
-    admin_value: str = _setting("admin", _text, "The role that is let in; the claim is it, or a list with it.")
+    admin_claim: str = _setting("role", parsers.text, "The claim that holds the role, or a path: `realm_access.roles`.")
+    admin_value: str = _setting("admin", parsers.text, "The role that is let in; the claim is it, or a list with it.")
     admin_guard: Callable[[Any], Any] | None = _setting(
-        None, _callback, "Called with the request in place of the check of a token; says who is let in."
+        None, parsers.callback, "Called with the request in place of the check of a token; says who is let in."
     )
     metrics: tuple[str, ...] = _setting(
-        (), _metrics, "`prometheus`, `opentelemetry` or both: what is told of every count; each is an extra to install."
+        (),
+        parsers.metrics,
+        "`prometheus`, `opentelemetry` or both: what is told of every count; each is an extra to install.",
     )
     ttls: Mapping[str, float] = field(default_factory=dict)
     """Seconds by type name, from ``RCACHE_TTL_<NAME>`` and its aliases."""
@@ -321,19 +213,5 @@ def _ttls(config: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, fl
             for key in mapping:
                 match = pattern.fullmatch(key) if isinstance(key, str) else None
                 if match and match[1] != "DEFAULT" and mapping[key] is not None:
-                    found[match[1].lower()] = _seconds(mapping[key], where.format(key))
+                    found[match[1].lower()] = parsers.seconds(mapping[key], where.format(key))
     return found
-
-
-def redacted(url: str) -> str:
-    """The URL without its password, for logs and pages.
-
-    >>> redacted("redis://app:secret@db:6379/1")
-    'redis://app:***@db:6379/1'
-    """
-    scheme, slashes, rest = url.partition("://")
-    # The second: a "/", "?" or "#" in the password that somebody forgot to quote.
-    found = re.match(r"([^:@/?#]*)(:?)[^/?#]*@", rest) or re.match(r"([^:@/?#]*)(:?).*@", rest)
-    if found:
-        rest = f"{found[1]}{':***' if found[2] else ''}@{rest[found.end() :]}"
-    return scheme + slashes + rest.partition("?")[0]

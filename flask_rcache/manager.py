@@ -1,7 +1,7 @@
 """The cache manager: what users call, and the one place that degrades.
 
-Owns invalidation, and the decision that a failing store never reaches the caller. The value API is ``values``'s, what
-operators ask ``insight``'s, how loads are admitted and committed ``loading``'s, HTTP ``views``'s, I/O the store's.
+Owns invalidation, and the decision that a failing store never reaches the caller. The value API is in ``values`` and
+``fetching``, what operators ask in ``insight``, how loads begin and end in ``admission`` and ``loading``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Final
 from . import events, tracing
 from .config import Settings
 from .errors import StoreError
+from .fetching import Fetching
 from .insight import Insight, told
 from .keys import Key, Names, tag_member
 from .loading import Loading
@@ -25,7 +26,7 @@ from .registry import Registry
 from .stats import Statistics
 from .stores.base import Counting, Store
 from .tracing import Tracer
-from .values import MISSING, Values
+from .values import MISSING
 
 __all__ = ["MISSING", "CacheManager"]
 
@@ -35,7 +36,7 @@ logger: Final = logging.getLogger("flask_rcache")
 _VARYING_KEPT: Final = 20_000
 
 
-class CacheManager(Values, Insight):
+class CacheManager(Fetching, Insight):
     """One app's cache: ``current_cache``, or ``app.extensions["rcache"]``.
 
     Args:

@@ -1,38 +1,32 @@
-"""The value API: ``get``, ``set``, ``fetch`` and their many-forms, for threads and asyncio.
+"""The value API for what is known: ``get``, ``set``, their many-forms, and ``tag``.
 
-Owns the way of a value from the call to the store and back: keys and tags checked, values encoded, loads run and kept,
-stale values refreshed in the background. Who loads and who waits is ``loading``'s; the rest of a manager is in
-``manager``.
+Owns the way of a value from the call to the store and back: keys and tags checked, values encoded and decoded. Loading
+what is not there is ``fetching``'s; the rest of a manager is in ``manager``.
 """
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import random
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, TypeVar
 
-from . import events, tracing
+from .admission import fresh
 from .codec import decode_value, encode_value
 from .config import Settings
-from .entry import Draft, Entry, Freshness
+from .entry import Draft, Entry
 from .errors import CodecError, ConfigError, Unencodable
-from .flight import Load, current_load, drive, drive_async
+from .flight import current_load
 from .keys import Key, Names, tag_member
-from .loading import Loading, Served, draft_of, fresh
+from .loading import Loading
 from .policy import FROM_HEADERS, CacheType, check_tags
-from .refresh import Refresher
 from .registry import Policy, Registry
 from .stats import Statistics
 from .stores.base import Reading
+from .telling import Telling
 
 __all__ = ["MISSING", "Values"]
 
-T = TypeVar("T")
 K = TypeVar("K", bound=Key)
 
 
@@ -47,26 +41,15 @@ class _Missing:
 #: "Not there", where ``None`` would be a value: ``get(type, key, MISSING)``.
 MISSING: Final = _Missing()
 
-_PASS_SECONDS: Final = 2.0
-_FIRST_PAUSE: Final = 0.005
-_LONGEST_PAUSE: Final = 0.1
 
-
-class Values(ABC):
-    """The part of a cache manager that deals in values."""
+class Values(Telling, ABC):
+    """The part of a cache manager that deals in values that are there."""
 
     settings: Settings
     names: Names
     registry: Registry
     statistics: Statistics
     loading: Loading
-    refresher: Refresher
-    enter: Callable[[], AbstractContextManager[Any]]
-
-    @property
-    @abstractmethod
-    def tracer(self) -> tracing.Tracer | None:
-        """Makes a span around each look-up; ``None`` for none."""
 
     @property
     @abstractmethod
@@ -82,12 +65,12 @@ class Values(ABC):
         return self.registry.policy(cache_type, ttl)
 
     @abstractmethod
-    def discard(self, type_name: str, stored: list[str]) -> None:
-        """Remove what lies under keys whose new value could not be stored."""
-
-    @abstractmethod
     def degraded(self, type_name: str, operation: str, error: Exception) -> None:
         """Carry on without the cache: count, tell who listens, log."""
+
+    @abstractmethod
+    def discard(self, type_name: str, stored: list[str]) -> None:
+        """Remove what lies under keys whose new value could not be stored."""
 
     def get(self, cache_type: CacheType | str, key: Key, default: Any = None) -> Any:
         """The fresh value of a key, or ``default``.
@@ -192,167 +175,6 @@ class Values(ABC):
             self.discard(policy.name, lost)
         return not lost
 
-    def fetch(
-        self,
-        cache_type: CacheType | str,
-        key: Key,
-        loader: Callable[[], T],
-        *,
-        ttl: float | None = None,
-        tags: Iterable[str] = (),
-    ) -> T:
-        """The value of a key, loaded once in the whole fleet when it is not there.
-
-        Args:
-            cache_type: the type, or its registered name.
-            key: a str, an int or a tuple of plain values.
-            loader: gives the value; cached values it reads hand their tags up, and :meth:`tag` adds some.
-            ttl: seconds; the type's when left out.
-            tags: labels by which it can be invalidated.
-
-        Raises:
-            ConfigError: the type, key, ttl or tags are not usable.
-            Exception: whatever ``loader`` raises; nothing is stored then.
-        """
-        policy, stored, members = self._wanted(cache_type, key, ttl, tags)
-        if self.tracer is None:
-            return self._fetch(policy, stored, members, loader)
-        with tracing.span(self.tracer, policy.name):
-            return self._fetch(policy, stored, members, loader)
-
-    def _fetch(self, policy: Policy, stored: str, members: dict[str, None], loader: Callable[[], T]) -> T:
-        if not self.enabled:
-            self.bypassed(policy)
-            return loader()
-        arrived = time.monotonic_ns()
-        reading = self.loading.look(policy, stored)
-        value, old = self._servable(policy, stored, reading, arrived)
-        if value is not MISSING:
-            if old:
-                self._refresh(policy, stored, reading, members, loader)
-            return value  # type: ignore[no-any-return]
-        admitted = drive(self.loading.admit(policy, stored, reading, arrived))
-        if isinstance(admitted, Served):
-            value = self._shared(policy, admitted)
-            return loader() if value is MISSING else value
-        try:
-            return self._run(policy, admitted, members, loader)
-        except Exception:
-            value = self._salvaged(policy, admitted)
-            if value is MISSING:
-                raise
-            return value  # type: ignore[no-any-return]
-
-    async def afetch(
-        self,
-        cache_type: CacheType | str,
-        key: Key,
-        loader: Callable[[], Awaitable[T]],
-        *,
-        ttl: float | None = None,
-        tags: Iterable[str] = (),
-    ) -> T:
-        """:meth:`fetch` with an async loader; waiting for another's load does not hold up the event loop."""
-        policy, stored, members = self._wanted(cache_type, key, ttl, tags)
-        if self.tracer is None:
-            return await self._afetch(policy, stored, members, loader)
-        with tracing.span(self.tracer, policy.name):
-            return await self._afetch(policy, stored, members, loader)
-
-    async def _afetch(
-        self, policy: Policy, stored: str, members: dict[str, None], loader: Callable[[], Awaitable[T]]
-    ) -> T:
-        if not self.enabled:
-            self.bypassed(policy)
-            return await loader()
-        arrived = time.monotonic_ns()
-        reading = self.loading.look(policy, stored)
-        value, old = self._servable(policy, stored, reading, arrived)
-        if value is not MISSING:
-            if old:
-                self._refresh(policy, stored, reading, members, loader)
-            return value  # type: ignore[no-any-return]
-        admitted = await drive_async(self.loading.admit(policy, stored, reading, arrived))
-        if isinstance(admitted, Served):
-            value = self._shared(policy, admitted)
-            return await loader() if value is MISSING else value
-        try:
-            return await self._arun(policy, admitted, members, loader)
-        except Exception:
-            value = self._salvaged(policy, admitted)
-            if value is MISSING:
-                raise
-            return value  # type: ignore[no-any-return]
-
-    def fetch_many(
-        self,
-        cache_type: CacheType | str,
-        keys: Iterable[K],
-        loader: Callable[[list[K]], Mapping[K, T]],
-        *,
-        ttl: float | None = None,
-        tags: Iterable[str] = (),
-    ) -> dict[K, T]:
-        """The values of several keys; those not there are loaded together.
-
-        Three round trips at most for any number of keys, unless another loader is at work on some of them: those are
-        waited for after this call's own load, and loaded in a second call when they do not come.
-
-        Args:
-            cache_type: the type, or its registered name.
-            keys: the keys.
-            loader: called with the missing keys; gives a mapping of those it could load.
-            ttl: seconds; the type's when left out.
-            tags: labels of every value loaded.
-
-        Returns:
-            The values of the keys that have one, in the order of ``keys``.
-        """
-        policy = self._value_policy(cache_type, ttl)
-        members = _members(tags)
-        by_stored = {self.names.stored(policy.name, key): key for key in keys}
-        if not self.enabled:
-            policy.count("bypasses", len(by_stored))
-            return dict(loader(list(by_stored.values()))) if by_stored else {}
-        found: dict[str, Any] = {}
-        missing = self._take(policy, self.loading.look_many(policy, list(by_stored)), found)
-        deadline = time.monotonic() + self.settings.load_timeout
-        pause = _FIRST_PAUSE
-        while missing:
-            loads = self.loading.begin_many(policy, missing, alone=time.monotonic() >= deadline)
-            if loads:
-                found.update(self._load_many(policy, loads, by_stored, loader, members))
-                for load in loads:
-                    missing.pop(load.key)
-            else:
-                time.sleep(pause)
-                pause = min(pause * 1.6, _LONGEST_PAUSE)
-            if missing:  # somebody else is at work on these
-                missing = self._take(policy, self.loading.look_many(policy, list(missing)), found, count=False)
-        return {key: found[stored] for stored, key in by_stored.items() if stored in found}
-
-    def _load_many(
-        self,
-        policy: Policy,
-        loads: list[Load],
-        keys: Mapping[str, K],
-        loader: Callable[[list[K]], Mapping[K, T]],
-        members: dict[str, None],
-    ) -> dict[str, T]:
-        """Run one loader for several loads; what it depends on, all of them depend on."""
-        together = loads[0]
-        together.tags.update(members)
-        try:
-            with together:
-                mapping = loader([keys[load.key] for load in loads])
-            loaded = [(load, mapping[keys[load.key]]) for load in loads if keys[load.key] in mapping]
-            for load in loads[1:]:
-                load.depend_like(together)
-            self._keep(policy, loaded)
-        finally:
-            self.loading.abandon_many(policy, loads)
-        return {load.key: value for load, value in loaded}
-
     def tag(self, *tags: str) -> None:
         """Label the entry being loaded, from inside its loader or view; outside a load it does nothing.
 
@@ -372,12 +194,6 @@ class Values(ABC):
             raise ConfigError(f"a value has no headers: give a ttl for cache type {policy.name!r} here")
         return policy
 
-    def _wanted(
-        self, cache_type: CacheType | str, key: Key, ttl: float | None, tags: Iterable[str]
-    ) -> tuple[Policy, str, dict[str, None]]:
-        policy = self._value_policy(cache_type, ttl)
-        return policy, self.names.stored(policy.name, key), _members(tags)
-
     def _taken(self, policy: Policy, stored: str, reading: Reading | None, *, count: bool = True) -> Any:
         """The value of a reading when it is fresh, else ``MISSING``; counts and tells which it was."""
         entry = fresh(reading)
@@ -389,69 +205,6 @@ class Values(ABC):
             assert reading is not None
             self.hit(policy, stored, reading)
         return value
-
-    def _servable(self, policy: Policy, stored: str, reading: Reading | None, since: int) -> tuple[Any, bool]:
-        """The value of a reading that may be served, and whether it is to be refreshed meanwhile.
-
-        Inside a load nothing stale is served: what the load produced could not be stored then.
-        """
-        entry = reading.entry if reading is not None else None
-        if entry is None or reading is None:
-            self.missed(policy, stored, reading)
-            return MISSING, False
-        state = entry.freshness(reading.now)
-        stale = state is Freshness.STALE and current_load() is None
-        value = self._value(policy, entry) if stale or state is Freshness.FRESH else MISSING
-        if value is MISSING:
-            self.missed(policy, stored, reading)
-            return MISSING, False
-        self.hit(policy, stored, reading, since, stale=stale)
-        return value, stale or policy.early(entry, reading.now, random.random())
-
-    def _refresh(
-        self,
-        policy: Policy,
-        stored: str,
-        reading: Reading | None,
-        members: dict[str, None],
-        loader: Callable[[], Any],
-    ) -> None:
-        """Load a key anew in the background, once in the fleet."""
-
-        def job() -> bool:
-            load = self.loading.take(policy, stored, reading)
-            if load is not None:
-                policy.count("refreshes")
-                with self.enter():
-                    if inspect.iscoroutinefunction(loader) or inspect.iscoroutinefunction(
-                        getattr(loader, "func", None)
-                    ):
-                        asyncio.run(self._arun(policy, load, members, loader))
-                    else:
-                        self._run(policy, load, members, loader)
-            return True
-
-        self.refresher.submit(stored, job)
-
-    def _run(self, policy: Policy, load: Load, members: dict[str, None], loader: Callable[[], T]) -> T:
-        """Run a loader and keep what it gives; however it ends, the load's lease and flight do too."""
-        load.tags.update(members)
-        with self._concluding(load):
-            with load:
-                loaded = loader()
-            self._keep(policy, [(load, loaded)])
-        return loaded
-
-    async def _arun(
-        self, policy: Policy, load: Load, members: dict[str, None], loader: Callable[[], Awaitable[T]]
-    ) -> T:
-        """:meth:`_run` for an async loader."""
-        load.tags.update(members)
-        with self._concluding(load):
-            with load:
-                loaded = await loader()
-            self._keep(policy, [(load, loaded)])
-        return loaded
 
     def _take(
         self, policy: Policy, readings: Mapping[str, Reading | None], found: dict[str, Any], *, count: bool = True
@@ -466,51 +219,6 @@ class Values(ABC):
                 found[stored] = value
         return rest
 
-    def bypassed(self, policy: Policy) -> None:
-        """Count a call that goes past the cache."""
-        policy.count("bypasses")
-        if tracing.wanted:
-            tracing.note("bypass")
-
-    def hit(self, policy: Policy, stored: str, reading: Reading, since: int = 0, *, stale: bool = False) -> None:
-        """Count a served entry, tell who listens, and hand its tags up to the load that read it.
-
-        Args:
-            policy: the policy of the call.
-            stored: the stored key.
-            reading: what was found.
-            since: this process's monotonic clock (ns) before the look; 0 when it was not read.
-            stale: whether it has expired.
-        """
-        entry = reading.entry
-        assert entry is not None
-        if stale or not since:
-            policy.count("stale" if stale else "hits")
-        else:
-            policy.hit((time.monotonic_ns() - since) / 1e9)
-        if tracing.wanted:
-            tracing.note("stale" if stale else "hit")
-        signal = events.cache_stale if stale else events.cache_hit
-        if signal.receivers:
-            events.emit(signal, self, events.Hit(policy.name, stored, entry.age(reading.now), reading.size))
-        load = current_load()
-        if load is not None:
-            load.hand_up(entry, stale=stale)
-
-    def missed(self, policy: Policy, stored: str, reading: Reading | None) -> None:
-        """Count a miss and tell who listens."""
-        policy.count("misses")
-        if tracing.wanted:
-            tracing.note("miss")
-        reason = "unavailable" if reading is None else reading.unfit or "expired"
-        if reason == "garbage":
-            policy.count("garbage")
-        if events.cache_miss.receivers:
-            events.emit(events.cache_miss, self, events.Miss(policy.name, stored, reason))
-        load = current_load()
-        if load is not None:  # that it was not there is an answer too, which an invalidation of the type overtakes
-            load.tags[policy.member] = None
-
     def _value(self, policy: Policy, entry: Entry) -> Any:
         """The entry's value; a response, or bytes that do not decode, are no value."""
         if isinstance(entry.content, bytes):
@@ -520,46 +228,6 @@ class Values(ABC):
                 policy.count("garbage")
                 self.degraded(policy.name, "decode", error)
         return MISSING
-
-    def _shared(self, policy: Policy, served: Served) -> Any:
-        """The value of another's load, or a stale one."""
-        self.shared(policy, served)
-        return self._value(policy, served.entry)
-
-    def shared(self, policy: Policy, served: Served) -> None:
-        """Another's result, or a stale entry, is served: count it, and hand its tags up to the load that reads it."""
-        if served.stale:
-            policy.count("stale")
-        load = current_load()
-        if load is not None:
-            load.hand_up(served.entry, stale=served.stale)
-
-    def _salvaged(self, policy: Policy, load: Load) -> Any:
-        """The expired value that stands in when a loader fails (``stale_if_error``)."""
-        return MISSING if load.fallback is None else self._shared(policy, Served(load.fallback, stale=True))
-
-    @contextmanager
-    def _concluding(self, load: Load) -> Iterator[None]:
-        """However the load ends, its lease and its flight do too."""
-        try:
-            yield
-        except Exception as error:
-            self.loading.abandon(load, error=error)
-            raise
-        finally:
-            self.loading.abandon(load)
-
-    def _keep(self, policy: Policy, loaded: list[tuple[Load, Any]]) -> None:
-        """Store what loads produced; what cannot be kept is given up, and nobody waits for it for a while."""
-        results = []
-        for load, value in loaded:
-            content = self._encoded(policy, value)
-            if content is None:
-                self.loading.abandon(load, pass_for=_PASS_SECONDS)
-            else:
-                results.append((load, draft_of(load, content, ttl=policy.lifetime(load.cost, random.random()))))
-        if results:
-            self.loading.commit(results)
 
     def _encoded(self, policy: Policy, value: object) -> bytes | None:
         """The value's bytes, or ``None`` when it cannot be kept.
@@ -578,7 +246,3 @@ class Values(ABC):
             self.degraded(policy.name, "encode", error)
             return None
         return content
-
-
-def _members(tags: Iterable[str]) -> dict[str, None]:
-    return dict.fromkeys(map(tag_member, check_tags(tags)))

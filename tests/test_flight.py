@@ -442,7 +442,7 @@ def test_fetch__failed_part_served_stale_taints_the_whole(cache: CacheManager) -
     assert cache.fetch("search", "whole", lambda: "whole") == "whole"
 
 
-def fails() -> object:
+def fails(*_: object) -> Any:
     raise ZeroDivisionError
 
 
@@ -455,6 +455,22 @@ def test_fetch__stale_if_error(cache: CacheManager) -> None:
     cache.invalidate_type("query")
     with pytest.raises(ZeroDivisionError):
         cache.fetch(part, "a", lambda: 1 // 0)
+
+
+def test_fetch_many__stale_if_error(cache: CacheManager) -> None:
+    """Expired values stand in for a loader that fails when there is one for each key; in part they never do."""
+    part = CacheType("query", ttl=0.05, stale_if_error=60)
+    cache.fetch_many(part, ["a", "b"], lambda keys: dict.fromkeys(keys, "old"))
+    wait_until(lambda: not cache.get_many(part, ["a", "b"]), timeout=10, what="expired")
+    assert cache.fetch_many(part, ["a", "b"], fails) == {"a": "old", "b": "old"}
+    with pytest.raises(ZeroDivisionError):
+        cache.fetch_many(part, ["a", "new"], fails)
+    whole = cache.fetch("search", "whole", lambda: cache.fetch_many(part, ["a"], fails))
+    assert whole == {"a": "old"}
+    assert cache.get("search", "whole", MISSING) is MISSING, "made of what was stale"
+    cache.invalidate_type("query")
+    with pytest.raises(ZeroDivisionError):
+        cache.fetch_many(part, ["a", "b"], fails)
 
 
 # The pieces

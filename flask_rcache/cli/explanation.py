@@ -17,15 +17,16 @@ from werkzeug.routing import RequestRedirect
 from werkzeug.urls import iri_to_uri
 from werkzeug.wsgi import get_current_url
 
+from ..admission import fresh
 from ..current import context, manager_of
 from ..entry import Freshness, StoredResponse, is_marker
 from ..errors import StoreError
 from ..http import Reason, parse_cache_control, variant_id
-from ..loading import fresh
 from ..stores.base import Reading
 from ..views.background import refreshable
 from ..views.binding import Binding, Options, options_of
-from ..views.visit import Visit, names_of_marker
+from ..views.lookup import Lookup
+from ..views.variants import names_of_marker
 from .types import ttl_document, ttl_source
 
 __all__ = ["Explanation", "Stored", "explained", "in_new_context"]
@@ -177,7 +178,7 @@ def _decided(told: Explanation, app: Flask, options: Options) -> None:
     if reason is not None:
         _ruled_out(told, reason)
     if told.key is not None:
-        visit = Visit(binding, manager, ctx, told.key, (args, kwargs))
+        visit = Lookup(binding, manager, ctx, told.key, (args, kwargs))
         _looked(told, visit, asks=reason is None)
     _noted(told, binding, environ, asks=reason is None)
 
@@ -190,7 +191,7 @@ def _ruled_out(told: Explanation, reason: Reason) -> None:
         )
 
 
-def _looked(told: Explanation, visit: Visit, *, asks: bool) -> None:
+def _looked(told: Explanation, visit: Lookup, *, asks: bool) -> None:
     """Look under the key, and say what a request would get that may ask."""
     try:
         reading = _read(told, visit)
@@ -223,7 +224,7 @@ def _looked(told: Explanation, visit: Visit, *, asks: bool) -> None:
         _missed(told, visit, reading, freshness)
 
 
-def _read(told: Explanation, visit: Visit) -> Reading:
+def _read(told: Explanation, visit: Lookup) -> Reading:
     """Read the key of the URL, or that of the variant to which its marker leads."""
     store, ask = visit.manager.store, visit.binding.ask  # without a hold: not from the memory of this process
     reading = store.read(visit.stored, ask)
@@ -239,7 +240,7 @@ def _read(told: Explanation, visit: Visit) -> Reading:
     return reading
 
 
-def _missed(told: Explanation, visit: Visit, reading: Reading, freshness: Freshness | None) -> None:
+def _missed(told: Explanation, visit: Lookup, reading: Reading, freshness: Freshness | None) -> None:
     told.verdict = "MISS"
     if reading.entry is None:
         told.because = _UNFIT.get(reading.unfit, "Nothing is stored for it.")

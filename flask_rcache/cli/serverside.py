@@ -22,7 +22,8 @@ from ..errors import StoreError, StoreFull
 from ..manager import CacheManager
 from ..policy import CacheType
 from ..stores import RedisStore
-from ..stores.wire import Feed, Wire, pack
+from ..stores.line import Feed, pack
+from ..stores.wire import Wire
 from .findings import Finding, fail, ok, warn
 
 __all__ = ["COMMANDS", "server_findings"]

@@ -18,7 +18,8 @@ from typing import Any, Final, NamedTuple
 import ormsgpack
 
 from ..errors import StoreError
-from .wire import Feed, Wire
+from .line import Feed
+from .wire import Wire
 
 __all__ = ["Bus", "Message"]
 

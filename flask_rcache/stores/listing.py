@@ -18,10 +18,10 @@ from ..codec import Codec
 from ..entry import Entry, Freshness
 from ..errors import ConfigError, Undecodable
 from .base import Census, Gazette, Listed, Logged, Page
-from .memory import glob_regex
+from .glob import glob_regex
+from .line import Exchange, pack
 from .scripts import Argument
 from .server import Server
-from .wire import Exchange, pack
 
 __all__ = ["CHUNK", "Listing", "chunks"]
 

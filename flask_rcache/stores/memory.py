@@ -6,8 +6,6 @@ on the server. It is the store of an app without Redis. Nothing in it is shared 
 
 from __future__ import annotations
 
-import fnmatch
-import re
 import secrets
 import threading
 import time
@@ -19,9 +17,10 @@ from ..entry import MICROSECONDS, Draft, Entry, Freshness, Stamps, is_marker
 from ..errors import StoreFull
 from ..keys import Names, key_member, type_member
 from .base import Ask, Begin, Begun, Census, Fill, Filled, Grant, Listed, Page, Reading, Trouble
+from .glob import glob_regex
 from .lru import BUCKETS, Cell, Lru
 
-__all__ = ["MemoryStore", "glob_regex"]
+__all__ = ["MemoryStore"]
 
 _STAMPS_KEPT: Final = 100_000
 _KEYS_A_PAGE: Final = 5000
@@ -31,34 +30,6 @@ def _clock() -> Callable[[], int]:
     """Monotonic µs that look like wall time: nothing but their order and distance is used."""
     offset = time.time_ns() - time.monotonic_ns()
     return lambda: (time.monotonic_ns() + offset) // 1000
-
-
-def glob_regex(pattern: str) -> re.Pattern[str]:
-    r"""Redis's glob as a regular expression: ``*``, ``?``, ``[abc]``, ``[^abc]`` and ``\``.
-
-    >>> bool(glob_regex("cache:search:*").fullmatch("cache:search:a:b"))
-    True
-    >>> bool(glob_regex(r"a\*").fullmatch("ab"))
-    False
-    """
-    between: list[list[str]] = [[]]
-    for part in re.findall(r"\\.|\[\^?[^\]]*\]|.", pattern, re.DOTALL):
-        out = between[-1]
-        if part == "*":
-            between.append([])
-        elif part == "?":
-            out.append(".")
-        elif part[0] == "\\" and len(part) == 2:
-            out.append(re.escape(part[1]))
-        elif part[0] == "[" and part[-1] == "]" and len(part) > 2 and part != "[^]":
-            out.append(fnmatch.translate(part.replace("[^", "[!", 1))[4:-3])
-        else:
-            out.append(re.escape(part))
-    first, *rest = map("".join, between)
-    last = f".*{rest.pop()}" if rest else ""
-    # Atomic groups: the first place where a part fits is as good as any later one, so nothing is tried twice. Otherwise
-    # a pattern of many stars would take for ever, under the lock of the store.
-    return re.compile(first + "".join(f"(?>.*?{part})" for part in rest) + last, re.DOTALL)
 
 
 def _place(cursor: str | None) -> tuple[str, int, str]:

@@ -14,8 +14,8 @@ from ..entry import MICROSECONDS, Entry, Stamps
 from ..errors import Undecodable
 from ..keys import EPOCH, FLOOR
 from .base import Ask, Reading
+from .line import pack
 from .server import Server
-from .wire import pack
 
 __all__ = ["Reader"]
 

@@ -24,11 +24,11 @@ from .base import Begin, Begun, Fill, Filled, Grant
 from .budget import Budget
 from .bus import Message
 from .journal import Journal
+from .line import Exchange, pack
 from .listing import Listing, chunks
 from .reader import Reader
 from .scripts import Argument
 from .upkeep import Upkeep
-from .wire import Exchange, pack
 
 __all__ = ["RedisStore"]
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from redis.exceptions import NoScriptError
 
-from .wire import pack
+from .line import pack
 
 __all__ = ["Script", "load"]
 

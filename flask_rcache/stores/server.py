@@ -20,8 +20,9 @@ from .breaker import Breaker
 from .budget import Budget
 from .facts import Facts
 from .housekeeper import Housekeeper
+from .line import Exchange, pack
 from .scripts import Argument, Script, load
-from .wire import Exchange, Wire, pack, translated
+from .wire import Wire, translated
 
 __all__ = ["Server"]
 

@@ -18,8 +18,9 @@ from ..errors import StoreUnavailable
 from ..keys import Names, key_member
 from .base import Ask, Begun, Census, Filled, Gazette, Grant, Listed, News, Page, Reading, Tally, Trouble
 from .bus import Bus, Message
+from .glob import glob_regex
 from .lru import Cell, Lru
-from .memory import MemoryStore, glob_regex
+from .memory import MemoryStore
 from .redis import RedisStore
 
 __all__ = ["TieredStore"]
@@ -191,7 +192,7 @@ class TieredStore:
             if now - heard < _STAMPS_KEPT_NS:
                 break
             del self._stamps[name]
-        if self._patterns and now - self._patterns[0][1] > _STAMPS_KEPT_NS:
+        while self._patterns and now - self._patterns[0][1] > _STAMPS_KEPT_NS:
             del self._patterns[0]
 
     def _distrust(self) -> None:

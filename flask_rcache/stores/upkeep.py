@@ -22,10 +22,10 @@ from ..codec import MAGIC
 from ..errors import StoreError, StoreFull, StoreUnavailable
 from .base import News, Tally
 from .journal import Journal
+from .line import Exchange, pack
 from .listing import CHUNK
 from .scripts import Argument
 from .server import Server
-from .wire import Exchange, pack
 
 __all__ = ["Upkeep"]
 

@@ -8,27 +8,20 @@ does not want (measured; see ``benchmarks/raw.py``). It does not know what the c
 from __future__ import annotations
 
 import os
-import socket
-import struct
-import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-import hiredis
-from redis import Connection, ConnectionPool
+from redis import ConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
     BusyLoadingError,
-    NoScriptError,
     OutOfMemoryError,
     RedisError,
-    ResponseError,
 )
 from redis.exceptions import (
     ConnectionError as RedisConnectionError,
@@ -39,12 +32,13 @@ from redis.exceptions import (
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
-from ..config import redacted
 from ..errors import StoreError, StoreFull, StoreUnavailable
+from ..parsers import redacted
 from .breaker import Breaker
 from .budget import Budget
+from .line import Exchange, Feed, Line
 
-__all__ = ["Exchange", "Feed", "Wire", "pack", "translated"]
+__all__ = ["Wire", "translated"]
 
 #: Everything the driver raises when the server cannot be asked.
 _AWAY: Final = (
@@ -58,10 +52,6 @@ _AWAY: Final = (
 _IDLE_LIMIT: Final = 512
 #: Seconds with which asking makes no sense any more.
 _LEAST: Final = 0.01
-
-#: One command as bytes; hiredis's stub knows tuples of one only.
-_pack: Any = hiredis.pack_command
-pack: Final[Callable[[tuple[Any, ...]], bytes]] = _pack
 
 
 def translated(error: Exception, location: str) -> StoreError:
@@ -105,7 +95,7 @@ class Wire:
             driver_info=None,
             protocol=3,
         )
-        self._idle: deque[_Line] = deque(maxlen=_IDLE_LIMIT)
+        self._idle: deque[Line] = deque(maxlen=_IDLE_LIMIT)
         self._pid = os.getpid()
 
     def exchange(self, payload: bytes, replies: int, *, probing: bool = False, patient: bool = False) -> list[Any]:
@@ -174,7 +164,7 @@ class Wire:
         self._budget.spend(began)
         return answers
 
-    def _left_for(self, line: _Line) -> float | None:
+    def _left_for(self, line: Line) -> float | None:
         """:meth:`_left` once more, as connecting may have taken most of it; the new line is not lost."""
         try:
             return self._left()
@@ -197,7 +187,7 @@ class Wire:
             raise failure
         return left
 
-    def _connect(self) -> _Line:
+    def _connect(self) -> Line:
         """A new connection, attached; each of its steps within what is left to the request."""
         connection = self._factory.connection_class(**self._factory.connection_kwargs)
         began = time.monotonic()
@@ -205,7 +195,7 @@ class Wire:
             left = self._left()
             if left is not None:  # the handshake asks twice
                 connection.socket_timeout = connection.socket_connect_timeout = left / 2
-            line = _Line(connection, self._timeout)
+            line = Line(connection, self._timeout)
             self._budget.spend(began)
             began = time.monotonic()
             left = self._left()
@@ -243,134 +233,3 @@ class Wire:
         if self._pid == os.getpid():
             while self._idle:
                 self._idle.pop().drop()
-
-
-#: Sends a payload and reads so many replies on one connection.
-Exchange = Callable[[bytes, int], list[Any]]
-
-_NOT_ENOUGH: Final = object()
-
-
-class _Line:
-    """One connection: redis-py connects and authenticates, hiredis reads.
-
-    redis-py's own reading of a reply costs about 2 µs for its hooks; three replies make a hit (measured).
-    """
-
-    __slots__ = ("_buffer", "_connection", "_reader", "_socket", "_timeout")
-
-    def __init__(self, connection: Connection, timeout: float) -> None:
-        self._connection: Final = connection
-        self._timeout: Final = timeout
-        self._buffer: Final = bytearray(16_384)
-        self._reader: Final[Any] = hiredis.Reader(
-            protocolError=RedisError, replyError=_reply_error, notEnoughData=_NOT_ENOUGH
-        )
-        connection.connect()
-        self._socket: Any = connection._sock
-        _limit(self._socket, timeout)
-
-    def ask(self, payload: bytes, replies: int) -> list[Any]:
-        """Send a payload, read the replies; an error reply is an exception in the list.
-
-        Raises:
-            TimeoutError: no answer within the time that the connection allows.
-        """
-        try:
-            return self._ask(payload, replies, self._timeout)
-        except BlockingIOError as error:  # how the kernel's own timeout ends, see _limit
-            raise TimeoutError("timed out") from error
-
-    def ask_within(self, seconds: float, payload: bytes, replies: int) -> list[Any]:
-        """:meth:`ask`, with less time than the connection allows otherwise."""
-        seconds = min(seconds, self._timeout)
-        _limit(self._socket, seconds)
-        try:
-            return self._ask(payload, replies, seconds)
-        except BlockingIOError as error:
-            raise TimeoutError("timed out") from error
-        finally:
-            with suppress(OSError):
-                _limit(self._socket, self._timeout)
-
-    def _ask(self, payload: bytes, replies: int, seconds: float) -> list[Any]:
-        self._socket.sendall(payload)
-        reader, buffer = self._reader, self._buffer
-        answers: list[Any] = []
-        until = 0.0
-        while replies:
-            reply = reader.gets()
-            if reply is _NOT_ENOUGH:
-                if not until:
-                    until = time.monotonic() + seconds
-                elif time.monotonic() > until:  # each piece in time, and all of them too late
-                    raise TimeoutError("timed out")
-                size = self._socket.recv_into(buffer)
-                if size == 0:
-                    raise RedisConnectionError("the server closed the connection")
-                reader.feed(buffer, 0, size)
-            elif type(reply) is not hiredis.PushNotification:
-                answers.append(reply)
-                replies -= 1
-        return answers
-
-    def drop(self) -> None:
-        """Close it."""
-        self._connection.disconnect()
-
-
-def _limit(plain: Any, timeout: float) -> None:
-    """Give a socket's calls so many seconds.
-
-    For a plain one the kernel times them, instead of a poll before each: two system calls fewer a hit. Not for TLS, nor
-    for a socket that gevent has made cooperative: those keep Python's timeout.
-    """
-    if type(plain).__module__ != "socket" or sys.platform == "win32":
-        plain.settimeout(timeout)
-        return
-    seconds, part = divmod(timeout, 1)
-    value = struct.pack("ll", int(seconds), int(part * 1_000_000))
-    plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
-    plain.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
-    plain.settimeout(None)
-
-
-class Feed(_Line):
-    """A connection that is read as things come in: replies and pushed messages alike."""
-
-    __slots__ = ()
-
-    def send(self, *command: str) -> None:
-        """Send one command."""
-        self._socket.sendall(pack(command))
-
-    def receive(self, timeout: float) -> Iterator[Any]:
-        """What comes in within ``timeout`` seconds; nothing when nothing does."""
-        reader, buffer = self._reader, self._buffer
-        self._socket.settimeout(timeout)
-        try:
-            size = self._socket.recv_into(buffer)
-        except TimeoutError:
-            return
-        if size == 0:
-            raise RedisConnectionError("the server closed the connection")
-        reader.feed(buffer, 0, size)
-        while (reply := reader.gets()) is not _NOT_ENOUGH:
-            yield reply
-
-    def close(self) -> None:
-        """Close it."""
-        self.drop()
-
-
-_REPLY_ERRORS: Final[dict[str, type[RedisError]]] = {
-    "NOSCRIPT": NoScriptError,
-    "OOM": OutOfMemoryError,
-    "LOADING": BusyLoadingError,
-    "NOAUTH": AuthenticationError,
-    "WRONGPASS": AuthenticationError,
-}
-
-
-def _reply_error(message: str) -> RedisError:
-    return _REPLY_ERRORS.get(message.partition(" ")[0], ResponseError)(message)

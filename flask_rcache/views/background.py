@@ -17,7 +17,7 @@ from .binding import options_of
 if TYPE_CHECKING:
     from flask import Flask
 
-    from .visit import Visit
+    from .lookup import Lookup
 
 __all__ = ["JUDGED", "REFRESHED", "REFRESHING", "refreshable", "refreshing"]
 
@@ -39,7 +39,7 @@ _KEPT: Final = (
 )
 
 
-def refreshable(visit: Visit) -> bool:
+def refreshable(visit: Lookup) -> bool:
     """Whether a sanitised request would get the same answer: the URL alone leads to the view, and nobody is named."""
     options, facts = visit.binding.options, visit.facts
     if options.key_func is not None or facts.credentials or facts.session:
@@ -49,7 +49,7 @@ def refreshable(visit: Visit) -> bool:
     return any(found is options for found in options_of(view)) and visit.call[1] == (request.view_args or {})
 
 
-def refreshing(visit: Visit) -> Callable[[], bool]:
+def refreshing(visit: Lookup) -> Callable[[], bool]:
     """The job that fills the visit's key anew; true when it did."""
     app: weakref.ReferenceType[Flask] = weakref.ref(visit.context.app)
     environ = _sanitised(visit)
@@ -64,7 +64,7 @@ def refreshing(visit: Visit) -> Callable[[], bool]:
     return job
 
 
-def _sanitised(visit: Visit) -> dict[str, Any]:
+def _sanitised(visit: Lookup) -> dict[str, Any]:
     given: Mapping[str, Any] = visit.environ
     environ = {name: given[name] for name in _KEPT if name in given}
     for field in visit.manager.vary_names.get(visit.stored, visit.binding.options.vary):

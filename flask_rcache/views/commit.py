@@ -1,7 +1,7 @@
 """The commit: what a view returned is stored when the final headers are known.
 
 Owns the end of a visit: the snapshot of the response, the judgement over the final headers at ``request_finished``, the
-fill with its variants, and what an unsafe method makes invalid. The receivers are module-level and never raise.
+fill. Under which key is ``variants``'s to say. The receivers are module-level and never raise.
 """
 
 from __future__ import annotations
@@ -9,38 +9,32 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from flask import Flask, Response, request_finished
-from werkzeug.exceptions import HTTPException, RequestedRangeNotSatisfiable
-from werkzeug.routing import RequestRedirect
+from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
-from ..current import context, manager_of
-from ..entry import Draft, StoredResponse
+from ..current import context
+from ..entry import StoredResponse
 from ..flight import Load
 from ..http import (
     Action,
     Reason,
-    Target,
     Verdict,
     evaluate,
     make_etag,
     normalise_vary,
     response_verdict,
     store_headers,
-    unsafe_targets,
-    variant_id,
 )
-from ..keys import key_member, url_member
-from ..loading import draft_of, fresh
+from ..loading import draft_of
 from ..stores.base import Fill
 from .background import REFRESHED, REFRESHING
-from .binding import Binding, Options, options_of
-from .identity import default_id, target_of
 from .reply import answer, mark, say
+from .unsafe import invalidate_unsafe
+from .variants import store_variant
 from .visit import Visit, own
 
 __all__ = ["conclude", "install"]
@@ -179,7 +173,7 @@ def _on_finished(sender: Flask, response: Response, **_: Any) -> None:
             logger.exception("[CACHE ERROR] a result could not be committed; it is not stored")
     try:
         if environ["REQUEST_METHOD"] not in _SAFE:
-            _invalidate_unsafe(sender, ctx, response)
+            invalidate_unsafe(sender, ctx, response)
     except Exception:  # the same
         logger.exception("[CACHE ERROR] %s could not be invalidated after a write", ctx.request.path)
 
@@ -219,7 +213,7 @@ def _commit(pending: _Pending, final: Response) -> None:
                 stale_while_revalidate=verdict.stale_while_revalidate,
                 stale_if_error=verdict.stale_if_error,
             )
-            outcome = _store(visit, load, draft, names)
+            outcome = store_variant(visit, load, draft, names)
     except BaseException:
         visit.manager.loading.abandon(load)
         raise
@@ -261,105 +255,3 @@ def _with_final_say(visit: Visit, pending: _Pending, final: Response) -> tuple[L
     if sent != own:
         lines = (*(line for line in lines if line[0].lower() != "vary"), ("Vary", ", ".join(sent)))
     return lines, tuple(sorted({*names, *visit.binding.options.vary}))
-
-
-def _store(visit: Visit, load: Load, draft: Draft, names: tuple[str, ...]) -> Fill | Reason | None:
-    """Fill the key that the response itself selects, which may be another than the one looked up."""
-    manager = visit.manager
-    if names != manager.vary_names.get(visit.stored, visit.binding.options.vary):
-        manager.remember_vary(visit.stored, names)
-    key = manager.names.variant(visit.stored, variant_id(names, visit.environ))
-    refused = _enter(visit, load, names, draft) if names else None
-    if refused is not None:
-        crowded = refused is Reason.TOO_MANY_VARIANTS
-        manager.loading.abandon(load, pass_for=visit.binding.store_policy.hit_for_miss if crowded else 0.0)
-        return refused
-    if names or key != load.key:  # the URL's own key does not lead to it, or the lease lay elsewhere
-        draft = _tagged(draft, key_member(visit.stored))
-    if key == load.key:
-        return manager.loading.commit([(load, draft)])[0]
-    # The first response of this URL that varies, or that varies otherwise: a key of its own, and a lease for it. The
-    # as_of stays that of the load. Who waits for this load may want another variant, and looks for itself.
-    moved = manager.loading.moved(load, key)
-    outcome = None if moved is None else manager.loading.commit([(moved, draft)])[0]
-    manager.loading.abandon(load)
-    return outcome
-
-
-def _enter(visit: Visit, load: Load, names: tuple[str, ...], draft: Draft) -> Reason | None:
-    """Enter this variant in the URL's marker; why it may not be kept, if so.
-
-    Where the load has the lease of the URL's own key, the marker takes its place there: a `delete` meanwhile has voided
-    that lease, and then neither the marker nor the variant is stored.
-    """
-    manager, policy = visit.manager, visit.binding.policy
-    variant = bytes.fromhex(variant_id(names, visit.environ))
-    reading = manager.loading.look(policy, visit.stored, visit.binding.ask, shared=True)
-    entry = fresh(reading)
-    content = StoredResponse("", (("vary", ",".join(names)),), b"")
-    ids, left = b"", 0.0
-    if reading is not None and entry is not None:
-        marker = entry.content
-        if isinstance(marker, StoredResponse) and not marker.status and marker.headers == content.headers:
-            ids, left = marker.body, entry.ttl - entry.age(reading.now)
-    known = [ids[start : start + 16] for start in range(0, len(ids), 16)]
-    if variant not in known:
-        if len(known) >= manager.settings.max_variants:
-            return Reason.TOO_MANY_VARIANTS
-        known.append(variant)
-    elif left >= draft.keep and load.key != visit.stored:
-        return None
-    content.body = b"".join(known)
-    # It outlives the variants it leads to; twice as long, so that not every fill has to write it.
-    ttl = max(2 * draft.keep, left)
-    marker_draft = Draft(content, ttl, tags=(policy.member, key_member(visit.stored)))
-    if load.key == visit.stored:
-        return None if manager.loading.mark(load, marker_draft) is Fill.STORED else Reason.OVERTAKEN
-    manager.loading.write(policy, {visit.stored: marker_draft})
-    return None
-
-
-def _tagged(draft: Draft, member: str) -> Draft:
-    return Draft(
-        draft.content,
-        draft.ttl,
-        draft.stale_while_revalidate,
-        draft.stale_if_error,
-        tags=tuple(dict.fromkeys((*draft.tags, member))),
-        handed=draft.handed,
-        cost=draft.cost,
-    )
-
-
-# Unsafe methods
-
-
-def _invalidate_unsafe(app: Flask, ctx: Any, response: Response) -> None:
-    """RFC 9111 section 4.4: a successful unsafe request invalidates its URL, and where the answer points."""
-    request = ctx.request
-    targets = unsafe_targets(
-        target_of(request), tuple(response.headers), method=request.method, status=response.status_code
-    )
-    manager = manager_of(app)
-    keys: list[str] = []
-    members: list[str] = []
-    for target in targets:
-        for options in _decorated(app, ctx, target):
-            binding = Binding.of(options, manager)
-            keyed = binding.keyed(target)
-            keys.append(manager.names.entry(binding.policy.name, default_id(options.function, keyed)))
-            members.append(key_member(keys[-1]) if options.key_func is None else url_member(keyed))
-    if keys:
-        manager.invalidate_urls(tuple(dict.fromkeys(keys)), tuple(dict.fromkeys(members)))
-
-
-def _decorated(app: Flask, ctx: Any, target: Target) -> Iterator[Options]:
-    """The options of the decorated views that answer a GET of a URL."""
-    root = ctx.request.root_path
-    if ctx.url_adapter is None or not target.path.startswith(root):
-        return
-    try:
-        endpoint, _ = ctx.url_adapter.match(target.path[len(root) :] or "/", method="GET")
-    except (HTTPException, RequestRedirect):
-        return
-    yield from options_of(app.view_functions.get(endpoint))

@@ -1,6 +1,7 @@
 """``@cache_response``: the decorator, its options, and the two wrappers (threads, asyncio).
 
-Owns what a user writes above a view. What happens to a request is ``visit``'s, what is stored ``commit``'s.
+Owns what a user writes above a view. What happens to a request is ``lookup``'s and ``visit``'s, what is stored
+``commit``'s.
 """
 
 from __future__ import annotations

@@ -16,9 +16,9 @@ from flask_rcache.stores import reader
 from flask_rcache.stores.base import Filled, Grant, Reading
 from flask_rcache.stores.bus import Bus
 from flask_rcache.stores.journal import Journal
+from flask_rcache.stores.line import pack
 from flask_rcache.stores.redis import RedisStore
 from flask_rcache.stores.tiered import TieredStore
-from flask_rcache.stores.wire import pack
 
 _ALWAYS = 2**63
 _HOURS = 36_000.0

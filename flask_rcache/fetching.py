@@ -1,0 +1,339 @@
+"""The value API for what may have to be loaded: ``fetch``, ``afetch`` and ``fetch_many``.
+
+Owns the run of a loader and what is kept of it, in the call and in the background. Who loads and who waits is
+``admission``'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import random
+import time
+from abc import abstractmethod
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Final, TypeVar
+
+from . import tracing
+from .admission import Served
+from .entry import Freshness
+from .flight import Load, current_load, drive, drive_async
+from .keys import Key, tag_member
+from .loading import draft_of
+from .policy import CacheType, check_tags
+from .refresh import Refresher
+from .registry import Policy
+from .stores.base import Reading
+from .values import MISSING, Values
+
+__all__ = ["Fetching"]
+
+T = TypeVar("T")
+K = TypeVar("K", bound=Key)
+
+_PASS_SECONDS: Final = 2.0
+_FIRST_PAUSE: Final = 0.005
+_LONGEST_PAUSE: Final = 0.1
+
+
+class Fetching(Values):
+    """The part of a cache manager that loads values."""
+
+    refresher: Refresher
+    enter: Callable[[], AbstractContextManager[Any]]
+
+    @property
+    @abstractmethod
+    def tracer(self) -> tracing.Tracer | None:
+        """Makes a span around each look-up; ``None`` for none."""
+
+    def fetch(
+        self,
+        cache_type: CacheType | str,
+        key: Key,
+        loader: Callable[[], T],
+        *,
+        ttl: float | None = None,
+        tags: Iterable[str] = (),
+    ) -> T:
+        """The value of a key, loaded once in the whole fleet when it is not there.
+
+        Args:
+            cache_type: the type, or its registered name.
+            key: a str, an int or a tuple of plain values.
+            loader: gives the value; cached values it reads hand their tags up, and :meth:`tag` adds some.
+            ttl: seconds; the type's when left out.
+            tags: labels by which it can be invalidated.
+
+        Raises:
+            ConfigError: the type, key, ttl or tags are not usable.
+            Exception: whatever ``loader`` raises; nothing is stored then.
+        """
+        policy, stored, members = self._wanted(cache_type, key, ttl, tags)
+        if self.tracer is None:
+            return self._fetch(policy, stored, members, loader)
+        with tracing.span(self.tracer, policy.name):
+            return self._fetch(policy, stored, members, loader)
+
+    def _fetch(self, policy: Policy, stored: str, members: dict[str, None], loader: Callable[[], T]) -> T:
+        if not self.enabled:
+            self.bypassed(policy)
+            return loader()
+        arrived = time.monotonic_ns()
+        reading = self.loading.look(policy, stored)
+        value, old = self._servable(policy, stored, reading, arrived)
+        if value is not MISSING:
+            if old:
+                self._refresh(policy, stored, reading, members, loader)
+            return value  # type: ignore[no-any-return]
+        admitted = drive(self.loading.admit(policy, stored, reading, arrived))
+        if isinstance(admitted, Served):
+            value = self._shared(policy, admitted)
+            return loader() if value is MISSING else value
+        try:
+            return self._run(policy, admitted, members, loader)
+        except Exception:
+            value = self._salvaged(policy, admitted)
+            if value is MISSING:
+                raise
+            return value  # type: ignore[no-any-return]
+
+    async def afetch(
+        self,
+        cache_type: CacheType | str,
+        key: Key,
+        loader: Callable[[], Awaitable[T]],
+        *,
+        ttl: float | None = None,
+        tags: Iterable[str] = (),
+    ) -> T:
+        """:meth:`fetch` with an async loader; waiting for another's load does not hold up the event loop."""
+        policy, stored, members = self._wanted(cache_type, key, ttl, tags)
+        if self.tracer is None:
+            return await self._afetch(policy, stored, members, loader)
+        with tracing.span(self.tracer, policy.name):
+            return await self._afetch(policy, stored, members, loader)
+
+    async def _afetch(
+        self, policy: Policy, stored: str, members: dict[str, None], loader: Callable[[], Awaitable[T]]
+    ) -> T:
+        if not self.enabled:
+            self.bypassed(policy)
+            return await loader()
+        arrived = time.monotonic_ns()
+        reading = self.loading.look(policy, stored)
+        value, old = self._servable(policy, stored, reading, arrived)
+        if value is not MISSING:
+            if old:
+                self._refresh(policy, stored, reading, members, loader)
+            return value  # type: ignore[no-any-return]
+        admitted = await drive_async(self.loading.admit(policy, stored, reading, arrived))
+        if isinstance(admitted, Served):
+            value = self._shared(policy, admitted)
+            return await loader() if value is MISSING else value
+        try:
+            return await self._arun(policy, admitted, members, loader)
+        except Exception:
+            value = self._salvaged(policy, admitted)
+            if value is MISSING:
+                raise
+            return value  # type: ignore[no-any-return]
+
+    def fetch_many(
+        self,
+        cache_type: CacheType | str,
+        keys: Iterable[K],
+        loader: Callable[[list[K]], Mapping[K, T]],
+        *,
+        ttl: float | None = None,
+        tags: Iterable[str] = (),
+    ) -> dict[K, T]:
+        """The values of several keys; those not there are loaded together.
+
+        Three round trips at most for any number of keys, unless another loader is at work on some of them: those are
+        waited for after this call's own load, and loaded in a second call when they do not come.
+
+        Args:
+            cache_type: the type, or its registered name.
+            keys: the keys.
+            loader: called with the missing keys; gives a mapping of those it could load.
+            ttl: seconds; the type's when left out.
+            tags: labels of every value loaded.
+
+        Returns:
+            The values of the keys that have one, in the order of ``keys``.
+
+        Raises:
+            ConfigError: the type, a key, the ttl or the tags are not usable.
+            Exception: whatever ``loader`` raises, unless an expired value may stand in for each key that it was asked
+                for (``stale_if_error``).
+        """
+        policy = self._value_policy(cache_type, ttl)
+        members = _members(tags)
+        by_stored = {self.names.stored(policy.name, key): key for key in keys}
+        if not self.enabled:
+            policy.count("bypasses", len(by_stored))
+            return dict(loader(list(by_stored.values()))) if by_stored else {}
+        found: dict[str, Any] = {}
+        missing = self._take(policy, self.loading.look_many(policy, list(by_stored)), found)
+        deadline = time.monotonic() + self.settings.load_timeout
+        pause = _FIRST_PAUSE
+        while missing:
+            loads = self.loading.begin_many(policy, missing, alone=time.monotonic() >= deadline)
+            if loads:
+                found.update(self._load_many(policy, loads, by_stored, loader, members))
+                for load in loads:
+                    missing.pop(load.key)
+            else:
+                time.sleep(pause)
+                pause = min(pause * 1.6, _LONGEST_PAUSE)
+            if missing:  # somebody else is at work on these
+                missing = self._take(policy, self.loading.look_many(policy, list(missing)), found, count=False)
+        return {key: found[stored] for stored, key in by_stored.items() if stored in found}
+
+    def _load_many(
+        self,
+        policy: Policy,
+        loads: list[Load],
+        keys: Mapping[str, K],
+        loader: Callable[[list[K]], Mapping[K, T]],
+        members: dict[str, None],
+    ) -> dict[str, T]:
+        """Run one loader for several loads; what it depends on, all of them depend on.
+
+        When it fails, the expired values stand in, if each key has one that may: a part of them would look as if the
+        rest were not there.
+        """
+        together = loads[0]
+        together.tags.update(members)
+        try:
+            try:
+                with together:
+                    mapping = loader([keys[load.key] for load in loads])
+            except Exception:
+                salvaged = self._all_salvaged(policy, loads)
+                if salvaged is None:
+                    raise
+                return salvaged
+            loaded = [(load, mapping[keys[load.key]]) for load in loads if keys[load.key] in mapping]
+            for load in loads[1:]:
+                load.depend_like(together)
+            self._keep(policy, loaded)
+        finally:
+            self.loading.abandon_many(policy, loads)
+        return {load.key: value for load, value in loaded}
+
+    # Behind the API
+
+    def _wanted(
+        self, cache_type: CacheType | str, key: Key, ttl: float | None, tags: Iterable[str]
+    ) -> tuple[Policy, str, dict[str, None]]:
+        policy = self._value_policy(cache_type, ttl)
+        return policy, self.names.stored(policy.name, key), _members(tags)
+
+    def _servable(self, policy: Policy, stored: str, reading: Reading | None, since: int) -> tuple[Any, bool]:
+        """The value of a reading that may be served, and whether it is to be refreshed meanwhile.
+
+        Inside a load nothing stale is served: what the load produced could not be stored then.
+        """
+        entry = reading.entry if reading is not None else None
+        if entry is None or reading is None:
+            self.missed(policy, stored, reading)
+            return MISSING, False
+        state = entry.freshness(reading.now)
+        stale = state is Freshness.STALE and current_load() is None
+        value = self._value(policy, entry) if stale or state is Freshness.FRESH else MISSING
+        if value is MISSING:
+            self.missed(policy, stored, reading)
+            return MISSING, False
+        self.hit(policy, stored, reading, since, stale=stale)
+        return value, stale or policy.early(entry, reading.now, random.random())
+
+    def _refresh(
+        self,
+        policy: Policy,
+        stored: str,
+        reading: Reading | None,
+        members: dict[str, None],
+        loader: Callable[[], Any],
+    ) -> None:
+        """Load a key anew in the background, once in the fleet."""
+
+        def job() -> bool:
+            load = self.loading.take(policy, stored, reading)
+            if load is not None:
+                policy.count("refreshes")
+                with self.enter():
+                    if inspect.iscoroutinefunction(loader) or inspect.iscoroutinefunction(
+                        getattr(loader, "func", None)
+                    ):
+                        asyncio.run(self._arun(policy, load, members, loader))
+                    else:
+                        self._run(policy, load, members, loader)
+            return True
+
+        self.refresher.submit(stored, job)
+
+    def _run(self, policy: Policy, load: Load, members: dict[str, None], loader: Callable[[], T]) -> T:
+        """Run a loader and keep what it gives; however it ends, the load's lease and flight do too."""
+        load.tags.update(members)
+        with self._concluding(load):
+            with load:
+                loaded = loader()
+            self._keep(policy, [(load, loaded)])
+        return loaded
+
+    async def _arun(
+        self, policy: Policy, load: Load, members: dict[str, None], loader: Callable[[], Awaitable[T]]
+    ) -> T:
+        """:meth:`_run` for an async loader."""
+        load.tags.update(members)
+        with self._concluding(load):
+            with load:
+                loaded = await loader()
+            self._keep(policy, [(load, loaded)])
+        return loaded
+
+    def _shared(self, policy: Policy, served: Served) -> Any:
+        """The value of another's load, or a stale one."""
+        self.shared(policy, served)
+        return self._value(policy, served.entry)
+
+    def _salvaged(self, policy: Policy, load: Load) -> Any:
+        """The expired value that stands in when a loader fails (``stale_if_error``)."""
+        return MISSING if load.fallback is None else self._shared(policy, Served(load.fallback, stale=True))
+
+    def _all_salvaged(self, policy: Policy, loads: list[Load]) -> dict[str, Any] | None:
+        """:meth:`_salvaged` for each of several loads; ``None`` unless every one has a value."""
+        if any(load.fallback is None for load in loads):
+            return None
+        values = {load.key: self._salvaged(policy, load) for load in loads}
+        return None if any(value is MISSING for value in values.values()) else values
+
+    @contextmanager
+    def _concluding(self, load: Load) -> Iterator[None]:
+        """However the load ends, its lease and its flight do too."""
+        try:
+            yield
+        except Exception as error:
+            self.loading.abandon(load, error=error)
+            raise
+        finally:
+            self.loading.abandon(load)
+
+    def _keep(self, policy: Policy, loaded: list[tuple[Load, Any]]) -> None:
+        """Store what loads produced; what cannot be kept is given up, and nobody waits for it for a while."""
+        results = []
+        for load, value in loaded:
+            content = self._encoded(policy, value)
+            if content is None:
+                self.loading.abandon(load, pass_for=_PASS_SECONDS)
+            else:
+                results.append((load, draft_of(load, content, ttl=policy.lifetime(load.cost, random.random()))))
+        if results:
+            self.loading.commit(results)
+
+
+def _members(tags: Iterable[str]) -> dict[str, None]:
+    return dict.fromkeys(map(tag_member, check_tags(tags)))

@@ -1,0 +1,52 @@
+"""Unsafe methods: a write that succeeded makes the stored answers of its URL invalid.
+
+Owns which decorated views a target belongs to. Which targets there are is ``http``'s to say, over RFC 9111 section 4.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from flask import Flask, Response
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import RequestRedirect
+
+from ..current import manager_of
+from ..http import Target, unsafe_targets
+from ..keys import key_member, url_member
+from .binding import Binding, Options, options_of
+from .identity import default_id, target_of
+
+__all__ = ["invalidate_unsafe"]
+
+
+def invalidate_unsafe(app: Flask, ctx: Any, response: Response) -> None:
+    """RFC 9111 section 4.4: a successful unsafe request invalidates its URL, and where the answer points."""
+    request = ctx.request
+    targets = unsafe_targets(
+        target_of(request), tuple(response.headers), method=request.method, status=response.status_code
+    )
+    manager = manager_of(app)
+    keys: list[str] = []
+    members: list[str] = []
+    for target in targets:
+        for options in _decorated(app, ctx, target):
+            binding = Binding.of(options, manager)
+            keyed = binding.keyed(target)
+            keys.append(manager.names.entry(binding.policy.name, default_id(options.function, keyed)))
+            members.append(key_member(keys[-1]) if options.key_func is None else url_member(keyed))
+    if keys:
+        manager.invalidate_urls(tuple(dict.fromkeys(keys)), tuple(dict.fromkeys(members)))
+
+
+def _decorated(app: Flask, ctx: Any, target: Target) -> Iterator[Options]:
+    """The options of the decorated views that answer a GET of a URL."""
+    root = ctx.request.root_path
+    if ctx.url_adapter is None or not target.path.startswith(root):
+        return
+    try:
+        endpoint, _ = ctx.url_adapter.match(target.path[len(root) :] or "/", method="GET")
+    except (HTTPException, RequestRedirect):
+        return
+    yield from options_of(app.view_functions.get(endpoint))
