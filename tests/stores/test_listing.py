@@ -141,6 +141,7 @@ def test_census(kit: Kit) -> None:
     assert kit.store.census([])["search"].entries == 0 if "search" in kit.store.census([]) else True
 
 
+@pytest.mark.race
 def test_gazette__of_the_fleet(redis_server: Server, caches: Callable[..., CacheManager]) -> None:
     """What one process spent on loads and invalidated, another process tells."""
     one, other = caches(redis_server.url), caches(redis_server.url)

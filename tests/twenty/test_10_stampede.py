@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from flask_rcache import CacheManager
 from tests.processes import wait_until
 from tests.servers import Server
@@ -36,6 +38,7 @@ print(*{act.result() for act in acts})
 """
 
 
+@pytest.mark.race
 def test_behaviour_10__one_load_for_all_processes(
     server: Server, caches: Callable[..., CacheManager], tmp_path: Path
 ) -> None:

@@ -78,6 +78,7 @@ cache.close()
 """
 
 
+@pytest.mark.race
 @pytest.mark.filterwarnings("default")
 def test_behaviour_15__gevent(server: Server) -> None:
     """Fifty greenlets, one load."""

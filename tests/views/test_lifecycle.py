@@ -239,6 +239,7 @@ def test_visit__concurrent_requests_load_once(new_app, kind) -> None:
     assert all("collapsed" in answer.headers["Cache-Status"] or answer.headers["X-Cache"] == "HIT" for answer in others)
 
 
+@pytest.mark.race
 def test_visit__a_refusal_is_not_shared(new_app) -> None:
     """A caller who waited while another was refused is judged for himself."""
     app, entered = new_app(), threading.Barrier(2, timeout=10)
@@ -261,6 +262,7 @@ def test_visit__a_refusal_is_not_shared(new_app) -> None:
     assert (banned.status_code, friend.status_code) == (403, 200)
 
 
+@pytest.mark.race
 def test_visit__a_failure_is_shared_and_nobody_hangs(new_app) -> None:
     """An exception reaches those who waited for the load; the next request may succeed."""
     app, failing, body = new_app(PROPAGATE_EXCEPTIONS=False), [True], Counted()

@@ -157,6 +157,7 @@ def test_vary__that_changes_over_time_never_mixes_variants(new_app, store_url) -
     assert hits >= 14
 
 
+@pytest.mark.race
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_vary__first_requests_at_once_get_each_their_own(new_app, store_url, kind) -> None:
     """Cold, twelve at once in four languages: nobody gets another's answer, and few views run."""
@@ -188,6 +189,7 @@ def test_vary__first_requests_at_once_get_each_their_own(new_app, store_url, kin
         assert verdicts(app.test_client(), path, 1, headers=lang("fr")) == ["HIT"]
 
 
+@pytest.mark.race
 def test_vary__learned_while_the_first_load_runs(new_app, redis_server) -> None:
     """A load that began when the URL was not known to vary is stored and shared as the variant it is."""
     entered, go_on, looked = threading.Event(), threading.Event(), threading.Event()
