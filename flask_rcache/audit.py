@@ -11,10 +11,15 @@ from typing import Final
 from . import events
 from .manager import CacheManager
 
-__all__ = ["record"]
+__all__ = ["action", "record"]
 
 #: A logger of its own, so that the trail can be kept apart.
 logger: Final = logging.getLogger("flask_rcache.audit")
+
+
+def action(name: str, *, soft: bool) -> str:
+    """What a change is called in the trail."""
+    return f"soft-{name}" if soft else name
 
 
 def record(manager: CacheManager, audited: events.Audited, *, level: int = logging.WARNING) -> None:

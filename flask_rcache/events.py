@@ -103,8 +103,9 @@ class Audited:
     """Somebody changed the cache through the admin API or the command line.
 
     ``subject`` is who, as the guard names them, or ``cli:`` and the user of the machine; ``action`` is
-    ``"invalidate-type"``, ``"invalidate-pattern"``, ``"invalidate-tags"`` or ``"clear-all"``; ``target`` what was
-    named; ``count`` what the call returned; ``journalled`` whether the store was away, so that it hears of it later.
+    ``"invalidate-type"``, ``"invalidate-pattern"``, ``"invalidate-tags"`` or ``"clear-all"``, for types and tags also
+    with ``"soft-"`` before it; ``target`` what was named; ``count`` what the call returned; ``journalled`` whether the
+    store was away, so that it hears of it later.
     """
 
     subject: str

@@ -14,7 +14,7 @@ from .. import audit, events
 from ..errors import ConfigError, UnknownTypeError
 from ..manager import CacheManager
 from ..stores.base import Listed
-from .bodies import Body, Refused, listing, pattern_of, tags_of
+from .bodies import Body, Refused, listing, pattern_of, soft_of, tags_of
 
 __all__ = ["CALLS", "Answer", "Call", "Question"]
 
@@ -92,8 +92,14 @@ def _invalidate_type(question: Question) -> Answer:
     manager, name = question.manager, question.part
     with _explained(manager, "unknown_type"):
         manager.registry.resolve(name)
+    soft = soft_of(question.body)
     return _changed(
-        question, "invalidate-type", (name,), lambda: manager.invalidate_type(name), f"Cache {name!r}", cache_type=name
+        question,
+        audit.action("invalidate-type", soft=soft),
+        (name,),
+        lambda: manager.invalidate_type(name, soft=soft),
+        f"Cache {name!r}",
+        cache_type=name,
     )
 
 
@@ -115,12 +121,13 @@ def _invalidate_pattern(question: Question) -> Answer:
 
 def _invalidate_tags(question: Question) -> Answer:
     tags = tuple(dict.fromkeys(tags_of(question.body)))
+    soft = soft_of(question.body)
     shown = "1 tag" if len(tags) == 1 else f"{len(tags)} tags"
     return _changed(
         question,
-        "invalidate-tags",
+        audit.action("invalidate-tags", soft=soft),
         tags,
-        lambda: question.manager.invalidate_tags(*tags),
+        lambda: question.manager.invalidate_tags(*tags, soft=soft),
         shown.capitalize(),
         tags=list(tags),
     )
@@ -187,9 +194,9 @@ CALLS: Final[Mapping[str, Mapping[str, Call]]] = {
     "/overview": {"GET": Call(_overview)},
     "/keys": {"GET": Call(_keys)},
     "/keys/<path:part>": {"GET": Call(_key)},
-    "/invalidate/<part>": {"POST": Call(_invalidate_type, ())},
+    "/invalidate/<part>": {"POST": Call(_invalidate_type, ("soft",))},
     "/invalidate-pattern": {"POST": Call(_invalidate_pattern, ("pattern", "type"))},
-    "/invalidate-tags": {"POST": Call(_invalidate_tags, ("tags",))},
+    "/invalidate-tags": {"POST": Call(_invalidate_tags, ("tags", "soft"))},
     "/clear-all": {"POST": Call(_clear_all, ())},
     "/clear": {"POST": Call(_clear_all, ())},
 }

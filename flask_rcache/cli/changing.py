@@ -27,25 +27,35 @@ __all__ = ["clear", "invalidate", "invalidate_pattern", "invalidate_tags"]
 _LOOK_EVERY: Final = 0.1
 
 
+_softly: Final = click.option(
+    "--soft", is_flag=True, help="Expire them: what may be served stale is, while it is loaded anew."
+)
+
+
 @click.command()
 @click.argument("type_name", metavar="TYPE")
+@_softly
 @answers
-def invalidate(*, type_name: str, as_json: bool) -> None:
+def invalidate(*, type_name: str, soft: bool, as_json: bool) -> None:
     """Make every entry of a type invalid, in all processes."""
     manager = manager_of(current_app)
     name = manager.registry.resolve(type_name).name
-    removed = _delivered(manager, "invalidate-type", (name,), lambda: manager.invalidate_type(name))
+    action = audit.action("invalidate-type", soft=soft)
+    removed = _delivered(manager, action, (name,), lambda: manager.invalidate_type(name, soft=soft))
     document = {"status": "success", "cache_type": name, "deleted_keys": removed}
-    answer(document, f"Cache {name!r} invalidated: {_entries(removed)} removed.", as_json=as_json)
+    became = "expired" if soft else "removed"
+    answer(document, f"Cache {name!r} invalidated: {_entries(removed)} {became}.", as_json=as_json)
 
 
 @click.command("invalidate-tags")
 @click.argument("tags", metavar="TAG...", nargs=-1, required=True)
+@_softly
 @answers
-def invalidate_tags(*, tags: tuple[str, ...], as_json: bool) -> None:
+def invalidate_tags(*, tags: tuple[str, ...], soft: bool, as_json: bool) -> None:
     """Make every entry that bears one of the tags invalid, in all processes."""
     manager = manager_of(current_app)
-    stamped = _delivered(manager, "invalidate-tags", tags, lambda: manager.invalidate_tags(*tags))
+    action = audit.action("invalidate-tags", soft=soft)
+    stamped = _delivered(manager, action, tags, lambda: manager.invalidate_tags(*tags, soft=soft))
     document = {"status": "success", "tags": list(dict.fromkeys(tags)), "stamped": stamped}
     answer(document, f"{stamped} {'tag' if stamped == 1 else 'tags'} invalidated.", as_json=as_json)
 

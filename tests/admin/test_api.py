@@ -224,6 +224,22 @@ def test_invalidate_type__shape(admin: Admin) -> None:
     assert admin.names() == ["cache:search:a"]
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/invalidate/search", {"soft": True}), ("/invalidate-tags", {"tags": ["eu"], "soft": True})],
+)
+def test_invalidate__soft(admin: Admin, path: str, body: dict[str, Any]) -> None:
+    """Expired in place of gone: the old value is served once more; with false it is gone."""
+    kind = CacheType.SEARCH.replace(stale_while_revalidate=60)
+    admin.cache.set(kind, "top", "old", tags=["eu"])
+    answer = admin.post(path, json=body)
+    assert (answer.status_code, answer.json["status"], answer.json["deleted_keys"]) == (200, "success", 1)
+    assert admin.cache.fetch(kind, "top", lambda: "new", tags=["eu"]) == "old"
+    admin.cache.set(kind, "top", "old", tags=["eu"])
+    admin.post(path, json=body | {"soft": False})
+    assert admin.cache.fetch(kind, "top", lambda: "new", tags=["eu"]) == "new"
+
+
 def test_invalidate_type__unknown_lists_the_known(new_admin) -> None:
     """A misspelt name is told which there are; also those found on the app's views."""
     response = new_admin().post("/invalidate/dashbord")
@@ -329,7 +345,10 @@ def test_changes__stay_in_this_cache(server, new_admin) -> None:
         ("/invalidate-tags", b'{"tags": ["\\udfff"]}', (400, "invalid_body")),
         ("/invalidate-tags", json.dumps({"tags": ["t"] * 1001}).encode(), (400, "invalid_body")),
         ("/invalidate-tags", json.dumps({"tags": ["t" * 1025]}).encode(), (400, "invalid_body")),
+        ("/invalidate-tags", b'{"tags": ["eu"], "soft": "yes"}', (400, "invalid_body")),
         ("/invalidate/search", b'{"force": true}', (400, "invalid_body")),
+        ("/invalidate/search", b'{"soft": 1}', (400, "invalid_body")),
+        ("/invalidate-pattern", b'{"pattern": "*", "soft": true}', (400, "invalid_body")),
         ("/clear-all", b'{"type": "search"}', (400, "invalid_body")),
         ("/clear", b"x", (400, "invalid_body")),
     ],

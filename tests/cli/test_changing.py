@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from flask import Flask
 
-from flask_rcache import cache_audited
+from flask_rcache import CacheType, cache_audited
 from flask_rcache.events import Audited
 from tests.cli.conftest import AppFactory
 from tests.cli.kit import fill, manager, run, told
@@ -22,6 +22,18 @@ def test_invalidate__a_type(shop: Flask) -> None:
     assert told(shop, "invalidate", "page") == {"status": "success", "cache_type": "page", "deleted_keys": 5}
     assert {row["key"] for row in told(shop, "keys")["keys"]} == {"cache:few:0", "cache:few:1"}
     assert "1 entry removed" not in run(shop, "invalidate", "few").stdout
+
+
+@pytest.mark.parametrize("arguments", [["invalidate", "search"], ["invalidate-tags", "eu"]], ids=" ".join)
+def test_invalidate__softly(shop: Flask, arguments: list[str]) -> None:
+    """With --soft the old value is served once more; without, it is gone."""
+    ranking, cache = CacheType.SEARCH.replace(stale_while_revalidate=60), manager(shop)
+    cache.set(ranking, "top", "old", tags=["eu"])
+    assert "invalidated" in run(shop, *arguments, "--soft").stdout
+    assert cache.fetch(ranking, "top", lambda: "new", tags=["eu"]) == "old"
+    cache.set(ranking, "top", "old", tags=["eu"])
+    run(shop, *arguments)
+    assert cache.fetch(ranking, "top", lambda: "new", tags=["eu"]) == "new"
 
 
 def test_invalidate__reaches_another_process(redis_server: Server, new_app: AppFactory) -> None:
@@ -125,7 +137,9 @@ def test_changing__in_memory_is_said(new_app: AppFactory) -> None:
     ("arguments", "action", "target"),
     [
         (["invalidate", "search"], "invalidate-type", ("search",)),
+        (["invalidate", "search", "--soft"], "soft-invalidate-type", ("search",)),
         (["invalidate-tags", "eu", "us"], "invalidate-tags", ("eu", "us")),
+        (["invalidate-tags", "eu", "--soft"], "soft-invalidate-tags", ("eu",)),
         (["invalidate-pattern", "search:*"], "invalidate-pattern", ("cache:search:*",)),
         (["clear", "--yes"], "clear-all", ()),
     ],
