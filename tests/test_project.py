@@ -259,7 +259,7 @@ def test_package__offers_the_whole_contract() -> None:
 
 
 def test_wheel__holds_scripts_and_type_marker(tmp_path: Path) -> None:
-    """What is installed has every Lua script, the type marker and the licence, and nothing of the tests."""
+    """What is installed has every Lua script, the type marker and the licences, and nothing of the tests."""
     source = tmp_path / "source"
     shutil.copytree(_PACKAGE, source / "flask_rcache", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
@@ -273,7 +273,7 @@ def test_wheel__holds_scripts_and_type_marker(tmp_path: Path) -> None:
     expected = {
         path.relative_to(ROOT).as_posix()
         for path in _PACKAGE.rglob("*")
-        if path.is_file() and path.suffix in (".py", ".lua", ".typed", ".html", ".css", ".js", ".svg")
+        if path.is_file() and path.suffix in (".py", ".lua", ".typed", ".html", ".css", ".js", ".svg", ".txt")
     }
     assert expected <= names
     assert any(name.endswith(".lua") for name in expected)

@@ -27,6 +27,8 @@ _TYPES: Final = {
     "html": "text/html; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
+    # The licence of the chart's library goes where the library goes.
+    "txt": "text/plain; charset=utf-8",
 }
 
 #: Only files of this package run or are shown, and text never becomes markup or script (trusted types).

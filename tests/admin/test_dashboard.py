@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ import pytest
 from flask import Flask
 from werkzeug.serving import make_server
 
-from tests.admin.browser import NoBrowserError, Person, chromium
+from tests.admin.browser import PATIENCE, NoBrowserError, Person, chromium
 from tests.admin.kit import make_admin
 from tests.admin.site import create_app
 from tests.admin.tokens import token
@@ -26,6 +27,13 @@ if TYPE_CHECKING:
 FILES = {file.name: file.read_text() for file in (resources.files("flask_rcache.admin") / "static").iterdir()}
 SHELL = FILES["dashboard.html"]
 SCRIPTS = {name: text for name, text in FILES.items() if name.endswith(".js")}
+#: The SHA-256 of the files that others wrote: dist/uPlot.iife.min.js, dist/uPlot.min.css and LICENSE of the npm package
+#: uplot 1.6.32.
+VENDORED = {
+    "uplot-1.6.32.min.js": "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f",
+    "uplot-1.6.32.min.css": "df630c6a8d6f8eeaff264b50f73ce5b114f646ffd9a0bb74f049b0a00135fa04",
+    "uplot-1.6.32.LICENSE.txt": "8f989229699b4fe2f1a0432d0e9edc338a8a911e250e2d1b01ecd770a5f5b1bd",
+}
 
 # The files
 
@@ -76,6 +84,7 @@ def test_page__security_headers(client) -> None:
         ("/main.js", "text/javascript; charset=utf-8"),
         ("/dashboard.css", "text/css; charset=utf-8"),
         ("/icon.svg", "image/svg+xml"),
+        ("/uplot-1.6.32.LICENSE.txt", "text/plain; charset=utf-8"),
     ],
 )
 def test_page__is_validated_by_its_etag(client, path, content_type) -> None:
@@ -114,9 +123,19 @@ def test_page__nothing_inline_and_nothing_from_elsewhere() -> None:
     assert all(name.startswith("dashboard/") for name in named)
     for name, text in FILES.items():
         hosts = set(re.findall(r"(?:https?:)?//[\w.-]+\.\w+[^\s\"')]*", text)) - {"http://www.w3.org/2000/svg"}
-        assert hosts == set(), name
+        # A library says in a comment where it is from.
+        assert hosts == ({"https://github.com/leeoniya/uPlot"} if name == "uplot-1.6.32.min.js" else set()), name
     for name, text in SCRIPTS.items():
         assert set(re.findall(r'from "\./([^"]+)"', text)) <= set(SCRIPTS), name
+
+
+def test_page__what_others_wrote_is_as_they_published_it() -> None:
+    """The chart's library is not changed by hand, is what the page loads, and has its licence beside it."""
+    folder = resources.files("flask_rcache.admin") / "static"
+    found = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FILES if "uplot" in name}
+    assert found == VENDORED
+    assert set(re.findall(r'"dashboard/(uplot[^"]+)"', SHELL)) == {name for name in VENDORED if ".min." in name}
+    assert "Permission is hereby granted" in FILES["uplot-1.6.32.LICENSE.txt"]
 
 
 def test_page__scripts_use_no_sink_and_keep_no_token_elsewhere() -> None:
@@ -316,16 +335,184 @@ def test_dashboard__a_hit_appears(person, memory_site) -> None:
     expect(page.get_by_text("No requests yet", exact=True)).to_be_visible()
     expect(page.get_by_text("The cache holds no entries.")).to_be_visible()
     expect(page.locator("#notes")).to_contain_text(re.compile(r"Figures of process \d+ only"))
+    assert _painted(someone, set()) == set()
     assert [someone.visit("/flights/AA1") for _ in range(4)] == ["MISS", "HIT", "HIT", "HIT"]
     expect(row(someone, "flights").locator("td").first).to_have_text("4")
     expect(row(someone, "flights")).to_contain_text("75.0 %")
     expect(page.locator("#tile-rate-sub")).to_contain_text("75.0 %")
     expect(page.locator("#tile-entries")).to_have_text("1")
     expect(page.get_by_text("No requests yet", exact=True)).to_be_hidden()
-    expect(page.locator("#chart path.line").first).to_be_attached()
+    assert _painted(someone, {"accent", "hits", "misses"}) == {"accent", "hits", "misses"}
     expect(page.locator("#costliest li")).to_have_count(1)
     # The list of keys was empty, so it is looked at again.
     expect(page.locator("#keys tr")).to_have_count(1)
+
+
+def _painted(someone: Person, wanted: set[str]) -> set[str]:
+    """The series whose colour the chart shows, as soon as they are those that are wanted, or when patience ends."""
+    script = """async ([wanted, patience]) => {
+      const host = document.querySelector("#chart");
+      const style = getComputedStyle(host);
+      const hex = (name) => style.getPropertyValue(`--${name}`).match(/[0-9a-f]{2}/gi);
+      const parts = (name) => hex(name).map((part) => parseInt(part, 16));
+      const shows = (canvas, [red, green, blue]) => {
+        const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+        for (let at = 0; at < data.length; at += 4) {
+          const far = Math.abs(data[at] - red) + Math.abs(data[at + 1] - green) + Math.abs(data[at + 2] - blue);
+          if (data[at + 3] > 250 && far < 12) return true;
+        }
+        return false;
+      };
+      const end = performance.now() + patience;
+      for (;;) {
+        const canvases = [...host.querySelectorAll("canvas")];
+        const names = ["accent", "hits", "misses", "stale"];
+        const found = names.filter((name) => canvases.some((canvas) => shows(canvas, parts(name))));
+        if (String(found) === String(wanted) || performance.now() > end) return found;
+        await new Promise((resolve) => setTimeout(resolve, 100));
+      }
+    }"""
+    return set(someone.page.evaluate(script, [sorted(wanted), PATIENCE]))
+
+
+@pytest.mark.parametrize("ratio", [1, 2])
+def test_dashboard__chart_draws_what_it_is_given(person, memory_site, ratio) -> None:
+    """A line and three areas, one upon the other, on any screen and in both schemes; a gap stays empty."""
+    someone = person(memory_site, device_scale_factor=ratio)
+    page = someone.page
+    page.evaluate(_TRIAL)
+    drawn = {
+        "line": "accent",
+        "above": "",
+        "hits": "hits",
+        "stale": "stale",
+        "misses": "misses",
+        "gap": "",
+        "line's gap": "",
+    }
+    assert page.evaluate(_SPOTS) == {"size": [600 * ratio, 260 * ratio], "drawn": drawn}
+    page.emulate_media(color_scheme="dark")
+    assert page.evaluate(_SPOTS) == {"size": [600 * ratio, 260 * ratio], "drawn": drawn}
+    page.evaluate("document.querySelector('#trial').style.width = '320px'")
+    assert page.evaluate(_SPOTS) == {"size": [320 * ratio, 260 * ratio], "drawn": drawn}
+
+
+#: A chart of its own, 300 s long: 6 hits, 2 stale answers and 2 misses a second, and one point that is a gap.
+_TRIAL = """async () => {
+  const { Chart } = await import(new URL("dashboard/chart.js", document.baseURI));
+  const host = Object.assign(document.createElement("div"), { id: "trial", className: "chart", tabIndex: 0 });
+  const readout = Object.assign(document.createElement("p"), { id: "trial-readout" });
+  document.body.prepend(host, readout);
+  Object.assign(host.style, { width: "600px", height: "260px" });
+  const rates = { hits: 6, stale: 2, misses: 2, share: 60 };
+  new Chart(host, readout).show(Array.from({ length: 151 }, (_, index) =>
+    ({ at: 1000 + 2 * index, ...(index === 75 ? { gap: true } : { ...rates, share: index < 100 ? 60 : 90 }) })));
+}"""
+
+#: The size of both canvases together, and which colour is at a few places of them.
+_SPOTS = """async () => {
+  for (let frame = 0; frame < 3; frame += 1) await new Promise(requestAnimationFrame);
+  const [host, ratio] = [document.querySelector("#trial"), devicePixelRatio];
+  const [upper, lower] = host.querySelectorAll("canvas");
+  const style = getComputedStyle(host);
+  const series = ["accent", "hits", "stale", "misses"];
+  const near = (pixel) => (name) => {
+    const parts = style.getPropertyValue(`--${name}`).match(/[0-9a-f]{2}/gi).map((part) => parseInt(part, 16));
+    return parts.every((part, index) => Math.abs(part - pixel[index]) < 6);
+  };
+  const spot = (canvas, at, level) => {
+    const { left, top, width, height } = canvas.parentElement.querySelector(".u-over").getBoundingClientRect();
+    const place = canvas.getBoundingClientRect();
+    const [x, y] = [left - place.left + (width * at) / 300, top - place.top + height * (1 - level)];
+    const { data } = canvas.getContext("2d").getImageData(Math.round(x * ratio), Math.round(y * ratio), 1, 1);
+    return data[3] < 128 ? "" : series.find(near(data)) ?? String(data);
+  };
+  return {
+    size: [upper.width, upper.height + lower.height],
+    drawn: {
+      // The scale ends a little above 100 %.
+      line: spot(upper, 80, 0.6 / 1.04), above: spot(upper, 80, 0.8), "line's gap": spot(upper, 150, 0.6 / 1.04),
+      hits: spot(lower, 80, 0.3), stale: spot(lower, 80, 0.7), misses: spot(lower, 80, 0.9), gap: spot(lower, 150, 0.3),
+    },
+  };
+}"""
+
+
+def test_dashboard__chart_reads_the_point_that_is_chosen(person, memory_site) -> None:
+    """By pointer and by arrow keys, in both panels; leaving it, the chart tells the newest again."""
+    page = person(memory_site).page
+    page.evaluate(_TRIAL)
+    readout = page.locator("#trial-readout")
+    cursors = page.locator("#trial .u-cursor-x:not(.u-off)")
+    newest = "now: 10/s (6 hits, 2 stale, 2 misses), hit rate 90.0 %"
+    expect(readout).to_have_text(newest)
+    expect(cursors).to_have_count(0)
+    box = page.locator("#trial .u-over").last.bounding_box()
+    assert box is not None
+    for part, text in ((0, "300 s ago: 10/s"), (0.501, "150 s ago: no reading"), (1, "0 s ago: 10/s")):
+        page.mouse.move(box["x"] + part * (box["width"] - 1), box["y"] + 5)
+        expect(readout).to_contain_text(text)
+        expect(cursors).to_have_count(2)
+        for cursor in cursors.all():
+            place = cursor.bounding_box()
+            assert place is not None
+            assert abs(place["x"] - box["x"] - part * box["width"]) < 3
+    page.mouse.move(0, 500)
+    expect(readout).to_have_text(newest)
+    expect(cursors).to_have_count(0)
+    page.locator("#trial").focus()
+    for key, text in (("ArrowLeft", "0 s"), ("ArrowLeft", "2 s"), ("ArrowLeft", "4 s"), ("ArrowRight", "2 s")):
+        page.keyboard.press(key)
+        expect(readout).to_contain_text(f"{text} ago: 10/s")
+    expect(readout).to_have_attribute("aria-live", "polite")
+    expect(cursors).to_have_count(2)
+    page.locator("#trial").blur()
+    expect(readout).to_have_text(newest)
+    expect(readout).to_have_attribute("aria-live", "off")
+
+
+def test_dashboard__chart_takes_forced_colours(person, memory_site) -> None:
+    """Where the system forces its colours, the lines that the chart draws are in them too, from that moment on."""
+    page = person(memory_site).page
+    page.evaluate(_TRIAL)
+    script = """async () => {
+      for (let frame = 0; frame < 3; frame += 1) await new Promise(requestAnimationFrame);
+      const probe = document.body.appendChild(document.createElement("i"));
+      const [lines] = document.querySelectorAll("#trial canvas");
+      const { data } = lines.getContext("2d").getImageData(0, 0, lines.width, lines.height);
+      const pixels = new Set();
+      for (let at = 0; at < data.length; at += 4) {
+        if (data[at + 3] === 255) pixels.add(data.slice(at, at + 3).join(", "));
+      }
+      probe.style.forcedColorAdjust = "none";
+      return ["GrayText", "LinkText", getComputedStyle(document.body).getPropertyValue("--edge")].map((name) => {
+        probe.style.color = name;
+        return pixels.has(getComputedStyle(probe).color.match(/\\d+/g).slice(0, 3).join(", "));
+      });
+    }"""
+    assert page.evaluate(script) == [False, False, True]
+    page.emulate_media(forced_colors="active")
+    assert page.evaluate(script) == [True, True, False]
+
+
+def test_dashboard__chart_needs_nothing_that_the_policy_forbids(person, memory_site) -> None:
+    """It styles its elements by script, which is allowed; what is not would be told, and would fail every test here."""
+    someone = person(memory_site).sign_in()
+    page = someone.page
+    page.evaluate("document.addEventListener('securitypolicyviolation', () => (document.title += ' violated'))")
+    someone.visit("/flights/AA1")
+    _painted(someone, {"accent", "misses"})
+    page.locator("#chart").hover()
+    page.locator("#chart").press("ArrowLeft")
+    page.emulate_media(color_scheme="dark")
+    page.set_viewport_size({"width": 500, "height": 700})
+    assert _painted(someone, {"accent", "misses"}) == {"accent", "misses"}
+    expect(page).to_have_title("Cache dashboard")
+    assert [text for text in someone.complaints if "Content Security Policy" in text] == []
+    with page.expect_console_message(lambda message: "Content Security Policy" in message.text):
+        page.evaluate("document.querySelector('#chart').setAttribute('style', 'color: red')")
+    expect(page).to_have_title("Cache dashboard violated")
+    assert "Content Security Policy" in someone.complaints.pop()
 
 
 def test_dashboard__invalidate_a_type(person, redis_site) -> None:
@@ -582,7 +769,7 @@ def test_dashboard__keyboard_reaches_everything(person, redis_site) -> None:
     page = someone.page
     page.get_by_label("Token").fill(token())
     page.keyboard.press("Enter")
-    expect(page.locator("#chart svg")).to_be_attached()
+    expect(page.locator("#chart canvas[aria-hidden=true]")).to_have_count(2)
     someone.visit("/weather/keys")
     expect(page.locator("#keys tr button").first).to_be_visible()
     reached = []
