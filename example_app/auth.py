@@ -81,7 +81,7 @@ def _kept_key(database: Path) -> str:
 
 def sign_in(user: str, password: str) -> str | None:
     """Return a token for a demo user, or None for a wrong name or password."""
-    if user not in USERS or not hmac.compare_digest(password.encode(), PASSWORD.encode()):
+    if user not in USERS or not hmac.compare_digest(password.encode("utf-8", "surrogatepass"), PASSWORD.encode()):
         return None
     now = int(time.time())
     claims = {"sub": user, "iss": ISSUER, "iat": now, "exp": now + LIFETIME}

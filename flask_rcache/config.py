@@ -12,11 +12,13 @@ import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 from . import parsers
 from .errors import ConfigError
+from .parsers import redacted
 
 __all__ = ["Settings", "load_settings"]
 
@@ -36,6 +38,7 @@ class Settings:
         "memory://",
         parsers.url,
         "The store: `memory://`, `redis://`, `rediss://` or `unix://`, with user, password and database number.",
+        shown=False,
     )
     prefix: str = _setting("cache", parsers.prefix, "The first part of every key; set it when apps share a database.")
     enabled: bool = _setting(True, parsers.boolean, "`false`: no read and no fill, while invalidations are still sent.")
@@ -78,7 +81,7 @@ class Settings:
         None, parsers.callback, "Called with the request; true lets `Cache-Control: no-cache` force a new load."
     )
     user_jwt_key: Any = _setting(
-        None, parsers.anything, "The key with which `by_user` verifies bearer tokens.", shown=False
+        None, parsers.key, "The key with which `by_user` verifies bearer tokens.", shown=False
     )
     user_jwt_algorithms: tuple[str, ...] = _setting(("HS256",), parsers.names, "The algorithms that `by_user` accepts.")
     admin: bool = _setting(
@@ -95,7 +98,7 @@ class Settings:
         (), parsers.names, "Narrows the algorithms that the kind of the key allows; empty for all of those."
     )
     admin_jwt_audience: tuple[str, ...] = _setting(
-        (), parsers.names, "A token's `aud` must have one of these; empty: it is not looked at."
+        (), parsers.some_names, "A token's `aud` must have one of these; empty: it is not looked at."
     )
     admin_jwt_issuer: str | None = _setting(
         None, parsers.text, "What a token's `iss` must be; not set: it is not looked at."
@@ -104,7 +107,7 @@ class Settings:
         10.0, parsers.leeway, "Seconds by which clocks may differ in `exp`, `nbf` and `iat`."
     )
     admin_jwks_url: str | None = _setting(
-        None, parsers.text, "Where an identity provider shows its public keys (JWKS), in place of a key."
+        None, parsers.text, "Where an identity provider shows its public keys (JWKS), in place of a key.", shown=False
     )
     admin_claim: str = _setting("role", parsers.text, "The claim that holds the role, or a path: `realm_access.roles`.")
     admin_value: str = _setting("admin", parsers.text, "The role that is let in; the claim is it, or a list with it.")
@@ -193,16 +196,21 @@ def _host_and_port(config: Mapping[str, Any], environ: Mapping[str, str]) -> tup
     if not host:
         return None, ""
     port = str(config.get("REDIS_PORT") or environ.get("REDIS_PORT") or "6379")
-    if "://" in port:
-        port = str(urlsplit(port).port or "6379")
-    if not port.isdigit() or not 0 < int(port) < 65536:
+    try:
+        number = int((urlsplit(port).port or 6379) if "://" in port else port)
+    except ValueError:
+        number = 0
+    if not 0 < number < 65536:
         raise ConfigError(f"REDIS_PORT must be a port number or tcp://host:port, not {port!r}")
     name = str(host)
-    if "://" in name:
-        name = urlsplit(name).hostname or name
-    if ":" in name and not name.startswith("["):
-        name = f"[{name}]"  # an IPv6 address
-    return f"redis://{quote(name, safe='[]:')}:{port}/0", "REDIS_HOST"
+    try:
+        if "://" in name:
+            name = urlsplit(name).hostname or name
+        if ":" in name and not name.startswith("["):
+            name = f"[{IPv6Address(name)}]"
+    except ValueError as error:
+        raise ConfigError(f"REDIS_HOST must be a name or an address, without a port, not {redacted(name)!r}") from error
+    return f"redis://{quote(name, safe='[]:')}:{number}/0", "REDIS_HOST"
 
 
 def _ttls(config: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, float]:
@@ -212,6 +220,6 @@ def _ttls(config: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, fl
         for pattern in (_TTL_ALIAS, _TTL_KEY):
             for key in mapping:
                 match = pattern.fullmatch(key) if isinstance(key, str) else None
-                if match and match[1] != "DEFAULT" and mapping[key] is not None:
+                if match and match[1] != "DEFAULT" and mapping[key] not in (None, ""):
                     found[match[1].lower()] = parsers.seconds(mapping[key], where.format(key))
     return found

@@ -67,12 +67,12 @@ class RCache:
             switched_off=lambda: self._disabled > 0,
             enter=_context_of(app),
         )
-        if settings.admin:
+        for name in settings.metrics:
+            _measured_by(name, manager)
+        if settings.admin:  # the last that may fail: a blueprint cannot be taken away
             from .admin import register
 
             register(app, settings)
-        for name in settings.metrics:
-            _measured_by(name, manager)
         app.extensions[EXTENSION] = manager
         app.cli.add_command(cache)
         install(app)

@@ -17,10 +17,10 @@ from .keys import Names
 from .policy import check_ttl
 
 __all__ = [
-    "anything",
     "boolean",
     "callback",
     "failover",
+    "key",
     "leeway",
     "level",
     "metrics",
@@ -30,6 +30,7 @@ __all__ = [
     "redacted",
     "seconds",
     "secret",
+    "some_names",
     "text",
     "url",
     "url_prefix",
@@ -39,7 +40,7 @@ __all__ = [
 
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off", ""})
-_SCHEMES: Final = ("memory", "redis", "rediss", "unix")
+_BEGINNINGS: Final = ("memory:", "redis://", "rediss://", "unix://")
 _URL_PREFIX: Final = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 _MOST_LEEWAY: Final = 300
 _METRICS: Final = frozenset({"prometheus", "opentelemetry"})
@@ -59,12 +60,17 @@ def boolean(value: object, what: str) -> bool:
 
 def seconds(value: object, what: str) -> float:
     """More than 0 seconds."""
-    return check_ttl(number(value, what), what=what)
+    parsed = number(value, what)
+    if parsed <= 0:
+        raise ConfigError(f"{what} must be more than 0 seconds, not {value!r}")
+    return check_ttl(parsed, what=what)
 
 
 def window(value: object, what: str) -> float:
     """0 or more seconds."""
     parsed = number(value, what)
+    if parsed < 0:
+        raise ConfigError(f"{what} must be 0 or more seconds, not {value!r}")
     return parsed if parsed == 0 else check_ttl(parsed, what=what)
 
 
@@ -116,6 +122,14 @@ def names(value: object, what: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in listed if name.strip())
 
 
+def some_names(value: object, what: str) -> tuple[str, ...]:
+    """As :func:`names`; a text must name something, since none at all would switch a check off."""
+    named = names(value, what)
+    if isinstance(value, str) and not named:
+        raise ConfigError(f"{what} names nothing: leave it out, or say what it must be, not {value!r}")
+    return named
+
+
 def metrics(value: object, what: str) -> tuple[str, ...]:
     """The libraries that are told of every count."""
     named = names(value, what)
@@ -124,9 +138,9 @@ def metrics(value: object, what: str) -> tuple[str, ...]:
     return named
 
 
-def anything(value: object, _what: str) -> object:
-    """Whatever it is; it is checked where it is used."""
-    return value
+def key(value: object, what: str) -> object:
+    """A secret or a PEM text as :func:`secret` takes it, or a key object; it is checked where it is used."""
+    return secret(value, what) if isinstance(value, str | bytes) else value
 
 
 def callback(value: object, what: str) -> Callable[[Any], Any]:
@@ -169,9 +183,13 @@ def url_prefix(value: object, what: str) -> str:
 
 def url(value: object, what: str) -> str:
     """Where a store is."""
-    if not isinstance(value, str) or urlsplit(value).scheme not in _SCHEMES:
-        shown = redacted(value) if isinstance(value, str) else repr(value)
+    shown = redacted(value) if isinstance(value, str) else repr(value)
+    if not isinstance(value, str) or not value.startswith(_BEGINNINGS):
         raise ConfigError(f"{what} must begin with memory://, redis://, rediss:// or unix://, not {shown}")
+    try:
+        _ = urlsplit(value).port
+    except ValueError as error:
+        raise ConfigError(f"{what} is not a URL, {shown}: {error}") from error
     return value
 
 

@@ -179,9 +179,16 @@ def _same_site() -> None:
         return
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
     if site is None and origin is not None:
-        site = "same-origin" if urlsplit(origin).netloc.lower() == request.host.lower() else "cross-site"
+        site = "same-origin" if _host_of(origin) == request.host.lower() else "cross-site"
     if site not in (None, "same-origin", "none"):
         raise Forbidden("a page of another site asked for a change")
+
+
+def _host_of(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 # What is answered

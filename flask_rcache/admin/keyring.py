@@ -21,6 +21,7 @@ import jwt
 from jwt.algorithms import HMACAlgorithm
 
 from ..errors import AuthError, ConfigError
+from ..parsers import redacted
 
 __all__ = ["FixedKey", "KeyAndAlgorithms", "Keyring", "RemoteKeys", "fixed_key", "remote_keys"]
 
@@ -35,8 +36,13 @@ _SHORTEST_RSA: Final = 2048
 _KEY: Final = "RCACHE_ADMIN_JWT_KEY"
 _ALGORITHMS: Final = "RCACHE_ADMIN_JWT_ALGORITHMS"
 _JWKS: Final = "RCACHE_ADMIN_JWKS_URL"
-#: A public key in DER: a SEQUENCE of a SEQUENCE with an OID (SubjectPublicKeyInfo), or of a long INTEGER (PKCS #1).
-_DER: Final = re.compile(rb"\x30(?:[\x00-\x7f]|\x81.|\x82..)(?:\x30[\x00-\x7f]\x06|\x02\x82)", re.DOTALL)
+#: A public key in DER: a SEQUENCE of a SEQUENCE with an OID (SubjectPublicKeyInfo), or of a long INTEGER (PKCS #1);
+#: or a certificate, whose first member is long, and begins with its version or its serial number.
+_DER: Final = re.compile(
+    rb"\x30(?:[\x00-\x7f]|\x81.|\x82..)(?:\x30[\x00-\x7f]\x06|\x02\x82|\x30(?:\x81.|\x82..)[\xa0\x02])", re.DOTALL
+)
+#: What is left around the base64 of a key that went through a .env file, a form or half a PEM.
+_AROUND: Final = re.compile(rb"""-----(?:BEGIN|END)[^-]*-----|\\[nr]|["'\s=]""")
 _OPENSSH: Final = re.compile(rb"(?:ssh|ecdsa|sk)-[a-z0-9-]+(?:@[a-z.]+)?\s")
 
 
@@ -88,8 +94,8 @@ def fixed_key(raw: str | bytes, wanted: tuple[str, ...] = ()) -> FixedKey:
         return FixedKey(key, _narrowed(_algorithms_of(key), wanted, "this key"))
     if _is_public(text):
         raise ConfigError(
-            f"{_KEY} is a public key, but not in PEM: as a secret anybody could sign with it. Give it with its lines "
-            "-----BEGIN PUBLIC KEY----- and -----END PUBLIC KEY-----"
+            f"{_KEY} is a public key or a certificate, but not in PEM: as a secret anybody could sign with it. "
+            "Give the public key with its lines -----BEGIN PUBLIC KEY----- and -----END PUBLIC KEY-----"
         )
     return FixedKey(data, _narrowed(_secret_algorithms(data), wanted, f"a secret of {len(data)} bytes"))
 
@@ -108,14 +114,19 @@ def _secret_algorithms(secret: bytes) -> tuple[str, ...]:
 
 
 def _is_public(text: bytes) -> bool:
-    """Whether it is a public key that lost its PEM lines: bare base64 (as Keycloak shows it), DER, OpenSSH or JWK."""
+    """Whether everybody may know it: a public key or a certificate that lost its PEM lines, whatever its form."""
+    # Keycloak shows bare base64 of both; Kubernetes keeps a PEM in base64; .env files quote, and spell line breaks.
     if _DER.match(text) or _OPENSSH.match(text) or (text[:1] in (b"{", b"[") and b'"kty"' in text):
         return True
-    try:
-        decoded = base64.b64decode(b"".join(text.split()), validate=True)
-    except binascii.Error:
-        return False
-    return _DER.match(decoded) is not None
+    bare = _AROUND.sub(b"", text).translate(bytes.maketrans(b"-_", b"+/"))
+    for decode in (binascii.unhexlify, lambda data: base64.b64decode(data + b"=" * (-len(data) % 4), validate=True)):
+        try:
+            decoded = decode(bare)
+        except binascii.Error:
+            continue
+        if _DER.match(decoded) or b"-----BEGIN" in decoded:
+            return True
+    return False
 
 
 def _public_key(pem: bytes) -> Any:
@@ -247,7 +258,8 @@ class RemoteKeys:
             try:
                 key = jwt.PyJWK.from_dict(raw).key
                 algorithms = tuple(name for name in _algorithms_of(key) if name in self._wanted)
-            except (jwt.PyJWTError, ConfigError) as error:  # private and symmetric keys too
+            except (jwt.PyJWTError, ConfigError, KeyError, TypeError, ValueError, AttributeError) as error:
+                # Private and symmetric keys, and what is none: one odd key must not spoil the others.
                 logger.warning("[CACHE ADMIN] key %.80r of %s is not used: %s", raw["kid"], _JWKS, error)
                 continue
             if raw.get("alg") is not None:
@@ -268,10 +280,13 @@ def remote_keys(url: str, wanted: tuple[str, ...] = (), *, timeout: float = 3.0)
     Raises:
         ConfigError: not ``https://`` (``http://`` only to this machine), or no package to read the keys with.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise ConfigError(f"{_JWKS} is not a URL: {error}") from error
     is_local = parts.hostname in ("localhost", "127.0.0.1", "::1")
     if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and is_local)):
-        raise ConfigError(f"{_JWKS} must begin with https:// (http:// only for localhost), not {url!r:.200}")
+        raise ConfigError(f"{_JWKS} must begin with https:// (http:// only for localhost), not {redacted(url)!r:.200}")
     _need_cryptography(_JWKS)
     client = jwt.PyJWKClient(url, cache_jwk_set=False, timeout=timeout)
     return RemoteKeys(client.fetch_data, wanted=wanted)

@@ -20,7 +20,7 @@ from flask import current_app
 from .. import audit, events
 from ..current import manager_of
 from ..manager import CacheManager
-from .output import Failure, answer, answers, away, note_memory
+from .output import Command, Failure, answer, answers, away, note_memory
 
 __all__ = ["clear", "invalidate", "invalidate_pattern", "invalidate_tags"]
 
@@ -32,7 +32,7 @@ _softly: Final = click.option(
 )
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("type_name", metavar="TYPE")
 @_softly
 @answers
@@ -47,7 +47,7 @@ def invalidate(*, type_name: str, soft: bool, as_json: bool) -> None:
     answer(document, f"Cache {name!r} invalidated: {_entries(removed)} {became}.", as_json=as_json)
 
 
-@click.command("invalidate-tags")
+@click.command(cls=Command, name="invalidate-tags")
 @click.argument("tags", metavar="TAG...", nargs=-1, required=True)
 @_softly
 @answers
@@ -60,7 +60,7 @@ def invalidate_tags(*, tags: tuple[str, ...], soft: bool, as_json: bool) -> None
     answer(document, f"{stamped} {'tag' if stamped == 1 else 'tags'} invalidated.", as_json=as_json)
 
 
-@click.command("invalidate-pattern")
+@click.command(cls=Command, name="invalidate-pattern")
 @click.argument("pattern", metavar="GLOB")
 @click.option("--type", "type_name", metavar="TYPE", help="Only entries of this type; GLOB is then relative to it.")
 @answers
@@ -81,7 +81,7 @@ def invalidate_pattern(*, pattern: str, type_name: str | None, as_json: bool) ->
     answer(document, f"{_entries(removed)} removed that matched {glob}", as_json=as_json)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @answers
 def clear(*, yes: bool, as_json: bool) -> None:

@@ -21,7 +21,7 @@ from ..manager import CacheManager
 from ..parsers import redacted
 from ..stores import RedisStore, TieredStore
 from .findings import Finding, State, fail, ok, warn
-from .output import answer, answers, printable, seconds_text
+from .output import Command, answer, answers, printable, seconds_text
 from .serverside import server_findings
 from .types import decorated
 
@@ -31,7 +31,7 @@ _COLOURS: Final = {State.OK: "green", State.WARN: "yellow", State.FAIL: "red"}
 _SHORTEST_KEY: Final = 16
 
 
-@click.command()
+@click.command(cls=Command)
 @answers
 def check(*, as_json: bool) -> None:
     """Check configuration, connection, server, clock, rights and bus; say what to do about what is wrong.

@@ -17,7 +17,7 @@ from werkzeug.http import parse_cookie
 from ..current import manager_of
 from ..http import Reason
 from .explanation import explained, in_new_context
-from .output import Column, Failure, answer, answers, bytes_text, line, note, note_memory, seconds_text
+from .output import Column, Command, Failure, answer, answers, bytes_text, line, note, note_memory, seconds_text
 
 __all__ = ["explain"]
 
@@ -63,7 +63,7 @@ _SHORTEST_SECRET: Final = 8
 _OUTCOME: Final = ("verdict", "reason", "because", "notes")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("url")
 @click.option("--method", default="GET", show_default=True, help="The method of the request.")
 @click.option("--header", "headers", metavar="'NAME: VALUE'", multiple=True, help="A field of the request.")
@@ -102,6 +102,10 @@ def _fields(headers: Iterable[str]) -> dict[str, str]:
         name, colon, value = header.partition(":")
         if not colon or not name.strip():
             raise Failure("usage", "--header takes 'NAME: VALUE'.", exit_code=2)  # without the value: see _Hidden
+        try:
+            header.encode("latin-1")
+        except UnicodeEncodeError:
+            raise Failure("usage", f"The field {name.strip()!a} cannot be sent: latin-1 only.", exit_code=2) from None
         fields[name.strip()] = value.strip()
     return fields
 

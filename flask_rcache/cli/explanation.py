@@ -20,7 +20,7 @@ from werkzeug.wsgi import get_current_url
 from ..admission import fresh
 from ..current import context, manager_of
 from ..entry import Freshness, StoredResponse, is_marker
-from ..errors import StoreError
+from ..errors import ConfigError, StoreError
 from ..http import Reason, parse_cache_control, variant_id
 from ..stores.base import Reading
 from ..views.background import refreshable
@@ -107,7 +107,11 @@ def explained(app: Flask, url: str, *, method: str, headers: Mapping[str, str]) 
 
 
 def _explained(app: Flask, url: str, method: str, headers: Mapping[str, str]) -> Explanation:
-    with app.test_request_context(iri_to_uri(url), method=method, headers=dict(headers)) as ctx:
+    try:
+        asked = app.test_request_context(iri_to_uri(url), method=method, headers=dict(headers))
+    except ValueError as error:  # among them half characters
+        raise ConfigError(f"this cannot be sent as a request: {error}") from error
+    with asked as ctx:
         request = ctx.request
         told = Explanation(method=request.method, url=get_current_url(request.environ))
         failure = request.routing_exception

@@ -20,6 +20,7 @@ from ..stores.base import Listed
 
 __all__ = [
     "Column",
+    "Command",
     "Failure",
     "answer",
     "answers",
@@ -60,6 +61,23 @@ class Failure(click.ClickException):
     def format_message(self) -> str:
         """The message as it is printed."""
         return _lines(self.message)
+
+
+class Command(click.Command):
+    """A command whose errors of usage are JSON too, where ``--json`` is among what was given."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Parse what was given."""
+        as_json = "--json" in args
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.UsageError as error:
+            if as_json:
+                document = {"status": "error", "error": "usage", "message": error.format_message()}
+                click.echo(json.dumps(document, indent=2))
+            raise
 
 
 class Column(NamedTuple):

@@ -20,6 +20,7 @@ from ..manager import CacheManager
 from ..stores.base import Listed, Page
 from .output import (
     Column,
+    Command,
     Failure,
     answer,
     answers,
@@ -47,7 +48,7 @@ _KEYS: Final = (
 )
 
 
-@click.command()
+@click.command(cls=Command)
 @answers
 def stats(*, as_json: bool) -> None:
     """Show what the cache did: hits, misses, loads, errors, by type.
@@ -95,7 +96,7 @@ def _stats_text(manager: CacheManager, figures: dict[str, Any]) -> str:
 # Listing
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--type", "type_name", metavar="TYPE", help="Only entries of this type.")
 @click.option("--pattern", metavar="GLOB", help="Only keys that match: *, ?, [abc], as in `search:*`.")
 @click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="Entries at most.")
@@ -215,7 +216,7 @@ def _progress(manager: CacheManager, type_name: str | None, *, hidden: bool) -> 
 # One entry
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("key")
 @answers
 def inspect(*, key: str, as_json: bool) -> None:

@@ -18,19 +18,20 @@ from flask import current_app
 
 from ..config import Settings
 from ..current import manager_of
-from .output import Failure, answer, answers, note
+from .output import Command, Failure, answer, answers, note
 
 __all__ = ["token"]
 
 _DAY: Final = 86_400
+_MOST: Final = 3650 * _DAY
 _OURS: Final = frozenset({"sub", "iat", "exp", "nbf", "aud", "iss", "jti"})
 _PATH: Final = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)+")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--subject", default="cli", show_default=True, help="Who it is for, as the audit trail will show.")
 @click.option(
-    "--expires", type=click.IntRange(min=1), default=3600, show_default=True, help="Seconds until it is of no use."
+    "--expires", type=click.IntRange(1, _MOST), default=3600, show_default=True, help="Seconds until it is of no use."
 )
 @click.option("--claim", "claims", metavar="NAME=VALUE", multiple=True, help="A further claim; VALUE is JSON or text.")
 @answers

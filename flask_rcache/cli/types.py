@@ -17,12 +17,12 @@ from ..current import manager_of
 from ..manager import CacheManager
 from ..policy import FROM_HEADERS, CacheType, Ttl
 from ..views.binding import Options, options_of
-from .output import Column, answer, answers, seconds_text, table
+from .output import Column, Command, answer, answers, seconds_text, table
 
 __all__ = ["decorated", "ttl_document", "ttl_source", "ttl_text", "types"]
 
 
-@click.command()
+@click.command(cls=Command)
 @answers
 def types(*, as_json: bool) -> None:
     """List the cache types: ttl and where it comes from, windows, and the views that use them."""

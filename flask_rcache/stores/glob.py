@@ -5,10 +5,27 @@ Owns their translation. Which keys a pattern may reach is ``keys``'s to say.
 
 from __future__ import annotations
 
-import fnmatch
 import re
+from typing import Final
 
 __all__ = ["glob_regex"]
+
+
+#: As the server reads it (`stringmatchlen` in its `util.c`): a class ends at the first ``]`` that is neither escaped
+#: nor the end of a range, else with the pattern; ``!`` is a character like others.
+_PART: Final = re.compile(r"\\.|\[\^?(?:(?>\\.|[^\]]-.|[^\]]))*+\]?|.", re.DOTALL)
+_MEMBER: Final = re.compile(r"\\(.)|([^\]])-(.)|([^\]])", re.DOTALL)
+
+
+def _class(part: str) -> str:
+    negated = part.startswith("[^")
+    members = []
+    for escaped, low, high, plain in _MEMBER.findall(part[1 + negated :]):
+        low, high = sorted((low, high))
+        members.append(f"{re.escape(low)}-{re.escape(high)}" if high else re.escape(escaped or plain))
+    if not members:
+        return "." if negated else "(?!)"
+    return f"[{'^' * negated}{''.join(members)}]"
 
 
 def glob_regex(pattern: str) -> re.Pattern[str]:
@@ -20,7 +37,7 @@ def glob_regex(pattern: str) -> re.Pattern[str]:
     False
     """
     between: list[list[str]] = [[]]
-    for part in re.findall(r"\\.|\[\^?[^\]]*\]|.", pattern, re.DOTALL):
+    for part in _PART.findall(pattern):
         out = between[-1]
         if part == "*":
             between.append([])
@@ -28,8 +45,8 @@ def glob_regex(pattern: str) -> re.Pattern[str]:
             out.append(".")
         elif part[0] == "\\" and len(part) == 2:
             out.append(re.escape(part[1]))
-        elif part[0] == "[" and part[-1] == "]" and len(part) > 2 and part != "[^]":
-            out.append(fnmatch.translate(part.replace("[^", "[!", 1))[4:-3])
+        elif part[0] == "[":
+            out.append(_class(part))
         else:
             out.append(re.escape(part))
     first, *rest = map("".join, between)

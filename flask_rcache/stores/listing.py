@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple, TypeVar
@@ -31,6 +32,10 @@ _SAMPLE: Final = 64
 _ROWS_A_PAGE: Final = 5000
 _SCANNED: Final = 100
 _LOADS_SHOWN: Final = 100
+
+#: As Redis writes the score of a row, or the beginning. Anything else would be an error of the script, and its error is
+#: one of the server: it opens the breaker.
+_SCORE: Final = re.compile(r"-inf|[0-9]{1,20}(?:\.[0-9]{1,20})?(?:e\+?[0-9]{1,3})?")
 
 T = TypeVar("T")
 
@@ -58,7 +63,8 @@ class _Place(NamedTuple):
             type_name, score, member, scan = ormsgpack.unpackb(raw)
             if not (type(type_name) is type(score) is type(member) is str) or type(scan) is not int or scan < 0:
                 raise TypeError("not a place")
-            float(score)
+            if not _SCORE.fullmatch(score):
+                raise ValueError("not a score")
         except (ValueError, TypeError, binascii.Error):
             raise ValueError("it is not one that a listing gave") from None
         return cls(type_name, score, member, scan)
@@ -81,7 +87,7 @@ class Listing(Server):
             walk = ("ZSCAN", self._names.index(name))
             for rows in self._walk(walk, ("MATCH", pattern, "COUNT", 1000), exchange):
                 for chunk in chunks(rows[::2]):
-                    yield name, [key.decode() for key in chunk]
+                    yield name, [key.decode(errors="replace") for key in chunk]  # a foreign row leads nowhere
 
     def _by_type(self, keys: Sequence[bytes]) -> Iterator[tuple[str, list[str]]]:
         grouped: dict[str, list[str]] = {}
@@ -151,7 +157,9 @@ class Listing(Server):
         """The next rows of a type's index: key and score."""
         args: list[Argument] = [place.score, place.member, count]
         flat = self._call(self._scripts["rows"], [self._names.index(place.type_name)], args)
-        return [(key.decode(), score.decode()) for key, score in zip(flat[::2], flat[1::2], strict=True)]
+        return [
+            (key.decode(errors="replace"), score.decode()) for key, score in zip(flat[::2], flat[1::2], strict=True)
+        ]
 
     def _scanned(self, type_name: str | None, pattern: str | None, place: _Place, limit: int) -> Page:
         glob = pattern

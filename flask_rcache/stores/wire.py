@@ -32,7 +32,7 @@ from redis.exceptions import (
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
-from ..errors import StoreError, StoreFull, StoreUnavailable
+from ..errors import ConfigError, StoreError, StoreFull, StoreUnavailable
 from ..parsers import redacted
 from .breaker import Breaker
 from .budget import Budget
@@ -63,6 +63,21 @@ def translated(error: Exception, location: str) -> StoreError:
     return StoreUnavailable(f"{location} refused a command: {type(error).__name__}: {error}")
 
 
+def _pool(url: str, **options: Any) -> ConnectionPool:
+    """Makes connections to the URL; its options win, but for the protocol, whose replies the engine reads.
+
+    Raises:
+        ConfigError: an option in the URL that no connection takes. Later it would be an error of each request.
+    """
+    try:
+        pool = ConnectionPool.from_url(url, **options)
+        pool.connection_kwargs["protocol"] = 3
+        pool.make_connection()  # connects nowhere
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ConfigError(f"RCACHE_URL {redacted(url)} has something that cannot be: {error}") from error
+    return pool
+
+
 class Wire:
     """Exchanges with one server.
 
@@ -86,14 +101,13 @@ class Wire:
         self._breaker: Final = breaker
         self._attach: Final = attach
         # Only its parsing of the URL is used: the pool itself stays empty.
-        self._factory: Final = ConnectionPool.from_url(
+        self._factory: Final = _pool(
             url,
             socket_timeout=timeout,
             socket_connect_timeout=timeout,
             retry=Retry(NoBackoff(), 0),
             maint_notifications_config=MaintNotificationsConfig(enabled=False),
             driver_info=None,
-            protocol=3,
         )
         self._idle: deque[Line] = deque(maxlen=_IDLE_LIMIT)
         self._pid = os.getpid()
