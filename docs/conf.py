@@ -41,11 +41,23 @@ nitpick_ignore_regex = [
 def settings_table() -> str:
     """Write the table of every setting from the place where they are declared."""
     lines = ["| key | default | means |", "|---|---|---|"]
-    for field in dataclasses.fields(Settings):
-        if "help" in field.metadata:
-            default = "" if field.default is None else f"`{field.default}`"
-            lines.append(f"| `RCACHE_{field.name.upper()}` | {default} | {field.metadata['help']} |")
+    lines += [
+        f"| `RCACHE_{field.name.upper()}` | {as_written(field.default)} | {field.metadata['help']} |"
+        for field in dataclasses.fields(Settings)
+        if "help" in field.metadata
+    ]
     return "\n".join(lines)
+
+
+def as_written(default: object) -> str:
+    """Write a default as one would in the environment."""
+    if default is None or default == ():
+        return ""
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
+    if isinstance(default, tuple):
+        return f"`{','.join(default)}`"
+    return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
 
 
 myst_substitutions = {"settings": settings_table()}

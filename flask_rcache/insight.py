@@ -70,11 +70,14 @@ class Insight(ABC):
         return self.statistics.report(is_available=self.is_available, fleet=fleet)
 
     def entries(self, type: CacheType | str | None = None, pattern: str | None = None) -> Iterator[Listed]:
-        """The live entries with ttl, age, size and tags; never a value.
+        """The live entries with ttl, age, size and tags; never a value. It ends early when the store goes away.
 
         Args:
             type: confine it to this type.
             pattern: a glob as in :meth:`CacheManager.invalidate_pattern`.
+
+        Raises:
+            ConfigError: the type or the pattern is not usable; when the first entry is asked for.
         """
         name, glob = self._confined(type, pattern)
         try:

@@ -106,6 +106,9 @@ class CacheManager(Fetching, Insight):
 
         Returns:
             Whether it was there. ``False`` too when the store is away; the removal is then journalled.
+
+        Raises:
+            ConfigError: the type or the key is not usable.
         """
         policy = self.policy(cache_type)
         stored = self.names.stored(policy.name, key)
@@ -142,7 +145,10 @@ class CacheManager(Fetching, Insight):
             soft: expire them instead, see :meth:`invalidate_type`.
 
         Returns:
-            The number of tags stamped.
+            The number of tags stamped. 0 when the store is away, and the invalidation is journalled then.
+
+        Raises:
+            ConfigError: a tag is empty or not a string.
         """
         checked = check_tags(tags)
         if not checked:
@@ -163,7 +169,11 @@ class CacheManager(Fetching, Insight):
             type: confine it to this type.
 
         Returns:
-            The number of entries removed.
+            The number of entries removed. 0 when the store is away, and the invalidation is journalled then.
+
+        Raises:
+            ConfigError: the pattern is empty or not a string.
+            UnknownTypeError: a type's name that is not registered.
         """
         name = None if type is None else self.registry.resolve(type).name
         glob, plain = self.names.pattern(pattern, type_name=name)
@@ -173,7 +183,8 @@ class CacheManager(Fetching, Insight):
         """Make every entry of this cache invalid; other keys of the database are not touched.
 
         Returns:
-            How many live entries were removed; the indexes tell, so it is an upper bound.
+            How many live entries were removed; the indexes tell, so it is an upper bound. 0 when the store is away, and
+            the invalidation is journalled then.
         """
         return self._invalidated("all", (), "", lambda: self.store.invalidate((), (), everything=True))
 

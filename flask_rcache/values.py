@@ -97,6 +97,9 @@ class Values(Telling, ABC):
         Args:
             cache_type: the type, or its registered name.
             keys: the keys; each stands as given in the result.
+
+        Raises:
+            ConfigError: the type or a key is not usable.
         """
         policy = self.policy(cache_type)
         by_stored = {self.names.stored(policy.name, key): key for key in keys}
@@ -144,7 +147,21 @@ class Values(Telling, ABC):
         ttl: float | None = None,
         tags: Iterable[str] = (),
     ) -> bool:
-        """Store several values as of now, in one round trip; whether all of them were stored."""
+        """Store several values as of now, in one round trip.
+
+        Args:
+            cache_type: the type, or its registered name.
+            mapping: the values by key.
+            ttl: seconds; the type's when left out.
+            tags: labels by which they can be invalidated.
+
+        Returns:
+            Whether all of them were stored. Each that was not is removed, as :meth:`set` does.
+
+        Raises:
+            ConfigError: the type, a key, the ttl or the tags are not usable.
+            Unencodable: under ``RCACHE_STRICT``, a value that would not come back exactly as it is.
+        """
         return self._set(cache_type, mapping.items(), ttl, tags)
 
     def _set(
