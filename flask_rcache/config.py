@@ -22,6 +22,23 @@ from .parsers import redacted
 
 __all__ = ["Settings", "load_settings"]
 
+_CREDENTIAL_COOKIES: Final = ("remember_token", "access_token_cookie")
+#: What proxies that authenticate send on, and the usual names of API keys.
+_CREDENTIAL_HEADERS: Final = (
+    "X-Api-Key",
+    "X-Auth-Token",
+    "X-Forwarded-User",
+    "X-Forwarded-Email",
+    "X-Remote-User",
+    "X-Auth-Request-User",
+    "X-Auth-Request-Email",
+    "X-Amzn-Oidc-Identity",
+    "X-Amzn-Oidc-Data",
+    "X-Goog-Authenticated-User-Email",
+    "X-Goog-Iap-Jwt-Assertion",
+    "X-Ms-Client-Principal",
+    "Cf-Access-Jwt-Assertion",
+)
 _TTL_KEY: Final = re.compile(r"RCACHE_TTL_([A-Z][A-Z0-9_]*)")
 _TTL_ALIAS: Final = re.compile(r"CACHE_TTL_([A-Z][A-Z0-9_]*)")
 
@@ -73,16 +90,19 @@ class Settings:
         True, parsers.boolean, "Whether responses bear `X-Cache-Key` and the key in `Cache-Status`."
     )
     credential_cookies: tuple[str, ...] = _setting(
-        ("remember_token", "access_token_cookie"),
-        parsers.names,
-        "Cookies that identify a caller, beside the session cookie: requests with one pass the cache by.",
+        _CREDENTIAL_COOKIES,
+        parsers.added_to(_CREDENTIAL_COOKIES),
+        "More cookies that identify a caller, beside these and the session's: requests with one pass the cache by.",
+    )
+    credential_headers: tuple[str, ...] = _setting(
+        _CREDENTIAL_HEADERS,
+        parsers.added_to(_CREDENTIAL_HEADERS),
+        "More header fields that identify a caller, beside these and `Authorization`: the same.",
     )
     allow_refresh: Callable[[Any], bool] | None = _setting(
         None, parsers.callback, "Called with the request; true lets `Cache-Control: no-cache` force a new load."
     )
-    user_jwt_key: Any = _setting(
-        None, parsers.key, "The key with which `by_user` verifies bearer tokens.", shown=False
-    )
+    user_jwt_key: Any = _setting(None, parsers.key, "The key with which `by_user` verifies bearer tokens.", shown=False)
     user_jwt_algorithms: tuple[str, ...] = _setting(("HS256",), parsers.names, "The algorithms that `by_user` accepts.")
     admin: bool = _setting(
         True, parsers.boolean, "Whether the app has the admin API; nobody is let in until a key is set."

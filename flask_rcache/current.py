@@ -24,6 +24,9 @@ __all__ = ["EXTENSION", "carries_session", "context", "current_cache", "environ_
 
 EXTENSION: Final = "rcache"
 
+#: Where flask-login and flask-jwt-extended are told the names of their cookies.
+_COOKIE_SETTINGS: Final = ("REMEMBER_COOKIE_NAME", "JWT_ACCESS_COOKIE_NAME")
+
 
 def manager_of(app: Flask) -> CacheManager:
     """The manager of an app.
@@ -59,19 +62,26 @@ def environ_now() -> MutableMapping[str, Any] | None:
     return None if ctx is None else ctx.request.environ
 
 
-def carries_session(app: Flask, environ: Mapping[str, Any], others: tuple[str, ...]) -> bool:
-    """Whether the request bears a cookie that identifies its caller; looked at without touching the session.
+def carries_session(ctx: RequestContext, environ: Mapping[str, Any], others: tuple[str, ...]) -> bool:
+    """Whether the request has a session, or a cookie that identifies its caller; the session is not touched.
 
     Args:
-        app: for the session cookie's name.
+        ctx: the request's context.
         environ: the WSGI environ.
         others: names of further such cookies.
     """
+    if getattr(ctx, "_session", None):  # whatever its interface knew the caller by: another cookie, a header
+        return True
     header: str | None = environ.get("HTTP_COOKIE")
     if header is None:
         return False
-    names = (app.config["SESSION_COOKIE_NAME"], *others)
+    app = ctx.app
+    renamed = (app.config.get(key) for key in _COOKIE_SETTINGS)
+    names = (app.session_interface.get_cookie_name(app), *filter(None, renamed), *others)
     if not any(name in header for name in names):
         return False
-    cookies = parse_cookie(header)
+    try:
+        cookies = parse_cookie(header)
+    except UnicodeDecodeError:  # nobody can say what is in it
+        return True
     return any(name in cookies for name in names)

@@ -64,24 +64,40 @@ class Wait:
     def block(self) -> None:
         """See :class:`Step`; the leader's own thread does not wait for itself (a task behind this call leads)."""
         if self.flight.thread != threading.get_ident():
-            self.flight.event.wait(self.timeout)
+            ends = time.monotonic() + self.timeout
+            self.flight.approaching.wait(self.timeout)
+            left = self._left(ends)
+            if left > 0:
+                self.flight.event.wait(left)
 
     async def suspend(self) -> None:
         """See :class:`Step`."""
+        ends = time.monotonic() + self.timeout
+        await self._told(self.timeout)
+        left = self._left(ends)
+        if left > 0:
+            await self._told(left)
+
+    def _left(self, ends: float) -> float:
+        """Seconds to wait once it approaches; none when it has landed."""
+        return 0.0 if self.flight.event.is_set() else min(ends, self.flight.until) - time.monotonic()
+
+    async def _told(self, seconds: float) -> None:
+        """Wait for the next thing that the flight tells."""
         loop = asyncio.get_running_loop()
-        landed: asyncio.Future[None] = loop.create_future()
+        told: asyncio.Future[None] = loop.create_future()
 
         def wake() -> None:
-            if not landed.done():
-                landed.set_result(None)
+            if not told.done():
+                told.set_result(None)
 
         def tell() -> None:
             with suppress(RuntimeError):  # the waiter's loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(wake)
 
-        self.flight.when_landed(tell)
+        self.flight.when_told(tell)
         with suppress(TimeoutError):
-            await asyncio.wait_for(landed, self.timeout)
+            await asyncio.wait_for(told, seconds)
 
 
 def drive(algorithm: Generator[Step, None, T]) -> T:
@@ -107,12 +123,28 @@ async def drive_async(algorithm: Generator[Step, None, T]) -> T:
 class Flight:
     """One load under way; whoever leads it lands it exactly once, whatever happens."""
 
-    __slots__ = ("_callbacks", "_lock", "blocked_on", "entry", "error", "event", "good_for", "key", "thread")
+    __slots__ = (
+        "_callbacks",
+        "_lock",
+        "approaching",
+        "blocked_on",
+        "entry",
+        "error",
+        "event",
+        "good_for",
+        "key",
+        "thread",
+        "until",
+    )
 
     def __init__(self, key: str) -> None:
         self.key: Final = key
         self.thread: Final = threading.get_ident()
         self.event: Final = threading.Event()
+        #: Set when its loader has returned; its result may have to wait for the rest of a request.
+        self.approaching: Final = threading.Event()
+        #: When (monotonic, s) nobody waits for it any more.
+        self.until = float("inf")
         self.entry: Entry | None = None
         self.error: Exception | None = None
         self.good_for = 0
@@ -120,13 +152,24 @@ class Flight:
         self._lock: Final = threading.Lock()
         self._callbacks: list[Callable[[], None]] = []
 
-    def when_landed(self, tell: Callable[[], None]) -> None:
-        """Call ``tell`` once it has landed; at once when it has already."""
+    def when_told(self, tell: Callable[[], None]) -> None:
+        """Call ``tell`` when it next approaches or lands; at once when it has landed, or is awaited no more."""
         with self._lock:
-            if not self.event.is_set():
+            if not self.event.is_set() and self.until > time.monotonic():
                 self._callbacks.append(tell)
                 return
         tell()
+
+    def approach(self, until: float) -> None:
+        """Its loader has returned: who waits for it waits until then, and no longer."""
+        with self._lock:
+            if self.event.is_set():
+                return
+            self.until = until
+            self.approaching.set()
+            callbacks, self._callbacks = self._callbacks, []
+        for tell in callbacks:
+            tell()
 
     def _land(self, entry: Entry | None, good_for: int, error: Exception | None) -> None:
         with self._lock:
@@ -134,6 +177,7 @@ class Flight:
                 return
             self.entry, self.good_for, self.error = entry, good_for, error
             self.event.set()
+            self.approaching.set()
             callbacks, self._callbacks = self._callbacks, []
         for tell in callbacks:
             tell()

@@ -166,6 +166,15 @@ def tag_member(tag: str) -> str:
     return "t~" + _hashed(b"tag", tag.encode("utf-8", "surrogatepass"))
 
 
+def _is_whole(text: str) -> bool:
+    """Whether it can be sent as UTF-8: no lone surrogate, as a terminal's stray bytes become."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def tag_of(member: str) -> str:
     """The tag that a stamp member stands for; empty for what is none of the user's.
 
@@ -230,8 +239,13 @@ class Names:
         """The stored key of an id within a type."""
         return f"{self.entries}{type_name}:{id}"
 
-    def stored(self, type_name: str, key: object) -> str:
+    def stored(self, type_name: str, key: object, *, hashed: bool = True) -> str:
         """The stored key of a user's key: a leading ``{prefix}:{type}:`` is stripped once.
+
+        Args:
+            type_name: the type.
+            key: the user's key.
+            hashed: whether a stored key with a hash in it, as listings show it, stands for that entry.
 
         Raises:
             KeyRefused: the key is another type's stored key, or not usable as one.
@@ -243,13 +257,13 @@ class Names:
                     f"{key!r:.120} is not a key of cache type {type_name!r}: drop the prefix or name that type"
                 )
             key = key[len(own) :]
-            if key.startswith("~") and _HASHED_ID.fullmatch(key):
+            if hashed and key.startswith("~") and _HASHED_ID.fullmatch(key):
                 return own + key  # as entries() and X-Cache-Key showed it
         return f"{self.entries}{type_name}:{key_id(key)}"
 
     def variant(self, stored: str, variant: str) -> str:
         """The stored key of one variant of a response (``Vary``); without a variant the key itself."""
-        return f"{stored}.{variant}" if variant else stored
+        return f"{stored}~{variant}" if variant else stored
 
     def split(self, stored: str) -> tuple[str, str]:
         """The type and the id of a stored key.
@@ -259,7 +273,7 @@ class Names:
         """
         if stored.startswith(self.entries):
             type_name, colon, id = stored[len(self.entries) :].partition(":")
-            if colon and id:
+            if colon and id and _is_whole(stored):
                 return type_name, id
         raise KeyRefused(f"{stored!r:.120} is not a stored key of this cache: they begin with {self.entries!r}")
 
@@ -298,6 +312,8 @@ class Names:
         """
         if not isinstance(pattern, str) or not pattern:
             raise ConfigError(f"a pattern must be a non-empty string such as 'search:*', not {pattern!r}")
+        if not pattern.isascii() and not _is_whole(pattern):
+            raise ConfigError(f"a pattern cannot hold half a character, as {pattern!r:.200} does")
         root = self.entries if type_name is None else f"{self.entries}{type_name}:"
         whole = pattern if pattern.startswith(root) else root + pattern
         if type_name is None:
@@ -306,5 +322,5 @@ class Names:
         return whole, type_name
 
 
-_HASHED_ID: Final = re.compile(r"~[0-9a-f]{32}(?:\.[0-9a-f]{32})?")
+_HASHED_ID: Final = re.compile(r"~[0-9a-f]{32}(?:~[0-9a-f]{32})?")
 _TYPE_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")

@@ -23,6 +23,7 @@ __all__ = ["Loading", "draft_of"]
 
 _PASS_SECONDS: Final = 2.0
 _FAILED_SECONDS: Final = 2.0
+_LEAST_GRACE: Final = 0.05
 
 
 class Loading(Admission):
@@ -84,6 +85,18 @@ class Loading(Admission):
         elif load.flight is not None:
             self._flights.land(load.flight, entry, good_for=good_for)
         load.grant = None
+
+    def returned(self, load: Load) -> None:
+        """A load's function has returned, and its result waits for the rest of its request.
+
+        That may take much longer than the function did: others wait ten times as long as it took at most, and the
+        lease is not renewed any more.
+        """
+        if load.flight is not None:
+            grace = min(self._store.lease, max(_LEAST_GRACE, 10 * load.cost))
+            load.flight.approach(time.monotonic() + grace)
+        if load.grant is not None:
+            self._store.returned(load.grant)
 
     def abandon(self, load: Load, *, error: Exception | None = None, pass_for: float = 0.0) -> None:
         """Give a load up: its lease is free, who waited goes on. Doing it again does nothing.

@@ -17,6 +17,7 @@ from .keys import Names
 from .policy import check_ttl
 
 __all__ = [
+    "added_to",
     "boolean",
     "callback",
     "failover",
@@ -120,6 +121,11 @@ def names(value: object, what: str) -> tuple[str, ...]:
     if not isinstance(listed, list | tuple | set | frozenset) or not all(isinstance(name, str) for name in listed):
         raise ConfigError(f"{what} must be a list of names, not {value!r}")
     return tuple(name.strip() for name in listed if name.strip())
+
+
+def added_to(known: tuple[str, ...]) -> Callable[[object, str], tuple[str, ...]]:
+    """A parser of names that stand beside those that always do."""
+    return lambda value, what: tuple(dict.fromkeys((*known, *names(value, what))))
 
 
 def some_names(value: object, what: str) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ def test_load_settings__text_of_the_environment() -> None:
     }
     settings = load_settings({}, environ)
     assert (settings.enabled, settings.timeout, settings.max_bytes, settings.strict) == (False, 0.5, 1000, True)
-    assert settings.credential_cookies == ("a", "b")
+    assert settings.credential_cookies == ("remember_token", "access_token_cookie", "a", "b")
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,7 @@ def _decided(told: Explanation, app: Flask, options: Options) -> None:
     try:
         reason = binding.bypass(manager, ctx, environ, args, kwargs)
         if reason is None or options.key_func is None:  # else it is not asked
-            told.key = binding.key(manager, request, environ, args, kwargs)
+            told.key = binding.key(manager, ctx, environ, args, kwargs)
     except Exception as error:  # noqa: BLE001  # the app's own functions, without what before_request gives them
         told.because = f"The decorator's functions raised {type(error).__name__} here, where nothing runs before them."
         told.notes.append("--run sends the request through the whole app.")

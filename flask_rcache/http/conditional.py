@@ -18,7 +18,7 @@ from werkzeug.http import parse_etags, parse_range_header
 from .freshness import parse_http_date
 from .headers import Fields, HeaderLines, by_name
 
-__all__ = ["HIDDEN_FIELDS", "SEND", "Action", "Outcome", "evaluate", "make_etag"]
+__all__ = ["HIDDEN_FIELDS", "SEND", "Action", "Outcome", "evaluate", "is_made_etag", "make_etag"]
 
 #: Environ keys that a fill hides from the view: it must produce the whole response (and not a 304).
 HIDDEN_FIELDS: Final = ("HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_RANGE", "HTTP_RANGE")
@@ -87,9 +87,14 @@ def make_etag(body: bytes) -> str:
     Source: RFC 9110 section 8.8.3.
 
     >>> make_etag(b"hello")
-    'W/"46fb7408d4f285228f4af516ea25851b"'
+    'W/"rc-46fb7408d4f285228f4af516ea25851b"'
     """
-    return f'W/"{blake2b(body, digest_size=16).hexdigest()}"'
+    return f'W/"rc-{blake2b(body, digest_size=16).hexdigest()}"'
+
+
+def is_made_etag(tag: str) -> bool:
+    """Whether a tag is one of :func:`make_etag`'s, and not the app's own."""
+    return tag.startswith('W/"rc-')
 
 
 def evaluate(environ: Mapping[str, Any], status: int, headers: HeaderLines, *, body_length: int) -> Outcome:

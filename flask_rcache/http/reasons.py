@@ -86,6 +86,8 @@ class Reason(StrEnum):
     ALREADY_STALE = "ALREADY-STALE", "MISS", "By its own headers the response was stale when it arrived."
     TOO_MANY_VARIANTS = "TOO-MANY-VARIANTS", "MISS", "The URL already has as many variants as are kept."
 
+    DEFERRED = "DEFERRED", "MISS", "The view registered `after_this_request`, which a hit would not run."
+
     # What happened inside the cache.
     STALE_INPUT = "STALE-INPUT", "MISS", "The view used a stale cached value, so its answer was not stored."
     BUSY = "BUSY", "MISS", "Another request is loading the entry, and this one could not wait for it."

@@ -6,14 +6,17 @@ finds out; what the response rules out is judged in :mod:`~flask_rcache.http.sto
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from .directives import parse_cache_control
 from .reasons import Reason
 
-__all__ = ["RequestFacts", "request_facts", "request_verdict"]
+__all__ = ["RequestFacts", "credential_names", "request_facts", "request_verdict"]
+
+#: What the WSGI server itself says of a caller: mod_wsgi and others.
+_SERVER_NAMES: Final = frozenset({"HTTP_AUTHORIZATION", "REMOTE_USER", "AUTH_TYPE", "SSL_CLIENT_VERIFY"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,7 @@ class RequestFacts:
 
     Args:
         method: as it came, ``"GET"``.
-        credentials: the request carries Authorization, or the server has authenticated it.
+        credentials: the request carries Authorization, or the server in front has authenticated it.
         session: the request carries a session cookie.
         no_store: the request says ``Cache-Control: no-store``.
     """
@@ -33,8 +36,34 @@ class RequestFacts:
     no_store: bool = False
 
 
+def credential_names(fields: Iterable[str]) -> frozenset[str]:
+    """The names in an environ that identify a caller.
+
+    Args:
+        fields: header fields that do, beside ``Authorization``: those of proxies that authenticate, and API keys.
+
+    >>> sorted(credential_names(["X-Forwarded-User"]) - credential_names([]))
+    ['HTTP_X_FORWARDED_USER']
+    """
+    return _SERVER_NAMES | {"HTTP_" + field.upper().replace("-", "_") for field in fields}
+
+
+def _bears_credentials(environ: Mapping[str, Any], names: frozenset[str]) -> bool:
+    if environ.keys().isdisjoint(names):
+        return False
+    if "HTTP_AUTHORIZATION" in environ or environ.get("SSL_CLIENT_VERIFY") == "SUCCESS":
+        return True
+    # Empty, it says that there is nobody.
+    return any(environ.get(name) for name in names if name != "SSL_CLIENT_VERIFY")
+
+
 def request_verdict(
-    environ: Mapping[str, Any], session: bool, *, credentials_ok: bool, body_in_key: bool = False
+    environ: Mapping[str, Any],
+    session: bool,
+    *,
+    credentials_ok: bool,
+    body_in_key: bool = False,
+    credentials: frozenset[str] = _SERVER_NAMES,
 ) -> Reason | None:
     """The reason for which a request passes the cache by, ``None`` when it may be looked up.
 
@@ -46,6 +75,7 @@ def request_verdict(
         body_in_key: the key covers the request's body; otherwise a request with one is not looked up, since
             it could make the view answer something else than the URL's page (cache poisoning by a "fat
             GET").
+        credentials: names in the environ that identify a caller, see :func:`credential_names`.
 
     Source: RFC 9111 sections 3.5 (Authorization) and 4; RFC 9110 sections 9.3.1 (content in a GET), 13.1.1
     and 13.1.4 (If-Match and If-Unmodified-Since).
@@ -57,7 +87,7 @@ def request_verdict(
     if method != "GET" and method != "HEAD":
         return Reason.METHOD
     if not credentials_ok:
-        if "HTTP_AUTHORIZATION" in environ or environ.get("REMOTE_USER"):
+        if _bears_credentials(environ, credentials):
             return Reason.AUTHORIZATION
         if session:
             return Reason.SESSION
@@ -68,12 +98,15 @@ def request_verdict(
     return None
 
 
-def request_facts(environ: Mapping[str, Any], session: bool) -> RequestFacts:
+def request_facts(
+    environ: Mapping[str, Any], session: bool, *, credentials: frozenset[str] = _SERVER_NAMES
+) -> RequestFacts:
     """The facts for :func:`~flask_rcache.http.storable.response_verdict`; needed on a miss only.
 
     Args:
         environ: the WSGI environ.
         session: whether the request carries a session cookie.
+        credentials: names in the environ that identify a caller, see :func:`credential_names`.
 
     Source: RFC 9111 section 5.2.1.5 (``no-store`` in a request); the other request directives are ignored,
     since obeying ``no-cache`` would let anyone switch the cache off.
@@ -81,7 +114,7 @@ def request_facts(environ: Mapping[str, Any], session: bool) -> RequestFacts:
     cache_control: str | None = environ.get("HTTP_CACHE_CONTROL")
     return RequestFacts(
         method=environ["REQUEST_METHOD"],
-        credentials="HTTP_AUTHORIZATION" in environ or bool(environ.get("REMOTE_USER")),
+        credentials=_bears_credentials(environ, credentials),
         session=session,
         no_store=cache_control is not None and parse_cache_control([cache_control]).no_store,
     )

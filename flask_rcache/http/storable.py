@@ -133,9 +133,9 @@ def response_verdict(
     return Verdict(
         ttl=_ttl(status, lifetime, age, policy),
         stale_while_revalidate=_window(
-            cc.stale_while_revalidate, policy.stale_while_revalidate, policy, must_revalidate
+            status, cc.stale_while_revalidate, policy.stale_while_revalidate, policy, must_revalidate
         ),
-        stale_if_error=_window(cc.stale_if_error, policy.stale_if_error, policy, must_revalidate),
+        stale_if_error=_window(status, cc.stale_if_error, policy.stale_if_error, policy, must_revalidate),
         must_revalidate=must_revalidate,
         vary=vary,
         age=age,
@@ -219,9 +219,9 @@ def _ttl(status: int, lifetime: int | None, age: int, policy: StorePolicy) -> fl
     return min(bounds)
 
 
-def _window(stated: int | None, configured: float, policy: StorePolicy, must_revalidate: bool) -> float:
+def _window(status: int, stated: int | None, configured: float, policy: StorePolicy, must_revalidate: bool) -> float:
     """One stale window: with a ttl of the decorator's the lesser; with FROM_HEADERS the response's word."""
-    if must_revalidate:
+    if must_revalidate or status >= 400:  # an error is kept for `error_ttl` at most
         return 0.0
     if stated is None:
         return configured

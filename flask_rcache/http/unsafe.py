@@ -6,6 +6,7 @@ whether a decorated view serves such a URL, and under which keys, is done by the
 
 from __future__ import annotations
 
+import re
 from typing import Final, NamedTuple
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
@@ -16,6 +17,7 @@ __all__ = ["Target", "unsafe_targets"]
 #: Methods that change nothing. Source: RFC 9110 section 9.2.1.
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
+_HOST: Final = re.compile(r"(?:[^\s@/?#\\:\[\]]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -103,6 +105,8 @@ def _resolve(base: Target, reference: str) -> Target | None:
 
 
 def _host(scheme: str, netloc: str) -> str:
+    if _HOST.fullmatch(netloc) is None:  # what urlsplit makes of it is not what a browser does
+        raise ValueError(f"not a host: {netloc!r}")
     parts = urlsplit(f"//{netloc}")
     name, port = (parts.hostname or "").lower(), parts.port
     if ":" in name:

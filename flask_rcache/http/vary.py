@@ -18,7 +18,6 @@ __all__ = ["STAR", "normalise_vary", "variant_id"]
 STAR: Final[tuple[str, ...]] = ("*",)
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_AROUND_COMMA: Final = re.compile(r"[ \t]*,[ \t]*")
 
 # Only where the field's own specification says that it is a list is white space around commas without
 # meaning: in a Cookie, or in a field of the app's own, it may tell two users apart.
@@ -86,7 +85,7 @@ def variant_id(names: tuple[str, ...], environ: Mapping[str, Any]) -> str:
             continue
         value = value.strip(" \t")
         if is_list and '"' not in value:
-            value = _AROUND_COMMA.sub(",", value)
+            value = ",".join(part.strip(" \t") for part in value.split(","))
         parts.append(f"{name}:{len(value)}:{value};")
     return blake2b("".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 

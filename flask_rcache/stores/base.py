@@ -252,6 +252,10 @@ class Store(Protocol):
         """Store unconditionally as of now, voiding leases; the sizes in bytes."""
         ...
 
+    def returned(self, grant: Grant) -> None:
+        """The function of a load has returned: its lease is good for what is left of it, and renewed no more."""
+        ...
+
     def release(self, grants: Sequence[Grant], *, pass_for: float = 0.0, failed: bool = False) -> None:
         """Give leases back; with ``pass_for`` seconds, leave a pass marker in their place.
 

@@ -190,6 +190,9 @@ class MemoryStore:
         identity = b"%d/%d" % (entry.epoch, entry.as_of)
         return self._cells.put(key, Cell(entry, entry.created + int(keep * MICROSECONDS), identity))
 
+    def returned(self, grant: Grant) -> None:
+        """See :meth:`Store.returned`: nothing renews a lease here."""
+
     def release(self, grants: Sequence[Grant], *, pass_for: float = 0.0, failed: bool = False) -> None:
         """See :meth:`Store.release`."""
         with self._lock:

@@ -185,6 +185,10 @@ class RedisStore(Reader, Listing, Upkeep):
         if known is None or known.members != members:
             self._learn(key, members)
 
+    def returned(self, grant: Grant) -> None:
+        """See :meth:`Store.returned`."""
+        self._held.pop((grant.key, grant.token), None)
+
     def release(self, grants: Sequence[Grant], *, pass_for: float = 0.0, failed: bool = False) -> None:
         """See :meth:`Store.release`."""
         for grant in grants:

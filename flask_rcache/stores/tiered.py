@@ -227,6 +227,10 @@ class TieredStore:
         """See :meth:`Store.write`."""
         return self.redis.write(writes)
 
+    def returned(self, grant: Grant) -> None:
+        """See :meth:`Store.returned`."""
+        self.redis.returned(grant)
+
     def release(self, grants: Sequence[Grant], *, pass_for: float = 0.0, failed: bool = False) -> None:
         """See :meth:`Store.release`."""
         local = [grant for grant in grants if grant.epoch == self._outage.epoch]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from .lookup import Lookup
 
-__all__ = ["JUDGED", "REFRESHED", "REFRESHING", "refreshable", "refreshing"]
+__all__ = ["CLOSED", "JUDGED", "REFRESHED", "REFRESHING", "refreshable", "refreshing"]
 
 #: In the environ of a background request: the stored key to be filled. A client cannot set it.
 REFRESHING: Final = "flask_rcache.refreshing"
@@ -27,6 +27,8 @@ REFRESHING: Final = "flask_rcache.refreshing"
 JUDGED: Final = "flask_rcache.judged"
 #: Set in it once the key has been filled.
 REFRESHED: Final = "flask_rcache.refreshed"
+#: In the environ of a request whose final headers are known: what is called now can wait for none.
+CLOSED: Final = "flask_rcache.closed"
 
 _KEPT: Final = (
     "HTTP_HOST",
@@ -95,7 +97,9 @@ def _dispatch(app: Flask, environ: dict[str, Any]) -> None:
     def start_response(*_: Any) -> Callable[[bytes], object]:
         return lambda _: None
 
-    answer = app.wsgi_app(environ, start_response)
+    environ.pop(CLOSED, None)  # of an earlier try
+    # Not `app.wsgi_app`: what wraps it has had its say on this environ, and would have it again.
+    answer = type(app).wsgi_app(app, environ, start_response)
     try:
         for _ in answer:
             pass

@@ -18,7 +18,7 @@ from flask import Request, Response, current_app
 
 from .. import tracing
 from ..current import carries_session
-from ..http import Reason, StorePolicy, Target, request_verdict
+from ..http import Reason, RequestFacts, StorePolicy, Target, credential_names, request_facts, request_verdict
 from ..keys import Key, key_id
 from ..manager import CacheManager
 from ..policy import FROM_HEADERS, CacheType, Ttl
@@ -29,11 +29,12 @@ from .reply import ready_class
 if TYPE_CHECKING:
     from flask.ctx import RequestContext
 
-__all__ = ["Binding", "Options", "options_of"]
+__all__ = ["Binding", "Options", "conditions", "options_of", "serves"]
 
 logger: Final = logging.getLogger("flask_rcache")
 
 _KEYS_REMEMBERED: Final = 4096
+_LONGEST_REMEMBERED: Final = 400
 _BINDINGS_KEPT: Final = 4096
 
 _warned_of_hosts: Final[WeakSet[CacheManager]] = WeakSet()
@@ -59,11 +60,16 @@ class Options:
     @property
     def is_method(self) -> bool:
         """Whether the first argument is the object the view belongs to."""
-        return next(iter(self.signature.parameters), "") in ("self", "cls")
+        owner = self.function.rpartition(":")[2].rpartition(".")[0]
+        in_class = bool(owner) and not owner.endswith("<locals>")
+        return in_class and next(iter(self.signature.parameters), "") in ("self", "cls")
 
     def arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """The call's arguments by name, without ``self``."""
-        bound = self.signature.bind(*args, **kwargs).arguments
+        try:
+            bound = self.signature.bind(*args, **kwargs).arguments
+        except TypeError:  # a decorator below adds some that are not in the call
+            return dict(kwargs)
         variable = next((each.name for each in self.signature.parameters.values() if each.kind is each.VAR_KEYWORD), "")
         named = {name: value for name, value in bound.items() if name not in ("self", "cls", variable)}
         return {**named, **bound.get(variable, {})}
@@ -76,6 +82,7 @@ class Binding:
         "_ready",
         "ask",
         "cookies",
+        "credentials",
         "credentials_ok",
         "early",
         "ids",
@@ -94,6 +101,7 @@ class Binding:
         self.credentials_ok: Final = options.shared or names_caller
         self.is_method: Final = options.is_method
         self.cookies: Final = manager.settings.credential_cookies
+        self.credentials: Final = credential_names(manager.settings.credential_headers)
         self.ids: Final[dict[tuple[str | None, ...], str]] = {}
         self.warned = False
         self.early: Final = bool(cache_type.early)
@@ -159,10 +167,8 @@ class Binding:
         """Why a request passes the cache by, before anything is asked of a store; ``None`` when it does not."""
         if not manager.enabled:
             return Reason.DISABLED
-        session = (
-            "HTTP_COOKIE" in environ and not self.credentials_ok and carries_session(ctx.app, environ, self.cookies)
-        )
-        reason = request_verdict(environ, session, credentials_ok=self.credentials_ok)
+        session = not self.credentials_ok and carries_session(ctx, environ, self.cookies)
+        reason = request_verdict(environ, session, credentials_ok=self.credentials_ok, credentials=self.credentials)
         unless = self.options.unless
         if reason is None and unless is not None:
             more = self.options.arguments(args, kwargs) if self.options.unless_takes_arguments else {}
@@ -170,26 +176,31 @@ class Binding:
                 return Reason.UNLESS
         return reason
 
+    def facts(self, ctx: RequestContext, environ: Mapping[str, Any]) -> RequestFacts:
+        """What the judgement of a response needs to know of the request."""
+        return request_facts(environ, carries_session(ctx, environ, self.cookies), credentials=self.credentials)
+
     def key(
         self,
         manager: CacheManager,
-        request: Request,
+        ctx: RequestContext,
         environ: Mapping[str, Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> str | None:
         """The stored key that a request asks for; ``None`` when the ``key_func`` gives none."""
-        options = self.options
+        options, request = self.options, ctx.request
         named: Key | None = None
         if options.key_func is not None:
             named = options.key_func(request)
             if named is None:
                 return None
             if not options.composes:
-                return manager.names.stored(self.policy.name, named)
+                # Readable, or hashed here: a hash that a client sent must not reach the entry it stands for.
+                return manager.names.stored(self.policy.name, named, hashed=False)
         get = environ.get
         host = get("HTTP_HOST")
-        routed = (kwargs == request.view_args if kwargs else not request.view_args) and not args[self.is_method :]
+        routed = self.routed(ctx, args, kwargs)
         plain = routed and named is None and host is not None
         raw = (host, environ["wsgi.url_scheme"], get("SCRIPT_NAME"), get("PATH_INFO"), get("QUERY_STRING"))
         if plain:
@@ -203,11 +214,25 @@ class Binding:
         if not request.trusted_hosts and manager not in _warned_of_hosts:
             _warn_of_hosts(manager)
         stored = manager.names.entry(self.policy.name, identifier)
-        if plain:
+        if plain and sum(map(len, filter(None, raw))) <= _LONGEST_REMEMBERED:
             if len(self.ids) >= _KEYS_REMEMBERED:
                 self.ids.clear()
             self.ids[raw] = stored
         return stored
+
+    def routed(self, ctx: RequestContext, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether the call has the arguments that the URL map gives, and so the URL says them all."""
+        request = ctx.request
+        if kwargs:
+            rule = request.url_rule
+            # A preprocessor, or what runs before the view, may have put something else there.
+            if kwargs != request.view_args or ctx.app.url_value_preprocessors:
+                return False
+            if rule is not None and not kwargs.keys() <= rule.arguments:
+                return False
+        elif request.view_args:
+            return False
+        return not args[self.is_method :]
 
     def target(self, request: Request) -> Target:
         """The URL of a request as it stands in the key."""
@@ -227,6 +252,23 @@ def _warn_of_hosts(manager: CacheManager) -> None:
             "can fill the cache with pages for hosts of his own",
             current_app.name,
         )
+
+
+def serves(ctx: RequestContext, options: Options) -> bool:
+    """Whether the request is for this function, and not for another view that called it."""
+    view = ctx.app.view_functions.get(ctx.request.endpoint or "")
+    return any(found is options for found in options_of(view))
+
+
+def conditions(ctx: RequestContext, options: Options) -> Mapping[str, Any]:
+    """The environ whose conditions and range the answer is to obey; an empty one for another view that wants it whole.
+
+    Source: RFC 9110 sections 13.1 and 14.2: they concern the target of the request.
+    """
+    environ: Mapping[str, Any] = ctx.request.environ
+    if not ("HTTP_IF_NONE_MATCH" in environ or "HTTP_IF_MODIFIED_SINCE" in environ or "HTTP_RANGE" in environ):
+        return environ
+    return environ if serves(ctx, options) else {}
 
 
 def options_of(view: Any) -> Iterator[Options]:

@@ -24,6 +24,7 @@ from ..http import (
     Reason,
     Verdict,
     evaluate,
+    is_made_etag,
     make_etag,
     normalise_vary,
     response_verdict,
@@ -31,7 +32,8 @@ from ..http import (
 )
 from ..loading import draft_of
 from ..stores.base import Fill
-from .background import REFRESHED, REFRESHING
+from .background import CLOSED, REFRESHED, REFRESHING
+from .binding import serves
 from .reply import answer, mark, say
 from .unsafe import invalidate_unsafe
 from .variants import store_variant
@@ -104,34 +106,42 @@ def _snapshot(visit: Visit, load: Load, response: Response) -> Response:
     lines = tuple(response.get_wsgi_headers(visit.environ))  # as they go over the wire: a hit sends them as they are
     verdict = _judge(visit, response.status_code, lines, None if body is None else len(body))
     mark(response, "MISS", visit.shown_key)
-    reason = Reason.STALE_INPUT if load.tainted else verdict.reason
+    reason, pass_for = verdict.reason, verdict.hit_for_miss
+    if load.tainted:
+        reason, pass_for = Reason.STALE_INPUT, 2.0
+    elif reason is None and visit.defers:
+        reason, pass_for = Reason.DEFERRED, visit.binding.store_policy.hit_for_miss
     if reason is not None or body is None:
-        visit.manager.loading.abandon(load, pass_for=2.0 if load.tainted else verdict.hit_for_miss)
+        visit.manager.loading.abandon(load, pass_for=pass_for)
         say(response, fwd=visit.forward, detail=reason, key=visit.shown_key)
         return _conditional_stream(visit, response) if body is None else _conditional(visit, response, body)
-    if response.status_code == 200 and "ETag" not in response.headers:
-        response.headers["ETag"] = make_etag(body)
-        lines = (*lines, ("ETag", response.headers["ETag"]))
+    made = make_etag(body) if response.status_code == 200 else ""
+    if made and is_made_etag(response.headers.get("ETag", made)):  # one of another body comes from a call in the view
+        response.headers["ETag"] = made
+        lines = (*(line for line in lines if line[0].lower() != "etag"), ("ETag", made))
     pending = _Pending(visit, load, response, response.status, lines, body, response.status_code)
     pending.response = _conditional(visit, response, body)
     with _pending_lock:
         _pending.setdefault(visit.context, []).append(pending)
+    visit.manager.loading.returned(load)
     return pending.response
 
 
 def _conditional(visit: Visit, response: Response, body: bytes) -> Response:
     """What the request's conditions and range make of the whole response."""
-    if not visit.hidden:
+    if not visit.hidden or not serves(visit.context, visit.binding.options):
         return response
     outcome = evaluate(visit.environ, response.status_code, tuple(response.headers), body_length=len(body))
     if outcome.action is Action.SEND:
         return response
-    return answer(visit.context.app.response_class, outcome, body)
+    instead = answer(visit.context.app.response_class, outcome, body)
+    instead.call_on_close(response.close)
+    return instead
 
 
 def _conditional_stream(visit: Visit, response: Response) -> Response:
     """The same for a body that is not there yet, such as a file's: what the view would have done, had it seen them."""
-    if visit.hidden and response.status_code == 200:
+    if visit.hidden and response.status_code == 200 and serves(visit.context, visit.binding.options):
         ranges = response.headers.get("Accept-Ranges") == "bytes"
         try:
             response.make_conditional(visit.environ, accept_ranges=ranges, complete_length=response.content_length)
@@ -156,7 +166,21 @@ def _before_session(response: Response) -> Response:
             waiting = _pending.get(context(), ())
         for pending in waiting:
             pending.vary = normalise_vary(response.headers.getlist("Vary"))
+            if response is pending.response and _has_changed(pending):
+                # The tag was made of another body, and hits will have other bodies too.
+                del response.headers["ETag"]
+                pending.lines = tuple(line for line in pending.lines if line[0].lower() != "etag")
     return response
+
+
+def _has_changed(pending: _Pending) -> bool:
+    """Whether an ``after_request`` has given another meaning to a body whose tag is of our making."""
+    response = pending.response
+    if response.status_code != 200 or not is_made_etag(response.headers.get("ETag", "")):
+        return False
+    if "Content-Encoding" in response.headers or not response.is_sequence:  # the same, compressed
+        return False
+    return response.get_data() != pending.body
 
 
 def _on_finished(sender: Flask, response: Response, **_: Any) -> None:
@@ -164,6 +188,7 @@ def _on_finished(sender: Flask, response: Response, **_: Any) -> None:
     if ctx is None:
         return
     environ = ctx.request.environ
+    environ[CLOSED] = True
     if not _pending and environ["REQUEST_METHOD"] in _SAFE:
         return
     for pending in _taken(ctx):
@@ -254,4 +279,7 @@ def _with_final_say(visit: Visit, pending: _Pending, final: Response) -> tuple[L
     names = tuple(name for name in sent if name in own or name not in added)
     if sent != own:
         lines = (*(line for line in lines if line[0].lower() != "vary"), ("Vary", ", ".join(sent)))
+    if "accept-encoding" in sent and "accept-encoding" not in own:
+        # What compresses afterwards would compress a part too, whose range is that of the plain bytes.
+        lines = (*(line for line in lines if line[0].lower() != "accept-ranges"), ("Accept-Ranges", "none"))
     return lines, tuple(sorted({*names, *visit.binding.options.vary}))

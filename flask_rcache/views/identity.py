@@ -43,7 +43,9 @@ def filtered_query(query: str, names: tuple[str, ...] | None) -> str:
     """
     if names is None:
         return query
-    allowed = [(name, value) for name, value in parse_qsl(query, keep_blank_values=True) if name in names]
+    text = query.encode("latin1", "replace").decode(errors="replace")
+    pairs = parse_qsl(text, keep_blank_values=True, errors="werkzeug.url_quote")
+    allowed = [(name, value) for name, value in pairs if name in names]
     return urlencode(sorted(allowed, key=lambda pair: pair[0]))
 
 
@@ -116,7 +118,8 @@ def _subject(token: str) -> tuple[str, str] | None:
             algorithms=list(settings.user_jwt_algorithms),
             options={"require": ["exp", "sub"], "verify_aud": False},
         )
-    except jwt.InvalidTokenError as error:
+    # Not only tokens that are not valid: a key that fits no algorithm, and what odd numbers or nesting raise.
+    except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
         logger.info("[CACHE] by_user: a bearer token is not valid: %s", error)
         return None
     return "jwt", str(claims["sub"])

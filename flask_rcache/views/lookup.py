@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from flask import Response
 
 from ..admission import fresh
-from ..current import EXTENSION, carries_session, context, manager_of
+from ..current import EXTENSION, context, manager_of
 from ..entry import MICROSECONDS, Entry, Freshness, StoredResponse
 from ..flight import Load, current_load
-from ..http import Reason, RequestFacts, parse_cache_control, request_facts
+from ..http import Reason, RequestFacts, parse_cache_control
 from ..manager import CacheManager
 from ..stores.base import Reading
-from .background import JUDGED, REFRESHED, REFRESHING, refreshable, refreshing
-from .binding import Binding, Options
+from .background import CLOSED, JUDGED, REFRESHED, REFRESHING, refreshable, refreshing
+from .binding import Binding, Options, conditions
 from .reply import hit, reply
 from .variants import names_of_marker, variant_key
 
@@ -40,10 +40,12 @@ class Lookup:
     """
 
     __slots__ = (
+        "_facts",
         "arrived",
         "binding",
         "call",
         "context",
+        "deferred",
         "environ",
         "hidden",
         "key",
@@ -74,6 +76,8 @@ class Lookup:
         self.load: Load | None = None
         self.no_fill: Reason | None = None
         self.hidden: dict[str, Any] = {}
+        self.deferred = 0
+        self._facts: RequestFacts | None = None
 
     @classmethod
     def begin(cls, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Response | Self | Reason:
@@ -91,7 +95,7 @@ class Lookup:
         request = ctx.request
         environ = request.environ
         reason = binding.bypass(manager, ctx, environ, args, kwargs)
-        stored = None if reason is not None else binding.key(manager, request, environ, args, kwargs)
+        stored = None if reason is not None else binding.key(manager, ctx, environ, args, kwargs)
         if stored is None:
             reason = reason or Reason.KEY
             binding.bypassed(reason)
@@ -113,7 +117,8 @@ class Lookup:
                     early = cls(binding, manager, ctx, stored, (args, kwargs))
                     early.key, early.reading = visit_key, reading
                     early._refresh_later()
-                return hit(binding.ready(app.response_class), content, environ, age=age, ttl=entry.ttl, key=shown)
+                asked = conditions(ctx, options)
+                return hit(binding.ready(app.response_class), content, asked, age=age, ttl=entry.ttl, key=shown)
         visit = cls(binding, manager, ctx, stored, (args, kwargs))
         visit.key, visit.arrived, visit.reading = visit_key, arrived, reading
         return visit._look()
@@ -194,13 +199,17 @@ class Lookup:
     def _may_not_fill(self) -> Reason | None:
         if self.environ["REQUEST_METHOD"] != "GET":
             return Reason.HEAD
+        if CLOSED in self.environ:  # called by a body that is being streamed
+            return Reason.CONTEXT
         facts = self.facts
         return Reason.REQUEST_NO_STORE if facts.no_store else None
 
     @property
     def facts(self) -> RequestFacts:
-        """What the judgement of the response needs to know of the request."""
-        return request_facts(self.environ, carries_session(self.context.app, self.environ, self.binding.cookies))
+        """What the judgement of the response needs to know of the request, as it came."""
+        if self._facts is None:
+            self._facts = self.binding.facts(self.context, self.environ)
+        return self._facts
 
     @property
     def shown_key(self) -> str | None:
@@ -221,7 +230,7 @@ class Lookup:
             entry,
             content,
             now=now,
-            environ=self.environ,
+            environ=conditions(self.context, self.binding.options),
             verdict=verdict,
             key=self.shown_key,
             status={"hit": True, "ttl": ttl, **status},

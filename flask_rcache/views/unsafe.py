@@ -24,9 +24,8 @@ __all__ = ["invalidate_unsafe"]
 def invalidate_unsafe(app: Flask, ctx: Any, response: Response) -> None:
     """RFC 9111 section 4.4: a successful unsafe request invalidates its URL, and where the answer points."""
     request = ctx.request
-    targets = unsafe_targets(
-        target_of(request), tuple(response.headers), method=request.method, status=response.status_code
-    )
+    sent = tuple(response.get_wsgi_headers(request.environ))  # Location as it goes over the wire
+    targets = unsafe_targets(target_of(request), sent, method=request.method, status=response.status_code)
     manager = manager_of(app)
     keys: list[str] = []
     members: list[str] = []
@@ -35,7 +34,7 @@ def invalidate_unsafe(app: Flask, ctx: Any, response: Response) -> None:
             binding = Binding.of(options, manager)
             keyed = binding.keyed(target)
             keys.append(manager.names.entry(binding.policy.name, default_id(options.function, keyed)))
-            members.append(key_member(keys[-1]) if options.key_func is None else url_member(keyed))
+            members += (key_member(keys[-1]), url_member(keyed))
     if keys:
         manager.invalidate_urls(tuple(dict.fromkeys(keys)), tuple(dict.fromkeys(members)))
 

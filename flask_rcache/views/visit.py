@@ -25,13 +25,15 @@ from ..http import HIDDEN_FIELDS, Reason
 from ..keys import tag_member, url_member
 from ..policy import check_tags
 from .background import REFRESHED
-from .binding import Options
+from .binding import Options, serves
 from .lookup import LOOKS, Lookup
 from .reply import mark, say
 
 __all__ = ["Visit", "is_failure", "own", "plain"]
 
 _ABORT_SECONDS: Final = 2.0
+#: The cached properties of a request that are made of hidden fields.
+_PARSED: Final = ("if_modified_since", "if_none_match", "if_range", "range")
 
 #: The loads of each request that has some: they end when its final headers are known.
 _unfinished: Final[WeakKeyDictionary[Any, list[Load]]] = WeakKeyDictionary()
@@ -112,12 +114,26 @@ class Visit(Lookup):
             self.manager.loading.abandon(load)
             raise
         load.tags.update(dict.fromkeys(members or ()))
-        if options.key_func is not None:
+        # What a write to the URL does not find by its key, it finds by this.
+        by_url = options.key_func is None and self.binding.routed(self.context, *self.call)
+        if not by_url or not serves(self.context, options):
             load.tags[url_member(self.binding.target(self.context.request))] = None
         self.load = load
         with _unfinished_lock:
             _unfinished.setdefault(self.context, []).append(load)
         self.hidden = {name: self.environ.pop(name) for name in HIDDEN_FIELDS if name in self.environ}
+        self._forget_parsed()
+        self.deferred = _deferred(self.context)
+
+    def _forget_parsed(self) -> None:
+        """What werkzeug has made of the conditions before, and would go on showing."""
+        for name in _PARSED:
+            self.context.request.__dict__.pop(name, None)
+
+    @property
+    def defers(self) -> bool:
+        """Whether the view has registered ``after_this_request`` functions: on a hit nobody would call them."""
+        return _deferred(self.context) > self.deferred
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -142,11 +158,16 @@ class Visit(Lookup):
             raise
         finally:
             self.environ.update(self.hidden)
+            self._forget_parsed()
 
     def salvaged(self) -> Response | None:
         """The expired response that stands in when the view fails (``stale_if_error``)."""
         fallback = self.load.fallback if self.load is not None else None
         return None if fallback is None else self._served(Served(fallback, stale=True))
+
+
+def _deferred(ctx: Any) -> int:
+    return len(getattr(ctx, "_after_request_functions", ()))
 
 
 def _under_way(load: Load) -> bool:
@@ -185,7 +206,7 @@ def plain(returned: Any, reason: Reason, options: Options) -> Response:
 def own(app: Flask, returned: Any, options: Options) -> Response:
     """What a view returned, as a response of this request; an object that the view may keep is left as it is."""
     response = app.make_response(returned)
-    if response is returned:
+    if response is returned or (isinstance(returned, tuple) and response is returned[0]):
         response = copy(response)
         response.headers = Headers(response.headers)
     for name in options.vary:
