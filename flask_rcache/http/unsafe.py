@@ -29,15 +29,17 @@ class Target(NamedTuple):
         host: lower-case, with its port unless that is the scheme's own.
         path: decoded, script root included.
         query: exactly as it is sent, without the ``?``.
+        root: the script root, with which the path begins.
     """
 
     scheme: str
     host: str
     path: str
     query: str
+    root: str = ""
 
     @classmethod
-    def of(cls, scheme: str, host: str, path: str, query: str) -> Target:
+    def of(cls, scheme: str, host: str, path: str, query: str, root: str = "") -> Target:
         """The normal form of a request's URL.
 
         Args:
@@ -45,6 +47,7 @@ class Target(NamedTuple):
             host: as in the Host field.
             path: decoded, script root included.
             query: exactly as it came.
+            root: the script root, decoded.
 
         Raises:
             ValueError: the host is no host, or its port no port.
@@ -52,10 +55,10 @@ class Target(NamedTuple):
         Source: RFC 9110 section 4.2.3.
 
         >>> Target.of("HTTP", "Example.org:80", "/a b", "q=1")
-        Target(scheme='http', host='example.org', path='/a b', query='q=1')
+        Target(scheme='http', host='example.org', path='/a b', query='q=1', root='')
         """
         scheme = scheme.lower()
-        return cls(scheme, _host(scheme, host), path or "/", query)
+        return cls(scheme, _host(scheme, host), path or "/", query, root)
 
 
 def unsafe_targets(request: Target, headers: HeaderLines, *, method: str, status: int) -> tuple[Target, ...]:
@@ -101,7 +104,8 @@ def _resolve(base: Target, reference: str) -> Target | None:
     if (parts.scheme, host) != (base.scheme, base.host):
         return None
     # Decoded as the server decodes the path of a request.
-    return Target(parts.scheme, host, unquote(parts.path, errors="replace") or "/", parts.query)
+    path = unquote(parts.path, errors="replace") or "/"
+    return Target(parts.scheme, host, path, parts.query, base.root if path.startswith(base.root) else "")
 
 
 def _host(scheme: str, netloc: str) -> str:

@@ -167,7 +167,11 @@ class Binding:
         """Why a request passes the cache by, before anything is asked of a store; ``None`` when it does not."""
         if not manager.enabled:
             return Reason.DISABLED
-        session = not self.credentials_ok and carries_session(ctx, environ, self.cookies)
+        session = (
+            not self.credentials_ok
+            and ("HTTP_COOKIE" in environ or bool(getattr(ctx, "_session", None)))
+            and carries_session(ctx, environ, self.cookies)
+        )
         reason = request_verdict(environ, session, credentials_ok=self.credentials_ok, credentials=self.credentials)
         unless = self.options.unless
         if reason is None and unless is not None:
@@ -209,6 +213,8 @@ class Binding:
                 return stored
         more: list[Key] = [] if named is None else [key_id(named)]
         if not routed:
+            if any(isinstance(value, Exception) for value in args):  # an error handler's: no two are the same
+                return None
             more.append((args[self.is_method :], kwargs))
         identifier = default_id(options.function, self.target(request), *more)
         if not request.trusted_hosts and manager not in _warned_of_hosts:

@@ -26,11 +26,12 @@ logger: Final = logging.getLogger("flask_rcache")
 def target_of(request: Request) -> Target:
     """The URL of a request in its normal form."""
     query = request.environ.get("QUERY_STRING", "")
-    path = request.root_path + request.path
+    root = request.root_path
+    path = root + request.path
     try:
-        return Target.of(request.scheme, request.host, path, query)
+        return Target.of(request.scheme, request.host, path, query, root)
     except ValueError:  # a host that is none names entries of its own
-        return Target(request.scheme, request.host, path, query)
+        return Target(request.scheme, request.host, path, query, root)
 
 
 def filtered_query(query: str, names: tuple[str, ...] | None) -> str:
@@ -57,7 +58,7 @@ def default_id(function: str, target: Target, *more: Key) -> str:
         target: the URL.
         more: arguments of a call that does not come from the URL map; the caller.
     """
-    parts = [function, target.scheme, target.host, target.path, target.query]
+    parts = [function, *target]
     return request_id(parts + [key_id(each) for each in more])
 
 
