@@ -118,9 +118,12 @@ def _snapshot(visit: Visit, load: Load, response: Response) -> Response:
     made = make_etag(body) if response.status_code == 200 else ""
     if made and is_made_etag(response.headers.get("ETag", made)):  # one of another body comes from a call in the view
         response.headers["ETag"] = made
-        lines = (*(line for line in lines if line[0].lower() != "etag"), ("ETag", made))
+        lines = (*_untagged(lines), ("ETag", made))
     pending = _Pending(visit, load, response, response.status, lines, body, response.status_code)
     pending.response = _conditional(visit, response, body)
+    if pending.response is not response and made not in visit.hidden.get("HTTP_IF_NONE_MATCH", ""):
+        # What `after_request` functions make of the whole is not known, and whoever asked does not know the tag either.
+        pending.lines = _untagged(lines)
     with _pending_lock:
         _pending.setdefault(visit.context, []).append(pending)
     visit.manager.loading.returned(load)
@@ -169,8 +172,13 @@ def _before_session(response: Response) -> Response:
             if response is pending.response and _has_changed(pending):
                 # The tag was made of another body, and hits will have other bodies too.
                 del response.headers["ETag"]
-                pending.lines = tuple(line for line in pending.lines if line[0].lower() != "etag")
+                pending.lines = _untagged(pending.lines)
     return response
+
+
+def _untagged(lines: Lines) -> Lines:
+    """The lines without a tag of our making."""
+    return tuple((name, value) for name, value in lines if name.lower() != "etag" or not is_made_etag(value))
 
 
 def _has_changed(pending: _Pending) -> bool:
