@@ -318,9 +318,19 @@ class Load:
         tags = (child.policy.member, *child.tags)
         if child.grant is None:  # it has no clock reading, but began after this load: this load's own holds
             self.tags.update(dict.fromkeys(tags))
-        else:
+        elif self._reads(child.grant.epoch):
             self._hand((tag, child.grant.as_of) for tag in tags)
+        else:
+            self.tags.update(dict.fromkeys(tags))
+            self.tainted = self.tainted or bool(child.handed)  # of which clock those readings are is not known
         self._hand(child.handed.items())
+
+    def _reads(self, epoch: int) -> bool:
+        """Whether this load is stored, if at all, by the clock that the epoch names (rule R2).
+
+        What stands in while the store is away has a clock of its own; its readings mean nothing in the store's.
+        """
+        return next((load.grant.epoch == epoch for load in _ancestry(self) if load.grant is not None), True)
 
     def _hand(self, tags: Iterable[tuple[str, int]]) -> None:
         for tag, as_of in tags:
@@ -338,8 +348,10 @@ class Load:
         self.tainted = self.tainted or stale
         if entry.epoch == 0:  # loaded while the store was away, after this load began: this load's own clock holds
             self.tags.update((tag, None) for tag, _ in entry.tags)
-        else:
+        elif self._reads(entry.epoch):
             self._hand(entry.tags)
+        else:  # and it may have begun before this load did
+            self.tainted = True
 
 
 _current: Final[contextvars.ContextVar[Load | None]] = contextvars.ContextVar("rcache_load", default=None)

@@ -43,6 +43,11 @@ class Breaker:
         return self._open or self._full
 
     @property
+    def outage(self) -> Trouble | None:
+        """The present incident when the store is away; one that has only no room is asked, and heard."""
+        return self._open
+
+    @property
     def incidents(self) -> int:
         """How many there have been in this process."""
         return self._incidents

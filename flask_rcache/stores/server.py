@@ -94,6 +94,11 @@ class Server:
         """See :attr:`Store.trouble`."""
         return self._breaker.trouble
 
+    @property
+    def outage(self) -> Trouble | None:
+        """The present incident when the server is not asked."""
+        return self._breaker.outage
+
     def _exchange(self, payload: bytes, replies: int) -> list[Any]:
         if not self._housekeeper.asked:  # while somebody asks it beats, else a demoted master would be read for ever
             self._housekeeper.ensure()

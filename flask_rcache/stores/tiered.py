@@ -16,7 +16,7 @@ from typing import Any, Final
 from ..entry import MICROSECONDS, Draft, Entry
 from ..errors import StoreUnavailable
 from ..keys import Names, key_member
-from .base import Ask, Begun, Census, Filled, Gazette, Grant, Listed, News, Page, Reading, Tally, Trouble
+from .base import Ask, Begun, Census, Fill, Filled, Gazette, Grant, Listed, News, Page, Reading, Tally, Trouble
 from .bus import Bus, Message
 from .glob import glob_regex
 from .lru import Cell, Lru
@@ -208,13 +208,21 @@ class TieredStore:
         try:
             return self.redis.begin(wants, token)
         except StoreUnavailable:
-            if not self._outage_ttl:
+            outage = self.redis.outage
+            if not self._outage_ttl or outage is None:
                 raise
+            self._enter(outage)
             return self._outage.begin(wants, token)
 
     def fill(self, fills: Sequence[tuple[Grant, Draft]]) -> list[Filled]:
-        """See :meth:`Store.fill`; what was begun during an outage stays in this process."""
+        """See :meth:`Store.fill`; what was begun during an outage stays in this process, and ends with the outage."""
         if fills and fills[0][0].epoch == self._outage.epoch:
+            outage = self.redis.outage
+            if outage is None or outage.incident != self._incident:
+                # Others may have invalidated it meanwhile, which that store has not heard: only who was there before
+                # the load began may have it.
+                self._outage.release([grant for grant, _ in fills])
+                return [Filled(Fill.REFUSED)] * len(fills)
             ttl = self._outage_ttl
             return self._outage.fill([(grant, draft.shortened(ttl)) for grant, draft in fills])
         filled = self.redis.fill(fills)
@@ -275,12 +283,10 @@ class TieredStore:
                 self._cells.clear()
 
     def _during_outage(self, key: str, ask: Ask, hold: float, error: StoreUnavailable) -> Reading:
-        trouble = self.redis.trouble
-        if not self._outage_ttl or trouble is None:
+        outage = self.redis.outage
+        if not self._outage_ttl or outage is None:
             raise error
-        if trouble.incident != self._incident:  # what an earlier outage left is older than what came after it
-            self._outage.forget()
-            self._incident = trouble.incident
+        self._enter(outage)
         reading = self._outage.read(key, ask)
         entry = reading.entry
         # Counted from when its load began: what it read may have been outdated right after.
@@ -288,6 +294,12 @@ class TieredStore:
             reading = Reading(None, reading.now, reading.identity, "absent")
         reading.error = error
         return reading
+
+    def _enter(self, outage: Trouble) -> None:
+        """What an earlier outage left is older than what came after it, and so is what was begun in it."""
+        if outage.incident != self._incident:
+            self._outage.forget()
+            self._incident = outage.incident
 
     # The rest
 

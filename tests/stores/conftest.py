@@ -10,6 +10,7 @@ import pytest
 from flask_rcache import CacheManager
 from tests.servers import Server
 from tests.stores.kit import Kit, manager, memory_kit, redis_store
+from tests.twenty.kit import cache_on
 
 
 def _kits(server: Server, url: str) -> Iterator[Kit]:
@@ -52,6 +53,20 @@ def caches() -> Iterator[Callable[..., CacheManager]]:
 
     def make(url: str, **config: Any) -> CacheManager:
         made.append(manager(url, **config))
+        return made[-1]
+
+    yield make
+    for cache in made:
+        cache.close()
+
+
+@pytest.fixture
+def tiers() -> Iterator[Callable[..., CacheManager]]:
+    """Makes caches as apps have them, a memory tier in front of Redis, `tiers(url, **config)`, and closes them."""
+    made: list[CacheManager] = []
+
+    def make(url: str, **config: Any) -> CacheManager:
+        made.append(cache_on(url, **{"l1_ttl": 2, **config}))
         return made[-1]
 
     yield make
