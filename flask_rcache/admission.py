@@ -228,7 +228,11 @@ class Admission:
         return loads
 
     def take(self, policy: Policy, stored: str, reading: Reading | None) -> Load | None:
-        """The load of a key when it is free right now; ``None`` when somebody loads it already. Waits for nobody."""
+        """The load of a key when it is free right now; ``None`` when somebody loads it already. Waits for nobody.
+
+        A marker that an earlier load left stops nobody: begin prolongs it, so whoever went away from it would find it
+        there again for as long as requests come.
+        """
         if reading is None:
             return None
         flight, leads = self._flights.join(stored)
@@ -236,7 +240,7 @@ class Admission:
             return None
         began = time.monotonic_ns()
         begun = self._begin(policy, [(stored, reading.identity)], "l" + secrets.token_hex(16))[0]
-        if begun is None or begun.kind is not Begin.GRANTED:
+        if begun is None or begun.grant is None:
             self._flights.land(flight)
             return None
         return Load(stored, policy, begun.grant, flight=flight, began=began, parent=None)
