@@ -16,8 +16,6 @@ from typing import Final
 __all__ = ["Content", "Draft", "Entry", "Freshness", "Stamps", "StoredResponse", "is_marker"]
 
 MICROSECONDS: Final = 1_000_000
-#: A stamp may be some µs ahead of the clock that a reading has: what it meets is stale at once all the same.
-_SOFT_MARGIN: Final = 1000
 
 
 @dataclass(slots=True)
@@ -151,12 +149,14 @@ class Entry:
                 return False
         return True
 
-    def softened(self, stamps: Stamps, soft: Mapping[str, int]) -> Entry | None:
+    def softened(self, stamps: Stamps, soft: Mapping[str, int], now: int) -> Entry | None:
         """This entry as it is after soft invalidations: expired by the first, but not gone.
 
         Args:
             stamps: as for :meth:`valid`, which has said no.
             soft: of each tag whose stamp is soft, the stamp before it that was not (0: none).
+            now: the reading of the store's clock for which it is asked. Stamps never go back, as that clock may: what
+                they meet is stale at once all the same.
 
         Returns:
             ``None`` when it is invalid all the same, or may never be served stale.
@@ -165,7 +165,7 @@ class Entry:
             return None
         if not (self.stale_while_revalidate or self.stale_if_error):
             return None
-        expired = self.created + int(self.ttl * MICROSECONDS)
+        expired = min(self.created + int(self.ttl * MICROSECONDS), now)
         for tag, as_of in self.tags:
             stamp = stamps.by_tag.get(tag, 0)
             if as_of < stamps.floor:
@@ -174,8 +174,9 @@ class Entry:
                 hard = soft.get(tag)
                 if hard is None or as_of < hard:
                     return None
-                expired = min(expired, stamp - _SOFT_MARGIN)
-        return replace(self, ttl=max(0.0, (expired - self.created) / MICROSECONDS))
+                expired = min(expired, stamp)
+        # Below 0 only where the clock stands before its creation.
+        return replace(self, ttl=max(min(0, now - self.created), expired - self.created) / MICROSECONDS)
 
     def freshness(self, now: int) -> Freshness:
         """The verdict at ``now``, a reading of the store's clock in µs."""

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, Final
 
 from . import events, tracing
@@ -202,7 +202,8 @@ class CacheManager(Fetching, Insight):
     def remember_vary(self, stored: str, names: tuple[str, ...]) -> None:
         """Note which request fields select the variant of a URL; for ``views``."""
         while len(self.vary_names) >= _VARYING_KEPT:
-            self.vary_names.pop(next(iter(self.vary_names)), None)
+            with suppress(RuntimeError, StopIteration):  # another thread changed it between iter and next
+                self.vary_names.pop(next(iter(self.vary_names)), None)
         self.vary_names[stored] = names
 
     def _invalidated(self, scope: str, names: tuple[str, ...], type_name: str, act: Callable[[], int]) -> int:

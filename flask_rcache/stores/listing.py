@@ -231,7 +231,7 @@ class Listing(Server):
             live: Entry | None = entry
             if not entry.valid(stamps):
                 soft = self._soft_stamps(members) if soft is None else soft
-                live = entry.softened(stamps, soft)
+                live = entry.softened(stamps, soft, now)
             if live is not None and live.freshness(now) is not Freshness.EXPIRED:
                 yield Listed.of(key, live, now=now, size=sizes[key])
 

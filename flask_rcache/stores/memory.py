@@ -100,17 +100,19 @@ class MemoryStore:
         if cell.expires <= now:
             self._cells.drop(key)
             return Reading(None, now)
-        entry = self._usable(cell.entry)
+        entry = self._usable(cell.entry, now)
         if entry is None:
             return Reading(None, now, cell.identity, "invalid")
         self._cells.used(key)
         return Reading(entry, now, cell.identity, "", cell.size)
 
-    def _usable(self, entry: Entry) -> Entry | None:
+    def _usable(self, entry: Entry, now: int) -> Entry | None:
         """The entry when it is valid, or as soft invalidations left it."""
         if self._valid(entry):
             return entry
-        return entry.softened(Stamps(self.epoch, self._floor, self._stamps), self._soft) if self._soft else None
+        if not self._soft:
+            return None
+        return entry.softened(Stamps(self.epoch, self._floor, self._stamps), self._soft, now)
 
     def _valid(self, entry: Entry) -> bool:
         """Rule R1 over this store's own stamps, without making a snapshot of them."""
@@ -287,7 +289,7 @@ class MemoryStore:
         yield from filter(None, listed)
 
     def _listed(self, key: str, cell: Cell, now: int) -> Listed | None:
-        entry = self._usable(cell.entry) if cell.expires > now else None
+        entry = self._usable(cell.entry, now) if cell.expires > now else None
         if entry is None or entry.freshness(now) is Freshness.EXPIRED:
             return None
         return Listed.of(key, entry, now=now, size=cell.size)

@@ -7,6 +7,7 @@ key. It changes nothing on the server.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from ..codec import IDENTITY, Codec
@@ -95,7 +96,7 @@ class Reader(Server):
             elif entry.valid(stamps):
                 readings.append(Reading(entry, now, raw[IDENTITY], "", len(raw)))
             else:
-                softened = self._softened(entry, stamps)
+                softened = self._softened(entry, stamps, now)
                 readings.append(Reading(softened, now, raw[IDENTITY], "" if softened else "invalid", len(raw)))
         return readings
 
@@ -120,10 +121,10 @@ class Reader(Server):
         softened = None
         if entry.stale_while_revalidate or entry.stale_if_error:
             by_tag = {tag: int(score) for tag, score in zip(members, scores[2:], strict=True) if score is not None}
-            softened = self._softened(entry, Stamps(int(scores[0] or 0), int(scores[1] or 0), by_tag))
+            softened = self._softened(entry, Stamps(int(scores[0] or 0), int(scores[1] or 0), by_tag), now)
         return Reading(softened, now, raw[IDENTITY], "" if softened else "invalid", len(raw))
 
-    def _softened(self, entry: Entry, stamps: Stamps) -> Entry | None:
+    def _softened(self, entry: Entry, stamps: Stamps, now: int) -> Entry | None:
         """The entry as soft invalidations left it, if only those have met it.
 
         Which stamps are soft is asked only here: one more round trip, for an entry that may be served stale and has
@@ -131,13 +132,14 @@ class Reader(Server):
         """
         if not (entry.stale_while_revalidate or entry.stale_if_error) or entry.epoch != stamps.epoch:
             return None
-        return entry.softened(stamps, self._soft_stamps([tag for tag, _ in entry.tags]))
+        return entry.softened(stamps, self._soft_stamps([tag for tag, _ in entry.tags]), now)
 
     def _learn(self, key: str, members: Iterable[str]) -> _Look:
         asked = tuple(dict.fromkeys(members))
         look = _Look(key, asked, self._tail(asked))
         while len(self._known) >= _KNOWN_LIMIT:
-            self._known.pop(next(iter(self._known)), None)
+            with suppress(RuntimeError, StopIteration):  # another thread changed it between iter and next
+                self._known.pop(next(iter(self._known)), None)
         self._known[key] = look
         return look
 

@@ -140,3 +140,17 @@ def test_soft__another_process(shared_kit: Kit) -> None:
     assert state(other, kit.key()) is Freshness.FRESH
     kit.store.invalidate([], ["search"], soft=True)
     assert state(other, kit.key()) is Freshness.STALE
+
+
+@pytest.mark.parametrize("how", ["stamp", "entry"])
+def test_soft__the_clock_stepped_back(shared_kit: Kit, how: str) -> None:
+    """Stamps never go back, as the server's clock may: what a soft one meets is stale at once all the same."""
+    key, client = shared_kit.key(), shared_kit.server()
+    shared_kit.load(key, b"old", tags=["eu"], **WINDOWS)
+    ahead = int(client.zscore("cache~stamps", "=clock") or 0) + 60_000_000
+    if how == "entry":  # it was filled before the step, too
+        client.setrange(key, 20, ahead.to_bytes(8, "big"))
+    client.zadd("cache~stamps", {"=clock": ahead + 1_000_000})
+    shared_kit.store.invalidate([tag_member("eu")], soft=True)
+    assert state(shared_kit, key) is Freshness.STALE
+    assert next(shared_kit.store.entries(None, None)).ttl <= 0
