@@ -11,6 +11,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any, Final
 
 from ..entry import MICROSECONDS, Draft, Entry
@@ -25,7 +26,11 @@ from .redis import RedisStore
 
 __all__ = ["TieredStore"]
 
-_STAMPS_KEPT_NS: Final = 60 * 10**9
+#: Stamps and patterns that came in are remembered as long as an entry may be held, and for this long at least: a read
+#: takes its time too.
+_REMEMBERED_NS: Final = 2 * 10**9
+_STAMPS_LIMIT: Final = 100_000
+_PATTERNS_LIMIT: Final = 1000
 
 
 class TieredStore:
@@ -46,6 +51,8 @@ class TieredStore:
         self._stamps: Final[OrderedDict[str, tuple[int, int]]] = OrderedDict()
         self._patterns: Final[list[tuple[int, int, str]]] = []
         self._floor = 0
+        self._remembered = _REMEMBERED_NS
+        self._unknown_before = 0  # monotonic ns; what was invalidated before is not remembered here
         self._bus: Final = Bus(redis.wire, names.bus, hear=self._hear, distrust=self._distrust)
         self._outage_ttl: Final = outage_ttl
         self._outage: Final = MemoryStore(names, max_bytes=max_bytes, lease=redis.lease)
@@ -135,10 +142,12 @@ class TieredStore:
         if entry is None:
             return
         self._bus.ensure()
-        cell = Cell(entry, sent + int(hold * 1e9), reading.identity, now=reading.now, read_at=sent)
+        held = int(hold * 1e9)
+        cell = Cell(entry, sent + held, reading.identity, now=reading.now, read_at=sent)
         with self._lock:  # so that a distrust that comes now finds the cell, and clears it
-            if not self._bus.heard_since(sent):
+            if sent <= self._unknown_before or not self._bus.heard_since(sent):
                 return
+            self._remembered = max(self._remembered, held)
             if self._valid(key, entry) and not self._matches_pattern(key, entry):
                 self._cells.put(key, cell)
 
@@ -186,14 +195,20 @@ class TieredStore:
             self._forget(now)
 
     def _forget(self, now: int) -> None:
-        """Drop stamps that no entry in memory can be older than: each was checked in Redis after them."""
-        while self._stamps:
-            name, (_, heard) = next(iter(self._stamps.items()))
-            if now - heard < _STAMPS_KEPT_NS:
-                break
-            del self._stamps[name]
-        while self._patterns and now - self._patterns[0][1] > _STAMPS_KEPT_NS:
-            del self._patterns[0]
+        """Drop what came in before everything that is held was read: Redis had it then, and each was checked there."""
+        stamps, patterns = self._stamps, self._patterns
+        before = now - self._remembered
+        if len(stamps) > _STAMPS_LIMIT or len(patterns) > _PATTERNS_LIMIT:  # half of it: not again so soon
+            self._cells.clear()
+            halves = [heard for _, heard in islice(stamps.values(), len(stamps) // 2, None)][:1]
+            before = max([before, *halves, *(heard for _, heard, _ in patterns[len(patterns) // 2 :][:1])])
+        dropped = 0
+        while stamps and (heard := next(iter(stamps.values()))[1]) <= before:
+            stamps.popitem(last=False)
+            dropped = max(dropped, heard)
+        while patterns and patterns[0][1] <= before:
+            dropped = max(dropped, patterns.pop(0)[1])
+        self._unknown_before = max(self._unknown_before, dropped)
 
     def _distrust(self) -> None:
         """Messages may have been missed: what is held is no longer known to be valid."""
@@ -278,9 +293,10 @@ class TieredStore:
 
     def _drop_unacknowledged(self) -> None:
         """Redis did not acknowledge: no stamp is known, so nothing in memory is known to be valid."""
-        if self.redis.trouble is not None:
+        if self.redis.outage is not None:
             with self._lock:
                 self._cells.clear()
+                self._unknown_before = time.monotonic_ns()  # what is being read now may be older
 
     def _during_outage(self, key: str, ask: Ask, hold: float, error: StoreUnavailable) -> Reading:
         outage = self.redis.outage

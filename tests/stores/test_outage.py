@@ -116,3 +116,31 @@ def test_outage__what_came_of_one_is_not_stored_with_another_s_clock(redis_serve
     assert here.fetch(WHOLE, "w", whole) == "old"
     assert shared[0].result() == "old"
     assert other.get(WHOLE, "w") is None
+
+
+def test_outage__a_read_under_way_does_not_bring_back_what_was_invalidated(redis_server: Server, tiers: Tiers) -> None:
+    """What this process invalidated while Redis was away is gone here at once, for what is being read as well."""
+    cache = tiers(redis_server.url, l1_ttl=30)
+    store: Any = cache.store
+    cache.set(KIND, "k", "old", tags=["t"])
+
+    def in_memory() -> bool:
+        cache.get(KIND, "k")
+        return store._cells.get("cache:kind:k") is not None
+
+    wait_until(in_memory, timeout=10, what="the bus")
+    store._cells.clear()
+    real = store.redis.read
+
+    def overtaken(*args: object) -> Any:
+        del store.redis.read
+        reading = real(*args)
+        store.redis._recover = lambda: None
+        store.redis._breaker.trip(StoreUnavailable("a stall"))
+        cache.invalidate_tags("t")
+        return reading
+
+    store.redis.read = overtaken
+    assert cache.get(KIND, "k") == "old", "it was asked for before"
+    assert store._cells.get("cache:kind:k") is None
+    del store.redis._recover

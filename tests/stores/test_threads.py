@@ -55,9 +55,7 @@ def test_learn__from_many_threads(caches: Callable[..., CacheManager], monkeypat
 
 
 @pytest.mark.usefixtures("_often")
-def test_remember_vary__from_many_threads(
-    caches: Callable[..., CacheManager], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_remember_vary__from_many_threads(caches: Callable[..., CacheManager], monkeypatch: pytest.MonkeyPatch) -> None:
     """The same of what URLs vary by."""
     cache = caches("memory://")
     monkeypatch.setattr(manager_module, "_VARYING_KEPT", 50)

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+import flask_rcache.stores.tiered as tiered_module
 from flask_rcache import MISSING, CacheManager, CacheType
 from flask_rcache.config import load_settings
 from flask_rcache.extension import store_of
+from flask_rcache.stores.bus import Message
 from tests.servers import Server
 from tests.stores.proxy import Proxy
 
@@ -180,3 +182,38 @@ def test_tiered__an_outage_keeps_results_for_a_moment(tiered):
     cache.invalidate_type(KIND)
     assert cache.fetch(KIND, "k", loader) == 2
     assert cache.fetch(EXACT, "k", loader) == 3, "a type without a hold keeps nothing"
+
+
+def test_tiered__what_is_heard_is_bounded(tiered, monkeypatch):
+    """A fleet that sets many keys must not fill this process; what is forgotten early takes what it may meet along."""
+    monkeypatch.setattr(tiered_module, "_STAMPS_LIMIT", 1000)
+    monkeypatch.setattr(tiered_module, "_PATTERNS_LIMIT", 100)
+    cache = tiered()
+    store = cache.store
+    cache.set(KIND, "k", "old", tags=["t"])
+    assert warmed(cache)
+    reading, sent = store.redis.read(key_of("k"), lambda: ("c:kind", "t:t")), time.monotonic_ns()
+    stamp = reading.now + 1
+    store._hear(Message("t", stamp, ("t:t",)))
+    for number in range(3000):
+        store._hear(Message("k", stamp, (key_of(str(number)),)))
+    for number in range(300):
+        store._hear(Message("p", stamp, (f"cache:other:{number}*",)))
+    assert len(store._stamps) <= 1002
+    assert len(store._patterns) <= 101
+    assert store._cells.get(key_of("k")) is None, "its stamp may be among those forgotten"
+    store._keep(key_of("k"), reading, sent, 30.0)
+    assert store._cells.get(key_of("k")) is None, "and this was read before that"
+    assert warmed(cache)
+
+
+def test_tiered__a_stamp_is_remembered_as_long_as_an_entry_is_held(tiered):
+    """However long a type's hold, what was invalidated in it stays invalid."""
+    cache = tiered(l1_ttl=300)
+    store = cache.store
+    cache.set(KIND, "k", "old")
+    assert warmed(cache)
+    now = time.monotonic_ns()
+    store._hear(Message("t", store._cells.get(key_of("k")).entry.as_of + 1, ("c:kind",)))
+    store._forget(now + 200 * 10**9)
+    assert store._recall(key_of("k"), time.monotonic_ns(), 300) is None
