@@ -40,7 +40,7 @@ class Notes:
 
     def invalidated(self, scope: str, names: tuple[str, ...], removed: int, *, journalled: bool) -> None:
         """Something was invalidated just now."""
-        noted = Logged(time.time(), scope, tuple(name[:200] for name in names[:20]), removed, journalled)
+        noted = Logged(time.time(), scope, tuple(map(_plain, names[:20])), removed, journalled)
         with self._lock:
             self._log.appendleft((time.monotonic(), noted))
             self._new_log.appendleft((time.monotonic(), noted))
@@ -74,6 +74,11 @@ class Notes:
             for noted in log:  # older than what came since
                 if len(self._new_log) < _LOG_KEPT:
                     self._new_log.append((now - noted.at, noted))
+
+
+def _plain(name: str) -> str:
+    """The beginning of a name; a lone surrogate, which cannot be sent, is spelled out."""
+    return name[:200].encode("utf-8", "backslashreplace").decode()
 
 
 def _add(costs: dict[str, float], key: str, seconds: float) -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from flask_rcache import CacheType
 from flask_rcache.notes import Notes
+from tests.servers import Server
+from tests.stores.kit import manager
+
+KIND = CacheType("kind", ttl=60)
 
 
 def test_costliest__sums_and_sorts() -> None:
@@ -54,3 +59,15 @@ def test_log__bounded() -> None:
     assert len(lengths) <= 20
     assert max(lengths) <= 200
     assert len(notes.take()[1]) == 50
+
+
+def test_stats__after_a_tag_that_cannot_be_sent(redis_server: Server) -> None:
+    """A lone surrogate in a tag is spelled out in the log, and the counters of the fleet arrive with it."""
+    cache = manager(redis_server.url, types=[KIND])
+    cache.fetch(KIND, "a", lambda: 1)
+    assert cache.invalidate_tags("\ud800") == 1
+    assert cache.stats()["misses"] == 1
+    gazette = cache.store.gazette()
+    assert gazette is not None
+    assert gazette.log[0].names == ("\\ud800",)
+    cache.close()
