@@ -14,6 +14,8 @@ from typing import Final
 __all__ = ["Journal", "Pending"]
 
 _LIMIT: Final = 10_000
+#: Each is a walk over all keys of its type, while the cache is off.
+_PATTERNS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,8 @@ class Pending:
 
 class Journal:
     """One item a tag, type, key or pattern, however often it was invalidated; above the limit, everything.
+
+    Patterns are dear to deliver: many of them become their types.
 
     Args:
         limit: items above which the journal collapses to "everything".
@@ -66,8 +70,18 @@ class Journal:
                 return
             for kind, items in (("tags", tags), ("types", types), ("keys", keys), ("patterns", patterns)):
                 self._items[kind].update(dict.fromkeys(items))
+            if len(self._items["patterns"]) > _PATTERNS:
+                self._widen()
             if sum(map(len, self._items.values())) > self._limit:
                 self._collapse()
+
+    def _widen(self) -> None:
+        """Their types, or everything, in place of many patterns: one stamp each."""
+        types = [type_name for _, type_name in self._items["patterns"]]  # type: ignore[misc]
+        if None in types:
+            self._collapse()
+        self._items["types"].update(dict.fromkeys(types) if not self._everything else {})
+        self._items["patterns"].clear()
 
     def _collapse(self) -> None:
         self._everything = True

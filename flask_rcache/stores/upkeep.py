@@ -7,6 +7,7 @@ heartbeat that renews the leases of live loads, the fleet's counters, and the fr
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import threading
 import time
@@ -17,15 +18,16 @@ from typing import Any, Final
 from weakref import WeakSet
 
 import ormsgpack
+from redis.exceptions import OutOfMemoryError
 
 from ..codec import MAGIC
 from ..errors import StoreError, StoreFull, StoreUnavailable
 from .base import News, Tally
-from .journal import Journal
+from .journal import Journal, Pending
 from .line import Exchange, pack
 from .listing import CHUNK
 from .scripts import Argument
-from .server import Server
+from .server import Server, logger
 
 __all__ = ["Upkeep"]
 
@@ -75,12 +77,9 @@ class Upkeep(Server, ABC):
             self._flush_counts()
         with self._count_lock:  # what is on its way has arrived then
             names = sorted({*types, *self._types(self._exchange)})
-            replies = self._replies(b"".join(pack(("HGETALL", self._names.stats(name))) for name in names), len(names))
-        return {
-            name: {field.decode(): float(value) for field, value in reply.items()}
-            for name, reply in zip(names, replies, strict=True)
-            if reply
-        }
+            replies = self._exchange(b"".join(pack(("HGETALL", self._names.stats(name))) for name in names), len(names))
+        tally = {name: _counted(reply) for name, reply in zip(names, replies, strict=True) if isinstance(reply, dict)}
+        return {name: counted for name, counted in tally.items() if counted}
 
     def state(self) -> dict[str, Any]:
         """See :meth:`Store.state`."""
@@ -130,10 +129,21 @@ class Upkeep(Server, ABC):
                 if any(news):
                     # not self._exchange, which would have the housekeeping running again while it is being closed
                     keys = [self._names.costs, self._names.log, *map(self._names.stats, news.tally)]
-                    self._call(self._scripts["count"], keys, _told(news), self._wire.exchange)
-            except StoreError:
+                    reply = self._scripts["count"].call(self._wire.exchange, keys, _told(news))
+                    if isinstance(reply, OutOfMemoryError):
+                        raise self._refused(reply)
+                    if isinstance(reply, Exception):  # the cache is as good without figures
+                        self._uncounted(reply)
+                        give_back(news)
+            except BaseException:
                 give_back(news)
                 raise
+
+    def _uncounted(self, error: Exception) -> None:
+        """Say once why the figures of the fleet stand still."""
+        if "count" not in self._warned:
+            self._warned.add("count")
+            logger.warning("[CACHE] %s does not take the counters of this process: %s", self.location, error)
 
     def _keep_house(self) -> float | None:
         """One round: probe or renew, then free space; the seconds until the next."""
@@ -173,6 +183,13 @@ class Upkeep(Server, ABC):
                     self._delete(pending.keys, self._probe)
                 for pattern, type_name in pending.patterns:
                     self._invalidate_pattern(pattern, type_name, self._probe)
+            except Exception as error:
+                if isinstance(error, StoreError) or pending.everything:
+                    self._journal.give_back(pending)
+                    raise
+                # Something in it cannot be delivered, ever: all that there is goes, rather than the cache for good.
+                logger.exception("[CACHE ERROR] an invalidation could not be delivered; everything is invalidated")
+                self._journal.give_back(Pending(everything=True))
             except BaseException:  # whatever it was, what has not been delivered is not forgotten
                 self._journal.give_back(pending)
                 raise
@@ -227,6 +244,16 @@ class Upkeep(Server, ABC):
             self._journal.add(**noted)
             self._breaker.trip(cause)
         self._housekeeper.ensure()
+
+
+def _counted(reply: dict[bytes, bytes]) -> dict[str, float]:
+    """Counters as they lie in a hash; what is no number is none of ours."""
+    found = {}
+    for field, value in reply.items():
+        with suppress(ValueError):
+            if math.isfinite(amount := float(value)):
+                found[field.decode()] = amount
+    return found
 
 
 def _text(reply: bytes | str) -> str:

@@ -282,38 +282,15 @@ def answer(port: int) -> str:
         return ""
 
 
-@pytest.mark.parametrize("key", ["cache~stamps", "cache~meta"])
-def test_internal_key_of_another_kind(
-    private_server: Servers, caches: Caches, caplog: pytest.LogCaptureFixture, key: str
-) -> None:
-    """Somebody put another kind of key under an internal name: no answer is trusted until it is gone."""
+def test_meta_of_another_kind(private_server: Servers, caches: Caches, caplog: pytest.LogCaptureFixture) -> None:
+    """Somebody put another kind of key where the server's run is known: no answer is trusted until it is gone."""
     server = private_server()
     cache = caches(server.url)
     client = server.client()
-    client.set(key, "theirs")
+    client.set("cache~meta", "theirs")
     goes_on_without(cache, caplog, "WRONGTYPE")
-    client.delete(key)
+    client.delete("cache~meta")
     comes_back(cache)
-
-
-def test_index_of_another_kind(private_server: Servers, caches: Caches, caplog: pytest.LogCaptureFixture) -> None:
-    """The same under an index: the pattern that could not be carried out is not forgotten."""
-    server = private_server()
-    cache = caches(server.url)
-    warm(cache)
-    client = server.client()
-    client.delete("cache~index:search")
-    client.set("cache~index:search", "theirs")
-    assert cache.invalidate_pattern("search:*") == 0
-    assert cache.is_available is False
-    assert cache.get("search", "a") is None
-    tried = calls(client, "zscan")
-    wait_until(lambda: calls(client, "zscan") > tried + 1, timeout=10, what="deliveries that fail")
-    assert cache.is_available is False
-    client.delete("cache~index:search")
-    client.zadd("cache~index:search", {"cache:search:a": time.time() * 1000 + 60_000})
-    comes_back(cache)
-    assert cache.get("search", "a") is None
 
 
 def calls(client: redis.Redis, command: str) -> int:
@@ -466,6 +443,20 @@ def test_journal__survives_a_defect(two: tuple[CacheManager, CacheManager, Proxy
     wait_until(lambda: cache.is_available, timeout=10, what="recovered")
     assert next(defects, None) is None
     assert other.get("search", "a") is None
+
+
+def test_journal__what_can_never_be_delivered(two: tuple[CacheManager, CacheManager, Proxy]) -> None:
+    """What no connection takes must not keep the cache off for good: everything goes in its place, once."""
+    cache, other, proxy = two
+    cache.set("search", "a", "old")
+    proxy.cut()
+    cache.delete("search", "b")
+    assert isinstance(cache.store, RedisStore)
+    cache.store._journal.add(patterns=[("cache:search:\ud800*", "search")])
+    proxy.mend()
+    wait_until(lambda: cache.is_available, timeout=10, what="recovered")
+    assert other.get("search", "a") is None
+    assert len(cache.store._journal) == 0
 
 
 def test_journal__collapses_above_its_limit(two: tuple[CacheManager, CacheManager, Proxy]) -> None:

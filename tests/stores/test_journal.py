@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from flask_rcache.stores.journal import Journal, Pending
 
 
@@ -50,3 +52,22 @@ def test_give_back__merges_with_what_came_meanwhile() -> None:
     assert (set(taken.tags), taken.keys) == ({"a", "b"}, ("k",))
     journal.give_back(Pending(everything=True))
     assert journal.take().everything
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_add__many_patterns_become_their_types(plain: bool) -> None:
+    """Each pattern is a walk over all keys while the cache is off; where one has no type, it is everything."""
+    journal = Journal()
+    for number in range(30):
+        journal.add(patterns=[(f"cache:kind{number % 3}:{number}*", f"kind{number % 3}")])
+    if not plain:
+        journal.add(patterns=[("cache:*x", None)] + [(f"cache:a:{number}*", "a") for number in range(20)])
+    pending = journal.take()
+    assert pending.everything is not plain
+    if plain:
+        assert set(pending.types) == {"kind0", "kind1", "kind2"}
+        assert len(pending.patterns) <= 20
+        assert len(pending.patterns) + 20 < 30
+    else:
+        assert not pending.patterns
+        assert not pending.types
