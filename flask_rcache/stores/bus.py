@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import ormsgpack
@@ -44,7 +45,7 @@ class Message(NamedTuple):
         try:
             kind, stamp, names = ormsgpack.unpackb(payload)
             return cls(str(kind), int(stamp), tuple(map(str, names)))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             return None
 
 
@@ -97,8 +98,10 @@ class Bus:
         with self._lock:
             if self._thread is None:
                 args = (weakref.ref(self), self._stop)
-                self._thread = threading.Thread(target=_listen, args=args, name="flask_rcache-bus", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=_listen, args=args, name="flask_rcache-bus", daemon=True)
+                with suppress(RuntimeError):  # no thread to be had: no memory tier for now, and the next call tries
+                    thread.start()
+                    self._thread = thread
 
     def stop(self, *, timeout: float = 1.0) -> None:
         """End the listener and wait for it, ``timeout`` seconds at most; :meth:`ensure` starts another."""
@@ -171,14 +174,16 @@ def _listen(ref: weakref.ReferenceType[Bus], stop: threading.Event) -> None:
                 feed, pinged_at = bus._subscribe(), 0
             pinged_at = bus._take(feed, replies, pinged_at)
             failures = 0
-        except (StoreError, *Wire.FAILURES) as error:
+        except Exception as error:  # whatever comes in: without this thread there is no memory tier
             bus = ref()
             if bus is not None:
                 bus._missed()
             if feed is not None:
                 feed.close()
                 feed = None
-            logger.log(logging.DEBUG if failures else logging.INFO, "[CACHE] the bus is down: %s", error)
+            known = isinstance(error, (StoreError, *Wire.FAILURES))
+            level = logging.DEBUG if failures else logging.INFO if known else logging.ERROR
+            logger.log(level, "[CACHE] the bus is down: %s", error, exc_info=None if known else error)
             pause = _RETRY[min(failures, len(_RETRY) - 1)]
             failures += 1
         bus = None

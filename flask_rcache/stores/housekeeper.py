@@ -51,6 +51,7 @@ class Housekeeper:
         self._thread: threading.Thread | None = None
         self._pid = 0
         self._at_work: Final[set[int]] = set()
+        self._failed = False
         #: Whether it was asked for since the last round began; who asks often can look here first.
         self.asked = False
         _keepers.add(self)
@@ -68,10 +69,23 @@ class Housekeeper:
         with self._lock:
             self.asked = True
             if self._thread is None:
-                self._thread = threading.Thread(target=_run, args=(weakref.ref(self),), name=self._name, daemon=True)
-                self._thread.start()
+                self._start()
         if now:
             self._wake.set()
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=_run, args=(weakref.ref(self),), name=self._name, daemon=True)
+        self._thread = thread  # the first that it looks at
+        try:
+            thread.start()
+        except RuntimeError as error:  # no thread to be had: the caller goes on, and who asks next tries again
+            self._thread, self.asked = None, False
+            logger.log(
+                logging.DEBUG if self._failed else logging.ERROR, "[CACHE ERROR] no housekeeping for now: %s", error
+            )
+            self._failed = True
+        else:
+            self._failed = False
 
     def stop(self, *, timeout: float = 1.0) -> None:
         """End the thread and wait for it, ``timeout`` seconds at most."""
