@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -79,15 +79,22 @@ class Listing(Server):
 
     def _matching(self, pattern: str, type_name: str | None, exchange: Exchange) -> Iterator[tuple[str, list[str]]]:
         """Stored keys that match, in chunks of one type."""
-        if self.facts.evicts_anything:  # the index may have been evicted
+        names = [] if self.facts.evicts_anything else [type_name] if type_name is not None else self._types(exchange)
+        # The index may have been evicted, or is of another kind.
+        if self.facts.evicts_anything or not self._are_indexes(names, exchange):
             for keys in self._walk(("SCAN",), ("MATCH", pattern, "COUNT", 1000), exchange):
                 yield from self._by_type(keys)
             return
-        for name in [type_name] if type_name is not None else sorted(self._types(exchange)):
+        for name in sorted(names):
             walk = ("ZSCAN", self._names.index(name))
             for rows in self._walk(walk, ("MATCH", pattern, "COUNT", 1000), exchange):
                 for chunk in chunks(rows[::2]):
                     yield name, [key.decode(errors="replace") for key in chunk]  # a foreign row leads nowhere
+
+    def _are_indexes(self, names: Collection[str], exchange: Exchange) -> bool:
+        """Whether nothing of another kind lies where the indexes of these types belong."""
+        ask = b"".join(pack(("TYPE", self._names.index(name))) for name in names)
+        return not names or set(exchange(ask, len(names))) <= {b"zset", b"none"}
 
     def _by_type(self, keys: Sequence[bytes]) -> Iterator[tuple[str, list[str]]]:
         grouped: dict[str, list[str]] = {}
@@ -245,36 +252,40 @@ class Listing(Server):
         indexes = [self._names.index(name) for name in names]
         now_ms = int(self._replies(pack(("TIME",)), 1)[0][0]) * 1000
         ask = [pack(("ZCOUNT", at, now_ms, "+inf")) + pack(("ZRANDMEMBER", at, _SAMPLE)) for at in indexes]
-        replies = self._replies(b"".join(ask), 2 * len(names))
-        samples = replies[1::2]
+        replies = self._exchange(b"".join(ask), 2 * len(names))
+        samples = [[] if isinstance(keys, Exception) else keys for keys in replies[1::2]]  # of another kind
         sizes = iter(
-            self._replies(b"".join(pack(("STRLEN", key)) for keys in samples for key in keys), sum(map(len, samples)))
+            self._exchange(b"".join(pack(("STRLEN", key)) for keys in samples for key in keys), sum(map(len, samples)))
             if any(samples)
             else ()
         )
         census = {}
         for name, count, keys in zip(names, replies[::2], samples, strict=True):
-            lengths = [size for size in (next(sizes) for _ in keys) if size]
-            census[name] = Census(count, round(count * sum(lengths) / len(lengths)) if lengths else 0)
+            lengths = [size for size in (next(sizes) for _ in keys) if isinstance(size, int) and size]
+            there = 0 if isinstance(count, Exception) else count
+            census[name] = Census(there, round(there * sum(lengths) / len(lengths)) if lengths else 0)
         return census
 
     def gazette(self) -> Gazette:
         """See :meth:`Store.gazette`."""
         names = self._names
-        costs, log, loads = self._replies(
+        replies = self._exchange(
             pack(("ZREVRANGE", names.costs, 0, 19, "WITHSCORES"))
             + pack(("LRANGE", names.log, 0, -1))
             + pack(("ZRANGE", names.loads, 0, _LOADS_SHOWN - 1)),
             3,
         )
+        # Somebody else's key under one of these names: there is nothing to tell then, and no reason for an error.
+        costs, log, rows = [[] if isinstance(reply, Exception) else reply for reply in replies]
+        loads = [key.decode(errors="replace") for key in rows]
         held: list[Any] = []
         if loads:
-            leases = [names.lease(key.decode()) for key in loads]
+            leases = [names.lease(key) for key in loads]
             held = self._replies(b"".join(pack(("EXISTS", lease)) for lease in leases), len(leases))
         return Gazette(
-            costs=[(key.decode(), float(seconds)) for key, seconds in costs],
+            costs=[(key.decode(errors="replace"), float(seconds)) for key, seconds in costs],
             log=[noted for noted in map(_noted, log) if noted is not None],
-            loads=[key.decode() for key, there in zip(loads, held, strict=True) if there],
+            loads=[key for key, there in zip(loads, held, strict=True) if there],
         )
 
 
@@ -283,5 +294,5 @@ def _noted(line: bytes) -> Logged | None:
     try:
         scope, names, removed, journalled = ormsgpack.unpackb(packed)
         return Logged(int(at) / 1000, str(scope), tuple(map(str, names)), int(removed), bool(journalled))
-    except (ValueError, TypeError):  # of another release
+    except (ValueError, TypeError, OverflowError):  # of another release
         return None

@@ -16,7 +16,7 @@ from ..errors import Undecodable
 from ..keys import EPOCH, FLOOR
 from .base import Ask, Reading
 from .line import pack
-from .server import Server
+from .server import Server, stamps_of
 
 __all__ = ["Reader"]
 
@@ -85,8 +85,7 @@ class Reader(Server):
         if type(scores) is not list or type(time) is not list:
             raise self._refused(scores if isinstance(scores, Exception) else time)
         now = int(time[0]) * MICROSECONDS + int(time[1])
-        by_tag = {tag: int(score) for tag, score in zip(members, scores[2:], strict=True) if score is not None}
-        stamps = Stamps(int(scores[0] or 0), int(scores[1] or 0), by_tag)
+        stamps = stamps_of(members, scores)
         readings = []
         for raw, entry in zip(raws, entries, strict=True):
             if raw is None:
@@ -120,8 +119,7 @@ class Reader(Server):
             return Reading(entry, now, raw[IDENTITY], "", len(raw))
         softened = None
         if entry.stale_while_revalidate or entry.stale_if_error:
-            by_tag = {tag: int(score) for tag, score in zip(members, scores[2:], strict=True) if score is not None}
-            softened = self._softened(entry, Stamps(int(scores[0] or 0), int(scores[1] or 0), by_tag), now)
+            softened = self._softened(entry, stamps_of(members, scores), now)
         return Reading(softened, now, raw[IDENTITY], "" if softened else "invalid", len(raw))
 
     def _softened(self, entry: Entry, stamps: Stamps, now: int) -> Entry | None:
@@ -166,5 +164,4 @@ def _valid(entry: Entry, members: tuple[str, ...], scores: list[float | None]) -
     floor = scores[1] or 0
     if entry.as_of >= floor and not entry.tags[1:] and not any(scores[2:]):
         return bool(not entry.tags or entry.tags[0][1] >= floor)
-    by_tag = {member: int(score) for member, score in zip(members, scores[2:], strict=True) if score is not None}
-    return entry.valid(Stamps(entry.epoch, int(floor), by_tag))
+    return entry.valid(stamps_of(members, scores))

@@ -13,6 +13,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import ormsgpack
@@ -115,12 +116,12 @@ class RedisStore(Reader, Listing, Upkeep):
 
     def _begun(self, key: str, answer: bytes, token: str, epoch: int, as_of: int) -> Begun:
         if answer[:1] in (b"p", b"f"):
-            marker = answer.decode()
+            marker = answer.decode(errors="replace")  # of somebody else: then it is not met again, and nothing stored
             self._held[key, marker] = time.monotonic()  # renewed as a lease is, so that a slow load may still fill
             return Begun(Begin.PASS, Grant(key, marker, epoch, as_of))
         kind = _ANSWERS[answer[:1]]
         if kind is not Begin.GRANTED:
-            return Begun(kind, holder=answer[1:].decode())
+            return Begun(kind, holder=answer[1:].decode(errors="replace"))
         self._held[key, token] = time.monotonic()
         return Begun(kind, Grant(key, token, epoch, as_of))
 
@@ -256,9 +257,11 @@ class RedisStore(Reader, Listing, Upkeep):
         args: list[Argument] = [self._names.bus, kind, _STAMPS_KEPT, _STAMP_SECONDS]
         live = stamp = 0
         for chunk in chunks(members) or [()]:
-            removed, at = self._call(self._scripts["invalidate"], keys, [*args, *chunk], exchange)
+            removed, at, *policy = self._call(self._scripts["invalidate"], keys, [*args, *chunk], exchange)
             live, stamp, keys = live + removed, int(at), keys[:2]
-            if kind != "b":
+            if policy:  # a pattern follows, which must know whether indexes may be evicted now
+                self.facts = replace(self.facts, policy=policy[0].decode())
+            else:
                 self.on_invalidated(Message("*" if kind == "*" else "t", stamp, tuple(chunk)))
         return live, stamp
 

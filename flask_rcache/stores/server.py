@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from redis.exceptions import ResponseError
@@ -24,11 +25,12 @@ from .line import Exchange, pack
 from .scripts import Argument, Script, load
 from .wire import Wire, translated
 
-__all__ = ["Server"]
+__all__ = ["Server", "stamps_of"]
 
 logger: Final = logging.getLogger("flask_rcache")
 
 _FORMAT: Final = 1
+_NEVER: Final = 2**63
 _SCRIPTS: Final = (
     "attach",
     "beat",
@@ -195,19 +197,41 @@ class Server:
     def _stamps_of(self, members: Sequence[str]) -> Stamps:
         """The stamps of some members, as they are now."""
         scores = self._replies(pack(("ZMSCORE", self._names.stamps, EPOCH, FLOOR, *members)), 1)[0]
-        by_tag = {member: int(score) for member, score in zip(members, scores[2:], strict=True) if score is not None}
-        return Stamps(int(scores[0] or 0), int(scores[1] or 0), by_tag)
+        return stamps_of(members, scores)
 
     def _soft_stamps(self, members: Sequence[str]) -> dict[str, int]:
         """The stamps that came before those members' soft ones; a member whose stamp is not soft is not there."""
         if not members:
             return {}
-        hard = self._replies(pack(("HMGET", self._names.soft, *members)), 1)[0]
-        return {member: int(float(stamp)) for member, stamp in zip(members, hard, strict=True) if stamp is not None}
+        hard = self._exchange(pack(("HMGET", self._names.soft, *members)), 1)[0]
+        if isinstance(hard, Exception):  # of another kind: every stamp is hard
+            return {}
+        found = {}
+        for member, stamp in zip(members, hard, strict=True):
+            if stamp is not None:
+                with suppress(ValueError):
+                    found[member] = whole(float(stamp))
+        return found
 
     def _types(self, exchange: Exchange) -> set[str]:
         """Every type that has an index, whichever process made it."""
         fields = exchange(pack(("HKEYS", self._names.meta)), 1)[0]
         if isinstance(fields, Exception):
             raise self._refused(fields)
-        return {name[5:].decode() for name in fields if name.startswith(b"type:")}
+        types = set()
+        for name in fields:
+            with suppress(UnicodeDecodeError):  # no name of ours
+                if name.startswith(b"type:"):
+                    types.add(name[5:].decode())
+        return types
+
+
+def whole(score: float) -> int:
+    """A score as a stamp; what can be none of ours is later than everything, so that nothing is valid by it."""
+    return int(score) if abs(score) < _NEVER else _NEVER
+
+
+def stamps_of(members: Sequence[str], scores: Sequence[float | None]) -> Stamps:
+    """The scores of the epoch, the floor and some members."""
+    by_tag = {member: whole(score) for member, score in zip(members, scores[2:], strict=True) if score is not None}
+    return Stamps(whole(scores[0] or 0), whole(scores[1] or 0), by_tag)

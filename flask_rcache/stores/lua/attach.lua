@@ -21,9 +21,17 @@ if type(info) ~= 'string' and ARGV[2] == 'cold' then
   return {'info', info.err}
 end
 local policy = type(memory) == 'string' and string.match(memory, 'maxmemory_policy:([%w-]+)') or ''
-redis.call('ZREM', stamps, '=none') -- the first write needs no memory
+local removed = redis.pcall('ZREM', stamps, '=none') -- the first write needs no memory
+if type(removed) == 'table' and string.find(removed.err, 'WRONGTYPE') then -- not of our making: a new epoch
+  redis.call('DEL', stamps)
+elseif type(removed) == 'table' then
+  return removed
+end
 local state = 'ok'
-local generation, met = tonumber(known[3] or 0), tonumber(ARGV[3])
+local generation, met = tonumber(known[3] or 0) or 0, tonumber(ARGV[3])
+if generation ~= generation or generation < 0 or generation > 2^52 then
+  generation = 0 -- not of our making
+end
 if known[1] ~= run_id or generation < met then
   generation = math.max(generation, met) + 1
   if ARGV[2] == 'cold' then

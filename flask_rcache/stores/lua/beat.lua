@@ -6,14 +6,22 @@
 -- atomicity: one step.
 
 local stamps, loads, lease_ms = KEYS[1], KEYS[2], tonumber(ARGV[1])
-redis.call('ZREM', stamps, '=none') -- a write that needs no memory and changes nothing
+local removed = redis.pcall('ZREM', stamps, '=none') -- a write that needs no memory and changes nothing
+if type(removed) == 'table' and string.find(removed.err, 'WRONGTYPE') then -- not of our making: a new epoch
+  redis.call('DEL', stamps)
+elseif type(removed) == 'table' then
+  return removed
+end
 local time = redis.call('TIME')
 local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-redis.call('ZREMRANGEBYSCORE', loads, '-inf', now_ms)
+local ended = redis.pcall('ZREMRANGEBYSCORE', loads, '-inf', now_ms)
+if type(ended) == 'table' then -- another kind of key
+  redis.call('DEL', loads)
+end
 local renewed = 0
 for i = 3, #KEYS do
   local token, key = ARGV[2 * i - 4], ARGV[2 * i - 3]
-  if redis.call('GET', KEYS[i]) == token then
+  if redis.pcall('GET', KEYS[i]) == token then
     renewed = renewed + 1
     if redis.call('PTTL', KEYS[i]) < lease_ms then -- a pass marker may have longer
       redis.call('PEXPIRE', KEYS[i], lease_ms)

@@ -5,14 +5,19 @@
 --       then for each key: the identity (epoch and as_of, 16 bytes) of the entry the caller judged unfit, or ''
 -- reply {epoch, as_of, answer...}, one answer a key:
 --       '+' granted · '=' filled meanwhile · '-…' busy, and the holder's token · 'p…', 'f…' the marker's token
+--       A set of stamps that is not of our making is given up: a new epoch, so nothing in the store is valid any more.
 -- atomicity: one step. The clock moves only when something was granted, so that waiting costs no write.
 
 local stamps, lease_ms, token = KEYS[1], ARGV[2], ARGV[3]
 
-local function now_us()
-  local time = redis.call('TIME')
-  local last = tonumber(redis.call('ZSCORE', stamps, '=clock') or 0)
-  return math.max(tonumber(time[1]) * 1000000 + tonumber(time[2]), last + 1)
+local kept = redis.pcall('ZMSCORE', stamps, '=epoch', '=clock', '=floor', '=barrier')
+local ours = not kept.err
+for i = 1, 4 do
+  ours = ours and (not kept[i] or tonumber(kept[i]) >= 0 and tonumber(kept[i]) <= 2^53)
+end
+if not ours then
+  redis.call('DEL', stamps)
+  kept = {}
 end
 
 local answers, granted = {}, false
@@ -20,10 +25,14 @@ for i = 0, #ARGV - 4 do
   local lease, entry, judged = KEYS[2 * i + 2], KEYS[2 * i + 3], ARGV[i + 4]
   -- pcall: a key of another kind under our name is garbage, and judged as such
   local found = redis.pcall('GETRANGE', entry, 4, 19)
-  local held = redis.call('GET', lease)
+  local held = redis.pcall('GET', lease)
+  if type(held) == 'table' then -- another kind of key
+    redis.call('DEL', lease)
+    held = false
+  end
   if type(found) == 'string' and found ~= judged and found ~= '' then
     answers[#answers + 1] = '='
-  elseif held and string.find(held, '^[pf]') then
+  elseif held and string.find(held, '^[pf]%w*$') then
     answers[#answers + 1] = held
     if redis.call('PTTL', lease) < tonumber(lease_ms) then -- the load that begins must find it at its fill
       redis.call('PEXPIRE', lease, lease_ms)
@@ -31,6 +40,10 @@ for i = 0, #ARGV - 4 do
     granted = true
   elseif held and held ~= token then
     answers[#answers + 1] = '-' .. held
+    local left = redis.call('PTTL', lease)
+    if left < 0 or left > tonumber(lease_ms) then -- the clock stepped back: its holder may be gone long before
+      redis.call('PEXPIRE', lease, lease_ms)
+    end
   else
     redis.call('DEL', lease) -- the first write needs no memory, so a full Redis still grants
     redis.call('SET', lease, token, 'PX', lease_ms)
@@ -39,7 +52,8 @@ for i = 0, #ARGV - 4 do
   end
 end
 
-local as_of, epoch = now_us(), redis.call('ZSCORE', stamps, '=epoch')
+local time, epoch = redis.call('TIME'), kept[1]
+local as_of = math.max(tonumber(time[1]) * 1000000 + tonumber(time[2]), tonumber(kept[2] or 0) + 1)
 if granted then
   redis.call('ZREM', stamps, '=none')
   if not epoch then

@@ -14,7 +14,17 @@ local function take()
   return ARGV[at - 1]
 end
 
+-- Somebody else's key under one of these names goes: statistics are no reason for an error.
+local function own(key, kind)
+  local found = redis.call('TYPE', key).ok
+  if found ~= kind and found ~= 'none' then
+    redis.call('DEL', key)
+  end
+end
+
 local costs, log = KEYS[1], KEYS[2]
+own(costs, 'zset')
+own(log, 'list')
 local keys = tonumber(take())
 for _ = 1, keys do
   local key, seconds = take(), take()
@@ -42,9 +52,15 @@ if #noted > 0 then
 end
 
 for i = 3, #KEYS do
+  own(KEYS[i], 'hash')
   for _ = 1, tonumber(take()) do
     local field, amount = take(), take()
-    redis.call('HINCRBYFLOAT', KEYS[i], field, amount)
+    local done = redis.pcall('HINCRBYFLOAT', KEYS[i], field, amount)
+    if type(done) == 'table' and done.err and (string.find(done.err, 'float') or string.find(done.err, 'Infinity')) then
+      redis.call('HSET', KEYS[i], field, amount) -- somebody wrote no number there
+    elseif type(done) == 'table' and done.err then
+      return done
+    end
     counted = counted + 1
   end
 end

@@ -6,7 +6,12 @@
 -- atomicity: one step. Publishes {'k', stamp, entry...} on the bus.
 
 local time = redis.call('TIME')
-local last = tonumber(redis.call('ZSCORE', KEYS[1], '=clock') or 0)
+local last = redis.pcall('ZSCORE', KEYS[1], '=clock')
+if type(last) == 'table' or tonumber(last or 0) >= 2^53 then -- not of our making: a new epoch, and all starts cold
+  redis.call('DEL', KEYS[1])
+  last = 0
+end
+last = tonumber(last or 0)
 local now = math.max(tonumber(time[1]) * 1000000 + tonumber(time[2]), last + 1)
 local removed, entries = 0, {}
 for i = 0, (#KEYS - 1) / 3 - 1 do
@@ -17,7 +22,7 @@ for i = 0, (#KEYS - 1) / 3 - 1 do
     redis.call('ZADD', KEYS[1], now, 'k:' .. entry) -- it leads to variants, and each bears this tag
   end
   removed = removed + redis.call('UNLINK', entry)
-  redis.call('ZREM', index, entry)
+  redis.pcall('ZREM', index, entry) -- pcall: of another kind, it heals with the next fill
   entries[#entries + 1] = entry
 end
 redis.call('ZADD', KEYS[1], now, '=clock')

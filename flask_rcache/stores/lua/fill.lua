@@ -8,13 +8,21 @@
 
 local stamps, meta, epoch, as_of = KEYS[1], KEYS[2], tonumber(ARGV[1]), tonumber(ARGV[2])
 local function stamp(member)
-  return tonumber(redis.call('ZSCORE', stamps, member) or 0)
+  local score = redis.pcall('ZSCORE', stamps, member)
+  return type(score) == 'string' and tonumber(score) or 0 -- of another kind: then the epoch is not there either
 end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local floor, barrier, present = stamp('=floor'), stamp('=barrier'), stamp('=epoch')
 
 local function store(entry, index, px, type_name, envelope)
+  local kind = redis.call('TYPE', index).ok
+  if kind ~= 'zset' and kind ~= 'none' then
+    -- Of another kind. Patterns rest on it, so what it should have held is made invalid: the whole type.
+    redis.call('DEL', index)
+    redis.call('ZADD', stamps, math.max(now, stamp('=clock') + 1), 'c:' .. type_name)
+    return 2
+  end
   -- The first write of the script: with maxmemory and noeviction it is the one that a full server refuses.
   local done = redis.pcall('SET', entry, envelope, 'PX', px)
   if type(done) == 'table' and done.err then
@@ -40,7 +48,7 @@ for i = 0, (#KEYS - 2) / 3 - 1 do
   local lease, entry, index = KEYS[3 * i + 3], KEYS[3 * i + 4], KEYS[3 * i + 5]
   local token, px, type_name, tags = ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2], tonumber(ARGV[at + 3])
   local outcome = 1
-  if redis.call('GET', lease) ~= token then
+  if redis.pcall('GET', lease) ~= token then
     outcome = 3
   else
     held[#held + 1] = lease

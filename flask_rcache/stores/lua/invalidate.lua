@@ -4,14 +4,20 @@
 -- ARGV  1: the bus  2: '*' to raise the floor (everything), 'b' to raise the barrier (a pattern follows), 's' for soft
 --       stamps (what they meet is expired, not gone: no index moves), or ''
 --       3: stamps to keep at most  4: seconds to keep a stamp  5...: the tags to stamp
--- reply {live entries of the indexes, stamp}
+-- reply {live entries of the indexes, stamp}; for a barrier also maxmemory-policy, or '' when INFO does not say
 -- atomicity: one step. Publishes {'t' or '*', stamp, tags} on the bus, but not for a barrier.
 
 local stamps, soft, kind, keep, keep_seconds = KEYS[1], KEYS[2], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local time, last = redis.call('TIME'), redis.pcall('ZSCORE', stamps, '=clock')
+if type(last) == 'table' or tonumber(last or 0) >= 2^53 then -- not of our making: a new epoch, and all starts cold
+  redis.call('DEL', stamps)
+  last = 0
+end
 redis.call('ZREM', stamps, '=none') -- the first write needs no memory, so a full Redis still takes an invalidation
-local time = redis.call('TIME')
-local last = tonumber(redis.call('ZSCORE', stamps, '=clock') or 0)
-local now = math.max(tonumber(time[1]) * 1000000 + tonumber(time[2]), last + 1)
+if redis.call('TYPE', soft).ok ~= 'hash' then -- of another kind: without it every stamp is hard
+  redis.call('DEL', soft)
+end
+local now = math.max(tonumber(time[1]) * 1000000 + tonumber(time[2]), tonumber(last or 0) + 1)
 redis.call('ZADD', stamps, now, '=clock')
 
 local tags, live = {}, 0
@@ -27,13 +33,16 @@ for i = 5, #ARGV do
 end
 for i = 3, #KEYS, 2 do
   local index, aside = KEYS[i], KEYS[i + 1]
-  if redis.call('EXISTS', index) == 1 then
+  local kind_of = redis.call('TYPE', index).ok
+  if kind_of == 'zset' then
     live = live + redis.call('ZCOUNT', index, '(' .. math.floor(now / 1000), '+inf')
     if kind ~= 's' then
       local latest = redis.call('ZREVRANGE', index, 0, 0, 'WITHSCORES')
       redis.call('RENAME', index, aside)
       redis.call('PEXPIREAT', aside, latest[2])
     end
+  elseif kind_of ~= 'none' and kind ~= 's' then -- of another kind: what it should have held is stamped now
+    redis.call('DEL', index)
   end
 end
 if kind == '*' then
@@ -65,7 +74,11 @@ if raised > floor then
   redis.call('ZADD', stamps, raised, '=floor')
 end
 
-if kind ~= 'b' then
+if kind == 'b' then
+  local memory = redis.pcall('INFO', 'memory') -- pcall: an ACL may forbid it
+  local policy = type(memory) == 'string' and string.match(memory, 'maxmemory_policy:([%w-]+)') or ''
+  return {live, string.format('%.0f', now), policy}
+else
   redis.call('PUBLISH', ARGV[1], cmsgpack.pack({kind == '*' and '*' or 't', string.format('%.0f', now), tags}))
 end
 return {live, string.format('%.0f', now)}

@@ -9,7 +9,7 @@
 local pass_ms, held = tonumber(ARGV[1]), 0
 for i, lease in ipairs(KEYS) do
   local token = ARGV[i + 2]
-  if redis.call('GET', lease) == token then
+  if redis.pcall('GET', lease) == token then
     held = held + 1
     if pass_ms > 0 then
       redis.call('DEL', lease)

@@ -9,6 +9,9 @@
 local index, score, key, count = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3])
 local time = redis.call('TIME')
 local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+if redis.call('TYPE', index).ok ~= 'zset' then -- there is none, or it is of another kind
+  return {}
+end
 local start
 if score == '-inf' or tonumber(score) <= now_ms then -- what has expired meanwhile is not shown
   start = redis.call('ZCOUNT', index, '-inf', now_ms)

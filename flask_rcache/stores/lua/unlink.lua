@@ -11,9 +11,9 @@ for i = 3, #ARGV do
   rows[#rows + 1] = ARGV[i]
 end
 if #rows == 0 then
-  rows = redis.call('ZRANGE', index, 0, 499)
+  rows = redis.call('TYPE', index).ok == 'zset' and redis.call('ZRANGE', index, 0, 499) or {}
 end
-local freed = 0
+local freed, is_index = 0, redis.call('TYPE', index).ok == 'zset'
 for _, entry in ipairs(rows) do
   local head = redis.pcall('GETRANGE', entry, 0, 19)
   if type(head) == 'string' and string.sub(head, 1, 3) == string.sub(magic, 1, 3) then
@@ -21,6 +21,8 @@ for _, entry in ipairs(rows) do
       freed = freed + redis.call('UNLINK', entry)
     end
   end
-  redis.call('ZREM', index, entry)
+  if is_index then
+    redis.call('ZREM', index, entry)
+  end
 end
 return {#rows, freed}

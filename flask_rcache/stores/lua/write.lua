@@ -8,9 +8,17 @@
 
 local stamps, meta = KEYS[1], KEYS[2]
 local time = redis.call('TIME')
-local last = tonumber(redis.call('ZSCORE', stamps, '=clock') or 0)
-local now = math.max(tonumber(time[1]) * 1000000 + tonumber(time[2]), last + 1)
-local epoch = tonumber(redis.call('ZSCORE', stamps, '=epoch'))
+local kept = redis.pcall('ZMSCORE', stamps, '=epoch', '=clock', '=floor')
+local ours = not kept.err
+for i = 1, 3 do
+  ours = ours and (not kept[i] or tonumber(kept[i]) >= 0 and tonumber(kept[i]) <= 2^53)
+end
+if not ours then -- not of our making: a new epoch, and all starts cold
+  redis.call('DEL', stamps)
+  kept = {}
+end
+local now = math.max(tonumber(time[1]) * 1000000 + tonumber(time[2]), tonumber(kept[2] or 0) + 1)
+local epoch = kept[1] and tonumber(kept[1])
 if not epoch then
   epoch = tonumber(ARGV[1])
   redis.call('ZADD', stamps, epoch, '=epoch', now, '=floor')
@@ -21,6 +29,11 @@ for i = 0, (#KEYS - 2) / 3 - 1 do
   local lease, entry, index = KEYS[3 * i + 3], KEYS[3 * i + 4], KEYS[3 * i + 5]
   local px, type_name, envelope = tonumber(ARGV[3 * i + 3]), ARGV[3 * i + 4], ARGV[3 * i + 5]
   redis.call('DEL', lease)
+  local kind = redis.call('TYPE', index).ok
+  if kind ~= 'zset' and kind ~= 'none' then -- patterns rest on it: what it should have held is made invalid
+    redis.call('DEL', index)
+    redis.call('ZADD', stamps, now, 'c:' .. type_name)
+  end
   redis.call('SET', entry, envelope, 'PX', px)
   redis.call('SETRANGE', entry, 4, times)
   if redis.call('ZADD', index, now_ms + px, entry) == 1 then
