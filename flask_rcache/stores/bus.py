@@ -99,7 +99,7 @@ class Bus:
             if self._thread is None:
                 args = (weakref.ref(self), self._stop)
                 thread = threading.Thread(target=_listen, args=args, name="flask_rcache-bus", daemon=True)
-                with suppress(RuntimeError):  # no thread to be had: no memory tier for now, and the next call tries
+                with suppress(RuntimeError):  # no thread to be had: no memory tier for now, the next call tries
                     thread.start()
                     self._thread = thread
 

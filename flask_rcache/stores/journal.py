@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 __all__ = ["Journal", "Pending"]
 
@@ -77,11 +77,13 @@ class Journal:
 
     def _widen(self) -> None:
         """Their types, or everything, in place of many patterns: one stamp each."""
-        types = [type_name for _, type_name in self._items["patterns"]]  # type: ignore[misc]
+        patterns: Any = self._items["patterns"]
+        types = dict.fromkeys(type_name for _, type_name in patterns)
         if None in types:
             self._collapse()
-        self._items["types"].update(dict.fromkeys(types) if not self._everything else {})
-        self._items["patterns"].clear()
+        else:
+            self._items["types"].update(types)
+            patterns.clear()
 
     def _collapse(self) -> None:
         self._everything = True

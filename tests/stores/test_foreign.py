@@ -65,7 +65,7 @@ def test_garbage__degrades_and_heals(redis_server: Server, caches: Caches, what:
         return [other.get(KIND, key) for key in ("k", "new")] == ["newer"] * 2
 
     wait_until(keeps, timeout=5, what="kept again")
-    assert cache.stats()["misses"] > 0
+    assert cache.stats()["misses"]
 
 
 @pytest.mark.parametrize("row", ["index", "type"])

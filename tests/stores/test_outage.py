@@ -106,11 +106,15 @@ def test_outage__what_came_of_one_is_not_stored_with_another_s_clock(redis_serve
     slow = SlowLoader("old")
     shared: list[Act[str]] = []
 
+    def let_go() -> None:
+        wait_until(lambda: waiters(here, "part") == 1, timeout=10, what="a wait")
+        slow.go.set()
+
     def whole() -> str:
         with away(here):
             shared.append(Act(lambda: here.fetch(KIND, "part", slow, tags=["t"])))
             assert slow.begun.wait(10)
-            Act(lambda: (wait_until(lambda: waiters(here, "part") == 1, timeout=10, what="a wait"), slow.go.set()))
+            Act(let_go)
             return here.fetch(KIND, "part", lambda: "mine", tags=["t"])
 
     assert here.fetch(WHOLE, "w", whole) == "old"
