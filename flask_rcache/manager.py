@@ -7,7 +7,6 @@ Owns invalidation, and the decision that a failing store never reaches the calle
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -17,6 +16,7 @@ from . import events, tracing
 from .config import Settings
 from .errors import StoreError
 from .fetching import Fetching
+from .forks import new_lock
 from .insight import Insight, told
 from .keys import Key, Names, tag_member
 from .loading import Loading
@@ -76,7 +76,7 @@ class CacheManager(Fetching, Insight):
         self.vary_names: Final[dict[str, tuple[str, ...]]] = {}
         self._switched_off: Final = switched_off
         self._incident = 0
-        self._incident_lock: Final = threading.Lock()
+        self._incident_lock: Final = new_lock()
 
     @property
     def types(self) -> Mapping[str, CacheType]:

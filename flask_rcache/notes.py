@@ -6,11 +6,11 @@ fleet's. Nothing here is on the way of a hit.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
 from typing import Final
 
+from .forks import new_lock
 from .stores.base import Logged
 
 __all__ = ["Notes"]
@@ -26,7 +26,7 @@ class Notes:
     __slots__ = ("_costs", "_lock", "_log", "_new_costs", "_new_log")
 
     def __init__(self) -> None:
-        self._lock: Final = threading.Lock()
+        self._lock: Final = new_lock()
         self._costs: Final[dict[str, float]] = {}
         self._new_costs: Final[dict[str, float]] = {}
         self._log: Final[deque[tuple[float, Logged]]] = deque(maxlen=_LOG_KEPT)
@@ -64,6 +64,11 @@ class Notes:
             self._new_costs.clear()
             self._new_log.clear()
             return costs, log
+
+    def forked(self) -> None:
+        """Nothing is new in a forked child; what was noted is its parent's to tell."""
+        self._new_costs.clear()
+        self._new_log.clear()
 
     def give_back(self, costs: dict[str, float], log: list[Logged]) -> None:
         """What was taken did not arrive: it is new again."""

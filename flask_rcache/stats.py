@@ -7,9 +7,9 @@ store, which takes what is new from here once a second.
 
 from __future__ import annotations
 
-import threading
 from typing import Final, Protocol
 
+from .forks import new_lock, remember
 from .notes import Notes
 from .stores.base import News, Tally
 
@@ -59,7 +59,7 @@ class Counters:
     def __init__(self, name: str = "", meters: list[Meter] | None = None) -> None:
         self._name: Final = name
         self._meters: Final = [] if meters is None else meters
-        self._lock: Final = threading.Lock()
+        self._lock: Final = new_lock()
         self._values: Final[dict[str, float]] = dict.fromkeys(FIELDS, 0)
         self._taken: Final[dict[str, float]] = dict.fromkeys(FIELDS, 0)
 
@@ -104,6 +104,10 @@ class Counters:
             self._taken.update(self._values)
             return new
 
+    def forked(self) -> None:
+        """Nothing is new in a forked child; what was counted is its parent's to tell."""
+        self._taken.update(self._values)
+
     def give_back(self, new: dict[str, float]) -> None:
         """What was taken did not arrive: it is new again."""
         with self._lock:
@@ -119,13 +123,20 @@ class Statistics:
         notes: the costliest keys and the recent invalidations.
     """
 
-    __slots__ = ("_by_type", "_lock", "meters", "notes")
+    __slots__ = ("__weakref__", "_by_type", "_lock", "meters", "notes")
 
     def __init__(self) -> None:
         self.meters: Final[list[Meter]] = []
         self.notes: Final = Notes()
-        self._lock: Final = threading.Lock()
+        self._lock: Final = new_lock()
         self._by_type: Final[dict[str, Counters]] = {}
+        remember(self)
+
+    def forked(self) -> None:
+        """See :class:`~flask_rcache.forks.Heir`: what is new is told by the parent, and by nobody else."""
+        for counters in self._by_type.values():
+            counters.forked()
+        self.notes.forked()
 
     def of(self, type_name: str) -> Counters:
         """The counters of a type; ``""`` for what belongs to none."""

@@ -5,8 +5,9 @@ Owns the one table that both exporters read, and the bound on label values. Impo
 
 from __future__ import annotations
 
-import threading
 from typing import Final, NamedTuple
+
+from ..forks import new_lock
 
 __all__ = [
     "BUCKETS",
@@ -202,7 +203,7 @@ class Labels:
     def __init__(self, limit: int = 200) -> None:
         self._limit: Final = limit
         self._known: Final[set[str]] = set()
-        self._lock: Final = threading.Lock()
+        self._lock: Final = new_lock()
 
     def of(self, name: str) -> str:
         """The value for a name; ``"none"`` for what belongs to no type."""

@@ -6,11 +6,11 @@ does, with a write, and closes the breaker when that succeeds.
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import Final
 
 from ..errors import StoreUnavailable
+from ..forks import new_lock
 from .base import Trouble
 
 __all__ = ["Breaker"]
@@ -25,7 +25,7 @@ class Breaker:
     __slots__ = ("_full", "_incidents", "_lock", "_open", "_opened_at", "_slow")
 
     def __init__(self) -> None:
-        self._lock: Final = threading.Lock()
+        self._lock: Final = new_lock()
         self._open: Trouble | None = None
         self._full: Trouble | None = None
         self._incidents = 0

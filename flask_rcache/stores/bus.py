@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple
 import ormsgpack
 
 from ..errors import StoreError
+from ..forks import new_lock, remember
 from .line import Feed
 from .wire import Wire
 
@@ -66,12 +67,17 @@ class Bus:
         self._channel: Final = channel
         self._hear: Final = weakref.WeakMethod(hear)
         self._distrust: Final = weakref.WeakMethod(distrust)
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._thread: threading.Thread | None = None
         self._pid = 0
         self._heard_at = 0
         self._since = 0
         self._stop = threading.Event()
+        remember(self)
+
+    def forked(self) -> None:
+        """See :class:`~flask_rcache.forks.Heir`: the thread and its connection are the parent's."""
+        self._heard_at = 0
 
     def alive(self, now: int) -> bool:
         """Whether the subscription is known to be alive at ``now`` (monotonic ns): it was heard of just before."""
@@ -93,7 +99,7 @@ class Bus:
         if self._thread is not None and self._pid == os.getpid():
             return
         if self._pid != os.getpid():  # a fork: the thread and its connection are the parent's
-            self._lock, self._stop = threading.Lock(), threading.Event()
+            self._stop = threading.Event()
             self._thread, self._heard_at, self._pid = None, 0, os.getpid()
         with self._lock:
             if self._thread is None:

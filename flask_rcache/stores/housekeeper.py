@@ -13,23 +13,13 @@ import weakref
 from collections.abc import Callable
 from typing import Final
 
+from ..forks import new_lock, remember
+
 __all__ = ["Housekeeper"]
 
 logger: Final = logging.getLogger("flask_rcache")
 
 _IDLE: Final = 10  # rounds without work after which the thread ends
-
-
-_keepers: Final[weakref.WeakSet[Housekeeper]] = weakref.WeakSet()
-
-
-def _forked() -> None:
-    """A forked child has none of the threads: whoever looks at ``asked`` must ask again."""
-    for keeper in tuple(_keepers):
-        keeper.asked = False
-
-
-os.register_at_fork(after_in_child=_forked)
 
 
 class Housekeeper:
@@ -46,7 +36,7 @@ class Housekeeper:
         self._work: Final = weakref.WeakMethod(work)
         self._name: Final = name
         self._rest: Final = rest
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._pid = 0
@@ -54,12 +44,15 @@ class Housekeeper:
         self._failed = False
         #: Whether it was asked for since the last round began; who asks often can look here first.
         self.asked = False
-        _keepers.add(self)
+        remember(self)
+
+    def forked(self) -> None:
+        """See :class:`~flask_rcache.forks.Heir`: none of the threads is here; whoever looks at ``asked`` asks again."""
+        self.asked = False
 
     def ensure(self, *, now: bool = False) -> None:
         """Have the thread running; with ``now``, begin a round at once."""
-        if self._pid != os.getpid():  # a forked child has none of its parent's threads, and maybe a held lock
-            self._lock = threading.Lock()
+        if self._pid != os.getpid():  # a forked child has none of its parent's threads
             self._wake = threading.Event()
             self._thread = None
             self._pid = os.getpid()

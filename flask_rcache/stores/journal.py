@@ -6,10 +6,11 @@ journalled is not known to other processes, and dies with this one.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+
+from ..forks import new_lock
 
 __all__ = ["Journal", "Pending"]
 
@@ -45,7 +46,7 @@ class Journal:
 
     def __init__(self, *, limit: int = _LIMIT) -> None:
         self._limit: Final = limit
-        self._lock: Final = threading.Lock()
+        self._lock: Final = new_lock()
         self._items: Final[dict[str, dict[object, None]]] = {"tags": {}, "types": {}, "keys": {}, "patterns": {}}
         self._everything = False
 

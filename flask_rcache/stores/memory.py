@@ -7,7 +7,6 @@ on the server. It is the store of an app without Redis. Nothing in it is shared 
 from __future__ import annotations
 
 import secrets
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,6 +14,7 @@ from typing import Any, Final
 
 from ..entry import MICROSECONDS, Draft, Entry, Freshness, Stamps, is_marker
 from ..errors import StoreFull
+from ..forks import new_lock, remember
 from ..keys import Names, key_member, type_member
 from .base import Ask, Begin, Begun, Census, Fill, Filled, Grant, Listed, Page, Reading, Trouble
 from .glob import glob_regex
@@ -60,7 +60,7 @@ class MemoryStore:
         self._names: Final = names
         self._max_bytes: Final = max_bytes
         self._read_clock: Final = clock or _clock()
-        self._lock: Final = threading.Lock()
+        self._lock: Final = new_lock()
         self._cells: Final = Lru(max_bytes, names.type_of)
         self._leases: Final[dict[str, tuple[str, int]]] = {}
         self._stamps: Final[OrderedDict[str, int]] = OrderedDict()
@@ -69,6 +69,7 @@ class MemoryStore:
         self._last = 0
         self._floor = 0
         self._barrier = 0
+        remember(self)
 
     @property
     def location(self) -> str:
@@ -271,6 +272,12 @@ class MemoryStore:
         with self._lock:
             self._cells.clear()
             self._leases.clear()
+
+    def forked(self) -> None:
+        """See :class:`~flask_rcache.forks.Heir`: the parent's loads never end here, and half a change is none."""
+        self._leases.clear()
+        if self._lock.locked():
+            self._cells.clear()
 
     # Listing
 

@@ -8,9 +8,7 @@ off the request path ``upkeep``'s, the exchange with the server ``server``'s. Th
 from __future__ import annotations
 
 import itertools
-import os
 import secrets
-import threading
 import time
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from dataclasses import replace
@@ -20,6 +18,7 @@ import ormsgpack
 
 from ..codec import MAGIC, Codec
 from ..entry import Draft
+from ..forks import new_lock
 from ..keys import Names, type_member
 from .base import Begin, Begun, Fill, Filled, Grant
 from .budget import Budget
@@ -87,11 +86,10 @@ class RedisStore(Reader, Listing, Upkeep):
         self._lease_ms = max(1, int(lease * 1000))
         self._load_timeout = load_timeout
         self._journal = Journal()
-        self._lock = threading.Lock()
-        self._count_lock = threading.Lock()
+        self._lock = new_lock()
+        self._count_lock = new_lock()
         self._held = {}
         self._aside = []
-        self._pid = os.getpid()
         self.remember()
 
     # Loading

@@ -160,7 +160,6 @@ class Server:
 
     def _on_connect(self, exchange: Exchange) -> None:
         """Compare the server's run with the one this cache knows, before anything is trusted."""
-        self._connecting()
         self._housekeeper.ensure()
         keys = [self._names.stamps, self._names.meta, self._names.soft]
         reply = self._scripts["attach"].call(
@@ -190,9 +189,6 @@ class Server:
             if warning not in self._warned:
                 self._warned.add(warning)
                 logger.warning("[CACHE] %s: %s", self.location, warning)
-
-    def _connecting(self) -> None:
-        """A new connection is made; a subclass may look after what a fork has left it."""
 
     def _stamps_of(self, members: Sequence[str]) -> Stamps:
         """The stamps of some members, as they are now."""

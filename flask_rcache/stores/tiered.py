@@ -7,7 +7,6 @@ nothing is used while the bus is not known to be alive.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ from typing import Any, Final
 
 from ..entry import MICROSECONDS, Draft, Entry
 from ..errors import StoreUnavailable
+from ..forks import new_lock, remember
 from ..keys import Names, key_member
 from .base import Ask, Begun, Census, Fill, Filled, Gazette, Grant, Listed, News, Page, Reading, Tally, Trouble
 from .bus import Bus, Message
@@ -46,7 +46,7 @@ class TieredStore:
     def __init__(self, redis: RedisStore, *, names: Names, max_bytes: int, outage_ttl: float) -> None:
         self.redis: Final = redis
         self._names: Final = names
-        self._lock: Final = threading.Lock()
+        self._lock: Final = new_lock()
         self._cells: Final = Lru(max_bytes, names.type_of)
         self._stamps: Final[OrderedDict[str, tuple[int, int]]] = OrderedDict()
         self._patterns: Final[list[tuple[int, int, str]]] = []
@@ -58,6 +58,7 @@ class TieredStore:
         self._outage: Final = MemoryStore(names, max_bytes=max_bytes, lease=redis.lease)
         self._incident = 0
         redis.on_invalidated = self._hear
+        remember(self)
 
     @property
     def counted(self) -> tuple[Callable[[], News], Callable[[News], None]] | None:
@@ -215,6 +216,11 @@ class TieredStore:
         with self._lock:
             self._cells.clear()
             self._outage.forget()
+
+    def forked(self) -> None:
+        """See :class:`~flask_rcache.forks.Heir`: nobody listens here before the bus is asked for again."""
+        self._cells.clear()
+        self._unknown_before = time.monotonic_ns()
 
     # Loading
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import math
-import os
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -20,6 +19,7 @@ from weakref import WeakSet
 import ormsgpack
 from redis.exceptions import OutOfMemoryError
 
+from .. import forks
 from ..codec import MAGIC
 from ..errors import StoreError, StoreFull, StoreUnavailable
 from .base import News, Tally
@@ -39,7 +39,6 @@ class Upkeep(Server, ABC):
     """The store's part that outlives a request."""
 
     _lease_ms: int
-    _pid: int
     _load_timeout: float
     _journal: Journal
     _lock: threading.Lock
@@ -52,12 +51,11 @@ class Upkeep(Server, ABC):
     def remember(self) -> None:
         """Have the last counts told when the process ends."""
         _living.add(self)
+        forks.remember(self)
 
-    def _connecting(self) -> None:
-        """See :class:`Server`."""
-        if self._pid != os.getpid():  # a forked child's first connection: the leases are its parent's
-            self._held.clear()
-            self._pid = os.getpid()
+    def forked(self) -> None:
+        """See :class:`~flask_rcache.forks.Heir`: the leases are the parent's."""
+        self._held.clear()
 
     @abstractmethod
     def _invalidate(self, tags: Sequence[str], types: Sequence[str], everything: bool, exchange: Exchange) -> int:

@@ -7,7 +7,6 @@ fill. Under which key is ``variants``'s to say. The receivers are module-level a
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,6 +18,7 @@ from werkzeug.exceptions import RequestedRangeNotSatisfiable
 from ..current import context
 from ..entry import StoredResponse
 from ..flight import Load
+from ..forks import new_lock
 from ..http import (
     Action,
     Reason,
@@ -68,7 +68,7 @@ class _Pending:
 
 
 _pending: Final[WeakKeyDictionary[Any, list[_Pending]]] = WeakKeyDictionary()
-_pending_lock: Final = threading.Lock()
+_pending_lock: Final = new_lock()
 
 
 def install(app: Flask) -> None:

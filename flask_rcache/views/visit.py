@@ -6,7 +6,6 @@ storing happens in ``commit``, when the final headers are known.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from werkzeug.exceptions import HTTPException
 from ..admission import Served, fresh
 from ..entry import StoredResponse
 from ..flight import Load, Step, current_load
+from ..forks import new_lock
 from ..http import HIDDEN_FIELDS, Reason
 from ..keys import tag_member, url_member
 from ..policy import check_tags
@@ -37,7 +37,7 @@ _PARSED: Final = ("if_modified_since", "if_none_match", "if_range", "range")
 
 #: The loads of each request that has some: they end when its final headers are known.
 _unfinished: Final[WeakKeyDictionary[Any, list[Load]]] = WeakKeyDictionary()
-_unfinished_lock: Final = threading.Lock()
+_unfinished_lock: Final = new_lock()
 
 
 class Visit(Lookup):

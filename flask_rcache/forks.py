@@ -1,0 +1,49 @@
+"""Forks: what a child process must not take over from its parent.
+
+Owns the one hook that runs in a forked child. A thread of the parent may hold a lock at that moment; in the child there
+is no such thread, so nobody would ever let go of it. Which state is the parent's, each owner knows.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any, Final, Protocol
+from weakref import WeakSet
+
+__all__ = ["Heir", "new_lock", "remember"]
+
+
+class Heir(Protocol):
+    """Something that has state which a forked child must give up."""
+
+    def forked(self) -> None:
+        """This is a forked child. A lock that is held was held by a thread of the parent, in the midst of a change."""
+        ...
+
+
+_locks: Final[WeakSet[threading.Lock]] = WeakSet()
+_heirs: Final[WeakSet[Heir]] = WeakSet()
+
+
+def new_lock() -> threading.Lock:
+    """A lock that is free in a forked child, whoever held it in the parent."""
+    lock = threading.Lock()
+    _locks.add(lock)
+    return lock
+
+
+def remember(heir: Heir) -> None:
+    """Have something told in each forked child, as long as it lives."""
+    _heirs.add(heir)
+
+
+def _forked() -> None:
+    for heir in tuple(_heirs):  # while it can still be seen which locks are held
+        heir.forked()
+    for lock in tuple(_locks):
+        renewed: Any = lock
+        renewed._at_fork_reinit()  # as the standard library does with its own
+
+
+os.register_at_fork(after_in_child=_forked)
