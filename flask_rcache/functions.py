@@ -5,11 +5,13 @@ Owns :func:`cached` and the module-level short forms of the manager's methods.
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
+from .callables import captured, closed_over, function_name, is_method, object_key
 from .current import current_cache
 from .errors import ConfigError
 from .keys import Key
@@ -53,13 +55,15 @@ class CachedFunction(Generic[P, R]):
         tags: Tags,
         unless: Callable[..., bool] | None,
     ) -> None:
+        self._name = function_name(function)
         functools.update_wrapper(self, function)
-        plain = inspect.unwrap(function)
-        self._name = f"{plain.__module__}:{plain.__qualname__}"
         self._function = function
         self._signature = inspect.signature(function)
         self._is_async = inspect.iscoroutinefunction(function)
-        self._is_method = next(iter(self._signature.parameters), "") in ("self", "cls")
+        self._is_method = is_method(function)
+        self._bound_to = function.__self__ if inspect.ismethod(function) else None
+        # Functions made by one function differ in nothing else; what is at the top of a module is there once.
+        self._cells = captured(function) if "<locals>" in self._name else ()
         self._cache_type = cache_type
         self._ttl = ttl
         self._key_func = key_func
@@ -75,8 +79,14 @@ class CachedFunction(Generic[P, R]):
     @overload
     def __get__(self, instance: object, owner: type | None = None) -> CachedMethod[R]: ...
     def __get__(self, instance: object, owner: type | None = None) -> CachedFunction[P, R] | CachedMethod[R]:
-        """Bound to an object, as a method is: the object is no part of the key unless ``key_func`` makes it one."""
-        return self if instance is None else CachedMethod(self, instance)
+        """Bound to an object, as a method is; the object is part of the key."""
+        if instance is None:
+            return self
+        if self._is_method:
+            return CachedMethod(self, instance)
+        method = copy.copy(self)  # a function that became a method later, or whose first argument has its own name
+        method._is_method = True
+        return CachedMethod(method, instance)
 
     def uncached(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """The plain function's value; the cache is neither read nor filled."""
@@ -110,15 +120,20 @@ class CachedFunction(Generic[P, R]):
         return cache.fetch(self._cache_type, key, load, ttl=self._ttl, tags=tags)
 
     def _key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Key | None:
-        """The function's name and its arguments as they bind: ``f(1)``, ``f(x=1)`` and a default of 1 are one key."""
+        """What was called, and its arguments as they bind: ``f(1)``, ``f(x=1)`` and a default of 1 are one key."""
         if self._key_func is not None:
             return self._key_func(*args, **kwargs)
         bound = self._signature.bind(*args, **kwargs)
         bound.apply_defaults()
         arguments = dict(bound.arguments)
+        owner: Key = () if self._bound_to is None else object_key(self._bound_to, self._name)
         if self._is_method:
-            arguments.pop(next(iter(self._signature.parameters)), None)
-        return (self._name, arguments)
+            first, *rest = bound.arguments.items()
+            if self._signature.parameters[first[0]].kind is inspect.Parameter.VAR_POSITIONAL:
+                owner, arguments[first[0]] = object_key(first[1][0], self._name), first[1][1:]
+            else:
+                owner, arguments = object_key(first[1], self._name), dict(rest)
+        return (self._name, arguments, owner, closed_over(self._cells))
 
 
 class CachedMethod(Generic[R]):

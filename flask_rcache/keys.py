@@ -18,7 +18,18 @@ from uuid import UUID
 
 from .errors import ConfigError, KeyRefused
 
-__all__ = ["Key", "Names", "key_id", "key_member", "request_id", "tag_member", "tag_of", "type_member", "url_member"]
+__all__ = [
+    "Key",
+    "Names",
+    "is_plain",
+    "key_id",
+    "key_member",
+    "request_id",
+    "tag_member",
+    "tag_of",
+    "type_member",
+    "url_member",
+]
 
 #: What names an entry within its cache type.
 Key = str | int | tuple[object, ...]
@@ -129,6 +140,23 @@ _SCALARS: Final[Mapping[type, bytes]] = {
     dt.timedelta: b"l",
     UUID: b"u",
 }
+
+
+def is_plain(value: object) -> bool:
+    """Whether a value can stand in a key and never changes: a scalar, or tuples and frozensets of them.
+
+    >>> is_plain((1, "a", None)), is_plain([1]), is_plain(len)
+    (True, False, False)
+    """
+    if type(value) in _SCALARS:
+        return True
+    if type(value) not in (tuple, frozenset):
+        return False
+    try:
+        key_id((value,))
+        return all(map(is_plain, value))  # type: ignore[call-overload]
+    except KeyRefused:
+        return False
 
 
 def _scalar(value: object) -> bytes:

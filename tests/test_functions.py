@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -149,31 +153,251 @@ async def gathered(function: Any) -> list[int]:
     return list(await asyncio.gather(*(function(77) for _ in range(20))))
 
 
+class Shop:
+    """Tells its objects apart by name; one method has a key of its own."""
+
+    def __init__(self, name: str, calls: Calls) -> None:
+        self.name = name
+        self.calls = calls
+
+    def __cache_key__(self) -> str:
+        return self.name
+
+    @cached()
+    def stock(self, item: int) -> str:
+        return f"{self.name} {item} {self.calls()}"
+
+    @cached(key_func=lambda self, item: f"{self.name}-{item}")
+    def own_stock(self, item: int) -> str:
+        return f"{self.name} {item}"
+
+    def label(self) -> str:
+        return self.name
+
+
 def test_cached__methods() -> None:
-    """On a method the object is no part of the key; the means work on the bound method and on the class's function."""
+    """What the object says of itself is in the key; the means work on the bound method and the class's function."""
+    calls = Calls()
+    one, two = Shop("one", calls), Shop("two", calls)
+    assert one.stock(5) == Shop("one", calls).stock(item=5) == "one 5 1"
+    assert two.stock(5) == "two 5 2"
+    assert (one.own_stock(5), two.own_stock(5)) == ("one 5", "two 5")
+    assert one.stock.uncached(5) == "one 5 3"
+    assert one.stock.key(5) == Shop.stock.key(one, 5)
+    assert one.stock.refresh(5) == "one 5 4"
+    assert two.stock.invalidate(5) is True
+    assert two.stock(5) == "two 5 5"
+    assert one.stock(5) == "one 5 4"
+    assert Shop.stock.invalidate(one, 5) is True
+
+
+class Service:
+    """Holds nothing, so that its objects are all alike."""
+
+    @cached()
+    def name(self) -> str:
+        return type(self).__name__
+
+    @classmethod
+    @cached()
+    def kind(cls) -> str:
+        return cls.__name__
+
+
+class Special(Service):
+    """Inherits what is cached."""
+
+
+class Number(int):
+    """A value with a method."""
+
+    @cached()
+    def doubled(self) -> int:
+        return 2 * self
+
+
+class Pair(tuple[int, int]):
+    """A plain value with a method; it is its own key."""
+
+    __slots__ = ()
+
+    @cached()
+    def total(self) -> int:
+        return sum(self)
+
+
+class Basket(list[str]):
+    """Holds something that is not in its attributes."""
+
+    @cached()
+    def size(self) -> int:
+        return len(self)
+
+
+class Slotted:
+    """Holds something in a slot."""
+
+    __slots__ = ("__hidden",)
+
+    def __init__(self, hidden: str) -> None:
+        self.__hidden = hidden
+
+    @cached()
+    def shown(self) -> str:
+        return self.__hidden
+
+
+class Marked(Basket):
+    """A plain value, and an attribute that is not in it."""
+
+    @cached()
+    def owned_by(self) -> str:
+        return str(vars(self)["owner"])
+
+
+def test_cached__methods_of_objects_that_hold_nothing() -> None:
+    """They share what is cached, and those of another class have their own."""
+    assert (Service().name(), Special().name(), Service().name()) == ("Service", "Special", "Service")
+    assert Service().name.key() == Service().name.key() != Special().name.key()
+    kinds = [kind() for kind in (Service.kind, Special.kind, Service.kind)]  # type: ignore[call-arg]
+    assert kinds == ["Service", "Special", "Service"]
+    assert (Pair((1, 2)).total(), Pair((3, 4)).total()) == (3, 7)
+    assert (Basket("a").size(), Basket("ab").size()) == (1, 2)
+
+
+@pytest.mark.parametrize("call", [lambda: Slotted("a").shown(), lambda: Number(2).doubled(), lambda: marked()])
+def test_cached__methods_of_objects_that_cannot_be_told_apart(call: Any) -> None:
+    """A state that is no key is refused, with what to do: one object must not get what another was given."""
+    with pytest.raises(KeyRefused, match="__cache_key__"):
+        call()
+
+
+def marked() -> str:
+    basket = Marked("ab")
+    vars(basket)["owner"] = "a"
+    return basket.owned_by()
+
+
+def test_cached__a_bound_method_of_each_of_two_objects() -> None:
+    """Decorated where the object is at hand, it is in the key all the same."""
+    calls = Calls()
+    one, two = (cached()(Shop(name, calls).label) for name in ("one", "two"))
+    assert (one(), two()) == ("one", "two")
+
+
+def test_cached__a_first_argument_called_self_or_cls() -> None:
+    """It is an argument like others, but in a class."""
+
+    @cached()
+    def rows(cls: str, number: int) -> tuple[str, int]:
+        return cls, number
+
+    @cached()
+    def named(self: str) -> str:
+        return self
+
+    assert [rows("a", 1), rows("b", 1)] == [("a", 1), ("b", 1)]
+    assert [named("a"), named("b")] == ["a", "b"]
+
+
+def test_cached__a_function_that_becomes_a_method() -> None:
+    """The object is known by how it is called, whatever the argument's name."""
+
+    @cached()
+    def price(shop: Shop, item: int) -> str:
+        return f"{shop.name} {item}"
+
+    made = type("Made", (Shop,), {"price": price})
+    one, two = made("one", Calls()), made("two", Calls())
+    assert (one.price(1), two.price(1), one.price.invalidate(1)) == ("one 1", "two 1", True)
+
+
+def test_cached__closures() -> None:
+    """What a function has closed over is part of the key, as it is when it is called; its own state is not."""
     calls = Calls()
 
-    class Shop:
-        def __init__(self, name: str) -> None:
-            self.name = name
+    def times(number: int) -> Any:
+        made = 0
 
         @cached()
-        def stock(self, item: int) -> str:
-            return f"{self.name} {item} {calls()}"
+        def product(x: int) -> tuple[int, int]:
+            nonlocal made
+            made += 1
+            return number * x, calls()
 
-        @cached(key_func=lambda self, item: f"{self.name}-{item}")
-        def own_stock(self, item: int) -> str:
-            return f"{self.name} {item}"
+        def change(to: int) -> None:
+            nonlocal number
+            number = to
 
-    one, two = Shop("one"), Shop("two")
-    assert one.stock(5) == two.stock(item=5) == "one 5 1"
-    assert (one.own_stock(5), two.own_stock(5)) == ("one 5", "two 5")
-    assert one.stock.uncached(5) == "one 5 2"
-    assert one.stock.key(5) == Shop.stock.key(one, 5)
-    assert one.stock.refresh(5) == "one 5 3"
-    assert two.stock.invalidate(5) is True
-    assert two.stock(5) == "two 5 4"
-    assert Shop.stock.invalidate(one, 5) is True
+        return product, change
+
+    (double, change), (quintuple, _) = times(2), times(5)
+    assert (double(3), quintuple(3), double(3)) == ((6, 1), (15, 2), (6, 1))
+    change(7)
+    assert double(3) == (21, 3)
+    change(2)
+    assert double(3) == (6, 1)
+
+
+def test_cached__a_wrapper_below_has_closed_over_something() -> None:
+    """The same holds for what stands between the decorator and the function."""
+
+    def times(number: int) -> Any:
+        def scaled(function: Any) -> Any:
+            @functools.wraps(function)
+            def wrapper(x: int) -> Any:
+                return number * function(x)
+
+            return wrapper
+
+        @cached()
+        @scaled
+        def product(x: int) -> int:
+            return x
+
+        return product
+
+    assert (times(2)(3), times(5)(3)) == (6, 15)
+
+
+def test_cached__lambdas() -> None:
+    """Those of one function have one name, and their code tells them apart; the same one stays the same."""
+
+    def make() -> list[Any]:
+        return [cached()(lambda x: x + 1), cached()(lambda x: x + 2), cached()(lambda x: x in {"a", "b"})]
+
+    one, two, three = make()
+    assert (one(1), two(1), three("a")) == (2, 3, True)
+    assert [each.key(1) for each in make()] == [each.key(1) for each in (one, two, three)]
+
+
+_NAMES_LAMBDA = """
+import sys
+from flask_rcache.callables import function_name
+sys.stdout.write(function_name(lambda x: x in {"a", "b", "c", ("d", None)} or (lambda y: y)(...)))
+"""
+
+
+def test_function_name__is_the_same_in_every_process() -> None:
+    """The fingerprint of a lambda does not depend on the order of sets, which differs between processes."""
+    names = {
+        subprocess.run(
+            [sys.executable, "-c", _NAMES_LAMBDA],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(names) == 1
+    assert "__main__:<lambda>@4-" in names.pop()
+
+
+def test_cached__what_has_no_name() -> None:
+    """A partial has no name that could be in a key."""
+    with pytest.raises(ConfigError, match="needs a function"):
+        cached()(functools.partial(max, 1))
 
 
 def test_cached__key_func_and_unless() -> None:

@@ -16,6 +16,7 @@ from flask import Request, Response
 from flask.typing import ResponseReturnValue
 
 from .. import tracing
+from ..callables import function_name
 from ..current import EXTENSION, context
 from ..errors import ConfigError
 from ..flight import drive, drive_async
@@ -111,13 +112,8 @@ def cache_response(
             raise ConfigError(f"{name} must be a function of the request, not {function!r}")
 
     def decorate(view: Callable[..., Any]) -> Any:
-        plain_view = inspect.unwrap(view)
-        if not hasattr(plain_view, "__qualname__"):
-            raise ConfigError(
-                f"@cache_response needs a function: its name is part of the key, and {view!r:.80} has none"
-            )
         options = Options(
-            function=f"{plain_view.__module__}:{plain_view.__qualname__}",
+            function=function_name(view),
             cache_type=cache_type,
             ttl=ttl,
             key_func=key_func,

@@ -87,7 +87,7 @@ class Subject:
         self.app.config.update(RCACHE_URL=url, RCACHE_TIMEOUT=scenario.timeout)
         RCache(self.app, types=[*self._types.values(), inner, _FILLER])
         self.cache: CacheManager = self.app.extensions["rcache"]
-        self._inner: Callable[[], int] = cached(inner, tags=[_INNER_TAG])(self._read_slowly)
+        self._inner: Callable[[], int] = cached(inner, key_func=lambda: _KEY, tags=[_INNER_TAG])(self._read_slowly)
         self._add_view()
         cache_hit.connect(self._on_hit, sender=self.cache)
         cache_invalidated.connect(self._on_invalidated, sender=self.cache)

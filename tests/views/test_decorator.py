@@ -71,6 +71,19 @@ def test_cache_response__keeps_name_doc_signature_and_the_plain_view(new_app) ->
     assert cached.uncached(3) == "3 en"
 
 
+def test_cache_response__two_lambdas_of_one_function(new_app) -> None:
+    """A view that calls two of them, at one URL, gets two answers: their code is in the key, as they share a name."""
+    app = new_app()
+    head, foot = cache_response(PAGE)(lambda: "head"), cache_response(PAGE)(lambda: "foot")
+
+    @app.get("/")
+    def page():
+        return head().get_data() + foot().get_data()
+
+    client = app.test_client()
+    assert [client.get("/").text for _ in range(2)] == ["headfoot", "headfoot"]
+
+
 def test_cache_response__one_view_serves_apps_made_later(new_app) -> None:
     """A view decorated before any app exists serves several, blueprint by blueprint, and they do not mix."""
     body, pages = Counted(), Blueprint("pages", __name__)
