@@ -171,7 +171,7 @@ class Fetching(Values):
         """
         policy = self._value_policy(cache_type, ttl)
         members = _members(tags)
-        by_stored = {self.names.stored(policy.name, key): key for key in keys}
+        by_stored = {self.names.stored(policy.name, key, hashed=False): key for key in keys}
         if not self.enabled:
             policy.count("bypasses", len(by_stored))
             return dict(loader(list(by_stored.values()))) if by_stored else {}
@@ -230,7 +230,7 @@ class Fetching(Values):
         self, cache_type: CacheType | str, key: Key, ttl: float | None, tags: Iterable[str]
     ) -> tuple[Policy, str, dict[str, None]]:
         policy = self._value_policy(cache_type, ttl)
-        return policy, self.names.stored(policy.name, key), _members(tags)
+        return policy, self.names.stored(policy.name, key, hashed=False), _members(tags)
 
     def _servable(self, policy: Policy, stored: str, reading: Reading | None, since: int) -> tuple[Any, bool]:
         """The value of a reading that may be served, and whether it is to be refreshed meanwhile.

@@ -273,7 +273,8 @@ class Names:
         Args:
             type_name: the type.
             key: the user's key.
-            hashed: whether a stored key with a hash in it, as listings show it, stands for that entry.
+            hashed: whether a stored key with a hash in it, as listings show it, stands for that entry. For operators
+                only: a key that comes from a request must not reach the entry of another one.
 
         Raises:
             KeyRefused: the key is another type's stored key, or not usable as one.
@@ -285,12 +286,15 @@ class Names:
                     f"{key!r:.120} is not a key of cache type {type_name!r}: drop the prefix or name that type"
                 )
             key = key[len(own) :]
-            if hashed and key.startswith("~") and _HASHED_ID.fullmatch(key):
+            if hashed and "~" in key and _HASHED_ID.fullmatch(key):
                 return own + key  # as entries() and X-Cache-Key showed it
         return f"{self.entries}{type_name}:{key_id(key)}"
 
     def variant(self, stored: str, variant: str) -> str:
-        """The stored key of one variant of a response (``Vary``); without a variant the key itself."""
+        """The stored key of one variant of a response (``Vary``); without a variant the key itself.
+
+        No user's key spells one: with a ``~`` in it, it is hashed.
+        """
         return f"{stored}~{variant}" if variant else stored
 
     def split(self, stored: str) -> tuple[str, str]:
@@ -350,5 +354,6 @@ class Names:
         return whole, type_name
 
 
-_HASHED_ID: Final = re.compile(r"~[0-9a-f]{32}(?:~[0-9a-f]{32})?")
+#: A hash, the variant of one, or the variant of a readable id.
+_HASHED_ID: Final = re.compile(rf"~[0-9a-f]{{32}}(?:~[0-9a-f]{{32}})?|{_READABLE.pattern}~[0-9a-f]{{32}}")
 _TYPE_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")

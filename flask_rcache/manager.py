@@ -104,6 +104,10 @@ class CacheManager(Fetching, Insight):
     def delete(self, cache_type: CacheType | str, key: Key) -> bool:
         """Remove one entry, its variants included, and refuse the result of a load of it that is under way.
 
+        Args:
+            cache_type: the type, or its registered name.
+            key: the key, or the stored key as :meth:`entries` and ``X-Cache-Key`` show it.
+
         Returns:
             Whether it was there. ``False`` too when the store is away; the removal is then journalled.
 
@@ -111,8 +115,9 @@ class CacheManager(Fetching, Insight):
             ConfigError: the type or the key is not usable.
         """
         policy = self.policy(cache_type)
-        stored = self.names.stored(policy.name, key)
-        return self._invalidated("key", (stored,), policy.name, lambda: self.store.delete([stored])) > 0
+        # A key with a hash in it may have been pasted from a listing, or be what `set` was given: then it is hashed.
+        stored = list(dict.fromkeys(self.names.stored(policy.name, key, hashed=hashed) for hashed in (True, False)))
+        return self._invalidated("key", tuple(stored[:1]), policy.name, lambda: self.store.delete(stored)) > 0
 
     def discard(self, type_name: str, stored: list[str]) -> None:
         """Remove what lies under keys whose new value could not be stored."""

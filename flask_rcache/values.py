@@ -84,7 +84,7 @@ class Values(Telling, ABC):
             ConfigError: the type or the key is not usable.
         """
         policy = self.policy(cache_type)
-        stored = self.names.stored(policy.name, key)
+        stored = self.names.stored(policy.name, key, hashed=False)
         if not self.enabled:
             policy.count("bypasses")
             return default
@@ -102,7 +102,7 @@ class Values(Telling, ABC):
             ConfigError: the type or a key is not usable.
         """
         policy = self.policy(cache_type)
-        by_stored = {self.names.stored(policy.name, key): key for key in keys}
+        by_stored = {self.names.stored(policy.name, key, hashed=False): key for key in keys}
         if not self.enabled:
             policy.count("bypasses", len(by_stored))
             return {}
@@ -169,7 +169,7 @@ class Values(Telling, ABC):
     ) -> bool:
         policy = self._value_policy(cache_type, ttl)
         members = (policy.member, *map(tag_member, check_tags(tags)))
-        by_stored = {self.names.stored(policy.name, key): value for key, value in items}
+        by_stored = {self.names.stored(policy.name, key, hashed=False): value for key, value in items}
         if not self.enabled:
             policy.count("bypasses", len(by_stored))
             self.discard(policy.name, list(by_stored))

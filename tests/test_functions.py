@@ -417,6 +417,19 @@ def test_cached__key_func_and_unless() -> None:
     assert current_cache.get("default", 3) == 1
 
 
+def test_cached__a_key_func_that_gives_what_a_visitor_sent() -> None:
+    """It cannot name the entry of another call by its hash."""
+    current_cache.set(CacheType.SEARCH, ("of", "alice"), "secret")
+    spelled = next(current_cache.entries()).key
+
+    @cached(CacheType.SEARCH, key_func=lambda term: term)
+    def search(term: str) -> str:
+        return "found nothing"
+
+    assert search(spelled) == search(spelled) == "found nothing"
+    assert search.invalidate(spelled) is True
+
+
 def test_cached__tags_fixed_and_computed() -> None:
     """Tags are labels, or a function of the arguments."""
     calls = Calls()

@@ -65,6 +65,9 @@ def test_stored__prefix_is_stripped_once() -> None:
     hashed = NAMES.stored("search", "a b")
     assert NAMES.stored("search", hashed) == hashed
     assert NAMES.stored("search", hashed.removeprefix("cache:search:")) != hashed
+    for pasted in (hashed, f"{hashed}~{'0' * 32}", f"cache:search:patient:42~{'0' * 32}"):
+        assert NAMES.stored("search", pasted) == pasted
+        assert NAMES.stored("search", pasted, hashed=False) != pasted
     for other in ("cache:product:a", "cache:searches:a", "cache:", "cache:search"):
         with pytest.raises(KeyRefused, match="search"):
             NAMES.stored("search", other)

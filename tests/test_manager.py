@@ -110,6 +110,29 @@ def test_delete__says_whether_it_was_there(cache: CacheManager) -> None:
     assert cache.get("search", "a", MISSING) is MISSING
 
 
+def test_values__a_key_that_spells_another_entry_s(cache: CacheManager) -> None:
+    """A visitor can work out the hash of a key; sent as a key of its own it reaches nothing but itself."""
+    cache.set("search", ("of", "alice"), "secret")
+    spelled = next(cache.entries()).key
+    assert cache.get("search", spelled) is None
+    assert cache.get_many("search", [spelled]) == {}
+    assert cache.fetch("search", spelled, lambda: "found nothing") == "found nothing"
+    assert cache.fetch_many("search", [spelled], lambda keys: {}) == {spelled: "found nothing"}
+    assert cache.set("search", spelled, 1) is True
+    assert cache.set_many("search", {spelled: 2}) is True
+    assert (cache.get("search", spelled), cache.get("search", ("of", "alice"))) == (2, "secret")
+
+
+def test_delete__of_a_key_with_a_hash_in_it(cache: CacheManager) -> None:
+    """Pasted from a listing it stands for that entry; what was set under such a text is removed too."""
+    cache.set("search", ("of", "alice"), "secret")
+    spelled = next(cache.entries()).key
+    cache.set("search", spelled, 1)
+    assert cache.delete("search", spelled) is True
+    assert (cache.get("search", spelled), cache.get("search", ("of", "alice"))) == (None, None)
+    assert cache.delete("search", spelled) is False
+
+
 def test_many__of_those_found(cache: CacheManager) -> None:
     """Keys stand as given; the loader gets the missing ones, and may not know all of them."""
     assert cache.set_many("search", {"a": 1, 2: "two", (3, "x"): [3]}) is True
