@@ -14,6 +14,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 from .callables import captured, closed_over, function_name, is_method, object_key
 from .current import current_cache
 from .errors import ConfigError
+from .flight import current_load
 from .keys import Key
 from .policy import CacheType, check_tags, check_ttl
 
@@ -110,9 +111,12 @@ class CachedFunction(Generic[P, R]):
 
     def _fetch(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
         key = None if self._unless is not None and self._unless(*args, **kwargs) else self._key(args, kwargs)
-        if key is None:
+        if key is None and current_load() is None:
             return self._function(*args, **kwargs)
         tags = self._tags(*args, **kwargs) if callable(self._tags) else self._tags
+        if key is None:
+            current_cache.depend(self._cache_type, tags)
+            return self._function(*args, **kwargs)
         cache = current_cache
         load = functools.partial(self._function, *args, **kwargs)
         if self._is_async:

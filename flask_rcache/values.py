@@ -203,6 +203,17 @@ class Values(Telling, ABC):
         if load is not None:
             load.tags.update(dict.fromkeys(members))
 
+    def depend(self, cache_type: CacheType | str, tags: Iterable[str]) -> None:
+        """Have the entry being loaded depend on a type and on tags, as if it had read an entry; for ``functions``.
+
+        Raises:
+            ConfigError: the type or a tag is not usable.
+        """
+        members = (self.policy(cache_type).member, *map(tag_member, check_tags(tags)))
+        load = current_load()
+        if load is not None:
+            load.tags.update(dict.fromkeys(members))
+
     # Behind the API
 
     def _value_policy(self, cache_type: CacheType | str, ttl: float | None) -> Policy:

@@ -468,6 +468,24 @@ def test_cached__wrong_options(make: Any) -> None:
         make()
 
 
+@pytest.mark.parametrize("means", [{"unless": lambda: True}, {"key_func": lambda: None}])
+@pytest.mark.parametrize("invalidate", [lambda: invalidate_tags("revenue"), lambda: invalidate_cache_type("analytics")])
+def test_cached__passed_by_inside_a_load(means: Any, invalidate: Any) -> None:
+    """What was made of its value depends on its type and tags all the same."""
+    calls = Calls()
+
+    @cached(CacheType.ANALYTICS, tags=lambda: ["revenue"], **means)
+    def revenue() -> int:
+        return calls()
+
+    def board() -> int:
+        return current_cache.fetch(CacheType.DASHBOARD, "board", revenue)
+
+    assert (board(), board()) == (1, 1)
+    invalidate()
+    assert board() == 2
+
+
 def test_cached__exceptions_are_not_kept() -> None:
     """A call that raises is made again."""
     calls = Calls()
