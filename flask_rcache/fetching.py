@@ -7,7 +7,6 @@ Owns the run of a loader and what is kept of it, in the call and in the backgrou
 from __future__ import annotations
 
 import asyncio
-import inspect
 import random
 import time
 from abc import abstractmethod
@@ -16,15 +15,15 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final, TypeVar
 
 from . import tracing
-from .admission import Served
+from .admission import Served, stand_in
 from .entry import Freshness
-from .flight import Load, current_load, drive, drive_async
+from .flight import Load, current_load, drive, drive_async, keys_under_way
 from .keys import Key, tag_member
 from .loading import draft_of
 from .policy import CacheType, check_tags
 from .refresh import Refresher
 from .registry import Policy
-from .stores.base import Reading
+from .stores.base import Reading, Store
 from .values import MISSING, Values
 
 __all__ = ["Fetching"]
@@ -40,6 +39,7 @@ _LONGEST_PAUSE: Final = 0.1
 class Fetching(Values):
     """The part of a cache manager that loads values."""
 
+    store: Store
     refresher: Refresher
     enter: Callable[[], AbstractContextManager[Any]]
 
@@ -85,9 +85,9 @@ class Fetching(Values):
         value, old = self._servable(policy, stored, reading, arrived)
         if value is not MISSING:
             if old:
-                self._refresh(policy, stored, reading, members, loader)
+                self._refresh(policy, stored, reading, lambda load: self._run(policy, load, members, loader))
             return value  # type: ignore[no-any-return]
-        admitted = drive(self.loading.admit(policy, stored, reading, arrived))
+        admitted = _own(policy, stored, reading) or drive(self.loading.admit(policy, stored, reading, arrived))
         if isinstance(admitted, Served):
             value = self._shared(policy, admitted)
             return loader() if value is MISSING else value
@@ -126,9 +126,12 @@ class Fetching(Values):
         value, old = self._servable(policy, stored, reading, arrived)
         if value is not MISSING:
             if old:
-                self._refresh(policy, stored, reading, members, loader)
+                self._refresh(
+                    policy, stored, reading, lambda load: asyncio.run(self._arun(policy, load, members, loader))
+                )
             return value  # type: ignore[no-any-return]
-        admitted = await drive_async(self.loading.admit(policy, stored, reading, arrived))
+        own = _own(policy, stored, reading)
+        admitted = own if own is not None else await drive_async(self.loading.admit(policy, stored, reading, arrived))
         if isinstance(admitted, Served):
             value = self._shared(policy, admitted)
             return await loader() if value is MISSING else value
@@ -177,10 +180,11 @@ class Fetching(Values):
             return dict(loader(list(by_stored.values()))) if by_stored else {}
         found: dict[str, Any] = {}
         missing = self._take(policy, self.loading.look_many(policy, list(by_stored)), found)
-        deadline = time.monotonic() + self.settings.load_timeout
+        deadline = time.monotonic() + self._patience()
+        own = keys_under_way()
         pause = _FIRST_PAUSE
         while missing:
-            loads = self.loading.begin_many(policy, missing, alone=time.monotonic() >= deadline)
+            loads = self._begin_many(policy, missing, own, alone=time.monotonic() >= deadline)
             if loads:
                 found.update(self._load_many(policy, loads, by_stored, loader, members))
                 for load in loads:
@@ -191,6 +195,22 @@ class Fetching(Values):
             if missing:  # somebody else is at work on these
                 missing = self._take(policy, self.loading.look_many(policy, list(missing)), found, count=False)
         return {key: found[stored] for stored, key in by_stored.items() if stored in found}
+
+    def _patience(self) -> float:
+        """Seconds to wait for others. Inside a load it is short: two processes may wait for each other."""
+        longest = self.settings.load_timeout
+        return longest if current_load() is None else min(longest, self.store.lease)
+
+    def _begin_many(
+        self, policy: Policy, missing: dict[str, Reading | None], own: set[str], *, alone: bool
+    ) -> list[Load]:
+        """The loads that the caller may run now; those in which it runs already do not hold it up."""
+        if own.isdisjoint(missing):
+            return self.loading.begin_many(policy, missing, alone=alone)
+        mine = {stored: reading for stored, reading in missing.items() if stored in own}
+        rest = {stored: reading for stored, reading in missing.items() if stored not in own}
+        loads = self.loading.begin_many(policy, mine, alone=True)
+        return loads + (self.loading.begin_many(policy, rest, alone=alone) if rest else [])
 
     def _load_many(
         self,
@@ -206,6 +226,7 @@ class Fetching(Values):
         rest were not there.
         """
         together = loads[0]
+        together.keys = tuple(load.key for load in loads)
         together.tags.update(members)
         try:
             try:
@@ -250,27 +271,18 @@ class Fetching(Values):
         self.hit(policy, stored, reading, since, stale=stale)
         return value, stale or policy.early(entry, reading.now, random.random())
 
-    def _refresh(
-        self,
-        policy: Policy,
-        stored: str,
-        reading: Reading | None,
-        members: dict[str, None],
-        loader: Callable[[], Any],
-    ) -> None:
+    def _refresh(self, policy: Policy, stored: str, reading: Reading | None, run: Callable[[Load], object]) -> None:
         """Load a key anew in the background, once in the fleet."""
 
         def job() -> bool:
             load = self.loading.take(policy, stored, reading)
             if load is not None:
-                policy.count("refreshes")
-                with self.enter():
-                    if inspect.iscoroutinefunction(loader) or inspect.iscoroutinefunction(
-                        getattr(loader, "func", None)
-                    ):
-                        asyncio.run(self._arun(policy, load, members, loader))
-                    else:
-                        self._run(policy, load, members, loader)
+                try:
+                    policy.count("refreshes")
+                    with self.enter():
+                        run(load)
+                finally:  # also when it has not come to the run, which ends the load else
+                    self.loading.abandon(load)
             return True
 
         self.refresher.submit(stored, job)
@@ -333,6 +345,15 @@ class Fetching(Values):
                 results.append((load, draft_of(load, content, ttl=policy.lifetime(load.cost, random.random()))))
         if results:
             self.loading.commit(results)
+
+
+def _own(policy: Policy, stored: str, reading: Reading | None) -> Load | None:
+    """The load of a key inside a loader of this very key: it waits for nobody, and what it gives is not stored."""
+    parent = current_load()
+    if parent is None or stored not in keys_under_way():
+        return None
+    began = time.monotonic_ns()
+    return Load(stored, policy, None, flight=None, began=began, parent=parent, fallback=stand_in(reading))
 
 
 def _members(tags: Iterable[str]) -> dict[str, None]:

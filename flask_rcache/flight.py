@@ -22,7 +22,18 @@ from typing import Any, Final, Protocol, TypeVar
 
 from .entry import Entry
 
-__all__ = ["Flight", "Flights", "Load", "Pause", "Step", "Wait", "current_load", "drive", "drive_async"]
+__all__ = [
+    "Flight",
+    "Flights",
+    "Load",
+    "Pause",
+    "Step",
+    "Wait",
+    "current_load",
+    "drive",
+    "drive_async",
+    "keys_under_way",
+]
 
 T = TypeVar("T")
 
@@ -107,6 +118,8 @@ def drive(algorithm: Generator[Step, None, T]) -> T:
             next(algorithm).block()
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
+    finally:
+        algorithm.close()  # a wait that a signal ended leaves no flight behind, however long its error is kept
 
 
 async def drive_async(algorithm: Generator[Step, None, T]) -> T:
@@ -266,6 +279,7 @@ class Load:
         "grant",
         "handed",
         "key",
+        "keys",
         "parent",
         "policy",
         "started",
@@ -285,6 +299,8 @@ class Load:
         fallback: Entry | None = None,
     ) -> None:
         self.key: Final = key
+        #: The keys that its loader loads, when they are several.
+        self.keys: tuple[str, ...] = (key,)
         self.policy: Final = policy
         self.grant: Any = grant
         self.flight: Final = flight
@@ -311,6 +327,11 @@ class Load:
         # Also when it failed: a caller that carries on without it depends on why it failed.
         if self.parent is not None:
             self.parent._inherit(self)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its loader has begun and not ended."""
+        return self._reset is not None
 
     def _inherit(self, child: Load) -> None:
         """A load inside this one has ended, stored or not: what it depends on, this one depends on."""
@@ -360,6 +381,12 @@ _current: Final[contextvars.ContextVar[Load | None]] = contextvars.ContextVar("r
 def current_load() -> Load | None:
     """The load that runs in this context, if any."""
     return _current.get()
+
+
+def keys_under_way() -> set[str]:
+    """The keys of the loaders that run in this context: to wait for one of them would be to wait for oneself."""
+    # In a task that a loader has left behind, its load is no longer running.
+    return {key for load in _ancestry(_current.get()) if load.is_running for key in load.keys}
 
 
 def _led_by(load: Load | None) -> list[Flight]:

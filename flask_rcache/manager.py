@@ -251,6 +251,6 @@ class CacheManager(Fetching, Insight):
                 "[CACHE ERROR] %s: carrying on without the cache until it is back: %s", operation, trouble.cause
             )
 
-    def _not_refreshed(self, stored: str, error: Exception) -> None:
+    def _not_refreshed(self, stored: str, error: BaseException) -> None:
         """A background refresh failed; the entry stays as it is, and the key backs off."""
         logger.warning("[CACHE] %s could not be refreshed: %s: %s", stored, type(error).__name__, error)

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Final
 
@@ -40,7 +41,7 @@ class Refresher:
     def __init__(
         self,
         *,
-        failed: Callable[[str, Exception], None],
+        failed: Callable[[str, BaseException], None],
         workers: int = _WORKERS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -80,9 +81,26 @@ class Refresher:
             self._busy.add(key)
             self._jobs.put((key, job))
             if self._running < self._workers and len(self._busy) > self._running:
-                self._running += 1
-                threading.Thread(target=self._work, name="flask_rcache-refresh", daemon=True).start()
+                self._hire()
+            if not self._running:
+                self._drop()
+                return False
         return True
+
+    def _hire(self) -> None:
+        """Start a worker, if the system has a thread left."""
+        self._running += 1
+        try:
+            threading.Thread(target=self._work, name="flask_rcache-refresh", daemon=True).start()
+        except RuntimeError as error:  # the stale entry is served all the same
+            self._running -= 1
+            logger.warning("[CACHE] no thread for background refreshes: %s", error)
+
+    def _drop(self) -> None:
+        """Forget what waits."""
+        with suppress(Empty):
+            while True:
+                self._busy.discard(self._jobs.get_nowait()[0])
 
     def _work(self) -> None:
         while True:
@@ -98,8 +116,11 @@ class Refresher:
             try:
                 # Its own context: no request, and no load that it would be taken for a part of.
                 done = not self._closed and contextvars.Context().run(job)
-            except Exception as error:  # noqa: BLE001  # somebody's loader: the stale entry stays, the key backs off
-                self._failed(key, error)
+            except BaseException as error:  # noqa: BLE001
+                # Somebody's loader: the stale entry stays, the key backs off. A task that was cancelled and a
+                # SystemExit are no more than that here: a worker that ended with them would not be replaced.
+                with suppress(Exception):
+                    self._failed(key, error)
             finally:
                 self._finish(key, done)
 
@@ -117,9 +138,5 @@ class Refresher:
         """Abandon what has not begun; what runs ends by itself, on a thread that nobody waits for."""
         with self._lock:
             self._closed = True
-            while True:
-                try:
-                    self._busy.discard(self._jobs.get_nowait()[0])
-                except Empty:
-                    break
+            self._drop()
             self._closed = False

@@ -6,7 +6,7 @@ import asyncio
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from types import FrameType
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 
 from flask_rcache import MISSING, CacheManager, CacheType
 from flask_rcache.entry import Draft, Entry
-from flask_rcache.flight import Flights, Load, Wait, current_load
+from flask_rcache.flight import Flights, Load, Step, Wait, current_load, drive
 from tests.processes import wait_until
 from tests.servers import Server
 from tests.stores.kit import manager
@@ -67,6 +67,76 @@ def _stack(frame: FrameType | None) -> Iterator[FrameType]:
     while frame is not None:
         yield frame
         frame = frame.f_back
+
+
+# Keys that wait for themselves
+
+
+def one_by_one(cache: CacheManager, key: str, loader: Callable[[], int]) -> int:
+    return cache.fetch("query", key, loader)
+
+
+def as_many(cache: CacheManager, key: str, loader: Callable[[], int]) -> int:
+    """It is not the first of the keys that are loaded together."""
+    return cache.fetch_many("query", ["other", key], lambda keys: dict.fromkeys(keys, loader()))[key]
+
+
+@pytest.mark.parametrize("outer", [one_by_one, as_many])
+@pytest.mark.parametrize("inner", [one_by_one, as_many])
+def test_fetch__inside_a_load_of_its_own_key(
+    cache: CacheManager, outer: Callable[..., int], inner: Callable[..., int]
+) -> None:
+    """Recursion through one key, by whichever calls, runs the loaders and waits for nobody."""
+    before = time.monotonic()
+    assert outer(cache, "k", lambda: inner(cache, "k", lambda: 1)) == 1
+    assert time.monotonic() - before < 2
+    assert cache.get("query", "k") == 1
+
+
+def test_afetch__inside_a_load_of_its_own_key(cache: CacheManager) -> None:
+    """The same for asyncio, inside a load of many."""
+
+    async def load() -> int:
+        return 1
+
+    before = time.monotonic()
+    assert as_many(cache, "k", lambda: asyncio.run(cache.afetch("query", "k", load))) == 1
+    assert time.monotonic() - before < 2
+
+
+@pytest.mark.race
+def test_fetch_many__inside_a_load_waits_no_longer_than_a_lease(redis_server: Server) -> None:
+    """Another process may hold what this load wants, and want what this load holds."""
+    cache = manager(redis_server.url, load_timeout=60, lease=0.3)
+    with redis_server.client() as client:
+        client.set("cache~lease:query:b", "lsomebody", px=60_000)
+    before = time.monotonic()
+    assert cache.fetch("query", "a", lambda: cache.fetch_many("query", ["b"], lambda keys: {"b": 2})) == {"b": 2}
+    assert time.monotonic() - before < 10
+    cache.close()
+
+
+def test_drive__a_wait_that_ends_in_an_error_ends_the_algorithm() -> None:
+    """What a signal raises in a wait is often kept, with its frames; nothing that they hold stays taken."""
+    ended: list[str] = []
+
+    class Interrupted:
+        def block(self) -> None:
+            raise TimeoutError("a signal handler's")
+
+        async def suspend(self) -> None:
+            raise TimeoutError("a signal handler's")
+
+    def algorithm() -> Generator[Step, None, None]:
+        try:
+            yield Interrupted()
+        finally:
+            ended.append("freed")
+
+    kept = algorithm()
+    with pytest.raises(TimeoutError):
+        drive(kept)
+    assert ended == ["freed"]
 
 
 # Sharing
@@ -500,11 +570,11 @@ def test_land__twice_and_late_listeners() -> None:
     assert leads
     assert flights.join("k") == (flight, False)
     told: list[int] = []
-    flight.when_landed(lambda: told.append(1))
+    flight.when_told(lambda: told.append(1))
     flights.land(flight, error=ValueError("first"))
     flights.land(flight, error=ValueError("second"))
     assert str(flight.error) == "first"
-    flight.when_landed(lambda: told.append(2))
+    flight.when_told(lambda: told.append(2))
     assert told == [1, 2]
     again, leads = flights.join("k")
     assert leads

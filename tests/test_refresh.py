@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import threading
 import time
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -82,6 +86,52 @@ def test_fetch__a_refresh_that_an_invalidation_overtook_is_not_stored():
     assert cache.fetch(kind, "k", loader) == 3
 
 
+@pytest.mark.parametrize("shape", ["function", "lambda", "object", "partial"])
+def test_afetch__is_refreshed_whatever_the_loader_is(shape):
+    """What gives a coroutine when it is called is awaited in the background too."""
+    clock, kind = Clock(), CacheType("kind", ttl=10, stale_while_revalidate=60)
+    cache, loads = cache_on(clock), []
+
+    async def load() -> int:
+        loads.append(1)
+        return len(loads)
+
+    class Loader:
+        async def __call__(self) -> int:
+            return await load()
+
+    loader: Any = {"function": load, "lambda": lambda: load(), "object": Loader(), "partial": functools.partial(load)}[
+        shape
+    ]
+    assert asyncio.run(cache.afetch(kind, "k", loader)) == 1
+    clock.now += 11 * SECOND
+    assert asyncio.run(cache.afetch(kind, "k", loader)) == 1
+    assert until(lambda: cache.stats()["stored"] == 2)
+    assert asyncio.run(cache.afetch(kind, "k", loader)) == 2
+
+
+def test_fetch__a_refresh_that_cannot_begin_gives_its_load_up():
+    """Where the app's context cannot be entered, a reader past the window loads for itself at once."""
+    clock, kind = Clock(), CacheType("kind", ttl=10, stale_while_revalidate=60)
+    cache = cache_on(clock)
+    cache.fetch(kind, "k", lambda: 1)
+    clock.now += 11 * SECOND
+
+    @contextmanager
+    def broken():
+        if clock.now:
+            raise RuntimeError("somebody's receiver of appcontext_pushed")
+        yield
+
+    cache.enter = broken
+    assert cache.fetch(kind, "k", lambda: 2) == 1
+    assert until(lambda: not cache.refresher._busy)
+    clock.now += 100 * SECOND
+    before = time.monotonic()
+    assert cache.fetch(kind, "k", lambda: 3) == 3
+    assert time.monotonic() - before < 2
+
+
 def test_fetch__early_refresh_comes_before_the_end():
     """With a large beta and a costly load a fresh value is refreshed before it expires."""
     clock, kind = Clock(), CacheType("kind", ttl=10, early=100)
@@ -127,6 +177,54 @@ def test_refresher__a_failing_key_backs_off_and_the_rest_goes_on():
     assert until(lambda: not refresher._busy)
     now[0] += 1.1
     assert not refresher.submit("a", bad), "twice as long the second time"
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, SystemExit, KeyboardInterrupt])
+def test_refresher__outlives_what_is_no_exception(error):
+    """A cancelled task or an exit in a loader is a failure like others, and the worker goes on."""
+    failed = []
+
+    def fails(key: str, error: BaseException) -> None:
+        failed.append((key, type(error)))
+        raise LookupError("who is told fails too")
+
+    refresher = Refresher(failed=fails, workers=1)
+
+    def bad() -> bool:
+        raise error
+
+    assert refresher.submit("a", bad)
+    assert refresher.submit("b", lambda: True)
+    assert until(lambda: not refresher._busy)
+    assert failed == [("a", error)]
+    assert not refresher.submit("a", bad), "it backs off"
+
+
+def test_refresher__no_thread_left(monkeypatch):
+    """Where the system gives no thread nothing is refreshed, and nothing is raised; later it is."""
+    refresher = Refresher(failed=lambda key, error: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        assert [refresher.submit("a", lambda: True), refresher.submit("a", lambda: True)] == [False, False]
+    done = threading.Event()
+    assert refresher.submit("a", lambda: bool(done.set()))  # type: ignore[func-returns-value]
+    assert done.wait(5)
+
+
+def test_refresher__no_thread_beside_the_one_there_is(monkeypatch):
+    """The worker that there is takes the job."""
+    refresher = Refresher(failed=lambda key, error: None)
+    gate, done = threading.Event(), threading.Event()
+    assert refresher.submit("a", lambda: gate.wait(10))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        assert refresher.submit("b", lambda: bool(done.set()))  # type: ignore[func-returns-value]
+    gate.set()
+    assert done.wait(5)
+
+
+def no_thread(thread):
+    raise RuntimeError("can't start new thread")
 
 
 def test_refresher__closing_waits_for_nobody():
