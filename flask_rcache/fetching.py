@@ -24,7 +24,7 @@ from .policy import CacheType, check_tags
 from .refresh import Refresher
 from .registry import Policy
 from .stores.base import Reading, Store
-from .values import MISSING, Values
+from .values import MISSING, Values, each_its_own
 
 __all__ = ["Fetching"]
 
@@ -169,15 +169,20 @@ class Fetching(Values):
 
         Raises:
             ConfigError: the type, a key, the ttl or the tags are not usable.
+            TypeError: the loader gave no mapping.
             Exception: whatever ``loader`` raises, unless an expired value may stand in for each key that it was asked
                 for (``stale_if_error``).
         """
         policy = self._value_policy(cache_type, ttl)
         members = _members(tags)
-        by_stored = {self.names.stored(policy.name, key, hashed=False): key for key in keys}
+        by_key = self._stored_many(policy, keys)
+        by_stored: dict[str, K] = {}
+        for key, stored in by_key.items():
+            by_stored.setdefault(stored, key)
         if not self.enabled:
             policy.count("bypasses", len(by_stored))
-            return dict(loader(list(by_stored.values()))) if by_stored else {}
+            mapping = _checked(loader(list(by_stored.values()))) if by_stored else {}
+            return each_its_own(by_key, {stored: mapping[key] for stored, key in by_stored.items() if key in mapping})
         found: dict[str, Any] = {}
         missing = self._take(policy, self.loading.look_many(policy, list(by_stored)), found)
         deadline = time.monotonic() + self._patience()
@@ -194,7 +199,7 @@ class Fetching(Values):
                 pause = min(pause * 1.6, _LONGEST_PAUSE)
             if missing:  # somebody else is at work on these
                 missing = self._take(policy, self.loading.look_many(policy, list(missing)), found, count=False)
-        return {key: found[stored] for stored, key in by_stored.items() if stored in found}
+        return each_its_own(by_key, found)
 
     def _patience(self) -> float:
         """Seconds to wait for others. Inside a load it is short: two processes may wait for each other."""
@@ -237,6 +242,7 @@ class Fetching(Values):
                 if salvaged is None:
                     raise
                 return salvaged
+            mapping = _checked(mapping)
             loaded = [(load, mapping[keys[load.key]]) for load in loads if keys[load.key] in mapping]
             for load in loads[1:]:
                 load.depend_like(together)
@@ -354,6 +360,14 @@ def _own(policy: Policy, stored: str, reading: Reading | None) -> Load | None:
         return None
     began = time.monotonic_ns()
     return Load(stored, policy, None, flight=None, began=began, parent=parent, fallback=stand_in(reading))
+
+
+def _checked(mapping: Mapping[K, T]) -> Mapping[K, T]:
+    """What a loader of several keys gave, once it is known to be a mapping."""
+    if not hasattr(mapping, "keys") or not hasattr(mapping, "__getitem__"):
+        kind = type(mapping).__name__
+        raise TypeError(f"the loader of fetch_many must give a mapping, the values by key, not {kind}")
+    return mapping
 
 
 def _members(tags: Iterable[str]) -> dict[str, None]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import copy
 import os
 import threading
 import time
@@ -138,11 +139,11 @@ class Flight:
 
     __slots__ = (
         "_callbacks",
+        "_error",
         "_lock",
         "approaching",
         "blocked_on",
         "entry",
-        "error",
         "event",
         "good_for",
         "key",
@@ -159,11 +160,19 @@ class Flight:
         #: When (monotonic, s) nobody waits for it any more.
         self.until = float("inf")
         self.entry: Entry | None = None
-        self.error: Exception | None = None
+        self._error: Exception | None = None
         self.good_for = 0
         self.blocked_on: Final[list[Flight]] = []
         self._lock: Final = threading.Lock()
         self._callbacks: list[Callable[[], None]] = []
+
+    @property
+    def error(self) -> Exception | None:
+        """What its leader's loader raised; everyone who asks gets a copy of their own.
+
+        Raised by all who waited, one exception would collect the traceback of each, and keep all their frames alive.
+        """
+        return None if self._error is None else _copied(self._error)
 
     def when_told(self, tell: Callable[[], None]) -> None:
         """Call ``tell`` when it next approaches or lands; at once when it has landed, or is awaited no more."""
@@ -188,12 +197,22 @@ class Flight:
         with self._lock:
             if self.event.is_set():
                 return
-            self.entry, self.good_for, self.error = entry, good_for, error
+            self.entry, self.good_for, self._error = entry, good_for, error
             self.event.set()
             self.approaching.set()
             callbacks, self._callbacks = self._callbacks, []
         for tell in callbacks:
             tell()
+
+
+def _copied(error: Exception) -> Exception:
+    """An exception that is the same but for its traceback, cause and context; itself when it cannot be copied."""
+    try:
+        copied = copy.copy(error)
+        same = type(copied) is type(error) and copied.args == error.args and str(copied) == str(error)
+    except Exception:  # noqa: BLE001  # somebody's class, with arguments of its own
+        return error
+    return copied if same else error
 
 
 class Flights:

@@ -89,9 +89,14 @@ def number(value: object, what: str) -> float:
             value = float(value)
         except ValueError:
             raise ConfigError(f"{what} must be a number, not {value!r}") from None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConfigError(f"{what} must be a finite number, not {value!r}")
-    return value
+    try:
+        if math.isfinite(value):
+            return value
+    except OverflowError:
+        raise ConfigError(f"{what} is too large a number") from None
+    raise ConfigError(f"{what} must be a finite number, not {value!r}")
 
 
 def whole(value: object, what: str) -> int:

@@ -57,12 +57,13 @@ def check_ttl(ttl: object, *, what: str = "ttl") -> float:
     """
     if isinstance(ttl, bool) or not isinstance(ttl, int | float):
         raise ConfigError(f"{what} must be a number of seconds, not {type(ttl).__name__} {ttl!r}")
-    if math.isnan(ttl) or math.isinf(ttl):
+    if isinstance(ttl, float) and not math.isfinite(ttl):
         raise ConfigError(f"{what} must be a finite number of seconds, not {ttl!r}")
     if ttl <= 0:
         raise ConfigError(f"{what} must be more than 0 seconds, not {ttl!r}: leave the decorator off to keep nothing")
     if ttl > _LONGEST:
-        raise ConfigError(f"{what} must be at most {_LONGEST} seconds (ten years), not {ttl!r}")
+        shown = f"not {ttl!r}" if ttl < _LONGEST**10 else "not that many"
+        raise ConfigError(f"{what} must be at most {_LONGEST} seconds (ten years), {shown}")
     return float(ttl)
 
 
@@ -89,6 +90,8 @@ def check_tags(tags: Iterable[object], *, what: str = "tags") -> tuple[str, ...]
     """
     if isinstance(tags, str | bytes):
         raise ConfigError(f"{what} must be a list of strings, not one string: write [{tags!r}]")
+    if not isinstance(tags, Iterable):
+        raise ConfigError(f"{what} must be a list of strings, not {type(tags).__name__} {tags!r:.80}: () is none")
     found: dict[str, None] = {}
     for tag in tags:
         if not isinstance(tag, str) or not tag:
@@ -161,6 +164,12 @@ class CacheType:
         if self.l1_ttl is not None:
             _check_window(self.l1_ttl, f"l1_ttl of cache type {self.name!r}")
         check_ttl(self.error_ttl, what=f"error_ttl of cache type {self.name!r}")
+        if not isinstance(self.per_user, bool):
+            raise ConfigError(f"per_user of cache type {self.name!r} must be True or False, not {self.per_user!r}")
+        if not isinstance(self.statuses, Iterable):
+            raise ConfigError(
+                f"statuses of cache type {self.name!r} must be a set such as {{503}}, not {self.statuses!r}"
+            )
         object.__setattr__(self, "statuses", frozenset(self.statuses))
         never = sorted(status for status in self.statuses if not _may_be_kept(status))
         if never:
@@ -178,6 +187,10 @@ class CacheType:
                     f"{name} of cache type {self.name!r} must be a number from 0 to {highest}, not {value!r}"
                 )
         if self.adaptive is not None:
+            if not isinstance(self.adaptive, tuple | list):
+                raise ConfigError(
+                    f"adaptive of cache type {self.name!r} must be (shortest, longest), not {self.adaptive!r}"
+                )
             bounds = tuple(check_ttl(bound, what=f"adaptive of cache type {self.name!r}") for bound in self.adaptive)
             if len(bounds) != 2 or bounds[0] > bounds[1]:
                 raise ConfigError(

@@ -25,9 +25,10 @@ from .stats import Statistics
 from .stores.base import Reading
 from .telling import Telling
 
-__all__ = ["MISSING", "Values"]
+__all__ = ["MISSING", "Values", "each_its_own"]
 
 K = TypeVar("K", bound=Key)
+T = TypeVar("T")
 
 
 class _Missing:
@@ -102,13 +103,14 @@ class Values(Telling, ABC):
             ConfigError: the type or a key is not usable.
         """
         policy = self.policy(cache_type)
-        by_stored = {self.names.stored(policy.name, key, hashed=False): key for key in keys}
+        by_key = self._stored_many(policy, keys)
+        by_stored = dict.fromkeys(by_key.values())
         if not self.enabled:
             policy.count("bypasses", len(by_stored))
             return {}
         found: dict[str, Any] = {}
         self._take(policy, self.loading.look_many(policy, list(by_stored)), found)
-        return {by_stored[stored]: value for stored, value in found.items()}
+        return each_its_own(by_key, found)
 
     def set(
         self,
@@ -162,6 +164,8 @@ class Values(Telling, ABC):
             ConfigError: the type, a key, the ttl or the tags are not usable.
             Unencodable: under ``RCACHE_STRICT``, a value that would not come back exactly as it is.
         """
+        if not isinstance(mapping, Mapping):
+            raise ConfigError(f"set_many takes a mapping, the values by key, not {type(mapping).__name__}")
         return self._set(cache_type, mapping.items(), ttl, tags)
 
     def _set(
@@ -222,6 +226,12 @@ class Values(Telling, ABC):
             raise ConfigError(f"a value has no headers: give a ttl for cache type {policy.name!r} here")
         return policy
 
+    def _stored_many(self, policy: Policy, keys: Iterable[K]) -> dict[K, str]:
+        """The stored keys of several keys; two spellings of one key (42 and "42") have the same."""
+        if isinstance(keys, str | bytes) or not isinstance(keys, Iterable):
+            raise ConfigError(f"keys must be a list of keys, not {keys!r:.80}: write [{keys!r:.80}]")
+        return {key: self.names.stored(policy.name, key, hashed=False) for key in keys}
+
     def _taken(self, policy: Policy, stored: str, reading: Reading | None, *, count: bool = True) -> Any:
         """The value of a reading when it is fresh, else ``MISSING``; counts and tells which it was."""
         entry = fresh(reading)
@@ -274,3 +284,21 @@ class Values(Telling, ABC):
             self.degraded(policy.name, "encode", error)
             return None
         return content
+
+
+def each_its_own(by_key: Mapping[K, str], found: Mapping[str, T]) -> dict[K, T]:
+    """The values found, by the keys as they were given; two spellings of one key share no object."""
+    result: dict[K, T] = {}
+    given = set[str]()
+    for key, stored in by_key.items():
+        if stored in found:
+            result[key] = _another(found[stored]) if stored in given else found[stored]
+            given.add(stored)
+    return result
+
+
+def _another(value: T) -> T:
+    try:
+        return decode_value(encode_value(value))  # type: ignore[no-any-return]
+    except CodecError:  # a loader's, that cannot be kept either
+        return value

@@ -56,6 +56,7 @@ def test_load_settings__text_of_the_environment() -> None:
         ("RCACHE_TIMEOUT", 0),
         ("RCACHE_TIMEOUT", "soon"),
         ("RCACHE_TIMEOUT", True),
+        pytest.param("RCACHE_TIMEOUT", 10**400, id="huge"),
         ("RCACHE_LEASE", -1),
         ("RCACHE_LEASE", float("nan")),
         ("RCACHE_LOAD_TIMEOUT", float("inf")),

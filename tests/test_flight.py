@@ -6,6 +6,7 @@ import asyncio
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Generator, Iterator
 from types import FrameType
 from typing import Any
@@ -331,8 +332,13 @@ def test_fetch__leader_s_exception_is_its_followers(cache: CacheManager, error: 
         wait_until(waiting(9), timeout=10, what="the others wait")
         raise error
 
-    assert together(*[lambda: cache.fetch("search", "a", loader)] * 10) == [error] * 10
+    got = together(*[lambda: cache.fetch("search", "a", loader)] * 10)
+    assert [repr(each) for each in got] == [repr(error)] * 10
     assert len(loads) == 1
+    assert len({id(each) for each in got}) == 10
+    for each in got:
+        assert isinstance(each, Exception)
+        assert len(traceback.extract_tb(each.__traceback__)) < 20
     assert cache.fetch("search", "a", lambda: 7) == 7
 
 
@@ -561,6 +567,47 @@ def test_current_load__is_of_its_own_context() -> None:
         thread.join()
     assert seen == [None]
     assert current_load() is None
+
+
+class Plain(Exception):
+    """An error as most are."""
+
+
+class Composed(Exception):
+    """An error that makes its text of its arguments, so that a copy would say it twice."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"no {what}")
+
+
+class Demanding(Exception):
+    """An error that cannot be made again from its text."""
+
+    def __init__(self, *, what: str) -> None:
+        super().__init__(what)
+
+
+def raised(error: Exception) -> Exception:
+    try:
+        raise error from ValueError("the cause")
+    except type(error) as caught:
+        return caught
+
+
+def test_flight__each_who_waited_has_an_exception_of_its_own() -> None:
+    """One for all would gather the frames of all; what cannot be copied exactly is shared all the same."""
+    for error in (Plain("a", 1), KeyError("k"), OSError(2, "no"), Composed("milk"), Demanding(what="x")):
+        flight, _ = Flights().join("k")
+        flight._land(None, 0, raised(error))
+        one, two = flight.error, flight.error
+        assert one is not None
+        assert two is not None
+        assert (type(one), one.args, str(one)) == (type(error), error.args, str(error))
+        if isinstance(error, Composed | Demanding):
+            assert one is two is error
+        else:
+            assert len({id(one), id(two), id(error)}) == 3
+            assert (one.__traceback__, one.__cause__) == (None, None)
 
 
 def test_land__twice_and_late_listeners() -> None:

@@ -157,6 +157,61 @@ def test_many__of_those_found(cache: CacheManager) -> None:
     assert len(asked) == 1
 
 
+def test_many__two_spellings_of_one_key(cache: CacheManager) -> None:
+    """42 and "42" are one key: it is loaded once, and each stands as given, with a value of its own."""
+    asked: list[list[Any]] = []
+
+    def loader(missing: list[Any]) -> dict[Any, Any]:
+        asked.append(missing)
+        return {key: [key] for key in missing}
+
+    keys: list[Any] = [42, "42", 42]
+    for _ in range(2):
+        found = cache.fetch_many("search", keys, loader)
+        assert list(found.items()) == [(42, [42]), ("42", [42])]
+        assert found[42] is not found["42"]
+    assert asked == [[42]]
+    found = cache.get_many("search", keys)
+    assert list(found.items()) == [(42, [42]), ("42", [42])]
+    assert found[42] is not found["42"]
+
+
+def test_fetch_many__two_spellings_while_switched_off(make: Callable[..., CacheManager]) -> None:
+    """The same without a cache; a value that no cache could keep is shared."""
+    value = Foreign()
+    keys: list[Any] = [42, "42", 7]
+    found = make(enabled=False).fetch_many("search", keys, lambda missing: dict.fromkeys(missing[:1], value))
+    assert found == {42: value, "42": value}
+
+
+@pytest.mark.parametrize("given", [["a"], None, {"a"}, "a", 5])
+def test_fetch_many__a_loader_that_gives_no_mapping(cache: CacheManager, given: Any) -> None:
+    """It is told so, and no lease stays behind."""
+    with pytest.raises(TypeError, match="must give a mapping"):
+        cache.fetch_many("search", ["a", "b"], lambda missing: given)
+    assert cache.fetch_many("search", ["a"], lambda missing: {"a": 1}) == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda cache: cache.get_many("search", "abc"),
+        lambda cache: cache.get_many("search", 5),
+        lambda cache: cache.fetch_many("search", "abc", dict.fromkeys),
+        lambda cache: cache.fetch_many("search", None, dict.fromkeys),
+        lambda cache: cache.set_many("search", [("a", 1)]),
+        lambda cache: cache.set_many("search", "ab"),
+        lambda cache: cache.set("search", "a", 1, tags=None),
+        lambda cache: cache.set("search", "a", 1, ttl=10**400),
+        lambda cache: cache.fetch("search", "a", int, tags=5),
+    ],
+)
+def test_values__arguments_of_a_wrong_shape(make: Callable[..., CacheManager], call: Any) -> None:
+    """One string is no list of keys, pairs are no mapping, None is no list of tags."""
+    with pytest.raises(ConfigError, match=r"keys must|takes a mapping|tags must|ttl must"):
+        call(make())
+
+
 def test_fetch_many__loader_raises(cache: CacheManager) -> None:
     """Nothing is stored, and no lease stays behind."""
     with pytest.raises(ZeroDivisionError):
