@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
 
-from .errors import ConfigError, StoreError
+from .errors import ConfigError, StoreError, UnknownTypeError
 from .keys import Names, tag_of
-from .policy import CacheType
+from .policy import CacheType, is_type_name
 from .registry import Registry
 from .stats import Statistics
 from .stores.base import Census, Gazette, Listed, Page, Store
@@ -167,9 +167,37 @@ class Insight(ABC):
         except StoreError:  # as in stats: asking changes nothing
             return None, {}
 
+    def known_type(self, cache_type: CacheType | str) -> CacheType:
+        """The type that a name stands for when an operator says it; for the admin API and the command line.
+
+        A registered one, or one that only a call has named so far, ``@cached(CacheType("adhoc"))``, in whichever
+        process: of those there are figures and entries, so they can be listed and invalidated.
+
+        Raises:
+            UnknownTypeError: no such type, as far as the store can tell.
+            ConfigError: neither a type nor a name.
+        """
+        try:
+            return self.registry.resolve(cache_type)
+        except UnknownTypeError:
+            assert isinstance(cache_type, str)
+            if not self._has_met(cache_type):
+                raise
+            return CacheType(cache_type)
+
+    def _has_met(self, name: str) -> bool:
+        if not is_type_name(name):
+            return False
+        if name in self.statistics.types():
+            return True
+        try:
+            return name in (self.store.tallies(()) or ()) or name in self.store.census(())
+        except StoreError:  # as in stats: asking changes nothing
+            return False
+
     def _confined(self, type: CacheType | str | None, pattern: str | None) -> tuple[str | None, str | None]:
         """The type and the glob of a listing."""
-        name = None if type is None else self.registry.resolve(type).name
+        name = None if type is None else self.known_type(type).name
         if pattern is None:
             return name, None
         glob, plain = self.names.pattern(pattern, type_name=name)

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final, Literal
 
 from .errors import ConfigError
 
-__all__ = ["FROM_HEADERS", "CacheType", "Ttl", "check_tags", "check_ttl"]
+__all__ = ["FROM_HEADERS", "CacheType", "Ttl", "check_tags", "check_ttl", "is_type_name"]
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
@@ -100,6 +100,15 @@ def check_tags(tags: Iterable[object], *, what: str = "tags") -> tuple[str, ...]
     return tuple(found)
 
 
+def is_type_name(name: object) -> bool:
+    """Whether a cache type may have this name.
+
+    >>> is_type_name("weather"), is_type_name("Weather")
+    (True, False)
+    """
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class CacheType:
     """A named policy: the name is the namespace of its entries, everything else is policy of the call site.
@@ -152,7 +161,7 @@ class CacheType:
     DEFAULT: ClassVar[CacheType]
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+        if not is_type_name(self.name):
             raise ConfigError(
                 f"a cache type's name must match [a-z][a-z0-9_]* (64 characters at most), not {self.name!r}"
             )

@@ -91,13 +91,13 @@ def _key(question: Question) -> Answer:
 def _invalidate_type(question: Question) -> Answer:
     manager, name = question.manager, question.part
     with _explained(manager, "unknown_type"):
-        manager.registry.resolve(name)
+        cache_type = manager.known_type(name)
     soft = soft_of(question.body)
     return _changed(
         question,
         audit.action("invalidate-type", soft=soft),
         (name,),
-        lambda: manager.invalidate_type(name, soft=soft),
+        lambda: manager.invalidate_type(cache_type, soft=soft),
         f"Cache {name!r}",
         cache_type=name,
     )
@@ -107,13 +107,13 @@ def _invalidate_pattern(question: Question) -> Answer:
     manager = question.manager
     pattern, kind = pattern_of(question.body)
     with _explained(manager, "invalid_body"):
-        name = None if kind is None else manager.registry.resolve(kind).name
-        whole, _ = manager.names.pattern(pattern, type_name=name)
+        cache_type = None if kind is None else manager.known_type(kind)
+        whole, _ = manager.names.pattern(pattern, type_name=None if cache_type is None else cache_type.name)
     return _changed(
         question,
         "invalidate-pattern",
         (whole,),
-        lambda: manager.invalidate_pattern(pattern, type=name),
+        lambda: manager.invalidate_pattern(pattern, type=cache_type),
         f"Pattern {whole!r}",
         pattern=whole,
     )

@@ -39,9 +39,10 @@ _softly: Final = click.option(
 def invalidate(*, type_name: str, soft: bool, as_json: bool) -> None:
     """Make every entry of a type invalid, in all processes."""
     manager = manager_of(current_app)
-    name = manager.registry.resolve(type_name).name
+    cache_type = manager.known_type(type_name)
+    name = cache_type.name
     action = audit.action("invalidate-type", soft=soft)
-    removed = _delivered(manager, action, (name,), lambda: manager.invalidate_type(name, soft=soft))
+    removed = _delivered(manager, action, (name,), lambda: manager.invalidate_type(cache_type, soft=soft))
     document = {"status": "success", "cache_type": name, "deleted_keys": removed}
     became = "expired" if soft else "removed"
     answer(document, f"Cache {name!r} invalidated: {_entries(removed)} {became}.", as_json=as_json)
@@ -70,12 +71,13 @@ def invalidate_pattern(*, pattern: str, type_name: str | None, as_json: bool) ->
     It walks the keys, so it takes longer the more there are; a type or a tag is invalidated at once.
     """
     manager = manager_of(current_app)
-    glob, _ = manager.names.pattern(pattern, type_name=None if type_name is None else _known(manager, type_name))
+    cache_type = None if type_name is None else manager.known_type(type_name)
+    glob, _ = manager.names.pattern(pattern, type_name=None if cache_type is None else cache_type.name)
     removed = _delivered(
         manager,
         "invalidate-pattern",
         (glob,),
-        lambda: _with_bar(lambda: manager.invalidate_pattern(pattern, type=type_name)),
+        lambda: _with_bar(lambda: manager.invalidate_pattern(pattern, type=cache_type)),
     )
     document = {"status": "success", "pattern": glob, "deleted_keys": removed}
     answer(document, f"{_entries(removed)} removed that matched {glob}", as_json=as_json)
@@ -157,10 +159,6 @@ def _with_bar(act: Callable[[], int]) -> int:
         raise outcome
     count: int = outcome
     return count
-
-
-def _known(manager: CacheManager, type_name: str) -> str:
-    return manager.registry.resolve(type_name).name
 
 
 def _entries(count: int) -> str:

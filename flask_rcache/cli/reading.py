@@ -260,5 +260,5 @@ def stored_key(manager: CacheManager, key: str) -> str:
     type_name, _, id = key.partition(":")
     if not id:
         raise KeyRefused(f"{key!r} names no entry: give {names.entries}TYPE:ID, or TYPE:ID")
-    own = names.entry(manager.registry.resolve(type_name).name, "")
+    own = names.entry(manager.known_type(type_name).name, "")
     return names.stored(type_name, own + id)

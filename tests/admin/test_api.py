@@ -864,3 +864,27 @@ def test_api__does_not_touch_the_apps_pages(new_admin) -> None:
     assert [admin.client.get("/mine").headers["X-Cache"] for _ in range(2)] == ["MISS", "HIT"]
     assert admin.post("/invalidate/mine").json["deleted_keys"] == 1
     assert admin.client.get("/mine").headers["X-Cache"] == "MISS"
+
+
+# Types that only a call has named
+
+
+@pytest.mark.parametrize("where", ["memory", "redis"])
+def test_types__what_the_figures_show_can_be_listed_and_invalidated(
+    where: str, request: pytest.FixtureRequest, new_admin
+) -> None:
+    """A type of `@cached` or `set` that is registered nowhere is known by its entries, in other processes too."""
+    if where == "memory":
+        first = second = new_admin()
+    else:
+        url = request.getfixturevalue("redis_server").url
+        first, second = new_admin(url), new_admin(url)
+    assert first.cache.set(CacheType("adhoc"), "a", 1)
+    assert "adhoc" in first.get("/stats").json["cache_stats"]["by_type"]
+    assert second.names("?type=adhoc") == ["cache:adhoc:a"]
+    assert second.post("/invalidate/adhoc").json["deleted_keys"] == 1
+    assert first.cache.set(CacheType("adhoc"), "a", 1)
+    body = {"pattern": "*", "type": "adhoc"}
+    assert second.post("/invalidate-pattern", body).json["deleted_keys"] == 1
+    assert problem(second.post("/invalidate/adhok")) == (404, "unknown_type")
+    assert problem(second.post("/invalidate/Adhoc")) == (404, "unknown_type")

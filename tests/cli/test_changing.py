@@ -54,6 +54,16 @@ def test_invalidate__an_unknown_type(shop: Flask) -> None:
     assert len(told(shop, "keys")["keys"]) == 1
 
 
+def test_invalidate__a_type_that_only_a_call_has_named(redis_server: Server, new_app: AppFactory) -> None:
+    """It is registered nowhere; another process's entries tell that there is one."""
+    web, terminal = new_app(redis_server.url), new_app(redis_server.url)
+    manager(web).set(CacheType("adhoc"), "a", 1)
+    assert told(terminal, "inspect", "adhoc:a")["key"] == "cache:adhoc:a"
+    assert told(terminal, "invalidate", "adhoc")["deleted_keys"] == 1
+    manager(web).set(CacheType("adhoc"), "a", 1)
+    assert told(terminal, "invalidate-pattern", "*", "--type", "adhoc")["deleted_keys"] == 1
+
+
 def test_invalidate_tags__each_reaches_its_entries(shop: Flask) -> None:
     """What bears one of the tags is gone."""
     client = shop.test_client()
