@@ -98,8 +98,15 @@ class Settings:
     allow_refresh: Callable[[Any], bool] | None = _setting(
         None, parsers.callback, "Called with the request; true lets `Cache-Control: no-cache` force a new load."
     )
-    user_jwt_key: Any = _setting(None, parsers.key, "The key with which `by_user` verifies bearer tokens.", shown=False)
-    user_jwt_algorithms: tuple[str, ...] = _setting(("HS256",), parsers.names, "The algorithms that `by_user` accepts.")
+    user_jwt_key: Any = _setting(
+        None,
+        parsers.key,
+        "What verifies bearer tokens for `by_user`: a secret of 32 bytes or more, or a public key in PEM.",
+        shown=False,
+    )
+    user_jwt_algorithms: tuple[str, ...] = _setting(
+        (), parsers.names, "Narrows the algorithms that the kind of the key allows; empty for all of those."
+    )
     admin: bool = _setting(
         True, parsers.boolean, "Whether the app has the admin API; nobody is let in until a key is set."
     )

@@ -26,6 +26,7 @@ from .policy import CacheType
 from .stores import MemoryStore, RedisStore, Store, TieredStore
 from .views import install
 from .views.binding import options_of
+from .views.identity import user_key
 
 __all__ = ["RCache"]
 
@@ -59,6 +60,7 @@ class RCache:
         if EXTENSION in app.extensions:
             raise ConfigError(f"{app.name!r} has a cache already: call init_app once for each app")
         settings = load_settings(app.config, os.environ, testing=app.testing)
+        user_key(settings)  # one that cannot be used is told of now
         manager = CacheManager(
             settings,
             store_of(settings, scope=environ_now),

@@ -6,6 +6,7 @@ Owns the URL of a request in its normal form, the default id made of it, and :fu
 
 from __future__ import annotations
 
+import functools
 import logging
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode
@@ -13,12 +14,14 @@ from urllib.parse import parse_qsl, urlencode
 import jwt
 from flask import Flask, Request, current_app
 
+from ..config import Settings
 from ..current import current_cache
 from ..errors import ConfigError
 from ..http import Target
 from ..keys import Key, key_id, request_id
+from ..tokenkeys import KeyAndAlgorithms, algorithms_of, configured_key
 
-__all__ = ["by_user", "default_id", "filtered_query", "target_of"]
+__all__ = ["by_user", "default_id", "filtered_query", "target_of", "user_key"]
 
 logger: Final = logging.getLogger("flask_rcache")
 
@@ -107,16 +110,38 @@ def _bearer_token(request: Request) -> str | None:
     return token.strip() or None if scheme.lower() == "bearer" else None
 
 
+def user_key(settings: Settings) -> KeyAndAlgorithms | None:
+    """The key that verifies users' tokens, and the algorithms it allows; ``None`` when none is set.
+
+    Raises:
+        ConfigError: it is too short, private or of a kind not supported, or the algorithms are not its own.
+    """
+    key, wanted = settings.user_jwt_key, settings.user_jwt_algorithms
+    if not key:
+        return None
+    if isinstance(key, jwt.PyJWK):
+        key = key.key
+    if isinstance(key, str | bytes):
+        return _configured(key, wanted)
+    return KeyAndAlgorithms(key, wanted or algorithms_of(key))
+
+
+@functools.lru_cache(maxsize=16)
+def _configured(key: str | bytes, wanted: tuple[str, ...]) -> KeyAndAlgorithms:
+    """The key that a text is; a PEM is not read anew for each request."""
+    return configured_key(key, wanted, setting="RCACHE_USER_JWT")
+
+
 def _subject(token: str) -> tuple[str, str] | None:
     """Whom a token names, once it is verified."""
-    settings = current_cache.settings
-    if not settings.user_jwt_key:
+    verifying = user_key(current_cache.settings)
+    if verifying is None:
         raise ConfigError("by_user needs RCACHE_USER_JWT_KEY to verify bearer tokens: an unverified one names anybody")
     try:
         claims: dict[str, Any] = jwt.decode(
             token,
-            settings.user_jwt_key,
-            algorithms=list(settings.user_jwt_algorithms),
+            verifying.key,
+            algorithms=list(verifying.algorithms),
             options={"require": ["exp", "sub"], "verify_aud": False},
         )
     # Not only tokens that are not valid: a key that fits no algorithm, and what odd numbers or nesting raise.

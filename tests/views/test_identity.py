@@ -11,6 +11,8 @@ import pytest
 from flask import Flask, g, request, session
 
 from flask_rcache import CacheType, ConfigError, by_user, cache_response, current_cache
+from tests.admin.tokens import pem, private_key
+from tests.admin.tokens import token as signed
 from tests.views.kit import PAGE, Counted, detail, leases, manager, verdicts
 
 KEY = "k" * 32
@@ -254,6 +256,33 @@ def test_by_user__without_a_key_says_what_is_missing(new_app) -> None:
     with pytest.raises(ConfigError, match="RCACHE_USER_JWT_KEY"):
         app.test_client().get("/", headers=token())
     assert app.test_client().get("/").headers["X-Cache"] == "BYPASS"
+
+
+@pytest.mark.parametrize(
+    ("config", "match"),
+    [
+        ({"RCACHE_USER_JWT_KEY": "x"}, "RCACHE_USER_JWT_KEY has 1 bytes"),
+        ({"RCACHE_USER_JWT_KEY": b"k" * 31}, "at least 32"),
+        ({"RCACHE_USER_JWT_KEY": private_key("rsa")}, "verifies no token"),
+        ({"RCACHE_USER_JWT_KEY": KEY, "RCACHE_USER_JWT_ALGORITHMS": "RS256"}, "RCACHE_USER_JWT_ALGORITHMS has RS256"),
+        ({"RCACHE_USER_JWT_KEY": "".join(pem("rsa").splitlines()[1:-1])}, "not in PEM"),
+    ],
+)
+def test_by_user__keys_that_are_refused_at_start(new_app, config: dict[str, Any], match: str) -> None:
+    """Whoever guesses a short secret is any user, and a public key as a secret is known to all."""
+    with pytest.raises(ConfigError, match=match):
+        new_app(**config)
+
+
+@pytest.mark.parametrize("key", [pem("rsa"), pem("rsa").replace("\n", "\\n"), private_key("rsa").public_key()])
+def test_by_user__a_public_key_says_which_algorithms(new_app, key: Any) -> None:
+    """Without a setting for them; a token signed with the public key as a secret names nobody."""
+    app = new_app(RCACHE_USER_JWT_KEY=key)
+    app.add_url_rule("/", view_func=cache_response(MINE, None, by_user)(lambda: "x"), endpoint="x")
+    client = app.test_client()
+    good = {"Authorization": f"Bearer {signed(private_key('rsa'), 'RS256')}"}
+    assert verdicts(client, "/", headers=good) == ["MISS", "HIT"]
+    assert verdicts(client, "/", headers=token()) == ["BYPASS", "BYPASS"]
 
 
 def _login_app(new_app, **config: Any) -> Flask:
