@@ -24,6 +24,7 @@ from .policy import CacheType, check_tags
 from .refresh import Refresher
 from .registry import Policy
 from .stores.base import Reading, Store
+from .telling import Miss, is_expired
 from .values import MISSING, Values, each_its_own
 
 __all__ = ["Fetching"]
@@ -87,17 +88,20 @@ class Fetching(Values):
             if old:
                 self._refresh(policy, stored, reading, lambda load: self._run(policy, load, members, loader))
             return value  # type: ignore[no-any-return]
-        admitted = _own(policy, stored, reading) or drive(self.loading.admit(policy, stored, reading, arrived))
-        if isinstance(admitted, Served):
-            value = self._shared(policy, admitted)
-            return loader() if value is MISSING else value
-        try:
-            return self._run(policy, admitted, members, loader)
-        except Exception:
-            value = self._salvaged(policy, admitted)
-            if value is MISSING:
-                raise
-            return value  # type: ignore[no-any-return]
+        with Miss(policy, reading) as miss:
+            admitted = _own(policy, stored, reading) or drive(self.loading.admit(policy, stored, reading, arrived))
+            if isinstance(admitted, Served):
+                miss.stale = admitted.stale
+                value = self._shared(policy, admitted)
+                return loader() if value is MISSING else value
+            try:
+                return self._run(policy, admitted, members, loader)
+            except Exception:
+                value = self._salvaged(policy, admitted)
+                miss.stale = admitted.fallback is not None
+                if value is MISSING:
+                    raise
+                return value  # type: ignore[no-any-return]
 
     async def afetch(
         self,
@@ -130,18 +134,22 @@ class Fetching(Values):
                     policy, stored, reading, lambda load: asyncio.run(self._arun(policy, load, members, loader))
                 )
             return value  # type: ignore[no-any-return]
-        own = _own(policy, stored, reading)
-        admitted = own if own is not None else await drive_async(self.loading.admit(policy, stored, reading, arrived))
-        if isinstance(admitted, Served):
-            value = self._shared(policy, admitted)
-            return await loader() if value is MISSING else value
-        try:
-            return await self._arun(policy, admitted, members, loader)
-        except Exception:
-            value = self._salvaged(policy, admitted)
-            if value is MISSING:
-                raise
-            return value  # type: ignore[no-any-return]
+        with Miss(policy, reading) as miss:
+            own = _own(policy, stored, reading)
+            steps = self.loading.admit(policy, stored, reading, arrived)
+            admitted = own if own is not None else await drive_async(steps)
+            if isinstance(admitted, Served):
+                miss.stale = admitted.stale
+                value = self._shared(policy, admitted)
+                return await loader() if value is MISSING else value
+            try:
+                return await self._arun(policy, admitted, members, loader)
+            except Exception:
+                value = self._salvaged(policy, admitted)
+                miss.stale = admitted.fallback is not None
+                if value is MISSING:
+                    raise
+                return value  # type: ignore[no-any-return]
 
     def fetch_many(
         self,
@@ -184,14 +192,28 @@ class Fetching(Values):
             mapping = _checked(loader(list(by_stored.values()))) if by_stored else {}
             return each_its_own(by_key, {stored: mapping[key] for stored, key in by_stored.items() if key in mapping})
         found: dict[str, Any] = {}
-        missing = self._take(policy, self.loading.look_many(policy, list(by_stored)), found)
+        missing = self._take(policy, self.loading.look_many(policy, list(by_stored)), found, settled=False)
+        misses = {stored for stored, reading in missing.items() if is_expired(reading)}
+        try:
+            for loads in self._turns(policy, missing, found):
+                loaded, stale = self._load_many(policy, loads, by_stored, loader, members)
+                found.update(loaded)
+                if stale:
+                    misses.difference_update(loaded)
+        finally:
+            if misses:
+                policy.count("misses", len(misses))
+        return each_its_own(by_key, found)
+
+    def _turns(self, policy: Policy, missing: dict[str, Reading | None], found: dict[str, Any]) -> Iterator[list[Load]]:
+        """The loads to run, each list by one call of the loader; what others load meanwhile is put to ``found``."""
         deadline = time.monotonic() + self._patience()
         own = keys_under_way()
         pause = _FIRST_PAUSE
         while missing:
             loads = self._begin_many(policy, missing, own, alone=time.monotonic() >= deadline)
             if loads:
-                found.update(self._load_many(policy, loads, by_stored, loader, members))
+                yield loads
                 for load in loads:
                     missing.pop(load.key)
             else:
@@ -199,7 +221,6 @@ class Fetching(Values):
                 pause = min(pause * 1.6, _LONGEST_PAUSE)
             if missing:  # somebody else is at work on these
                 missing = self._take(policy, self.loading.look_many(policy, list(missing)), found, count=False)
-        return each_its_own(by_key, found)
 
     def _patience(self) -> float:
         """Seconds to wait for others. Inside a load it is short: two processes may wait for each other."""
@@ -224,11 +245,11 @@ class Fetching(Values):
         keys: Mapping[str, K],
         loader: Callable[[list[K]], Mapping[K, T]],
         members: dict[str, None],
-    ) -> dict[str, T]:
+    ) -> tuple[dict[str, T], bool]:
         """Run one loader for several loads; what it depends on, all of them depend on.
 
-        When it fails, the expired values stand in, if each key has one that may: a part of them would look as if the
-        rest were not there.
+        The values, and whether they are stale: when it fails, the expired ones stand in, if each key has one that may.
+        A part of them would look as if the rest were not there.
         """
         together = loads[0]
         together.keys = tuple(load.key for load in loads)
@@ -241,7 +262,7 @@ class Fetching(Values):
                 salvaged = self._all_salvaged(policy, loads)
                 if salvaged is None:
                     raise
-                return salvaged
+                return salvaged, True
             mapping = _checked(mapping)
             loaded = [(load, mapping[keys[load.key]]) for load in loads if keys[load.key] in mapping]
             for load in loads[1:]:
@@ -249,7 +270,7 @@ class Fetching(Values):
             self._keep(policy, loaded)
         finally:
             self.loading.abandon_many(policy, loads)
-        return {load.key: value for load, value in loaded}
+        return {load.key: value for load, value in loaded}, False
 
     # Behind the API
 
@@ -266,13 +287,13 @@ class Fetching(Values):
         """
         entry = reading.entry if reading is not None else None
         if entry is None or reading is None:
-            self.missed(policy, stored, reading)
+            self.missed(policy, stored, reading, settled=False)
             return MISSING, False
         state = entry.freshness(reading.now)
         stale = state is Freshness.STALE and current_load() is None
         value = self._value(policy, entry) if stale or state is Freshness.FRESH else MISSING
         if value is MISSING:
-            self.missed(policy, stored, reading)
+            self.missed(policy, stored, reading, settled=False)
             return MISSING, False
         self.hit(policy, stored, reading, since, stale=stale)
         return value, stale or policy.early(entry, reading.now, random.random())

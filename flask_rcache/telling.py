@@ -7,6 +7,7 @@ read. What is served is decided in ``values``, ``fetching`` and ``views``.
 from __future__ import annotations
 
 import time
+from typing import Self
 
 from . import events, tracing
 from .admission import Served
@@ -14,7 +15,7 @@ from .flight import current_load
 from .registry import Policy
 from .stores.base import Reading
 
-__all__ = ["Telling"]
+__all__ = ["Miss", "Telling", "is_expired"]
 
 
 class Telling:
@@ -51,9 +52,17 @@ class Telling:
         if load is not None:
             load.hand_up(entry, stale=stale)
 
-    def missed(self, policy: Policy, stored: str, reading: Reading | None) -> None:
-        """Count a miss and tell who listens."""
-        policy.count("misses")
+    def missed(self, policy: Policy, stored: str, reading: Reading | None, *, settled: bool = True) -> None:
+        """Count a miss and tell who listens.
+
+        Args:
+            policy: the policy of the call.
+            stored: the stored key.
+            reading: what was found, or ``None`` when the store was away.
+            settled: whether it will have been a miss; else the caller counts what becomes of it (:class:`Miss`).
+        """
+        if settled or not is_expired(reading):
+            policy.count("misses")
         if tracing.wanted:
             tracing.note("miss")
         reason = "unavailable" if reading is None else reading.unfit or "expired"
@@ -72,3 +81,26 @@ class Telling:
         load = current_load()
         if load is not None:
             load.hand_up(served.entry, stale=served.stale)
+
+
+class Miss:
+    """A look that found something expired: counted once, at its end, as a miss unless that was served after all."""
+
+    __slots__ = ("_policy", "stale")
+
+    def __init__(self, policy: Policy, reading: Reading | None) -> None:
+        self._policy = policy if is_expired(reading) else None
+        #: Whether it was served after all, and so has been counted as stale.
+        self.stale = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._policy is not None and not self.stale:
+            self._policy.count("misses")
+
+
+def is_expired(reading: Reading | None) -> bool:
+    """Whether a reading that has nothing to serve now has an entry all the same."""
+    return reading is not None and reading.entry is not None

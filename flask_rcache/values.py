@@ -232,25 +232,33 @@ class Values(Telling, ABC):
             raise ConfigError(f"keys must be a list of keys, not {keys!r:.80}: write [{keys!r:.80}]")
         return {key: self.names.stored(policy.name, key, hashed=False) for key in keys}
 
-    def _taken(self, policy: Policy, stored: str, reading: Reading | None, *, count: bool = True) -> Any:
+    def _taken(
+        self, policy: Policy, stored: str, reading: Reading | None, *, count: bool = True, settled: bool = True
+    ) -> Any:
         """The value of a reading when it is fresh, else ``MISSING``; counts and tells which it was."""
         entry = fresh(reading)
         value = MISSING if entry is None else self._value(policy, entry)
         if value is MISSING:
             if count:
-                self.missed(policy, stored, reading)
+                self.missed(policy, stored, reading, settled=settled)
         else:
             assert reading is not None
             self.hit(policy, stored, reading)
         return value
 
     def _take(
-        self, policy: Policy, readings: Mapping[str, Reading | None], found: dict[str, Any], *, count: bool = True
+        self,
+        policy: Policy,
+        readings: Mapping[str, Reading | None],
+        found: dict[str, Any],
+        *,
+        count: bool = True,
+        settled: bool = True,
     ) -> dict[str, Reading | None]:
         """Move the values of fresh readings to ``found``; the readings of the rest."""
         rest: dict[str, Reading | None] = {}
         for stored, reading in readings.items():
-            value = self._taken(policy, stored, reading, count=count)
+            value = self._taken(policy, stored, reading, count=count, settled=settled)
             if value is MISSING:
                 rest[stored] = reading
             else:

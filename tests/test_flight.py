@@ -8,8 +8,9 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -531,6 +532,42 @@ def test_fetch__stale_if_error(cache: CacheManager) -> None:
     cache.invalidate_type("query")
     with pytest.raises(ZeroDivisionError):
         cache.fetch(part, "a", lambda: 1 // 0)
+
+
+@pytest.mark.parametrize("call", ["fetch", "afetch", "fetch_many", "followers"])
+def test_stats__a_request_is_counted_once(cache: CacheManager, call: str) -> None:
+    """As stale when the expired value stood in, else as a miss, also when the loader fails for good."""
+    part = CacheType("query", ttl=0.05, stale_if_error=60)
+
+    async def later(loader: Callable[[], object]) -> object:
+        return loader()
+
+    calls: dict[str, Callable[[Callable[[], object]], object]] = {
+        "fetch": lambda loader: cache.fetch(part, "a", loader),
+        "afetch": lambda loader: asyncio.run(cache.afetch(part, "a", lambda: later(loader))),
+        "fetch_many": lambda loader: cache.fetch_many(part, ["a"], lambda keys: dict.fromkeys(keys, loader())),
+        "followers": lambda loader: together(*[lambda: cache.fetch(part, "a", loader)] * 3),
+    }
+    number = 3 if call == "followers" else 1
+    act = calls[call]
+
+    def counted() -> tuple[int, ...]:
+        stats = cache.statistics.report(is_available=True)
+        return tuple(cast(int, stats[name]) for name in ("misses", "stale", "total_requests"))
+
+    act(lambda: "old")
+    wait_until(lambda: cache.get(part, "a") is None, timeout=10, what="expired")
+    before = counted()
+    act(fails)
+    stood_in = counted()
+    assert [new - old for new, old in zip(stood_in, before, strict=True)] == [0, number, number]
+    cache.fetch(part, "a", lambda: "new")
+    assert [new - old for new, old in zip(counted(), stood_in, strict=True)] == [1, 0, 1]
+    cache.invalidate_type("query")
+    before = counted()
+    with suppress(ZeroDivisionError):
+        act(fails)
+    assert [new - old for new, old in zip(counted(), before, strict=True)] == [number, 0, number]
 
 
 def test_fetch_many__stale_if_error(cache: CacheManager) -> None:
