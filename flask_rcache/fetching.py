@@ -1,7 +1,7 @@
-"""The value API for what may have to be loaded: ``fetch``, ``afetch`` and ``fetch_many``.
+"""The value API for what may have to be loaded: ``fetch`` and ``afetch``.
 
 Owns the run of a loader and what is kept of it, in the call and in the background. Who loads and who waits is
-``admission``'s.
+``admission``'s; several keys at once are ``many``'s.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import random
 import time
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final, TypeVar
 
@@ -23,24 +23,21 @@ from .loading import draft_of
 from .policy import CacheType, check_tags
 from .refresh import Refresher
 from .registry import Policy
-from .stores.base import Reading, Store
-from .telling import Miss, is_expired
-from .values import MISSING, Values, each_its_own
+from .stores.base import Reading
+from .telling import Miss
+from .values import MISSING, Values
 
-__all__ = ["Fetching"]
+__all__ = ["Fetching", "members_of"]
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Key)
 
 _PASS_SECONDS: Final = 2.0
-_FIRST_PAUSE: Final = 0.005
-_LONGEST_PAUSE: Final = 0.1
 
 
 class Fetching(Values):
     """The part of a cache manager that loads values."""
 
-    store: Store
     refresher: Refresher
     enter: Callable[[], AbstractContextManager[Any]]
 
@@ -151,134 +148,13 @@ class Fetching(Values):
                     raise
                 return value  # type: ignore[no-any-return]
 
-    def fetch_many(
-        self,
-        cache_type: CacheType | str,
-        keys: Iterable[K],
-        loader: Callable[[list[K]], Mapping[K, T]],
-        *,
-        ttl: float | None = None,
-        tags: Iterable[str] = (),
-    ) -> dict[K, T]:
-        """The values of several keys; those not there are loaded together.
-
-        Three round trips at most for any number of keys, unless another loader is at work on some of them: those are
-        waited for after this call's own load, and loaded in a second call when they do not come.
-
-        Args:
-            cache_type: the type, or its registered name.
-            keys: the keys.
-            loader: called with the missing keys; gives a mapping of those it could load.
-            ttl: seconds; the type's when left out.
-            tags: labels of every value loaded.
-
-        Returns:
-            The values of the keys that have one, in the order of ``keys``.
-
-        Raises:
-            ConfigError: the type, a key, the ttl or the tags are not usable.
-            TypeError: the loader gave no mapping.
-            Exception: whatever ``loader`` raises, unless an expired value may stand in for each key that it was asked
-                for (``stale_if_error``).
-        """
-        policy = self._value_policy(cache_type, ttl)
-        members = _members(tags)
-        by_key = self._stored_many(policy, keys)
-        by_stored: dict[str, K] = {}
-        for key, stored in by_key.items():
-            by_stored.setdefault(stored, key)
-        if not self.enabled:
-            policy.count("bypasses", len(by_stored))
-            mapping = _checked(loader(list(by_stored.values()))) if by_stored else {}
-            return each_its_own(by_key, {stored: mapping[key] for stored, key in by_stored.items() if key in mapping})
-        found: dict[str, Any] = {}
-        missing = self._take(policy, self.loading.look_many(policy, list(by_stored)), found, settled=False)
-        misses = {stored for stored, reading in missing.items() if is_expired(reading)}
-        try:
-            for loads in self._turns(policy, missing, found):
-                loaded, stale = self._load_many(policy, loads, by_stored, loader, members)
-                found.update(loaded)
-                if stale:
-                    misses.difference_update(loaded)
-        finally:
-            if misses:
-                policy.count("misses", len(misses))
-        return each_its_own(by_key, found)
-
-    def _turns(self, policy: Policy, missing: dict[str, Reading | None], found: dict[str, Any]) -> Iterator[list[Load]]:
-        """The loads to run, each list by one call of the loader; what others load meanwhile is put to ``found``."""
-        deadline = time.monotonic() + self._patience()
-        own = keys_under_way()
-        pause = _FIRST_PAUSE
-        while missing:
-            loads = self._begin_many(policy, missing, own, alone=time.monotonic() >= deadline)
-            if loads:
-                yield loads
-                for load in loads:
-                    missing.pop(load.key)
-            else:
-                time.sleep(pause)
-                pause = min(pause * 1.6, _LONGEST_PAUSE)
-            if missing:  # somebody else is at work on these
-                missing = self._take(policy, self.loading.look_many(policy, list(missing)), found, count=False)
-
-    def _patience(self) -> float:
-        """Seconds to wait for others. Inside a load it is short: two processes may wait for each other."""
-        longest = self.settings.load_timeout
-        return longest if current_load() is None else min(longest, self.store.lease)
-
-    def _begin_many(
-        self, policy: Policy, missing: dict[str, Reading | None], own: set[str], *, alone: bool
-    ) -> list[Load]:
-        """The loads that the caller may run now; those in which it runs already do not hold it up."""
-        if own.isdisjoint(missing):
-            return self.loading.begin_many(policy, missing, alone=alone)
-        mine = {stored: reading for stored, reading in missing.items() if stored in own}
-        rest = {stored: reading for stored, reading in missing.items() if stored not in own}
-        loads = self.loading.begin_many(policy, mine, alone=True)
-        return loads + (self.loading.begin_many(policy, rest, alone=alone) if rest else [])
-
-    def _load_many(
-        self,
-        policy: Policy,
-        loads: list[Load],
-        keys: Mapping[str, K],
-        loader: Callable[[list[K]], Mapping[K, T]],
-        members: dict[str, None],
-    ) -> tuple[dict[str, T], bool]:
-        """Run one loader for several loads; what it depends on, all of them depend on.
-
-        The values, and whether they are stale: when it fails, the expired ones stand in, if each key has one that may.
-        A part of them would look as if the rest were not there.
-        """
-        together = loads[0]
-        together.keys = tuple(load.key for load in loads)
-        together.tags.update(members)
-        try:
-            try:
-                with together:
-                    mapping = loader([keys[load.key] for load in loads])
-            except Exception:
-                salvaged = self._all_salvaged(policy, loads)
-                if salvaged is None:
-                    raise
-                return salvaged, True
-            mapping = _checked(mapping)
-            loaded = [(load, mapping[keys[load.key]]) for load in loads if keys[load.key] in mapping]
-            for load in loads[1:]:
-                load.depend_like(together)
-            self._keep(policy, loaded)
-        finally:
-            self.loading.abandon_many(policy, loads)
-        return {load.key: value for load, value in loaded}, False
-
     # Behind the API
 
     def _wanted(
         self, cache_type: CacheType | str, key: Key, ttl: float | None, tags: Iterable[str]
     ) -> tuple[Policy, str, dict[str, None]]:
         policy = self._value_policy(cache_type, ttl)
-        return policy, self.names.stored(policy.name, key, hashed=False), _members(tags)
+        return policy, self.names.stored(policy.name, key, hashed=False), members_of(tags)
 
     def _servable(self, policy: Policy, stored: str, reading: Reading | None, since: int) -> tuple[Any, bool]:
         """The value of a reading that may be served, and whether it is to be refreshed meanwhile.
@@ -343,13 +219,6 @@ class Fetching(Values):
         """The expired value that stands in when a loader fails (``stale_if_error``)."""
         return MISSING if load.fallback is None else self._shared(policy, Served(load.fallback, stale=True))
 
-    def _all_salvaged(self, policy: Policy, loads: list[Load]) -> dict[str, Any] | None:
-        """:meth:`_salvaged` for each of several loads; ``None`` unless every one has a value."""
-        if any(load.fallback is None for load in loads):
-            return None
-        values = {load.key: self._salvaged(policy, load) for load in loads}
-        return None if any(value is MISSING for value in values.values()) else values
-
     @contextmanager
     def _concluding(self, load: Load) -> Iterator[None]:
         """However the load ends, its lease and its flight do too."""
@@ -383,13 +252,6 @@ def _own(policy: Policy, stored: str, reading: Reading | None) -> Load | None:
     return Load(stored, policy, None, flight=None, began=began, parent=parent, fallback=stand_in(reading))
 
 
-def _checked(mapping: Mapping[K, T]) -> Mapping[K, T]:
-    """What a loader of several keys gave, once it is known to be a mapping."""
-    if not hasattr(mapping, "keys") or not hasattr(mapping, "__getitem__"):
-        kind = type(mapping).__name__
-        raise TypeError(f"the loader of fetch_many must give a mapping, the values by key, not {kind}")
-    return mapping
-
-
-def _members(tags: Iterable[str]) -> dict[str, None]:
+def members_of(tags: Iterable[str]) -> dict[str, None]:
+    """The stamp members of tags, as a load takes them."""
     return dict.fromkeys(map(tag_member, check_tags(tags)))

@@ -1,7 +1,7 @@
 """The cache manager: what users call, and the one place that degrades.
 
-Owns invalidation, and the decision that a failing store never reaches the caller. The value API is in ``values`` and
-``fetching``, what operators ask in ``insight``, how loads begin and end in ``admission`` and ``loading``.
+Owns invalidation, and the decision that a failing store never reaches the caller. The value API is in ``values``,
+``fetching`` and ``many``, what operators ask in ``insight``, how loads begin and end in ``admission`` and ``loading``.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any, Final
 from . import events, tracing
 from .config import Settings
 from .errors import StoreError
-from .fetching import Fetching
 from .forks import new_lock
 from .insight import Insight, told
 from .keys import Key, Names, tag_member
 from .loading import Loading
+from .many import FetchingMany
 from .policy import CacheType, check_tags
 from .refresh import Refresher
 from .registry import Registry
@@ -36,7 +36,7 @@ logger: Final = logging.getLogger("flask_rcache")
 _VARYING_KEPT: Final = 20_000
 
 
-class CacheManager(Fetching, Insight):
+class CacheManager(FetchingMany, Insight):
     """One app's cache: ``current_cache``, or ``app.extensions["rcache"]``.
 
     Args:
