@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import gc
 import io
 import json
+import sys
 import weakref
 from typing import Any
 
+import ormsgpack
 import pytest
 from flask import Flask, Response, abort, redirect, request
 
@@ -205,6 +208,36 @@ def test_keys__one_whatever_its_name(near_and_far: Admin, id: str) -> None:
 def test_keys__refused(near_and_far: Admin, path: str, expected: tuple[int, str]) -> None:
     """What cannot be is said, in one shape."""
     assert problem(near_and_far.get(path)) == expected
+
+
+@pytest.mark.parametrize("score", ["nan", "1_0", "\u0661"])
+def test_keys__a_made_up_cursor_cannot_stop_the_cache(redis_server, new_admin, score: str) -> None:
+    """Who writes a cursor himself is refused before Redis is asked: its error would open the breaker for everybody."""
+    admin = new_admin(redis_server.url)
+    admin.fill("a")
+    cursor = base64.urlsafe_b64encode(ormsgpack.packb(["search", score, "", 0])).decode().rstrip("=")
+    assert problem(admin.get("/keys", query_string={"type": "search", "cursor": cursor})) == (400, "invalid_argument")
+    assert admin.cache.is_available
+
+
+@pytest.mark.parametrize("pattern", ["[!a]*", "[a", "[^]*", "[b-?]*", "[!^x]*"])
+def test_keys__a_pattern_lists_what_it_would_invalidate(redis_server, new_admin, pattern: str) -> None:
+    """Listing matches in this process, invalidation in Redis: both mean the same entries."""
+    admin = new_admin(redis_server.url)
+    admin.fill("a", "b", "c", "-", "ab")
+    everything = set(admin.names())
+    listed = set(admin.names(f"?pattern=search:{pattern}"))
+    assert admin.post("/invalidate-pattern", {"pattern": f"search:{pattern}"}).status_code == 200
+    assert everything - set(admin.names()) == listed
+
+
+def test_keys__a_foreign_row_does_not_end_the_listings(redis_server, new_admin) -> None:
+    """Bytes that are no text, in an index that others can write to, lead nowhere and break nothing."""
+    admin = new_admin(redis_server.url)
+    admin.fill("a")
+    redis_server.client().zadd("cache~index:search", {b"cache:search:\xff": 9e15})
+    assert admin.names() == ["cache:search:a"]
+    assert admin.names("?type=search") == ["cache:search:a"]
 
 
 # What changes something
@@ -666,6 +699,7 @@ def test_own_guard__that_returns_nonsense_lets_nobody_in(new_admin) -> None:
         ({"Origin": "http://evil.example"}, 403),
         ({"Origin": "http://localhost.evil.example"}, 403),
         ({"Origin": "null"}, 403),
+        ({"Origin": "http://[bad"}, 403),
     ],
     ids=str,
 )
@@ -799,6 +833,18 @@ def test_apps__are_let_go() -> None:
     assert [ref() for ref in refs] == [None] * 3
 
 
+def test_apps__may_try_again(monkeypatch) -> None:
+    """A start that failed leaves nothing behind that a second one would trip over."""
+    monkeypatch.setitem(sys.modules, "flask_rcache.metrics.prometheus", None)
+    app = Flask("again")
+    app.config.update(RCACHE_ADMIN_JWT_KEY=SECRET, RCACHE_METRICS="prometheus")
+    with pytest.raises((ConfigError, ModuleNotFoundError)):
+        RCache(app)
+    app.config["RCACHE_METRICS"] = ""
+    RCache(app)
+    assert app.test_client().get(f"{PREFIX}/stats", headers=bearer()).status_code == 200
+
+
 def test_apps__own_routes_beside_it(new_admin) -> None:
     """A route that the app has under the prefix is still the app's."""
     admin = new_admin()
@@ -823,11 +869,14 @@ def test_apps__own_routes_beside_it(new_admin) -> None:
         ("RCACHE_ADMIN_JWT_KEY", 7),
         ("RCACHE_ADMIN_JWT_ALGORITHMS", 7),
         ("RCACHE_ADMIN_JWT_AUDIENCE", 7),
+        ("RCACHE_ADMIN_JWT_AUDIENCE", ","),
+        ("RCACHE_ADMIN_JWT_AUDIENCE", " "),
         ("RCACHE_ADMIN_JWT_ISSUER", ["a"]),
         ("RCACHE_ADMIN_JWT_LEEWAY", -1),
         ("RCACHE_ADMIN_JWT_LEEWAY", 301),
         ("RCACHE_ADMIN_JWT_LEEWAY", "soon"),
         ("RCACHE_ADMIN_JWKS_URL", "http://id.example/keys"),
+        ("RCACHE_ADMIN_JWKS_URL", "https://[x"),
         ("RCACHE_ADMIN_JWKS_URL", 7),
         ("RCACHE_ADMIN_CLAIM", ""),
         ("RCACHE_ADMIN_VALUE", True),

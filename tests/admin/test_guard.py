@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import datetime as dt
 import hashlib
 import hmac
 import json
@@ -15,7 +16,10 @@ from typing import Any
 
 import jwt
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.x509.oid import NameOID
 from jwt.algorithms import RSAAlgorithm
 
 from flask_rcache.admin.guard import Forbidden, JwtGuard, Unauthenticated, bearer_token, bears, keyring_of
@@ -328,7 +332,53 @@ def test_fixed_key__refused(key: str | bytes, words: str) -> None:
     assert "s" * 31 not in str(refused.value)
 
 
-@pytest.mark.parametrize("key", ["MII" + "x" * 61, "0" * 64, base64.b64encode(bytes(range(48))).decode(), b"\x30" * 40])
+def _certificate() -> bytes:
+    """A provider's certificate, in DER."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "idp")])
+    key = private_key("rsa")
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+    made = made.not_valid_before(dt.datetime(2020, 1, 1)).not_valid_after(dt.datetime(2040, 1, 1))
+    return made.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+def _disguised() -> Iterator[tuple[str, str | bytes]]:
+    """Public material in the forms in which consoles, forms and files of settings show it."""
+    certificate = _certificate()
+    yield "certificate, DER", certificate
+    yield "certificate, base64", base64.b64encode(certificate).decode()
+    for kind in ("rsa", "ec256", "ed25519"):
+        der, lines = public_bytes(kind), pem(kind).splitlines()
+        yield f"{kind}, base64 of the PEM", base64.b64encode(pem(kind).encode()).decode()
+        yield f"{kind}, without its first line", "\n".join(lines[1:])
+        yield f"{kind}, unpadded", base64.b64encode(der).decode().rstrip("=")
+        yield f"{kind}, quoted", f'"{base64.b64encode(der).decode()}"'
+        yield f"{kind}, url-safe", base64.urlsafe_b64encode(der).decode()
+        yield f"{kind}, spelled line breaks", "\\n".join(lines[1:-1])
+        yield f"{kind}, hexadecimal", der.hex()
+
+
+@pytest.mark.parametrize("key", [pytest.param(key, id=form) for form, key in _disguised()])
+def test_fixed_key__public_material_is_no_secret(key: str | bytes) -> None:
+    """Whoever has the provider's certificate or public key could sign an administrator's token with it."""
+    with pytest.raises(ConfigError, match="public key or a certificate"):
+        fixed_key(key)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "MII" + "x" * 40,
+        "MII" + "x" * 61,
+        "0" * 50,
+        "0" * 64,
+        "00" + "f" * 62,
+        "A" * 44,
+        base64.b64encode(bytes(range(48))).decode(),
+        b"\x30" * 40,
+        b"\x30" * 48,
+        b"\x30\x1e" + b"x" * 30,
+    ],
+)
 def test_fixed_key__odd_secrets_are_secrets(key: str | bytes) -> None:
     """A secret that only begins like something else is still one."""
     assert "HS256" in fixed_key(key).algorithms
@@ -368,6 +418,7 @@ def test_fixed_key__pem_of_one_line() -> None:
         ({"RCACHE_ADMIN_JWKS_URL": "http://id.example/keys"}, "https://"),
         ({"RCACHE_ADMIN_JWKS_URL": "file:///etc/keys"}, "https://"),
         ({"RCACHE_ADMIN_JWKS_URL": "https:///keys"}, "https://"),
+        ({"RCACHE_ADMIN_JWKS_URL": "https://[x"}, "RCACHE_ADMIN_JWKS_URL is not a URL"),
         ({"RCACHE_ADMIN_JWKS_URL": "http://localhost.evil.example/"}, "https://"),
         ({"RCACHE_ADMIN_JWKS_URL": "https://id/keys", "RCACHE_ADMIN_JWT_ALGORITHMS": "HS256"}, "allows only"),
     ],
@@ -384,6 +435,15 @@ def test_settings__keep_the_key_to_themselves() -> None:
     settings = load_settings({"RCACHE_ADMIN_JWT_KEY": SECRET, "RCACHE_USER_JWT_KEY": "t" * 32}, {})
     assert SECRET not in repr(settings)
     assert "t" * 32 not in repr(settings)
+
+
+def test_settings__passwords_in_urls_are_not_shown() -> None:
+    """Settings are a local variable in many a traceback, and those are sent to others; errors are read by many too."""
+    config = {"RCACHE_URL": "redis://app:s3cr3t@db/0", "RCACHE_ADMIN_JWKS_URL": "https://app:s3cr3t@id.example/keys"}
+    assert "s3cr3t" not in repr(load_settings(config, {}))
+    with pytest.raises(ConfigError, match="must begin with https://") as refused:
+        keyring_of(load_settings({"RCACHE_ADMIN_JWKS_URL": "http://app:s3cr3t@id.example/keys"}, {}))
+    assert "s3cr3t" not in str(refused.value)
 
 
 # The keys of a provider
@@ -498,8 +558,13 @@ def test_remote_keys__a_provider_that_is_away(provider: Provider, failure: Excep
         ({"kty": "RSA", "kid": "rsa-0"}, "RS256", "rsa"),
         ({"kty": "new", "kid": "rsa-0"}, "RS256", "rsa"),
         ("text", "RS256", "rsa"),
+        ({"kty": "oct", "kid": "rsa-0"}, "RS256", "rsa"),
+        (jwk("rsa", alg=["RS256"]), "RS256", "rsa"),
     ],
-    ids=["enc", "other alg", "short", "no kid", "secret", "secret as RSA", "private", "broken", "kind", "text"],
+    ids=[
+        *("enc", "other alg", "short", "no kid", "secret", "secret as RSA", "private", "broken", "kind", "text"),
+        *("nothing in it", "list of algs"),
+    ],
 )
 def test_remote_keys__not_used(key: Any, algorithm: str, signer: str) -> None:
     """Keys for another purpose, too short, private, symmetric or broken verify nothing, and the others still do."""

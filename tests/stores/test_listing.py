@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Callable
 
+import ormsgpack
 import pytest
 import redis
 
@@ -81,6 +83,22 @@ def test_page__cursor_of_nobody(kit: Kit, cursor: str) -> None:
         kit.store.page(None, None, cursor, 5)
 
 
+@pytest.mark.parametrize("score", ["nan", "inf", "-1", "1_0", "1e", "\u0661", "", "0x10", " 1", "1\n"])
+def test_page__cursor_with_a_score_of_nobody(shared_kit: Kit, score: str) -> None:
+    """A place that no row can have is refused; asked for, it would be an error of the server."""
+    cursor = base64.urlsafe_b64encode(ormsgpack.packb(["search", score, "", 0])).decode().rstrip("=")
+    with pytest.raises(ValueError, match="not one that a listing gave"):
+        shared_kit.store.page("search", None, cursor, 5)
+    assert shared_kit.store.trouble is None
+
+
+@pytest.mark.parametrize("score", ["-inf", "0", "1700000000000000", "1.7000000000000001e+15", "1e22"])
+def test_page__cursor_with_any_score_of_a_row(shared_kit: Kit, score: str) -> None:
+    """What Redis writes for a score, of whatever size, is one that a listing may have given."""
+    cursor = base64.urlsafe_b64encode(ormsgpack.packb(["search", score, "", 0])).decode().rstrip("=")
+    assert shared_kit.store.page("search", None, cursor, 5).entries == []
+
+
 def test_page__what_is_listed(kit: Kit) -> None:
     """Kind, size, cost, tags; not what is invalid or has expired, and never a value."""
     response = StoredResponse("200 OK", (("Content-Type", "text/plain"), *(("X-Long", "x" * 200),) * 30), b"secret" * 9)
@@ -109,7 +127,7 @@ def test_page__foreign_things_under_our_names(shared_kit: Kit) -> None:
     kit.load(kit.key("ours"))
     kit.server().hset(kit.key("hash"), "a", "b")
     kit.server().set(kit.key("text"), "hello")
-    kit.server().zadd(kit.names.index("search"), {kit.key("hash"): 9e12, kit.key("text"): 9e12, "foreign": 9e12})
+    kit.server().zadd(kit.names.index("search"), {kit.key("hash"): 9e12, kit.key("text"): 9e12, "foreign": 9e12, b"cache:search:\xff": 9e12})
     assert walk(kit, limit=2) == [kit.key("ours")]
     assert kit.store.inspect(kit.key("hash")) is None
     assert kit.store.trouble is None

@@ -21,7 +21,6 @@ from werkzeug.test import TestResponse
 import flask_rcache.http.storable as storable
 import flask_rcache.views.binding as binding
 import flask_rcache.views.commit as commit
-import flask_rcache.views.lookup as lookup
 import flask_rcache.views.unsafe as unsafe
 from flask_rcache import CacheManager, CacheType, cache_response
 from flask_rcache.config import load_settings
@@ -359,7 +358,12 @@ def _directives(**changes: Any) -> Callable[[Any], Any]:
 
 
 def _sabotages() -> Iterator[tuple[str, object, str, Any]]:
-    yield "request no-store", lookup, "request_facts", lambda *args: replace(request_facts(*args), no_store=False)
+    yield (
+        "request no-store",
+        binding,
+        "request_facts",
+        lambda *args, **more: replace(request_facts(*args, **more), no_store=False),
+    )
     yield "query", binding, "filtered_query", lambda query, names: ""
     yield (
         "authorization",
@@ -375,7 +379,7 @@ def _sabotages() -> Iterator[tuple[str, object, str, Any]]:
     yield "private", storable, "parse_cache_control", _directives(private=False)
     yield "max-age", storable, "parse_cache_control", _directives(max_age=None)
     yield "s-maxage", storable, "parse_cache_control", _directives(s_maxage=None)
-    yield "must-revalidate", storable, "_window", lambda stated, configured, policy, must: configured
+    yield "must-revalidate", storable, "_window", lambda status, stated, configured, policy, must: configured
     yield "writes", unsafe, "unsafe_targets", lambda *args, **kwargs: ()
     yield "statuses", storable, "STORABLE", frozenset(range(200, 600))
     yield "error ttl", storable, "_ttl", lambda status, lifetime, age, policy: min(policy.ttl, lifetime or policy.ttl)

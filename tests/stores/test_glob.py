@@ -1,0 +1,45 @@
+"""Globs in this process: the same entries as the server's own."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from flask_rcache.stores.glob import glob_regex
+from tests.servers import Server
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matches", "others"),
+    [
+        ("[!a]", "!a", "b^"),
+        ("[^a]", "b!^", "a"),
+        ("[^!]", "ab^", "!"),
+        ("[a", "a", "b["),
+        ("[", "", "a["),
+        ("[]", "", "]a"),
+        ("[]a]", "", "a]"),
+        ("[^]", "a]^", ""),
+        ("[c-a]", "abc", "d-"),
+        ("[b-?]", "?Ab", "c!"),
+        ("[a-]", "a^]", "b-"),
+        (r"[\]a]", "]a", "\\b"),
+        (r"[a\-c]", "a-c", "b"),
+    ],
+)
+def test_glob_regex__classes_as_redis_reads_them(pattern: str, matches: str, others: str) -> None:
+    """An exclamation mark is a character, a range may run backwards, a class without an end ends with the pattern."""
+    found = glob_regex(pattern)
+    assert [text for text in matches + others if found.fullmatch(text)] == list(matches)
+
+
+def test_glob_regex__agrees_with_the_server(server: Server) -> None:
+    """Thousands of patterns, made at random of the characters that mean something, match what `KEYS` matches."""
+    client, random = server.client(), Random(7)
+    texts = [*"abc]^!-\\[?", "ab", "-]", "^a"]
+    client.mset(dict.fromkeys(texts, b"x"))
+    for _ in range(3000):
+        pattern = "".join(random.choice("ab]^!-\\[?c*") for _ in range(random.randint(1, 7)))
+        found = {key.decode() for key in client.keys(pattern)}
+        assert {text for text in texts if glob_regex(pattern).fullmatch(text)} == found, pattern
