@@ -224,15 +224,15 @@ def _host_and_port(config: Mapping[str, Any], environ: Mapping[str, str]) -> tup
     except ValueError:
         number = 0
     if not 0 < number < 65536:
-        raise ConfigError(f"REDIS_PORT must be a port number or tcp://host:port, not {port!r}")
+        raise ConfigError(f"REDIS_PORT must be a port number or tcp://host:port, not {redacted(port)!r}")
     name = str(host)
     try:
         if "://" in name:
             name = urlsplit(name).hostname or name
         if ":" in name and not name.startswith("["):
             name = f"[{IPv6Address(name)}]"
-    except ValueError as error:
-        raise ConfigError(f"REDIS_HOST must be a name or an address, without a port, not {redacted(name)!r}") from error
+    except ValueError:  # whose text has what may be a password in it
+        raise ConfigError(f"REDIS_HOST must be a name or an address, without a port, not {redacted(name)!r}") from None
     return f"redis://{quote(name, safe='[]:')}:{number}/0", "REDIS_HOST"
 
 

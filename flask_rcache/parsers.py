@@ -199,8 +199,11 @@ def url(value: object, what: str) -> str:
         raise ConfigError(f"{what} must begin with memory://, redis://, rediss:// or unix://, not {shown}")
     try:
         _ = urlsplit(value).port
-    except ValueError as error:
-        raise ConfigError(f"{what} is not a URL, {shown}: {error}") from error
+    except ValueError:  # whose text may have a piece of the password in it
+        raise ConfigError(
+            f"{what} is not a URL: its host or its port cannot be, or its password has what must be quoted there, "
+            f"such as %2F for a slash; it is {shown}"
+        ) from None
     return value
 
 
@@ -210,7 +213,7 @@ def redacted(url: str) -> str:
     >>> redacted("redis://app:secret@db:6379/1")
     'redis://app:***@db:6379/1'
     """
-    scheme, slashes, rest = url.partition("://")
+    scheme, slashes, rest = url.partition("://") if "://" in url else ("", "", url)
     # The second: a "/", "?" or "#" in the password that somebody forgot to quote.
     found = re.match(r"([^:@/?#]*)(:?)[^/?#]*@", rest) or re.match(r"([^:@/?#]*)(:?).*@", rest)
     if found:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import traceback
 from typing import Any
 
 import pytest
@@ -69,6 +70,10 @@ def test_load_settings__text_of_the_environment() -> None:
         ("RCACHE_PREFIX", ""),
         ("RCACHE_URL", "http://x"),
         ("RCACHE_URL", "localhost:6379"),
+        ("RCACHE_URL", "redis:h"),
+        ("RCACHE_URL", "redis://[bad"),
+        ("RCACHE_URL", "redis://h:99999/0"),
+        ("RCACHE_URL", "redis://h:abc/0"),
         ("RCACHE_URL", 7),
         ("RCACHE_TTL_DEFAULT", 0),
         ("RCACHE_TTL_DASHBOARD", "long"),
@@ -135,11 +140,50 @@ def test_load_settings__host_and_port(environ: dict[str, str], url: str) -> None
     assert load_settings(environ, {}).url == url
 
 
-@pytest.mark.parametrize("port", ["0", "70000", "x", "-1", "6379/0"])
+@pytest.mark.parametrize(
+    "port", ["0", "70000", "x", "-1", "6379/0", "tcp://h:abc", "tcp://h:99999", "\u00b2"], ids=ascii
+)
 def test_load_settings__ports_refused(port: str) -> None:
     """Not a port."""
     with pytest.raises(ConfigError, match="REDIS_PORT"):
         load_settings({}, {"REDIS_HOST": "db", "REDIS_PORT": port})
+
+
+@pytest.mark.parametrize("host", ["db:6380", "[bad", "redis://[bad"])
+def test_load_settings__hosts_refused(host: str) -> None:
+    """Not a name nor an address; a port has a setting of its own."""
+    with pytest.raises(ConfigError, match="REDIS_HOST"):
+        load_settings({}, {"REDIS_HOST": host})
+
+
+@pytest.mark.parametrize("name", ["RCACHE_TTL_DASHBOARD", "CACHE_TTL_DASHBOARD"])
+def test_load_settings__an_empty_variable_is_not_set(name: str) -> None:
+    """A deployment that leaves a variable empty means no setting, as with every other."""
+    assert load_settings({}, {name: ""}).ttls == {}
+
+
+@pytest.mark.parametrize("value", [",", " "])
+def test_load_settings__a_blank_audience_switches_no_check_off(value: str) -> None:
+    """A template whose variable was empty would let every audience in."""
+    with pytest.raises(ConfigError, match="RCACHE_ADMIN_JWT_AUDIENCE"):
+        load_settings({}, {"RCACHE_ADMIN_JWT_AUDIENCE": value})
+
+
+def test_load_settings__credentials_are_added_to() -> None:
+    """Naming a cookie or a field of one's own takes none of those away that always count."""
+    plain = load_settings({}, {})
+    more = load_settings({"RCACHE_CREDENTIAL_COOKIES": ["lang"], "RCACHE_CREDENTIAL_HEADERS": ["X-Who"]}, {})
+    assert more.credential_cookies == (*plain.credential_cookies, "lang")
+    assert more.credential_headers == (*plain.credential_headers, "X-Who")
+    assert load_settings({"RCACHE_CREDENTIAL_HEADERS": "X-Api-Key"}, {}).credential_headers == plain.credential_headers
+
+
+@pytest.mark.parametrize(("key", "value"), [("RCACHE_TIMEOUT", "0"), ("RCACHE_L1_TTL", "-1")])
+def test_load_settings__the_remedy_fits(key: str, value: str) -> None:
+    """What is said of a setting is not about a decorator."""
+    with pytest.raises(ConfigError, match="seconds") as raised:
+        load_settings({}, {key: value})
+    assert "decorator" not in str(raised.value)
 
 
 def test_settings__are_frozen() -> None:
@@ -172,6 +216,7 @@ def test_settings__every_field_is_a_key_with_help() -> None:
         "redis://app:p%40s3cr3t@[::1]:1/0",
         "redis://app:x/s3cr3t@db:6379/0",
         "ftp://app:s3cr3t@db",
+        "app:s3cr3t@db",
     ],
 )
 def test_redacted__no_password(url: str) -> None:
@@ -183,7 +228,29 @@ def test_redacted__no_password(url: str) -> None:
     assert "s3cr3t" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"RCACHE_URL": "redis://app:s3cr3t/x@db:6379/0"},
+        {"RCACHE_URL": "redis://app:s3cr3t@db\u2100/0"},
+        {"RCACHE_URL": "app:s3cr3t@db"},
+        {"REDIS_PORT": "1", "REDIS_HOST": "redis://:s3cr3t@"},
+        {"REDIS_HOST": "app:s3cr3t@db"},
+        {"REDIS_HOST": "db", "REDIS_PORT": "tcp://app:s3cr3t/x@db"},
+    ],
+    ids=str,
+)
+def test_load_settings__no_password_in_an_error(config: dict[str, Any]) -> None:
+    """What the standard library says of a URL that it cannot read has pieces of it: nobody is shown those."""
+    with pytest.raises(ConfigError, match=next(reversed(config))) as raised:
+        load_settings(config, {})
+    assert "s3cr3t" not in "".join(traceback.format_exception_only(raised.value))
+    assert raised.value.__cause__ is None
+    assert raised.value.__suppress_context__ or raised.value.__context__ is None
+
+
 def test_redacted__keeps_the_rest() -> None:
     """Host, port, user and database stay readable."""
     assert redacted("redis://app:x@db:6379/1") == "redis://app:***@db:6379/1"
     assert redacted("redis://db:6379/1") == "redis://db:6379/1"
+    assert redacted("localhost:6379") == "localhost:6379"

@@ -427,6 +427,7 @@ def test_profile__refuses_false_tokens(visitor: FlaskClient) -> None:
         ({"user": "amelia", "password": "wrong"}, 401),
         ({"user": "nobody", "password": "demo"}, 401),
         ({"user": "amelia", "password": "dëmo"}, 401),
+        ({"user": "amelia", "password": "\ud800"}, 401),
         ({"user": "amelia"}, 400),
         ({"user": ["amelia"], "password": "demo"}, 400),
         (["amelia", "demo"], 400),

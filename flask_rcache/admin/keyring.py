@@ -166,8 +166,8 @@ def remote_keys(url: str, wanted: tuple[str, ...] = (), *, timeout: float = 3.0)
     """
     try:
         parts = urlsplit(url)
-    except ValueError as error:
-        raise ConfigError(f"{_JWKS} is not a URL: {error}") from error
+    except ValueError:  # whose text may have the password in it
+        raise ConfigError(f"{_JWKS} is not a URL: {redacted(url)!r:.200}") from None
     is_local = parts.hostname in ("localhost", "127.0.0.1", "::1")
     if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and is_local)):
         raise ConfigError(f"{_JWKS} must begin with https:// (http:// only for localhost), not {redacted(url)!r:.200}")

@@ -266,3 +266,20 @@ def test_explain__refuses_a_field_that_is_none(new_app: AppFactory, header: str)
     """It ends with 2, and does not repeat what may have been a secret."""
     document: dict[str, Any] = told(new_app(), "explain", "/page/a", "--header", header, code=2)
     assert header not in document["message"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["http://["],
+        ["http://h:abc/"],
+        ["/page/\udcff"],
+        ["/page/x", "--header", "X: a\nb"],
+        ["/page/x", "--header", "Cookie: \udcff"],
+        ["/page/x", "--header", "Cookie: \u20ac"],
+    ],
+    ids=ascii,
+)
+def test_explain__refuses_what_cannot_be_sent(new_app: AppFactory, arguments: list[str]) -> None:
+    """A URL or a field that no request can have is an error of usage, not a traceback."""
+    assert told(new_app(), "explain", *arguments, code=2)["error"] == "usage"

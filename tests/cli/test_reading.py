@@ -175,6 +175,30 @@ def test_keys__refuse_what_cannot_be(shop: Flask, arguments: list[str]) -> None:
     assert run(shop, "keys", *arguments, code=2).stderr
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["keys", "--limit", "0"], ["keys", "--nosuch"], ["inspect"], ["stats", "more"], ["explain"], ["invalidate-tags"]],
+    ids=" ".join,
+)
+def test_commands__an_error_of_usage_is_json_too(new_app: AppFactory, arguments: list[str]) -> None:
+    """With `--json` there is one document on standard output, whatever happens; the usage is told beside it."""
+    result = run(new_app(), *arguments, "--json", code=2)
+    document = json.loads(result.stdout)
+    assert (document["status"], document["error"]) == ("error", "usage")
+    assert document["message"] in result.stderr
+    assert run(new_app(), *arguments, code=2).stdout == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["inspect", "cache:page:\udcff"], ["keys", "--pattern", "\udcff"], ["invalidate-pattern", "\udcff"]],
+    ids=ascii,
+)
+def test_commands__stray_bytes_of_a_terminal(shop: Flask, arguments: list[str]) -> None:
+    """Bytes that are no text, as a shell may pass them, are refused alike on every store."""
+    assert told(shop, *arguments, code=2)["error"] == "usage"
+
+
 def test_keys__with_the_store_away(new_app: AppFactory, private_server: Callable[..., Server]) -> None:
     """No listing is not an empty listing."""
     server = private_server()
