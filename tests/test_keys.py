@@ -73,6 +73,33 @@ def test_stored__prefix_is_stripped_once() -> None:
             NAMES.stored("search", other)
 
 
+def test_stored__a_hash_of_a_client_is_hashed_once_more() -> None:
+    """Where the words may be a client's, what looks like a stored hash does not stand for that entry."""
+    hashed = NAMES.stored("search", "a b")
+    assert NAMES.stored("search", hashed, hashed=False) != hashed
+    assert NAMES.stored("search", NAMES.variant(hashed, "0" * 32), hashed=False) not in (hashed, hashed + "~" + "0" * 32)
+    assert NAMES.stored("search", "cache:search:a", hashed=False) == "cache:search:a"
+
+
+def test_variant__is_no_readable_key() -> None:
+    """No key of a user, readable or hashed, is the name of another key's variant."""
+    variant = NAMES.variant(NAMES.stored("search", "a"), "0" * 32)
+    assert NAMES.stored("search", variant.removeprefix("cache:search:")) != variant
+    assert NAMES.stored("search", "a." + "0" * 32) != variant
+    hashed = NAMES.variant(NAMES.stored("search", "a b"), "0" * 32)
+    assert NAMES.stored("search", hashed) == hashed
+    assert NAMES.variant("cache:search:a", "") == "cache:search:a"
+
+
+@pytest.mark.parametrize("text", ["cache:search:\udcff", "cache:\udcff:a"], ids=ascii)
+def test_split__half_a_character_is_refused(text: str) -> None:
+    """It cannot be sent to a server, and comes from a terminal's stray bytes."""
+    with pytest.raises(KeyRefused, match="not a stored key"):
+        NAMES.split(text)
+    with pytest.raises(ConfigError, match="half a character"):
+        NAMES.pattern(text)
+
+
 def test_stored__never_an_internal_key() -> None:
     """No key of a user becomes a lease, an index or the stamp set."""
     for key in ("~stamps", "cache~stamps", "cache~lease:search:a", "~index:search"):

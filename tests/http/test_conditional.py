@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_rcache.http import HIDDEN_FIELDS, SEND, Action, evaluate, make_etag
+from flask_rcache.http import HIDDEN_FIELDS, SEND, Action, evaluate, is_made_etag, make_etag
 
 OLD = "Sun, 06 Nov 1994 08:49:37 GMT"
 NEW = "Sun, 06 Nov 1994 08:49:38 GMT"
@@ -132,6 +133,7 @@ RANGES: list[tuple[str, str, tuple[int, int] | None]] = [
     ("RFC9110-14.1.2-beyond", "bytes=7-99", (7, 10)),
     ("RFC9110-14.1.2-whole", "bytes=0-9", (0, 10)),
     ("RFC9110-14.1.2-suffix", "bytes=-3", (7, 10)),
+    ("RFC9110-14.1.2-suffix-of-nothing", "bytes=-0", None),
     ("RFC9110-14.1.2-suffix-longer-than-body", "bytes=-99", (0, 10)),
     ("RFC9110-14.1-unit-case-insensitive", "Bytes=0-1", (0, 2)),
     ("RFC9110-14.2-several", "bytes=0-1,4-5", None),
@@ -179,6 +181,23 @@ def test_evaluate__answers_416(value: str, length: int) -> None:
 def test_evaluate__ignores_range(method: str, status: int, headers: Headers) -> None:
     """Range is for a GET of a 200 that does not refuse ranges."""
     assert ask({"range": "bytes=0-1"}, headers, method=method, status=status) is Action.SEND
+
+
+def test_evaluate__long_lists_take_no_time() -> None:
+    """Blanks, commas and tags without an end are read once through."""
+    started = time.monotonic()
+    for value in ('"a' + " " * 200_000 + "x", "a" + " " * 200_000 + "x", '"b",' + " " * 200_000 + "x", "W/" * 100_000):
+        assert ask(if_none_match(value)) is Action.SEND
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("tag", "is_made"),
+    [(make_etag(b""), True), (make_etag(b"a"), True), ('"rc-1"', False), ('W/"a"', False), ("", False)],
+)
+def test_is_made_etag__is_one_of_the_caches(tag: str, is_made: bool) -> None:
+    """The cache's own tags are told from the app's: only they may be made anew."""
+    assert is_made_etag(tag) is is_made
 
 
 def test_evaluate__sends_all_of_an_empty_body_for_a_suffix() -> None:

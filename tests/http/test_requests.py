@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from werkzeug.test import EnvironBuilder
 
-from flask_rcache.http import Reason, RequestFacts, request_facts, request_verdict
+from flask_rcache.http import Reason, RequestFacts, credential_names, request_facts, request_verdict
 
 PRIVATE = {"HTTP_AUTHORIZATION": "Bearer t"}
 
@@ -22,6 +22,10 @@ ROWS: list[tuple[str, dict[str, Any], bool, dict[str, bool], Reason | None]] = [
     ("RFC9111-3.5-credentials-ok", PRIVATE, True, {"credentials_ok": True}, None),
     ("server-authenticated", {"REMOTE_USER": "ann"}, False, {}, Reason.AUTHORIZATION),
     ("server-authenticated-nobody", {"REMOTE_USER": ""}, False, {}, None),
+    ("server-authenticated-type", {"AUTH_TYPE": "Basic"}, False, {}, Reason.AUTHORIZATION),
+    ("server-authenticated-tls", {"SSL_CLIENT_VERIFY": "SUCCESS"}, False, {}, Reason.AUTHORIZATION),
+    ("server-authenticated-tls-none", {"SSL_CLIENT_VERIFY": "NONE"}, False, {}, None),
+    ("server-authenticated-tls-failed", {"SSL_CLIENT_VERIFY": "FAILED:expired"}, False, {}, None),
     ("session", {}, True, {}, Reason.SESSION),
     ("another-cookie", {"HTTP_COOKIE": "theme=dark"}, False, {}, None),
     ("RFC9110-13.1.1-if-match", {"HTTP_IF_MATCH": '"a"'}, False, {}, Reason.PRECONDITION),
@@ -62,6 +66,25 @@ def test_request_verdict__rules_out(
     """On a real environ with one change, the reason is that of the row."""
     environ = {**EnvironBuilder("/page?q=1").get_environ(), **changes}
     assert request_verdict(environ, session, **{"credentials_ok": False, **options}) is reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"HTTP_X_FORWARDED_USER": "ann"}, Reason.AUTHORIZATION),
+        ({"HTTP_X_FORWARDED_USER": ""}, None),
+        ({"HTTP_X_API_KEY": "k"}, None),
+        ({"HTTP_AUTHORIZATION": "Bearer t"}, Reason.AUTHORIZATION),
+        ({"REMOTE_USER": "ann"}, Reason.AUTHORIZATION),
+    ],
+    ids=str,
+)
+def test_request_verdict__fields_that_identify_a_caller(changes: dict[str, str], reason: Reason | None) -> None:
+    """Those that are named count beside those that always do; an empty one says that there is nobody."""
+    environ = {**EnvironBuilder("/").get_environ(), **changes}
+    named = credential_names(["x-forwarded-user"])
+    assert request_verdict(environ, False, credentials_ok=False, credentials=named) is reason
+    assert request_facts(environ, False, credentials=named).credentials is (reason is not None)
 
 
 def test_request_verdict__says_bypass() -> None:

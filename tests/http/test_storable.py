@@ -303,6 +303,15 @@ def test_response_verdict__sets_the_stale_windows(
     assert verdict.must_revalidate == ("revalidate" in value.replace("while-revalidate", "") or "s-maxage" in value)
 
 
+@pytest.mark.parametrize("status", [404, 410, 501])
+@pytest.mark.parametrize("value", ["", "stale-while-revalidate=60, stale-if-error=60"])
+def test_response_verdict__errors_have_no_stale_windows(status: int, value: str) -> None:
+    """What is kept for `error_ttl` at most is not shown for an hour after it, whoever asks for that."""
+    for policy in (POLICY, FROM_HEADERS):
+        verdict = judge(status, cc(f"max-age=60, {value}"), policy=policy)
+        assert (verdict.storable, verdict.stale_while_revalidate, verdict.stale_if_error) == (True, 0, 0)
+
+
 NAMES = st.sampled_from(
     [
         "Cache-Control",

@@ -98,6 +98,19 @@ def test_target__is_normalised(scheme: str, host: str, normal: tuple[str, str]) 
     assert Target.of(scheme, host, "", "q=A") == Target(*normal, "/", "q=A")
 
 
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("evil.example\\@shop.example", "evil@shop.example", "shop.example/evil", "shop.example?evil"),
+        *("shop.example#evil", "shop.example evil", "[evil", "evil]", "a[::1]", "[::1]a", "a:b:c", "shop.example:port"),
+    ],
+)
+def test_target__of_a_host_that_is_none(host: str) -> None:
+    """Programs differ in which host they see there; keyed as one, it would fill that host's entries."""
+    with pytest.raises(ValueError, match=r"host|[Pp]ort"):
+        Target.of("http", host, "/", "")
+
+
 @given(st.text(max_size=40), st.sampled_from(["", "http://", "//", "/", "http://a.example"]))
 def test_unsafe_targets__never_raises_nor_leaves_the_origin(text: str, start: str) -> None:
     """Arbitrary text in Location names this origin or nothing."""

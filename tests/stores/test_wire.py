@@ -13,9 +13,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from flask import Flask
 
-from flask_rcache import CacheManager
-from flask_rcache.errors import StoreUnavailable
+from flask_rcache import CacheManager, RCache
+from flask_rcache.errors import ConfigError, StoreUnavailable
 from tests.processes import free_port
 from tests.servers import Server
 from tests.stores.kit import Kit, redis_store
@@ -130,6 +131,24 @@ def test_wire__database_number(redis_server: Server, caches: Caches) -> None:
     assert caches(f"{root}/0").get("search", "a") is None
     assert caches(f"{redis_server.socket_url}?db=3").get("search", "a") == 3
     assert redis_server.client(db=3).exists("cache:search:a") == 1
+
+
+@pytest.mark.parametrize(
+    "option", ["bogus=1", "ssl_cert_reqs=none", "timeout=20", "socket_timeout=abc", "db=first"]
+)
+def test_wire__an_option_that_no_connection_takes(option: str) -> None:
+    """It ends the start and names the setting; later it would be an error of each request."""
+    app = Flask("options")
+    app.config["RCACHE_URL"] = f"redis://app:s3cr3t@127.0.0.1:{free_port()}/0?{option}"
+    with pytest.raises(ConfigError, match="RCACHE_URL") as raised:
+        RCache(app)
+    assert "s3cr3t" not in str(raised.value)
+    assert "rcache" not in app.extensions
+
+
+def test_wire__the_protocol_is_the_engines(redis_server: Server, caches: Caches) -> None:
+    """With `protocol=2` in the URL values are found again: the replies are those that the engine reads."""
+    assert works(caches(f"{redis_server.url}?protocol=2"))
 
 
 def test_wire__location_hides_the_password(caplog: pytest.LogCaptureFixture) -> None:
