@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 from typing import Any
 
+import flask_jwt_extended
 import flask_login  # type: ignore[import-untyped]
 import jwt
 import pytest
-from flask import Flask, g, request, session
+from flask import Flask, Request, Response, g, make_response, request, session
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionInterface
 
 from flask_rcache import CacheType, ConfigError, by_user, cache_response, current_cache
 from tests.admin.tokens import pem, private_key
 from tests.admin.tokens import token as signed
+from tests.admin import tokens
 from tests.views.kit import PAGE, Counted, detail, leases, manager, verdicts
 
 KEY = "k" * 32
@@ -59,13 +63,34 @@ def test_credentials__pass_the_cache_by(new_app, headers, reason) -> None:
         assert client.get("/").data == b""
 
 
-def test_credentials__of_the_server_count_too(new_app) -> None:
-    """A user whom the server in front has authenticated is not anonymous."""
-    app = new_app()
-    app.add_url_rule("/", view_func=cache_response(PAGE)(lambda: request.remote_user or "-"), endpoint="x")
+@pytest.mark.parametrize(
+    ("environ", "field"),
+    [
+        ({"REMOTE_USER": "ann"}, "REMOTE_USER"),
+        ({"AUTH_TYPE": "ann"}, "AUTH_TYPE"),
+        ({"SSL_CLIENT_VERIFY": "SUCCESS", "SSL_CLIENT_S_DN": "CN=ann"}, "SSL_CLIENT_S_DN"),
+        ({"HTTP_X_FORWARDED_USER": "ann"}, "HTTP_X_FORWARDED_USER"),
+        ({"HTTP_X_FORWARDED_EMAIL": "ann@shop.example"}, "HTTP_X_FORWARDED_EMAIL"),
+        ({"HTTP_X_REMOTE_USER": "ann"}, "HTTP_X_REMOTE_USER"),
+        ({"HTTP_X_AUTH_REQUEST_USER": "ann"}, "HTTP_X_AUTH_REQUEST_USER"),
+        ({"HTTP_X_AMZN_OIDC_IDENTITY": "ann"}, "HTTP_X_AMZN_OIDC_IDENTITY"),
+        ({"HTTP_X_GOOG_IAP_JWT_ASSERTION": "ann"}, "HTTP_X_GOOG_IAP_JWT_ASSERTION"),
+        ({"HTTP_X_MS_CLIENT_PRINCIPAL": "ann"}, "HTTP_X_MS_CLIENT_PRINCIPAL"),
+        ({"HTTP_CF_ACCESS_JWT_ASSERTION": "ann"}, "HTTP_CF_ACCESS_JWT_ASSERTION"),
+        ({"HTTP_X_API_KEY": "ann"}, "HTTP_X_API_KEY"),
+        ({"HTTP_X_CUSTOMER": "ann"}, "HTTP_X_CUSTOMER"),
+    ],
+    ids=lambda each: each if isinstance(each, str) else "",
+)
+def test_credentials__of_the_server_in_front_count_too(new_app, environ, field) -> None:
+    """A user whom a server or a proxy has authenticated is not anonymous; fields of one's own can be named."""
+    app = new_app(RCACHE_CREDENTIAL_HEADERS=["X-Customer"])
+    app.add_url_rule("/", view_func=cache_response(PAGE)(lambda: request.environ.get(field, "-")), endpoint="x")
     client = app.test_client()
-    assert client.get("/", environ_overrides={"REMOTE_USER": "ann"}).data == b"ann"
+    mine = client.get("/", environ_overrides=environ)
+    assert (detail(mine), "ann" in mine.text) == ("AUTHORIZATION", True)
     assert client.get("/").data == b"-"
+    assert client.get("/", environ_overrides=environ).text == mine.text
 
 
 def test_credentials__shared_says_the_answer_is_for_everyone(new_app) -> None:
@@ -83,6 +108,126 @@ def test_credentials__shared_says_the_answer_is_for_everyone(new_app) -> None:
     assert [client.get("/", headers=each).data for each in (BEARER, COOKIE, {}, token())] == [b"1"] * 4
     assert detail(client.get("/login")) == "SET-COOKIE"
     assert "Set-Cookie" in client.get("/login").headers
+
+
+class _Named(SecureCookieSessionInterface):
+    """Flask's own sessions, in a cookie of another name."""
+
+    def get_cookie_name(self, app: Flask) -> str:
+        return "sid"
+
+
+class _Kept(SessionInterface):
+    """Sessions kept on the server; the caller is known by a cookie that no setting names, or by a header."""
+
+    def __init__(self, header: str = "") -> None:
+        self.header = header
+        self.kept: dict[str | None, dict[str, Any]] = {}
+
+    def open_session(self, app: Flask, request: Request) -> SecureCookieSession:
+        caller = request.headers.get(self.header) if self.header else request.cookies.get("beaker.id")
+        return SecureCookieSession(self.kept.get(caller, {}))
+
+    def save_session(self, app: Flask, session: Any, response: Response) -> None:
+        if session.modified:
+            self.kept[session["user"]] = dict(session)
+            if not self.header:
+                response.set_cookie("beaker.id", session["user"])
+
+
+@pytest.mark.parametrize(
+    ("interface", "headers"),
+    [(_Named(), {}), (_Kept(), {}), (_Kept("X-Session"), {"X-Session": "ann"})],
+    ids=["named by the interface", "a cookie of its own", "a header"],
+)
+def test_session__of_another_interface_is_seen(new_app, interface, headers) -> None:
+    """However the app's session interface knows its callers, a page made from a session goes to nobody else."""
+    app = new_app()
+    app.session_interface = interface
+
+    @app.get("/login")
+    def login():
+        session["user"] = "ann"
+        return ""
+
+    @app.get("/account")
+    @cache_response(PAGE)
+    def account():
+        return session.get("user", "nobody")
+
+    ann, eve = app.test_client(), app.test_client()
+    ann.get("/login")
+    mine = ann.get("/account", headers=headers)
+    assert (mine.text, detail(mine)) == ("ann", "SESSION")
+    assert [eve.get("/account").text for _ in range(2)] == ["nobody"] * 2
+    assert ann.get("/account", headers=headers).text == "ann"
+
+
+def _jwt_cookie_app(new_app, **config: Any) -> Flask:
+    app: Flask = new_app(**config)
+    app.config.update(JWT_SECRET_KEY=KEY, JWT_TOKEN_LOCATION=["cookies"], JWT_COOKIE_CSRF_PROTECT=False)
+    flask_jwt_extended.JWTManager(app)
+
+    @app.get("/login")
+    def login():
+        response = make_response("")
+        flask_jwt_extended.set_access_cookies(response, flask_jwt_extended.create_access_token("ann"))
+        return response
+
+    @app.get("/me")
+    @flask_jwt_extended.jwt_required(optional=True)
+    @cache_response(PAGE)
+    def me():
+        return str(flask_jwt_extended.get_jwt_identity())
+
+    return app
+
+
+@pytest.mark.parametrize(
+    ("early", "late"),
+    [({}, {}), ({}, {"JWT_ACCESS_COOKIE_NAME": "at"}), ({"RCACHE_CREDENTIAL_COOKIES": ["lang"]}, {})],
+    ids=["by default", "renamed", "beside another that is named"],
+)
+def test_credentials__the_cookie_of_flask_jwt_extended(new_app, early, late) -> None:
+    """Its cookie identifies a caller under its usual name, under another, and whatever else is named."""
+    app = _jwt_cookie_app(new_app, **early)
+    app.config.update(late)
+    ann = app.test_client()
+    ann.get("/login")
+    assert (ann.get("/me").text, detail(ann.get("/me"))) == ("ann", "SESSION")
+    assert app.test_client().get("/me").text == "None"
+
+
+def test_credentials__the_remember_cookie_renamed(new_app) -> None:
+    """Whoever has only flask-login's remember cookie, under whatever name, is not shown the anonymous page."""
+    app = _login_app(new_app)
+    app.config["REMEMBER_COOKIE_NAME"] = "rt"
+
+    @app.get("/remember")
+    def remember():
+        flask_login.login_user(app.login_manager._user_callback("ann"), remember=True)  # type: ignore[attr-defined]
+        return ""
+
+    @app.get("/me")
+    @cache_response(PAGE)
+    def me():
+        return str(flask_login.current_user.get_id())
+
+    assert app.test_client().get("/me").text == "None"
+    ann = app.test_client()
+    ann.get("/remember")
+    ann.delete_cookie("session")
+    assert ann.get("/me").text == "ann"
+
+
+def test_credentials__a_cookie_that_cannot_be_read(new_app) -> None:
+    """Cookies that are no text, beside the name of one that counts, pass the cache by; they are no error."""
+    app = new_app(SECRET_KEY=None)
+    app.add_url_rule("/", view_func=cache_response(PAGE)(lambda: "x"), endpoint="x")
+    client = app.test_client(use_cookies=False)
+    response = client.get("/", environ_overrides={"HTTP_COOKIE": "a=\xff; session=1"})
+    assert (response.status_code, detail(response)) == (200, "SESSION")
+    assert client.get("/", environ_overrides={"HTTP_COOKIE": "a=\xff"}).status_code == 200
 
 
 def test_session__set_late_is_seen(new_app) -> None:
@@ -247,6 +392,57 @@ def test_by_user__nobody_in_particular_is_not_cached(new_app, headers) -> None:
     response = client.get("/x", headers=headers)
     assert (response.headers["X-Cache"], detail(response)) == ("BYPASS", "KEY")
     assert len(list(manager(app).entries())) == 1
+
+
+def _nested() -> str:
+    parts = (b"[" * 2500 + b"]" * 2500, b"{}", b"x")
+    return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
+
+
+def test_by_user__a_token_that_is_nested_deeply_is_no_error(new_app) -> None:
+    """Anybody can send it: the view runs, uncached, and judges it."""
+    response = _jwt_app(new_app).test_client().get("/x", headers={"Authorization": f"Bearer {_nested()}"})
+    assert (response.status_code, detail(response)) == (200, "KEY")
+
+
+def _key_app(new_app, **config: Any) -> Flask:
+    app: Flask = new_app(**config)
+    app.add_url_rule("/", view_func=cache_response(MINE, None, by_user)(lambda: "x"), endpoint="x")
+    return app
+
+
+def test_by_user__a_public_key_beside_algorithms_for_secrets(new_app) -> None:
+    """A key that fits none of `RCACHE_USER_JWT_ALGORITHMS` is the app's mistake, and no way in nor a 500 for anybody."""
+    app = _key_app(new_app, RCACHE_USER_JWT_KEY=tokens.pem("rsa"))
+    for text in (tokens.token(tokens.private_key("rsa"), "RS256"), tokens.token()):
+        response = app.test_client().get("/", headers=tokens.bearer(text))
+        assert (response.status_code, detail(response)) == (200, "KEY")
+
+
+def test_by_user__a_pem_in_one_line_of_the_environment(new_app, monkeypatch) -> None:
+    """Spelled line breaks are read as in the administrator's key."""
+    monkeypatch.setenv("RCACHE_USER_JWT_KEY", tokens.pem("rsa").replace("\n", "\\n"))
+    monkeypatch.setenv("RCACHE_USER_JWT_ALGORITHMS", "RS256")
+    client = _key_app(new_app).test_client()
+    assert verdicts(client, "/", headers=tokens.bearer(tokens.token(tokens.private_key("rsa"), "RS256"))) == [
+        "MISS",
+        "HIT",
+    ]
+
+
+def test_by_user__pages_are_not_reached_by_their_hash(new_app) -> None:
+    """Another view of the type, whose key a client says, does not lead to a page whose hash a client can compute."""
+    app = _jwt_app(new_app)
+
+    @app.get("/profile/<name>")
+    @cache_response(MINE, None, lambda req: req.args["name"])
+    def profile(name):
+        return f"public profile of {name}"
+
+    client = app.test_client()
+    key = client.get("/x", headers=token("ann")).headers["X-Cache-Key"]
+    assert client.get("/profile/ann", query_string={"name": key}).text == "public profile of ann"
+    assert client.get("/x", headers=token("ann")).text == "ann x 1"
 
 
 def test_by_user__without_a_key_says_what_is_missing(new_app) -> None:
