@@ -85,8 +85,10 @@ def conclude(visit: Visit, returned: Any) -> Response:
     try:
         response = own(visit.context.app, returned, visit.binding.options)
         if load is None:
-            mark(response, "MISS", visit.shown_key)
-            say(response, fwd=visit.forward, detail=visit.no_fill, key=visit.shown_key)
+            bypassed = visit.no_fill is Reason.CONTEXT
+            mark(response, "BYPASS" if bypassed else "MISS", visit.shown_key)
+            forward = "bypass" if bypassed else visit.forward
+            say(response, fwd=forward, detail=visit.no_fill, key=visit.shown_key)
             return response
         if response.status_code >= 500:
             stale = visit.salvaged()

@@ -154,8 +154,11 @@ class Lookup:
         stale = self._stale()
         if stale is not None:
             return stale
-        self.manager.missed(policy, self.key, self.reading)
         self.no_fill = self._may_not_fill()
+        if self.no_fill is Reason.CONTEXT:
+            self.binding.bypassed(self.no_fill)
+        else:
+            self.manager.missed(policy, self.key, self.reading)
         return self
 
     def _stale(self) -> Response | None:
