@@ -77,7 +77,10 @@ def test_stored__a_hash_of_a_client_is_hashed_once_more() -> None:
     """Where the words may be a client's, what looks like a stored hash does not stand for that entry."""
     hashed = NAMES.stored("search", "a b")
     assert NAMES.stored("search", hashed, hashed=False) != hashed
-    assert NAMES.stored("search", NAMES.variant(hashed, "0" * 32), hashed=False) not in (hashed, hashed + "~" + "0" * 32)
+    assert NAMES.stored("search", NAMES.variant(hashed, "0" * 32), hashed=False) not in (
+        hashed,
+        hashed + "~" + "0" * 32,
+    )
     assert NAMES.stored("search", "cache:search:a", hashed=False) == "cache:search:a"
 
 

@@ -265,7 +265,7 @@ def test_invalidate__soft(admin: Admin, path: str, body: dict[str, Any]) -> None
     """Expired in place of gone: the old value is served once more; with false it is gone."""
     kind = CacheType.SEARCH.replace(stale_while_revalidate=60)
     admin.cache.set(kind, "top", "old", tags=["eu"])
-    answer = admin.post(path, json=body)
+    answer: Any = admin.post(path, json=body)
     assert (answer.status_code, answer.json["status"], answer.json["deleted_keys"]) == (200, "success", 1)
     assert admin.cache.fetch(kind, "top", lambda: "new", tags=["eu"]) == "old"
     admin.cache.set(kind, "top", "old", tags=["eu"])

@@ -11,7 +11,7 @@ from flask_rcache.http import Reason, RequestFacts, credential_names, request_fa
 
 PRIVATE = {"HTTP_AUTHORIZATION": "Bearer t"}
 
-ROWS: list[tuple[str, dict[str, Any], bool, dict[str, bool], Reason | None]] = [
+ROWS: list[tuple[str, dict[str, Any], bool, dict[str, Any], Reason | None]] = [
     ("RFC9111-4-get", {}, False, {}, None),
     ("RFC9111-4-head", {"REQUEST_METHOD": "HEAD"}, False, {}, None),
     ("RFC9111-4-post", {"REQUEST_METHOD": "POST"}, False, {}, Reason.METHOD),
@@ -61,7 +61,7 @@ ROWS: list[tuple[str, dict[str, Any], bool, dict[str, bool], Reason | None]] = [
     ("changes", "session", "options", "reason"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS]
 )
 def test_request_verdict__rules_out(
-    changes: dict[str, Any], session: bool, options: dict[str, bool], reason: Reason | None
+    changes: dict[str, Any], session: bool, options: dict[str, Any], reason: Reason | None
 ) -> None:
     """On a real environ with one change, the reason is that of the row."""
     environ = {**EnvironBuilder("/page?q=1").get_environ(), **changes}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,8 @@ def test_glob_regex__classes_as_redis_reads_them(pattern: str, matches: str, oth
 
 def test_glob_regex__agrees_with_the_server(server: Server) -> None:
     """Thousands of patterns, made at random of the characters that mean something, match what `KEYS` matches."""
-    client, random = server.client(), Random(7)
+    client: Any = server.client()
+    random = Random(7)
     texts = [*"abc]^!-\\[?", "ab", "-]", "^a"]
     client.mset(dict.fromkeys(texts, b"x"))
     for _ in range(3000):

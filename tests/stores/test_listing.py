@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Callable
+from typing import Any
 
 import ormsgpack
 import pytest
@@ -127,7 +128,8 @@ def test_page__foreign_things_under_our_names(shared_kit: Kit) -> None:
     kit.load(kit.key("ours"))
     kit.server().hset(kit.key("hash"), "a", "b")
     kit.server().set(kit.key("text"), "hello")
-    kit.server().zadd(kit.names.index("search"), {kit.key("hash"): 9e12, kit.key("text"): 9e12, "foreign": 9e12, b"cache:search:\xff": 9e12})
+    rows: Any = {kit.key("hash"): 9e12, kit.key("text"): 9e12, "foreign": 9e12, b"cache:search:\xff": 9e12}
+    kit.server().zadd(kit.names.index("search"), rows)
     assert walk(kit, limit=2) == [kit.key("ours")]
     assert kit.store.inspect(kit.key("hash")) is None
     assert kit.store.trouble is None

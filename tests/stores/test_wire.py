@@ -133,9 +133,7 @@ def test_wire__database_number(redis_server: Server, caches: Caches) -> None:
     assert redis_server.client(db=3).exists("cache:search:a") == 1
 
 
-@pytest.mark.parametrize(
-    "option", ["bogus=1", "ssl_cert_reqs=none", "timeout=20", "socket_timeout=abc", "db=first"]
-)
+@pytest.mark.parametrize("option", ["bogus=1", "ssl_cert_reqs=none", "timeout=20", "socket_timeout=abc", "db=first"])
 def test_wire__an_option_that_no_connection_takes(option: str) -> None:
     """It ends the start and names the setting; later it would be an error of each request."""
     app = Flask("options")

@@ -393,7 +393,8 @@ def test_cache_response__files_answer_conditions_and_ranges_as_without_the_cache
     assert list(manager(app).entries()) == []
 
 
-def test_cache_response__a_response_object_the_view_keeps_is_left_alone(new_app) -> None:
+@pytest.mark.parametrize("pack", [lambda kept: kept, lambda kept: (kept, 200)], ids=["bare", "in a tuple"])
+def test_cache_response__a_response_object_the_view_keeps_is_left_alone(new_app, pack) -> None:
     """A view that returns one object again and again neither collects our fields on it nor serves an old ETag."""
     app = new_app()
     kept = make_response_outside()
@@ -402,7 +403,7 @@ def test_cache_response__a_response_object_the_view_keeps_is_left_alone(new_app)
     @cache_response(PAGE, unless=lambda req: "skip" in req.args)
     def page():
         kept.set_data(request.args.get("body", ""))
-        return kept
+        return pack(kept)
 
     client = app.test_client()
     for query in ("skip=1&body=a", "skip=1&body=b", "body=c", "body=dd"):
@@ -649,6 +650,138 @@ def test_cache_response__keys_that_cannot_be_meant_raise(new_app, key) -> None:
     with pytest.raises(ConfigError):
         app.test_client().get("/")
     assert leases(app) == []
+
+
+# Keys in which a client's words stand
+
+
+def _finder(new_app: Any, **config: Any) -> Flask:
+    """A page of its own key, and one whose key is what the client says, of one type."""
+    app: Flask = new_app(**config)
+
+    @app.get("/top")
+    @cache_response(PAGE)
+    def top():
+        return "the top page"
+
+    @app.get("/find")
+    @cache_response(PAGE, None, lambda req: req.args.get("q"))
+    def find():
+        return f"results for {request.args['q']}"
+
+    return app
+
+
+@pytest.mark.parametrize("first", ["/top", "/find"])
+def test_key_func__a_hash_from_a_client_reaches_no_other_entry(new_app, first) -> None:
+    """Hashes are made of public facts: whoever says one neither reads nor fills the entry that it stands for."""
+    app = _finder(new_app)
+    client = app.test_client()
+    key = client.get("/top").headers["X-Cache-Key"]
+    if first == "/find":
+        manager(app).clear_all()
+    assert client.get("/find", query_string={"q": key}).text == f"results for {key}"
+    assert client.get("/top").text == "the top page"
+
+
+def test_key_func__a_clients_words_in_a_tuple(new_app) -> None:
+    """As the documentation says to pass them on: neither another type's prefix nor one's own means anything there."""
+    app = new_app()
+
+    @app.get("/find")
+    @cache_response(PAGE, None, lambda req: ("q", req.args["q"]))
+    def find():
+        return f"results for {request.args['q']}"
+
+    client = app.test_client()
+    for query in ("cache:page:shoes", "shoes", "cache:dashboard:shoes"):
+        assert client.get("/find", query_string={"q": query}).text == f"results for {query}"
+
+
+def test_key__arguments_of_a_preprocessor_are_part_of_it(new_app) -> None:
+    """What a `url_value_preprocessor` adds comes from no URL, and tells two answers apart."""
+    app, body = new_app(), Counted()
+
+    @app.url_value_preprocessor
+    def tenant(endpoint, values):
+        values["tenant"] = request.headers.get("X-Tenant", "none")
+
+    @app.get("/data")
+    @cache_response(PAGE)
+    def data(tenant):
+        return f"{tenant} {body()}"
+
+    client = app.test_client()
+    answers = [client.get("/data", headers={"X-Tenant": name}).text for name in ("acme", "globex", "acme")]
+    assert answers == ["acme 1", "globex 2", "acme 1"]
+
+
+@pytest.mark.parametrize(
+    ("queries", "texts"),
+    [
+        ((b"q=%ff", b"q=%fe"), ("%FF", "%FE")),
+        ((b"q=%C3%83%C2%A9", b"q=\xc3\xa9"), ("\u00c3\u00a9", "\u00e9")),
+    ],
+    ids=["no UTF-8", "not quoted"],
+)
+def test_key__named_arguments_are_read_as_the_view_reads_them(new_app, queries, texts) -> None:
+    """With an allow-list the query is parsed; what the view can tell apart stays apart."""
+    app = new_app()
+    found = CacheType("found", ttl=60, query=("q",))
+    app.add_url_rule("/", view_func=cache_response(found)(lambda: request.args["q"]), endpoint="x")
+    client = app.test_client()
+    for _ in range(2):
+        for query, text in zip(queries, texts, strict=True):
+            assert client.get("/", environ_overrides={"QUERY_STRING": query.decode("latin-1")}).text == text
+
+
+def test_key__a_first_argument_called_cls_is_an_argument(new_app) -> None:
+    """Only a method has an object that is no part of the key."""
+    app = new_app()
+
+    @cache_response(PAGE)
+    def part(cls):
+        return f"[{cls}]"
+
+    app.add_url_rule("/", view_func=lambda: part("a").data + part("b").data, endpoint="x")
+    assert [app.test_client().get("/").text for _ in range(2)] == ["[a][b]"] * 2
+
+
+def test_key__those_of_long_urls_are_not_remembered(new_app) -> None:
+    """Anybody can make up long URLs: their keys are worked out each time, and take no memory beside the entries'."""
+    app = new_app()
+    app.add_url_rule("/", view_func=cache_response(PAGE)(lambda: "x"), endpoint="x")
+    client = app.test_client()
+    for path in ("/?short", "/?" + "a" * 8000):
+        assert verdicts(client, path) == ["MISS", "HIT"]
+    (binding,) = manager(app).bindings.values()
+    assert [raw[-1] for raw in binding.ids] == ["short"]
+
+
+# Decorators below
+
+
+def test_tags__beside_a_decorator_below_that_adds_arguments(new_app) -> None:
+    """The tags' function gets the arguments of the call, not those that a decorator below it adds."""
+    app = new_app()
+
+    def inject(function):
+        @functools.wraps(function)
+        def wrapper(*args, **kwargs):
+            return function("user", *args, **kwargs)
+
+        return wrapper
+
+    @app.get("/<item>")
+    @cache_response(PAGE, tags=lambda item: [f"t:{item}"])
+    @inject
+    def page(user, item):
+        return user + item
+
+    client = app.test_client()
+    assert (client.get("/1").text, verdicts(client, "/1")) == ("user1", ["HIT", "HIT"])
+    manager(app).invalidate_tags("t:1")
+    assert verdicts(client, "/1") == ["MISS", "HIT"]
 
 
 def test_make_app__is_an_app_of_its_own() -> None:

@@ -407,12 +407,17 @@ def test_by_user__a_token_that_is_nested_deeply_is_no_error(new_app) -> None:
 
 def _key_app(new_app, **config: Any) -> Flask:
     app: Flask = new_app(**config)
-    app.add_url_rule("/", view_func=cache_response(MINE, None, by_user)(lambda: "x"), endpoint="x")
+
+    @app.get("/")
+    @cache_response(MINE, None, by_user)
+    def page():
+        return "x"
+
     return app
 
 
 def test_by_user__a_public_key_beside_algorithms_for_secrets(new_app) -> None:
-    """A key that fits none of `RCACHE_USER_JWT_ALGORITHMS` is the app's mistake, and no way in nor a 500 for anybody."""
+    """A key that fits none of `RCACHE_USER_JWT_ALGORITHMS` verifies nobody, and is no 500 for whoever sends a token."""
     app = _key_app(new_app, RCACHE_USER_JWT_KEY=tokens.pem("rsa"))
     for text in (tokens.token(tokens.private_key("rsa"), "RS256"), tokens.token()):
         response = app.test_client().get("/", headers=tokens.bearer(text))

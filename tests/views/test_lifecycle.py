@@ -10,9 +10,19 @@ import weakref
 from typing import Any
 
 import pytest
-from flask import Flask, abort, copy_current_request_context, request, request_finished
+from flask import (
+    Flask,
+    abort,
+    after_this_request,
+    copy_current_request_context,
+    make_response,
+    request,
+    request_finished,
+)
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from flask_rcache import CacheType, RCache, cache_response, current_cache
+from tests.processes import wait_until
 from tests.views.kit import PAGE, Counted, detail, in_threads, leases, make_app, manager, verdicts
 
 RESILIENT = CacheType("resilient", ttl=0.05, stale_if_error=60)
@@ -159,6 +169,85 @@ def test_install__does_not_keep_apps_alive() -> None:
     assert len(request_finished.receivers) <= before + 1
 
 
+def test_commit__what_a_view_deferred_is_not_stored(new_app) -> None:
+    """A function given to `after_this_request` would not run on a hit: such answers are not stored, and say why."""
+    app, body = new_app(), Counted()
+
+    @app.before_request
+    def everywhere():
+        @after_this_request
+        def mark(response):
+            response.headers["X-Everywhere"] = "1"
+            return response
+
+    @app.get("/<how>")
+    @cache_response(PAGE)
+    def page(how):
+        if how == "deferred":
+
+            @after_this_request
+            def change(response):
+                response.headers["Content-Security-Policy"] = "default-src 'none'"
+                response.status_code = 404
+                return response
+
+        return body()
+
+    client = app.test_client()
+    for number in ("1", "2"):
+        answer = client.get("/deferred")
+        assert (answer.status_code, answer.text, answer.headers["X-Cache"]) == (404, number, "MISS")
+        assert (detail(answer), "Content-Security-Policy" in answer.headers) == ("DEFERRED", True)
+    assert leases(app) == []
+    for verdict in ("MISS", "HIT"):  # what a `before_request` defers runs on hits too
+        answer = client.get("/plain")
+        assert (answer.headers["X-Cache"], answer.headers["X-Everywhere"]) == (verdict, "1")
+
+
+def test_commit__a_made_tag_goes_with_the_body_that_it_was_made_of(new_app) -> None:
+    """Where an `after_request` changes bodies there is no tag of the cache's: it would stand for another page."""
+    app, state = new_app(), {"banner": "one"}
+
+    @app.after_request
+    def banner(response):
+        if response.status_code == 200 and request.path != "/calm":
+            response.set_data(response.get_data() + state["banner"].encode())
+        return response
+
+    @app.get("/<how>")
+    @cache_response(PAGE)
+    def page(how):
+        response = make_response("page ")
+        if how == "own":
+            response.set_etag("own")
+        return response
+
+    client = app.test_client()
+    first = client.get("/changed")
+    state["banner"] = "two"
+    second = client.get("/changed", headers={"If-None-Match": "W/" + '"rc-0"'})
+    assert [each.headers.get("ETag") for each in (first, second)] == [None, None]
+    assert (first.text, second.text, second.headers["X-Cache"]) == ("page one", "page two", "HIT")
+    assert [client.get("/own").headers["ETag"] for _ in range(2)] == ['"own"'] * 2
+    assert client.get("/calm").headers["ETag"] == client.get("/calm").headers["ETag"]
+
+
+@pytest.mark.parametrize("headers", [{}, {"If-None-Match": "*"}, {"Range": "bytes=0-0"}], ids=str)
+def test_commit__a_response_that_another_replaces_is_closed(new_app, headers) -> None:
+    """What a view asked for with `call_on_close` happens, whatever the condition made of its answer."""
+    app, closed = new_app(), []
+
+    @app.get("/")
+    @cache_response(PAGE)
+    def page():
+        response = make_response("xy")
+        response.call_on_close(lambda: closed.append(1))
+        return response
+
+    app.test_client().get("/", headers=headers).close()
+    assert closed == [1]
+
+
 # When the view fails
 
 
@@ -210,6 +299,65 @@ def test_stale_if_error__is_no_answer_to_a_refusal(new_app, kind, status) -> Non
     time.sleep(0.08)
     state["now"] = status
     assert [client.get("/").status_code for _ in range(2)] == [status] * 2
+
+
+@pytest.mark.race
+@pytest.mark.parametrize("window", ["stale_while_revalidate", "stale_if_error"])
+def test_error_ttl__no_window_keeps_an_error_longer(new_app, window) -> None:
+    """A 404 that was kept for `error_ttl` is not shown after it, neither meanwhile nor in place of a failure."""
+    app, body = new_app(PROPAGATE_EXCEPTIONS=False), Counted()
+    kind = CacheType("errors", ttl=60, error_ttl=0.05, **{window: 3600})  # type: ignore[arg-type]
+
+    @app.get("/")
+    @cache_response(kind)
+    def page():
+        if body() == "1":
+            return "not there", 404
+        if window == "stale_if_error":
+            raise RuntimeError
+        return "there"
+
+    client = app.test_client()
+    assert client.get("/").status_code == 404
+    time.sleep(0.1)
+    assert client.get("/").status_code == (500 if window == "stale_if_error" else 200)
+
+
+class _Prefixed:
+    """The well-known middleware of an app that is served under a prefix."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        if not environ["PATH_INFO"].startswith("/shop/"):
+            start_response("404 Not Found", [("Content-Type", "text/plain")])
+            return [b"not here"]
+        environ["PATH_INFO"] = environ["PATH_INFO"].removeprefix("/shop")
+        environ["SCRIPT_NAME"] = "/shop"
+        return self.app(environ, start_response)
+
+
+@pytest.mark.race
+@pytest.mark.parametrize("middleware", ["none", "prefix", "proxy"])
+def test_refresh__under_middleware(new_app, middleware) -> None:
+    """The background's request is for the same view and key, and no middleware has its say on it a second time."""
+    app, body = new_app(), Counted()
+    stale = CacheType("stale", ttl=0.05, stale_while_revalidate=60)
+    app.add_url_rule("/x", view_func=cache_response(stale)(lambda: f"{body()} {request.url_root}"), endpoint="x")
+    path, headers = "/x", {}
+    if middleware == "prefix":
+        path, app.wsgi_app = "/shop/x", _Prefixed(app.wsgi_app)
+    elif middleware == "proxy":
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1, x_host=1, x_prefix=1)
+        headers = {f"X-Forwarded-{name}": value for name, value in (("Host", "a.example"), ("Prefix", "/p"))}
+    client = app.test_client()
+    root = client.get(path, headers=headers).text.partition(" ")[2]
+    time.sleep(0.1)
+    assert client.get(path, headers=headers).headers["X-Cache"] == "STALE"
+    wait_until(lambda: body.calls == 2, timeout=10, what="the refresh")
+    wait_until(lambda: client.get(path, headers=headers).text != f"1 {root}", timeout=10, what="its result")
+    assert client.get(path, headers=headers).text.partition(" ")[2] == root
 
 
 # Waiting for others

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from typing import Any
 
 import pytest
-from flask import Flask, request
+from flask import Flask, redirect, request
 
 from flask_rcache import CacheType, cache_response
 from tests.stores.proxy import Proxy
@@ -151,6 +152,55 @@ def test_unsafe__sends_nothing_for_urls_without_a_cache(new_app, redis_server) -
         assert [each for each in scripts if not any(script in each for script in BESIDE)] == []
         client.post("/undecorated?Location=/items")
         assert len(proxy.requests) > before
+
+
+def test_unsafe__reaches_a_view_whose_decorator_adds_an_argument(new_app, store_url) -> None:
+    """All entries of the URL are invalid, also those with more in their key than the URL says."""
+    app, body = new_app(store_url), Counted()
+
+    def with_tenant(view):
+        @functools.wraps(view)
+        def wrapper(*args, **kwargs):
+            return view(*args, tenant=request.headers.get("X-Tenant", "acme"), **kwargs)
+
+        return wrapper
+
+    @app.get("/items/<id>")
+    @with_tenant
+    @cache_response(PAGE)
+    def item(id, tenant):
+        return f"{id} {tenant} {body()}"
+
+    app.add_url_rule("/items/<id>", view_func=lambda **_: ("", 204), endpoint="write", methods=["PUT"])
+    client = app.test_client()
+    tenants = [{"X-Tenant": name} for name in ("acme", "globex")]
+    for headers in tenants:
+        assert verdicts(client, "/items/1", headers=headers) == ["MISS", "HIT"]
+        assert verdicts(client, "/items/2", headers=headers) == ["MISS", "HIT"]
+    client.put("/items/1")
+    for headers in tenants:
+        assert verdicts(client, "/items/1", 1, headers=headers) == ["MISS"]
+        assert verdicts(client, "/items/2", 1, headers=headers) == ["HIT"]
+
+
+@pytest.mark.parametrize(
+    ("location", "url"),
+    [("/items?q=\u00e9", "/items?q=%C3%A9"), ("/items?q=red shoes", "/items?q=red%20shoes")],
+    ids=["not ASCII", "a blank"],
+)
+@pytest.mark.parametrize("how", ["redirect", "header"])
+def test_unsafe__location_as_it_goes_over_the_wire(new_app, location, url, how) -> None:
+    """The URL that the client is sent to is invalid: what the server quotes on its way out is the same URL."""
+    app = items_app(new_app)
+
+    @app.post("/change")
+    def change():
+        return redirect(location, 303) if how == "redirect" else ("", 201, {"Location": location})
+
+    client = app.test_client()
+    assert verdicts(client, url) == ["MISS", "HIT"]
+    assert client.post("/change").headers["Location"] == url
+    assert verdicts(client, url, 1) == ["MISS"]
 
 
 @pytest.mark.parametrize("path", ["/items", "/items/7", "/named/a?as=1"])

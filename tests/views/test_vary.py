@@ -12,6 +12,7 @@ import pytest
 from flask import Flask, request
 
 from flask_rcache import CacheType, cache_miss, cache_response, current_cache
+from flask_rcache.http import variant_id
 from tests.stores.proxy import Proxy
 from tests.views.kit import PAGE, Counted, detail, in_threads, manager, verdicts
 
@@ -296,6 +297,63 @@ def test_vary__what_the_view_encodes_itself(new_app) -> None:
             body = gzip.decompress(response.data) if accept == "gzip" else response.data
             assert body == b"text"
     assert detail(client.get("/bare", headers={"Accept-Encoding": "gzip"})) == "CONTENT-CODING"
+
+
+def test_vary__a_client_cannot_name_a_variant(new_app) -> None:
+    """A key that a client says is never the name of another key's variant, which anybody can work out."""
+    app = new_app()
+
+    @app.get("/find")
+    @cache_response(PAGE, None, lambda req: req.args.get("q"))
+    def find():
+        if request.args["q"] != "shoes":
+            return "nothing found", 404
+        return f"shoes ({request.headers.get('Accept-Language')})", 200, {"Vary": "Accept-Language"}
+
+    client = app.test_client()
+    client.get("/find?q=shoes", headers=lang("fr"))  # the process has met the URL
+    variant = variant_id(("accept-language",), {"HTTP_ACCEPT_LANGUAGE": "en"})
+    for joint in ".~":
+        assert client.get(f"/find?q=shoes{joint}{variant}", headers=lang("en")).status_code == 404
+    assert client.get("/find?q=shoes", headers=lang("en")).text == "shoes (en)"
+
+
+def _compressing(new_app: Any) -> Flask:
+    """An app that compresses as Flask-Compress does: any 2xx that is not encoded yet."""
+    app: Flask = new_app()
+
+    @app.get("/")
+    @cache_response(PAGE)
+    def page():
+        return "0123456789" * 100
+
+    @app.after_request
+    def compress(response):
+        wanted = "gzip" in request.headers.get("Accept-Encoding", "")
+        if wanted and 200 <= response.status_code < 300 and "Content-Encoding" not in response.headers:
+            response.set_data(gzip.compress(response.get_data()))
+            response.headers["Content-Encoding"] = "gzip"
+        response.vary.add("Accept-Encoding")
+        return response
+
+    return app
+
+
+def test_vary__where_answers_are_compressed_there_are_no_ranges(new_app) -> None:
+    """A part that is compressed afterwards would be one of other bytes than its `Content-Range` says."""
+    client = _compressing(new_app).test_client()
+    assert client.get("/", headers={"Accept-Encoding": "gzip"}).headers["X-Cache"] == "MISS"
+    for accept in ("gzip", "identity"):
+        part = client.get("/", headers={"Accept-Encoding": accept, "Range": "bytes=0-99"})
+        assert (part.status_code, part.headers["X-Cache"], part.headers["Accept-Ranges"]) == (200, "HIT", "none")
+
+
+def test_vary__a_made_tag_outlives_compression(new_app) -> None:
+    """The body that is compressed means the same: its weak tag stays, and gives a 304."""
+    client = _compressing(new_app).test_client()
+    tags = [client.get("/", headers={"Accept-Encoding": "gzip"}).headers["ETag"] for _ in range(2)]
+    assert tags[0] == tags[1]
+    assert client.get("/", headers={"Accept-Encoding": "gzip", "If-None-Match": tags[0]}).status_code == 304
 
 
 def test_vary__the_urls_own_key_reaches_every_variant(new_app, store_url) -> None:
