@@ -647,6 +647,46 @@ def test_flight__each_who_waited_has_an_exception_of_its_own() -> None:
             assert (one.__traceback__, one.__cause__) == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("kind", "joins"),
+    [
+        ("sync", "before"),
+        ("sync", "after"),
+        ("async", "before"),
+        pytest.param(
+            "async", "after", marks=pytest.mark.xfail(reason="it is told of the landing only, not of `until`")
+        ),
+    ],
+)
+def test_approach__nobody_waits_longer_than_it_says(kind: str, joins: str) -> None:
+    """Who waits for a flight whose loader has returned waits until the time that it names, whenever he came."""
+    flights, took = Flights(), []
+    flight, _ = flights.join("k")
+    waiting = threading.Event()
+
+    def wait() -> None:
+        started = time.monotonic()
+        waiting.set()
+        if kind == "sync":
+            Wait(flight, timeout=30).block()
+        else:
+            asyncio.run(Wait(flight, timeout=30).suspend())
+        took.append(time.monotonic() - started)
+
+    thread = threading.Thread(target=wait, daemon=True)
+    if joins == "before":
+        thread.start()
+        assert waiting.wait(10)
+        flight.approach(time.monotonic() + 0.1)
+    else:
+        flight.approach(time.monotonic() + 0.1)
+        thread.start()
+    thread.join(5)
+    flights.land(flight)
+    thread.join(5)
+    assert took[0] < 3
+
+
 def test_land__twice_and_late_listeners() -> None:
     """The first end counts; who listens after it is told at once."""
     flights = Flights()
