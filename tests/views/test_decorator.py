@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from flask import Blueprint, Flask, Response, abort, jsonify, make_response, request, send_file, stream_with_context
 from flask.views import MethodView, View
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from flask_rcache import FROM_HEADERS, CacheType, ConfigError, RCache, cache_response, current_cache
 from tests.views.kit import PAGE, Counted, detail, leases, make_app, manager, verdicts
@@ -733,6 +734,34 @@ def test_key__named_arguments_are_read_as_the_view_reads_them(new_app, queries, 
     for _ in range(2):
         for query, text in zip(queries, texts, strict=True):
             assert client.get("/", environ_overrides={"QUERY_STRING": query.decode("latin-1")}).text == text
+
+
+def test_key__the_script_root_is_not_run_into_the_path(new_app) -> None:
+    """The same text of a URL, cut in two at another place, is another page."""
+    app = new_app()
+    app.wsgi_app = ProxyFix(app.wsgi_app, x_prefix=1)
+    app.add_url_rule("/<path:page>", view_func=cache_response(PAGE)(lambda **_: _place()), endpoint="x")
+    client = app.test_client()
+    for _ in range(2):
+        assert client.get("/b", headers={"X-Forwarded-Prefix": "/a"}).text == "/a|/b"
+        assert client.get("/a/b").text == "|/a/b"
+
+
+def _place() -> str:
+    return f"{request.script_root}|{request.path}"
+
+
+def test_key__of_an_error_handler_is_none(new_app) -> None:
+    """A decorated error handler is called with an exception, of which no two are the same: it passes the cache by."""
+    app = new_app(PROPAGATE_EXCEPTIONS=False)
+
+    @app.errorhandler(404)
+    @cache_response(PAGE)
+    def missing(error):
+        return "none", 404
+
+    response = app.test_client().get("/nothing")
+    assert (response.status_code, response.text, detail(response)) == (404, "none", "KEY")
 
 
 def test_key__a_first_argument_called_cls_is_an_argument(new_app) -> None:

@@ -232,6 +232,24 @@ def test_commit__a_made_tag_goes_with_the_body_that_it_was_made_of(new_app) -> N
     assert client.get("/calm").headers["ETag"] == client.get("/calm").headers["ETag"]
 
 
+@pytest.mark.parametrize("headers", [{"If-None-Match": "*"}, {"Range": "bytes=0-0"}], ids=str)
+def test_commit__a_made_tag_that_nobody_compared_is_not_kept(new_app, headers) -> None:
+    """Filled by a request that got a 304 or a part, it is not known what becomes of the whole on its way out."""
+    app, state = new_app(), {"banner": "one"}
+    app.add_url_rule("/", view_func=cache_response(PAGE)(lambda: "page "), endpoint="x")
+
+    @app.after_request
+    def banner(response):
+        if response.status_code == 200:
+            response.set_data(response.get_data() + state["banner"].encode())
+        return response
+
+    client = app.test_client()
+    assert client.get("/", headers=headers).status_code in (206, 304)
+    hit = client.get("/")
+    assert (hit.text, hit.headers["X-Cache"], "ETag" in hit.headers) == ("page one", "HIT", False)
+
+
 @pytest.mark.parametrize("headers", [{}, {"If-None-Match": "*"}, {"Range": "bytes=0-0"}], ids=str)
 def test_commit__a_response_that_another_replaces_is_closed(new_app, headers) -> None:
     """What a view asked for with `call_on_close` happens, whatever the condition made of its answer."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from flask import Flask, redirect, request
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from flask_rcache import CacheType, cache_response
 from tests.stores.proxy import Proxy
@@ -201,6 +202,18 @@ def test_unsafe__location_as_it_goes_over_the_wire(new_app, location, url, how) 
     assert verdicts(client, url) == ["MISS", "HIT"]
     assert client.post("/change").headers["Location"] == url
     assert verdicts(client, url, 1) == ["MISS"]
+
+
+def test_unsafe__location_under_a_script_root(new_app) -> None:
+    """Under each prefix that an app is mounted at, a write reaches the pages of that prefix, and no others."""
+    app = items_app(new_app)
+    app.wsgi_app = ProxyFix(app.wsgi_app, x_prefix=1)  # type: ignore[method-assign]
+    client = app.test_client()
+    prefixes = [{"X-Forwarded-Prefix": prefix} for prefix in ("/m", "/n")]
+    for headers in prefixes:
+        assert verdicts(client, "/items/7", headers=headers) == ["MISS", "HIT"]
+    client.post("/items?Location=/m/items/7", headers=prefixes[0])
+    assert [verdicts(client, "/items/7", 1, headers=headers) for headers in prefixes] == [["MISS"], ["HIT"]]
 
 
 @pytest.mark.parametrize("path", ["/items", "/items/7", "/named/a?as=1"])
