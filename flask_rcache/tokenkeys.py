@@ -30,9 +30,16 @@ _SHORTEST_RSA: Final = 2048
 _DER: Final = re.compile(
     rb"\x30(?:[\x00-\x7f]|\x81.|\x82..)(?:\x30[\x00-\x7f]\x06|\x02\x82|\x30(?:\x81.|\x82..)[\xa0\x02])", re.DOTALL
 )
-#: What is left around the base64 of a key that went through a .env file, a form or half a PEM.
-_AROUND: Final = re.compile(rb"""-----(?:BEGIN|END)[^-]*-----|\\[nr]|["'\s=]""")
-_OPENSSH: Final = re.compile(rb"(?:ssh|ecdsa|sk)-[a-z0-9-]+(?:@[a-z.]+)?\s")
+#: What is left around the base64 or the digits of a key that went through a .env file, a form or half a PEM.
+_AROUND: Final = re.compile(rb"""-----(?:BEGIN|END)[^-]*-----|\\[nr]|["'\s=:\[\]]""")
+#: A line for OpenSSH, or what its base64 stands for.
+_OPENSSH: Final = re.compile(
+    rb"""["'\s]*(?:\x00\x00\x00.)?(?:ssh|ecdsa|sk)-[a-z0-9-]+(?:@[a-z.]+)?[\s\x00]""", re.DOTALL
+)
+#: A JWK, several of them, or a certificate beside them; as JSON, or as JSON in JSON.
+_JWK: Final = re.compile(rb"""["'\s]*[{\[].*"(?:kty|x5c)\\*\"""", re.DOTALL)
+#: So many times a key may have been encoded.
+_ENCODED: Final = 3
 
 
 class KeyAndAlgorithms(NamedTuple):
@@ -81,18 +88,20 @@ def _secret_algorithms(secret: bytes, setting: str) -> tuple[str, ...]:
     return tuple(name for name, length in _SECRETS.items() if len(secret) >= length)
 
 
-def _is_public(text: bytes) -> bool:
+def _is_public(text: bytes, encoded: int = _ENCODED) -> bool:
     """Whether everybody may know it: a public key or a certificate that lost its PEM lines, whatever its form."""
     # Keycloak shows bare base64 of both; Kubernetes keeps a PEM in base64; .env files quote, and spell line breaks.
-    if _DER.match(text) or _OPENSSH.match(text) or (text[:1] in (b"{", b"[") and b'"kty"' in text):
+    if _DER.match(text) or _OPENSSH.match(text) or _JWK.match(text) or b"-----BEGIN" in text:
         return True
+    if not encoded:
+        return False
     bare = _AROUND.sub(b"", text).translate(bytes.maketrans(b"-_", b"+/"))
     for decode in (binascii.unhexlify, lambda data: base64.b64decode(data + b"=" * (-len(data) % 4), validate=True)):
         try:
             decoded = decode(bare)
         except binascii.Error:
             continue
-        if _DER.match(decoded) or b"-----BEGIN" in decoded:
+        if _is_public(decoded, encoded - 1):
             return True
     return False
 

@@ -346,6 +346,8 @@ def _disguised() -> Iterator[tuple[str, str | bytes]]:
     certificate = _certificate()
     yield "certificate, DER", certificate
     yield "certificate, base64", base64.b64encode(certificate).decode()
+    yield "certificate, in a list", json.dumps([base64.b64encode(certificate).decode()])
+    yield "certificate, x5c", json.dumps({"x5c": [base64.b64encode(certificate).decode()]})
     for kind in ("rsa", "ec256", "ed25519"):
         der, lines = public_bytes(kind), pem(kind).splitlines()
         yield f"{kind}, base64 of the PEM", base64.b64encode(pem(kind).encode()).decode()
@@ -355,6 +357,14 @@ def _disguised() -> Iterator[tuple[str, str | bytes]]:
         yield f"{kind}, url-safe", base64.urlsafe_b64encode(der).decode()
         yield f"{kind}, spelled line breaks", "\\n".join(lines[1:-1])
         yield f"{kind}, hexadecimal", der.hex()
+        yield f"{kind}, hexadecimal with colons", der.hex(":")
+        yield f"{kind}, base64 of the base64", base64.b64encode(base64.b64encode(der)).decode()
+        yield f"{kind}, base64 of the JWK", base64.b64encode(json.dumps(jwk(kind)).encode()).decode()
+        yield f"{kind}, JWK as a text of JSON", json.dumps(json.dumps(jwk(kind)))
+        line = public_bytes(kind, **OPENSSH)
+        yield f"{kind}, quoted line of OpenSSH", b'"' + line + b'"'
+        yield f"{kind}, middle of a line of OpenSSH", line.split()[1]
+        yield f"{kind}, base64 of a line of OpenSSH", base64.b64encode(line)
 
 
 @pytest.mark.parametrize("key", [pytest.param(key, id=form) for form, key in _disguised()])
