@@ -27,7 +27,8 @@ REFRESHING: Final = "flask_rcache.refreshing"
 JUDGED: Final = "flask_rcache.judged"
 #: Set in it once the key has been filled.
 REFRESHED: Final = "flask_rcache.refreshed"
-#: In the environ of a request whose final headers are known: what is called now can wait for none.
+#: In an environ, a weak reference to the request whose final headers are known: what it calls now can wait for none.
+#: Another request may be made of the same environ, by a middleware that tries one app after another.
 CLOSED: Final = "flask_rcache.closed"
 
 _KEPT: Final = (
@@ -97,7 +98,6 @@ def _dispatch(app: Flask, environ: dict[str, Any]) -> None:
     def start_response(*_: Any) -> Callable[[bytes], object]:
         return lambda _: None
 
-    environ.pop(CLOSED, None)  # of an earlier try
     # Not `app.wsgi_app`: what wraps it has had its say on this environ, and would have it again.
     answer = type(app).wsgi_app(app, environ, start_response)
     try:

@@ -10,7 +10,7 @@ import logging
 import time
 from dataclasses import dataclass
 from typing import Any, Final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from flask import Flask, Response, request_finished
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
@@ -198,7 +198,7 @@ def _on_finished(sender: Flask, response: Response, **_: Any) -> None:
     if ctx is None:
         return
     environ = ctx.request.environ
-    environ[CLOSED] = True
+    environ[CLOSED] = ref(ctx.request)
     if not _pending and environ["REQUEST_METHOD"] in _SAFE:
         return
     for pending in _taken(ctx):

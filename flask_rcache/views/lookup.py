@@ -202,7 +202,8 @@ class Lookup:
     def _may_not_fill(self) -> Reason | None:
         if self.environ["REQUEST_METHOD"] != "GET":
             return Reason.HEAD
-        if CLOSED in self.environ:  # called by a body that is being streamed
+        closed = self.environ.get(CLOSED)
+        if closed is not None and closed() is self.context.request:  # called by a body that is being streamed
             return Reason.CONTEXT
         facts = self.facts
         return Reason.REQUEST_NO_STORE if facts.no_store else None

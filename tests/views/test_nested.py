@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from flask import Flask, Response, request, stream_with_context
+from werkzeug.test import Client
 
 from flask_rcache import CacheType, cache_response, cached
 from tests.views.kit import PAGE, Counted, detail
@@ -182,6 +183,25 @@ def test_returned__a_body_that_is_being_streamed_holds_nobody_up(new_app) -> Non
     assert [_timed(app) < 3 for _ in range(3)] == [True] * 3
     assert said == [("BYPASS", "CONTEXT")]
     stream.close()
+
+
+def test_returned__one_environ_may_be_that_of_several_requests(new_app) -> None:
+    """A middleware that tries one app after another passes one environ on: the second app's views are cached."""
+    first, second = new_app(), _menu_app(new_app)[0]
+
+    @second.get("/own")
+    @cache_response(PAGE)
+    def own():
+        return "x"
+
+    def either(environ: dict[str, Any], start_response: Any) -> Any:
+        said: list[str] = []
+        body = first.wsgi_app(environ, lambda status, *_: said.append(status))
+        body.close()
+        return second.wsgi_app(environ, start_response) if said[0].startswith("404") else body
+
+    client = Client(either)
+    assert [client.get("/own").headers["X-Cache"] for _ in range(2)] == ["MISS", "HIT"]
 
 
 @pytest.mark.race
