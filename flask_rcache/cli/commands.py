@@ -7,18 +7,19 @@ from __future__ import annotations
 
 from typing import Final
 
-from flask.cli import AppGroup, with_appcontext
+from flask.cli import with_appcontext
 
 from .changing import clear, invalidate, invalidate_pattern, invalidate_tags
 from .doctor import check
 from .explain import explain
+from .output import Commands
 from .reading import inspect, keys, stats
 from .tokens import token
 from .types import types
 
 __all__ = ["cache"]
 
-cache: Final = AppGroup("cache", help="Look at the cache, invalidate, and find out why something is not cached.")
+cache: Final = Commands("cache", help="Look at the cache, invalidate, and find out why something is not cached.")
 
 for _command in (
     stats,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import click
@@ -170,7 +171,9 @@ class _Hidden:
         secrets: set[str] = set()
         for name, value in fields.items():
             if name.lower() == "cookie":
-                secrets.update(parse_cookie(value).values())
+                secrets.update(part.partition("=")[2].strip() for part in value.split(";"))
+                with suppress(UnicodeDecodeError):  # nobody can say what is in it
+                    secrets.update(parse_cookie(value).values())
             elif name.lower() not in _PLAIN:
                 secrets.update((value, value.partition(" ")[2].strip()))  # the second: after "Bearer"
         long_enough = [each for each in secrets if len(each) >= _SHORTEST_SECRET]

@@ -109,11 +109,12 @@ def explained(app: Flask, url: str, *, method: str, headers: Mapping[str, str]) 
 def _explained(app: Flask, url: str, method: str, headers: Mapping[str, str]) -> Explanation:
     try:
         asked = app.test_request_context(iri_to_uri(url), method=method, headers=dict(headers))
+        shown = get_current_url(asked.request.environ)
     except ValueError as error:  # among them half characters
         raise ConfigError(f"this cannot be sent as a request: {error}") from error
     with asked as ctx:
         request = ctx.request
-        told = Explanation(method=request.method, url=get_current_url(request.environ))
+        told = Explanation(method=request.method, url=shown)
         failure = request.routing_exception
         if failure is not None:
             return _not_routed(told, failure)

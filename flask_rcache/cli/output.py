@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import click
+from flask.cli import AppGroup
 
 from ..errors import ConfigError, StoreFull
 from ..manager import CacheManager
@@ -21,6 +23,7 @@ from ..stores.base import Listed
 __all__ = [
     "Column",
     "Command",
+    "Commands",
     "Failure",
     "answer",
     "answers",
@@ -70,14 +73,30 @@ class Command(click.Command):
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
         """Parse what was given."""
-        as_json = "--json" in args
-        try:
+        with _usage_told("--json" in args):
             return super().make_context(info_name, args, parent, **extra)
-        except click.UsageError as error:
-            if as_json:
-                document = {"status": "error", "error": "usage", "message": error.format_message()}
-                click.echo(json.dumps(document, indent=2))
-            raise
+
+
+class Commands(AppGroup):
+    """The group of them; that there is no such command is an error of usage too."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command."""
+        with _usage_told("--json" in args):
+            return super().resolve_command(ctx, args)
+
+
+@contextmanager
+def _usage_told(as_json: bool) -> Iterator[None]:
+    try:
+        yield
+    except click.UsageError as error:
+        if as_json:
+            document = {"status": "error", "error": "usage", "message": error.format_message()}
+            click.echo(json.dumps(document, indent=2))
+        raise
 
 
 class Column(NamedTuple):

@@ -246,6 +246,13 @@ def test_explain__prints_no_credential(new_app: AppFactory, url: str, runs: tupl
         assert url in result.output
 
 
+def test_explain__a_cookie_that_cannot_be_read(new_app: AppFactory) -> None:
+    """Bytes that are no text are explained as the request would be answered, and not shown."""
+    result = run(new_app(SECRET_KEY=None), "explain", "/page/a", "--header", f"Cookie: a={SECRET}\xff; session=1")
+    assert "SESSION" in result.stdout
+    assert SECRET not in result.output
+
+
 def test_explain__a_credential_in_the_key_is_told(new_app: AppFactory) -> None:
     """A key_func that puts it there as it is gives it to whoever lists keys."""
     result = run(new_app(), "explain", "/echo-key", "--header", f"X-Api-Key: {SECRET}", "--json")
@@ -273,6 +280,7 @@ def test_explain__refuses_a_field_that_is_none(new_app: AppFactory, header: str)
     [
         ["http://["],
         ["http://h:abc/"],
+        ["http://xn--/page/x"],
         ["/page/\udcff"],
         ["/page/x", "--header", "X: a\nb"],
         ["/page/x", "--header", "Cookie: \udcff"],

@@ -177,7 +177,15 @@ def test_keys__refuse_what_cannot_be(shop: Flask, arguments: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["keys", "--limit", "0"], ["keys", "--nosuch"], ["inspect"], ["stats", "more"], ["explain"], ["invalidate-tags"]],
+    [
+        ["keys", "--limit", "0"],
+        ["keys", "--nosuch"],
+        ["inspect"],
+        ["stats", "more"],
+        ["explain"],
+        ["invalidate-tags"],
+        ["nosuch"],
+    ],
     ids=" ".join,
 )
 def test_commands__an_error_of_usage_is_json_too(new_app: AppFactory, arguments: list[str]) -> None:
