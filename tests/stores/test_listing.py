@@ -84,7 +84,7 @@ def test_page__cursor_of_nobody(kit: Kit, cursor: str) -> None:
         kit.store.page(None, None, cursor, 5)
 
 
-@pytest.mark.parametrize("score", ["nan", "inf", "-1", "1_0", "1e", "\u0661", "", "0x10", " 1", "1\n"])
+@pytest.mark.parametrize("score", ["nan", "1_0", "1e", "\u0661", "", "0x10", " 1", "1\n"])
 def test_page__cursor_with_a_score_of_nobody(shared_kit: Kit, score: str) -> None:
     """A place that no row can have is refused; asked for, it would be an error of the server."""
     cursor = base64.urlsafe_b64encode(ormsgpack.packb(["search", score, "", 0])).decode().rstrip("=")
