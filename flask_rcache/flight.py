@@ -85,17 +85,17 @@ class Wait:
     async def suspend(self) -> None:
         """See :class:`Step`."""
         ends = time.monotonic() + self.timeout
-        await self._told(self.timeout)
+        await self._told(self.timeout, self.flight.when_approaching)
         left = self._left(ends)
         if left > 0:
-            await self._told(left)
+            await self._told(left, self.flight.when_landed)
 
     def _left(self, ends: float) -> float:
         """Seconds to wait once it approaches; none when it has landed."""
         return 0.0 if self.flight.event.is_set() else min(ends, self.flight.until) - time.monotonic()
 
-    async def _told(self, seconds: float) -> None:
-        """Wait for the next thing that the flight tells."""
+    async def _told(self, seconds: float, when: Callable[[Callable[[], None]], None]) -> None:
+        """Wait for what the flight tells."""
         loop = asyncio.get_running_loop()
         told: asyncio.Future[None] = loop.create_future()
 
@@ -107,7 +107,7 @@ class Wait:
             with suppress(RuntimeError):  # the waiter's loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(wake)
 
-        self.flight.when_told(tell)
+        when(tell)
         with suppress(TimeoutError):
             await asyncio.wait_for(told, seconds)
 
@@ -174,10 +174,17 @@ class Flight:
         """
         return None if self._error is None else _copied(self._error)
 
-    def when_told(self, tell: Callable[[], None]) -> None:
-        """Call ``tell`` when it next approaches or lands; at once when it has landed, or is awaited no more."""
+    def when_landed(self, tell: Callable[[], None]) -> None:
+        """Call ``tell`` once it has landed; at once when it has already."""
+        self._when(self.event, tell)
+
+    def when_approaching(self, tell: Callable[[], None]) -> None:
+        """Call ``tell`` once its loader has returned or it has landed; at once when that is so already."""
+        self._when(self.approaching, tell)
+
+    def _when(self, event: threading.Event, tell: Callable[[], None]) -> None:
         with self._lock:
-            if not self.event.is_set() and self.until > time.monotonic():
+            if not event.is_set():
                 self._callbacks.append(tell)
                 return
         tell()

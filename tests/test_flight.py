@@ -653,9 +653,7 @@ def test_flight__each_who_waited_has_an_exception_of_its_own() -> None:
         ("sync", "before"),
         ("sync", "after"),
         ("async", "before"),
-        pytest.param(
-            "async", "after", marks=pytest.mark.xfail(reason="it is told of the landing only, not of `until`")
-        ),
+        ("async", "after"),
     ],
 )
 def test_approach__nobody_waits_longer_than_it_says(kind: str, joins: str) -> None:
@@ -694,11 +692,11 @@ def test_land__twice_and_late_listeners() -> None:
     assert leads
     assert flights.join("k") == (flight, False)
     told: list[int] = []
-    flight.when_told(lambda: told.append(1))
+    flight.when_landed(lambda: told.append(1))
     flights.land(flight, error=ValueError("first"))
     flights.land(flight, error=ValueError("second"))
     assert str(flight.error) == "first"
-    flight.when_told(lambda: told.append(2))
+    flight.when_landed(lambda: told.append(2))
     assert told == [1, 2]
     again, leads = flights.join("k")
     assert leads

@@ -14,9 +14,9 @@ from flask import Flask, Request, Response, g, make_response, request, session
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionInterface
 
 from flask_rcache import CacheType, ConfigError, by_user, cache_response, current_cache
+from tests.admin import tokens
 from tests.admin.tokens import pem, private_key
 from tests.admin.tokens import token as signed
-from tests.admin import tokens
 from tests.views.kit import PAGE, Counted, detail, leases, manager, verdicts
 
 KEY = "k" * 32
