@@ -236,6 +236,8 @@ def _commit(pending: _Pending, final: Response) -> None:
     try:
         lines, names = _with_final_say(visit, pending, final)
         verdict = _judge(visit, int(pending.status[:3]), lines, len(pending.body))
+        if verdict.reason is None and _has_session(visit):
+            verdict = Verdict(Reason.SESSION, hit_for_miss=visit.binding.store_policy.hit_for_miss)
         if verdict.reason is not None:
             visit.manager.loading.abandon(load, pass_for=verdict.hit_for_miss)
             outcome: Fill | Reason | None = verdict.reason
@@ -253,6 +255,11 @@ def _commit(pending: _Pending, final: Response) -> None:
         visit.manager.loading.abandon(load)
         raise
     _report(pending, outcome, verdict)
+
+
+def _has_session(visit: Visit) -> bool:
+    """Whether the view has begun a session that no cookie gives away: its interface knows the caller by a header."""
+    return not visit.binding.credentials_ok and bool(getattr(visit.context, "_session", None))
 
 
 def _report(pending: _Pending, outcome: Fill | Reason | None, verdict: Verdict) -> None:

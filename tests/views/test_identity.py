@@ -162,6 +162,25 @@ def test_session__of_another_interface_is_seen(new_app, interface, headers) -> N
     assert ann.get("/account", headers=headers).text == "ann"
 
 
+def test_session__begun_by_the_view_without_a_cookie_is_seen(new_app) -> None:
+    """A caller known by a header signs in on a decorated page: what it shows him is shown to nobody else."""
+    app = new_app()
+    app.session_interface = _Kept("X-Session")
+
+    @app.get("/")
+    @cache_response(PAGE)
+    def page():
+        if "X-Session" in request.headers:
+            session["user"] = request.headers["X-Session"]
+        return session.get("user", "nobody")
+
+    client = app.test_client()
+    mine = client.get("/", headers={"X-Session": "ann"})
+    assert (mine.text, mine.headers["X-Cache"], detail(mine)) == ("ann", "MISS", "SESSION")
+    assert leases(app) == []
+    assert client.get("/").text == "nobody"
+
+
 def _jwt_cookie_app(new_app, **config: Any) -> Flask:
     app: Flask = new_app(**config)
     app.config.update(JWT_SECRET_KEY=KEY, JWT_TOKEN_LOCATION=["cookies"], JWT_COOKIE_CSRF_PROTECT=False)
