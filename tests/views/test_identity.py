@@ -434,12 +434,13 @@ def _key_app(new_app, **config: Any) -> Flask:
     return app
 
 
-def test_by_user__a_public_key_beside_algorithms_for_secrets(new_app) -> None:
-    """A key that fits none of `RCACHE_USER_JWT_ALGORITHMS` verifies nobody, and is no 500 for whoever sends a token."""
-    app = _key_app(new_app, RCACHE_USER_JWT_KEY=tokens.pem("rsa"))
-    for text in (tokens.token(tokens.private_key("rsa"), "RS256"), tokens.token()):
-        response = app.test_client().get("/", headers=tokens.bearer(text))
-        assert (response.status_code, detail(response)) == (200, "KEY")
+def test_by_user__a_public_key_without_algorithms(new_app) -> None:
+    """The kind of the key says which tokens it verifies; another's token names nobody, and is no 500 for its sender."""
+    client = _key_app(new_app, RCACHE_USER_JWT_KEY=tokens.pem("rsa")).test_client()
+    signed = tokens.bearer(tokens.token(tokens.private_key("rsa"), "RS256"))
+    assert verdicts(client, "/", headers=signed) == ["MISS", "HIT"]
+    other = client.get("/", headers=tokens.bearer(tokens.token()))
+    assert (other.status_code, detail(other)) == (200, "KEY")
 
 
 def test_by_user__a_pem_in_one_line_of_the_environment(new_app, monkeypatch) -> None:
