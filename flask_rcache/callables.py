@@ -7,10 +7,11 @@ spelled is ``keys``'s, and when one is asked for ``functions``' and ``views``'.
 from __future__ import annotations
 
 import dis
+import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import BuiltinFunctionType, CellType, CodeType, MemberDescriptorType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from .errors import ConfigError, KeyRefused
 from .keys import Key, is_plain, key_id
@@ -105,42 +106,52 @@ def object_key(bound: object, method: str) -> Key:
     Raises:
         KeyRefused: it has a state that cannot stand in a key.
     """
-    kind = bound if isinstance(bound, type) else type(bound)
-    name = f"{kind.__module__}:{kind.__qualname__}"
     if isinstance(bound, type):
-        return (name,)
+        return (_name_of(bound),)
+    kind: type[Any] = type(bound)
+    traits = _traits(kind)
     own_key = getattr(kind, "__cache_key__", None)
     if own_key is not None:
-        return (name, own_key(bound))
-    if not _has_attributes(bound):
-        try:
-            key_id((bound,))
-        except KeyRefused:
-            if not _has_value(kind):
-                return (name,)
-        else:
-            return (name, bound)
+        return (traits.name, own_key(bound))
+    if not getattr(bound, "__dict__", None) and not any(hasattr(bound, slot) for slot in traits.slots):
+        if not traits.has_value:
+            return (traits.name,)
+        if _can_be_key(bound):
+            return (traits.name, bound)
     raise KeyRefused(
         f"{method} would give one {kind.__name__} what it gave another: give the class a __cache_key__() that says "
         "what tells its objects apart, or @cached a key_func=, or make it a @staticmethod if no object matters"
     )
 
 
-def _has_attributes(bound: object) -> bool:
-    """Whether an object holds anything in its ``__dict__`` or its slots."""
-    if getattr(bound, "__dict__", None):
-        return True
+class _Traits(NamedTuple):
+    """What the key of a method's object is made of."""
+
+    name: str
+    slots: tuple[str, ...]
+    has_value: bool
+    """Whether objects of the class hold something beside attributes, as numbers, lists and thread locals do."""
+
+
+@functools.lru_cache(maxsize=256)
+def _traits(kind: type) -> _Traits:
     slots = (
-        name
-        for kind in type(bound).__mro__
-        for name, member in vars(kind).items()
-        if isinstance(member, MemberDescriptorType)
+        name for each in kind.__mro__ for name, member in vars(each).items() if isinstance(member, MemberDescriptorType)
     )
-    return any(hasattr(bound, name) for name in slots)
-
-
-def _has_value(kind: type) -> bool:
-    """Whether objects of a class hold something that Python does not show, as lists and thread locals do."""
-    return any(
+    has_value = any(
         isinstance(vars(each).get("__new__"), BuiltinFunctionType) for each in kind.__mro__ if each is not object
     )
+    has_value = has_value or issubclass(kind, Mapping)
+    return _Traits(_name_of(kind), tuple(slots), has_value)
+
+
+def _name_of(kind: type) -> str:
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def _can_be_key(value: object) -> bool:
+    try:
+        key_id((value,))
+    except KeyRefused:
+        return False
+    return True

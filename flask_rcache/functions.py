@@ -137,7 +137,9 @@ class CachedFunction(Generic[P, R]):
                 owner, arguments[first[0]] = object_key(first[1][0], self._name), first[1][1:]
             else:
                 owner, arguments = object_key(first[1], self._name), dict(rest)
-        return (self._name, arguments, owner, closed_over(self._cells))
+        if owner or self._cells:
+            return (self._name, arguments, owner, closed_over(self._cells))
+        return (self._name, arguments)
 
 
 class CachedMethod(Generic[R]):

@@ -129,6 +129,7 @@ def algorithms_of(key: Any) -> tuple[str, ...]:
     Raises:
         ConfigError: too short, or of a kind not supported.
     """
+    need_cryptography("a public key")
     from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
     if isinstance(key, rsa.RSAPublicKey):
