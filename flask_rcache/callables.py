@@ -108,8 +108,8 @@ def object_key(bound: object, method: str) -> Key:
     """
     if isinstance(bound, type):
         return (_name_of(bound),)
-    kind: type[Any] = type(bound)
-    traits = _traits(kind)
+    kind = type(bound)
+    traits = _traits(kind)  # type: ignore[arg-type]  # mypy: a class is hashable
     own_key = getattr(kind, "__cache_key__", None)
     if own_key is not None:
         return (traits.name, own_key(bound))
