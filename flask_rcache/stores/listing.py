@@ -93,8 +93,8 @@ class Listing(Server):
 
     def _are_indexes(self, names: Collection[str], exchange: Exchange) -> bool:
         """Whether nothing of another kind lies where the indexes of these types belong."""
-        ask = b"".join(pack(("TYPE", self._names.index(name))) for name in names)
-        return not names or set(exchange(ask, len(names))) <= {b"zset", b"none"}
+        ask = b"".join(pack(("ZCARD", self._names.index(name))) for name in names)
+        return not names or all(isinstance(rows, int) for rows in exchange(ask, len(names)))
 
     def _by_type(self, keys: Sequence[bytes]) -> Iterator[tuple[str, list[str]]]:
         grouped: dict[str, list[str]] = {}

@@ -16,8 +16,8 @@ local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local floor, barrier, present = stamp('=floor'), stamp('=barrier'), stamp('=epoch')
 
 local function store(entry, index, px, type_name, envelope)
-  local kind = redis.call('TYPE', index).ok
-  if kind ~= 'zset' and kind ~= 'none' then
+  local rows = redis.pcall('ZCARD', index)
+  if type(rows) == 'table' and string.find(rows.err, 'WRONGTYPE') then
     -- Of another kind. Patterns rest on it, so what it should have held is made invalid: the whole type.
     redis.call('DEL', index)
     redis.call('ZADD', stamps, math.max(now, stamp('=clock') + 1), 'c:' .. type_name)

@@ -14,7 +14,8 @@ if type(last) == 'table' or tonumber(last or 0) >= 2^53 then -- not of our makin
   last = 0
 end
 redis.call('ZREM', stamps, '=none') -- the first write needs no memory, so a full Redis still takes an invalidation
-if redis.call('TYPE', soft).ok ~= 'hash' then -- of another kind: without it every stamp is hard
+local softened = redis.pcall('HEXISTS', soft, '')
+if type(softened) == 'table' and string.find(softened.err, 'WRONGTYPE') then -- without it every stamp is hard
   redis.call('DEL', soft)
 end
 local now = math.max(tonumber(time[1]) * 1000000 + tonumber(time[2]), tonumber(last or 0) + 1)
@@ -33,15 +34,15 @@ for i = 5, #ARGV do
 end
 for i = 3, #KEYS, 2 do
   local index, aside = KEYS[i], KEYS[i + 1]
-  local kind_of = redis.call('TYPE', index).ok
-  if kind_of == 'zset' then
+  local rows = redis.pcall('ZCARD', index)
+  if type(rows) == 'number' and rows > 0 then
     live = live + redis.call('ZCOUNT', index, '(' .. math.floor(now / 1000), '+inf')
     if kind ~= 's' then
       local latest = redis.call('ZREVRANGE', index, 0, 0, 'WITHSCORES')
       redis.call('RENAME', index, aside)
       redis.call('PEXPIREAT', aside, latest[2])
     end
-  elseif kind_of ~= 'none' and kind ~= 's' then -- of another kind: what it should have held is stamped now
+  elseif type(rows) == 'table' and kind ~= 's' then -- of another kind: what it should have held is stamped now
     redis.call('DEL', index)
   end
 end

@@ -9,7 +9,7 @@
 local index, score, key, count = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3])
 local time = redis.call('TIME')
 local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-if redis.call('TYPE', index).ok ~= 'zset' then -- there is none, or it is of another kind
+if type(redis.pcall('ZCARD', index)) == 'table' then -- it is of another kind
   return {}
 end
 local start

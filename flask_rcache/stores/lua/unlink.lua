@@ -11,9 +11,9 @@ for i = 3, #ARGV do
   rows[#rows + 1] = ARGV[i]
 end
 if #rows == 0 then
-  rows = redis.call('TYPE', index).ok == 'zset' and redis.call('ZRANGE', index, 0, 499) or {}
+  rows = type(redis.pcall('ZCARD', index)) == 'number' and redis.call('ZRANGE', index, 0, 499) or {}
 end
-local freed, is_index = 0, redis.call('TYPE', index).ok == 'zset'
+local freed, is_index = 0, type(redis.pcall('ZCARD', index)) == 'number'
 for _, entry in ipairs(rows) do
   local head = redis.pcall('GETRANGE', entry, 0, 19)
   if type(head) == 'string' and string.sub(head, 1, 3) == string.sub(magic, 1, 3) then

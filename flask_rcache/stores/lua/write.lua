@@ -29,8 +29,8 @@ for i = 0, (#KEYS - 2) / 3 - 1 do
   local lease, entry, index = KEYS[3 * i + 3], KEYS[3 * i + 4], KEYS[3 * i + 5]
   local px, type_name, envelope = tonumber(ARGV[3 * i + 3]), ARGV[3 * i + 4], ARGV[3 * i + 5]
   redis.call('DEL', lease)
-  local kind = redis.call('TYPE', index).ok
-  if kind ~= 'zset' and kind ~= 'none' then -- patterns rest on it: what it should have held is made invalid
+  local rows = redis.pcall('ZCARD', index)
+  if type(rows) == 'table' and string.find(rows.err, 'WRONGTYPE') then -- patterns rest on it: what it should have held is made invalid
     redis.call('DEL', index)
     redis.call('ZADD', stamps, now, 'c:' .. type_name)
   end
