@@ -13,7 +13,6 @@ import pytest
 
 from flask_rcache import CacheManager, CacheType, forks
 from flask_rcache.metrics.names import Labels
-from flask_rcache.stores import MemoryStore
 from flask_rcache.views import commit, visit
 from tests.servers import Server
 from tests.twenty.kit import cache_on
@@ -49,8 +48,8 @@ def all_locks(cache: CacheManager) -> list[Any]:
     store: Any = cache.store
     found = [cache._incident_lock, cache.statistics._lock, cache.statistics.notes._lock, store._lock]
     found += [cache.statistics.of("kind")._lock, commit._pending_lock, visit._unfinished_lock]
-    if not isinstance(store, MemoryStore):
-        redis = getattr(store, "redis", store)
+    if cache.store.location != "memory://":
+        redis: Any = getattr(store, "redis", store)
         found += [redis._lock, redis._count_lock, redis._breaker._lock, redis._journal._lock, redis._housekeeper._lock]
     if hasattr(store, "redis"):
         found += [store._outage._lock, store._bus._lock]

@@ -307,7 +307,7 @@ def test_cached__a_function_that_becomes_a_method() -> None:
     def price(shop: Shop, item: int) -> str:
         return f"{shop.name} {item}"
 
-    made = type("Made", (Shop,), {"price": price})
+    made: Any = type("Made", (Shop,), {"price": price})
     one, two = made("one", Calls()), made("two", Calls())
     assert (one.price(1), two.price(1), one.price.invalidate(1)) == ("one 1", "two 1", True)
 

@@ -34,7 +34,7 @@ def _flights_app(new_app: Any) -> Flask:
 
     @app.get("/plain")
     def plain():
-        return {"flights": flights("AA").json["flights"]}
+        return {"flights": flights("AA").get_json()["flights"]}
 
     @app.get("/summary")
     def summary_page():
@@ -43,7 +43,7 @@ def _flights_app(new_app: Any) -> Flask:
     @app.get("/board")
     @cache_response(PAGE, unless=lambda req: "fresh" in req.args)
     def board():
-        return {"flights": flights("AA").json["flights"]}
+        return {"flights": flights("AA").get_json()["flights"]}
 
     return app
 
