@@ -27,6 +27,7 @@ _CREDENTIAL_COOKIES: Final = ("remember_token", "access_token_cookie")
 _CREDENTIAL_HEADERS: Final = (
     "X-Api-Key",
     "X-Auth-Token",
+    "Remote-User",
     "X-Forwarded-User",
     "X-Remote-User",
     "X-Auth-Request-User",

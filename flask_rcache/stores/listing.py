@@ -35,7 +35,7 @@ _LOADS_SHOWN: Final = 100
 
 #: As Redis writes the score of a row, or the beginning. Anything else would be an error of the script, and its error is
 #: one of the server: it opens the breaker.
-_SCORE: Final = re.compile(r"-inf|[0-9]{1,20}(?:\.[0-9]{1,20})?(?:e\+?[0-9]{1,3})?")
+_SCORE: Final = re.compile(r"-?inf|[0-9]{1,20}(?:\.[0-9]{1,20})?(?:e\+?[0-9]{1,3})?")
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ class _Place(NamedTuple):
 
     type_name: str = ""
     score: str = "-inf"
-    member: str = ""
+    member: bytes = b""
     scan: int = 0
 
     def dumps(self) -> str:
@@ -61,7 +61,9 @@ class _Place(NamedTuple):
         try:
             raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
             type_name, score, member, scan = ormsgpack.unpackb(raw)
-            if not (type(type_name) is type(score) is type(member) is str) or type(scan) is not int or scan < 0:
+            if not (
+                type(type_name) is type(score) is str and type(member) is bytes and type(scan) is int and scan >= 0
+            ):
                 raise TypeError("not a place")
             if not _SCORE.fullmatch(score):
                 raise ValueError("not a score")
@@ -149,8 +151,9 @@ class Listing(Server):
             while rows := self._rows_after(place, limit - len(found) if matches is None else CHUNK):
                 left -= len(rows)
                 keys: list[str] = []
-                for member, score in rows:
-                    place = _Place(name, score, member)
+                for raw, score in rows:
+                    place = _Place(name, score, raw)
+                    member = raw.decode(errors="replace")  # a row that is no text leads nowhere
                     if matches is None or matches(member):
                         keys.append(member)
                         if len(found) + len(keys) >= limit:
@@ -160,13 +163,11 @@ class Listing(Server):
                     return Page(found, place.dumps())
         return Page(found, None)
 
-    def _rows_after(self, place: _Place, count: int) -> list[tuple[str, str]]:
+    def _rows_after(self, place: _Place, count: int) -> list[tuple[bytes, str]]:
         """The next rows of a type's index: key and score."""
         args: list[Argument] = [place.score, place.member, count]
         flat = self._call(self._scripts["rows"], [self._names.index(place.type_name)], args)
-        return [
-            (key.decode(errors="replace"), score.decode()) for key, score in zip(flat[::2], flat[1::2], strict=True)
-        ]
+        return [(key, score.decode()) for key, score in zip(flat[::2], flat[1::2], strict=True)]
 
     def _scanned(self, type_name: str | None, pattern: str | None, place: _Place, limit: int) -> Page:
         glob = pattern
@@ -177,12 +178,12 @@ class Listing(Server):
             reply = self._replies(pack(("SCAN", place.scan, "MATCH", glob, "COUNT", _SCANNED)), 1)[0]
             # By key, so that a page may end inside what one SCAN gave: the same cursor gives it again.
             for name, keys in self._by_type(sorted(reply[1])):
-                wanted = [key for key in keys if key > place.member] if type_name in (None, name) else []
+                wanted = [key for key in keys if key.encode() > place.member] if type_name in (None, name) else []
                 for listed in self._listed(wanted):
                     if len(found) >= limit:
                         return Page(found, place.dumps())
                     found.append(listed)
-                    place = place._replace(member=listed.key)
+                    place = place._replace(member=listed.key.encode())
             place = _Place(scan=int(reply[0]))
             if not place.scan:
                 return Page(found, None)

@@ -87,7 +87,7 @@ def test_page__cursor_of_nobody(kit: Kit, cursor: str) -> None:
 @pytest.mark.parametrize("score", ["nan", "1_0", "1e", "\u0661", "", "0x10", " 1", "1\n"])
 def test_page__cursor_with_a_score_of_nobody(shared_kit: Kit, score: str) -> None:
     """A place that no row can have is refused; asked for, it would be an error of the server."""
-    cursor = base64.urlsafe_b64encode(ormsgpack.packb(["search", score, "", 0])).decode().rstrip("=")
+    cursor = base64.urlsafe_b64encode(ormsgpack.packb(["search", score, b"", 0])).decode().rstrip("=")
     with pytest.raises(ValueError, match="not one that a listing gave"):
         shared_kit.store.page("search", None, cursor, 5)
     assert shared_kit.store.trouble is None
@@ -96,7 +96,7 @@ def test_page__cursor_with_a_score_of_nobody(shared_kit: Kit, score: str) -> Non
 @pytest.mark.parametrize("score", ["-inf", "0", "1700000000000000", "1.7000000000000001e+15", "1e22"])
 def test_page__cursor_with_any_score_of_a_row(shared_kit: Kit, score: str) -> None:
     """What Redis writes for a score, of whatever size, is one that a listing may have given."""
-    cursor = base64.urlsafe_b64encode(ormsgpack.packb(["search", score, "", 0])).decode().rstrip("=")
+    cursor = base64.urlsafe_b64encode(ormsgpack.packb(["search", score, b"", 0])).decode().rstrip("=")
     assert shared_kit.store.page("search", None, cursor, 5).entries == []
 
 
