@@ -61,9 +61,7 @@ class _Place(NamedTuple):
         try:
             raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
             type_name, score, member, scan = ormsgpack.unpackb(raw)
-            if not (
-                type(type_name) is type(score) is str and type(member) is bytes and type(scan) is int and scan >= 0
-            ):
+            if [str, str, bytes, int] != [type(part) for part in (type_name, score, member, scan)] or scan < 0:
                 raise TypeError("not a place")
             if not _SCORE.fullmatch(score):
                 raise ValueError("not a score")

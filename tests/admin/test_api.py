@@ -238,7 +238,8 @@ def test_keys__a_foreign_row_does_not_end_the_listings(redis_server, new_admin) 
     redis_server.client().zadd("cache~index:search", {b"cache:search:\xff": 9e15, b"\xfe": float("inf")})
     assert admin.names() == ["cache:search:a"]
     assert admin.names("?type=search") == ["cache:search:a"]
-    seen, cursor = [], ""
+    seen: list[str] = []
+    cursor: str | None = ""
     for _ in range(5):  # one entry a page: what leads nowhere is gone past
         page = admin.get(f"/keys?limit=1{cursor and '&cursor=' + cursor}").json
         seen += [entry["key"] for entry in page["keys"]]
