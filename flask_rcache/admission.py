@@ -14,9 +14,10 @@ from typing import Final, NamedTuple
 
 from .entry import Entry, Freshness
 from .errors import StoreError
-from .flight import Flight, Flights, Load, Pause, Step, Wait, current_load
+from .flight import Flight, Flights, Load, current_load
 from .registry import Policy
 from .stores.base import Ask, Begin, Begun, Grant, Reading, Store
+from .waiting import Pause, Step, Wait
 
 __all__ = ["Admission", "Degraded", "Served", "fresh"]
 

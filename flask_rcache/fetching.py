@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 from . import tracing
 from .admission import Served, stand_in
 from .entry import Freshness
-from .flight import Load, current_load, drive, drive_async, keys_under_way
+from .flight import Load, current_load, keys_under_way
 from .keys import Key, tag_member
 from .loading import draft_of
 from .policy import CacheType, check_tags
@@ -26,6 +26,7 @@ from .registry import Policy
 from .stores.base import Reading
 from .telling import Miss
 from .values import MISSING, Values
+from .waiting import drive, drive_async
 
 __all__ = ["Fetching", "members_of"]
 

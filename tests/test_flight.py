@@ -16,7 +16,8 @@ import pytest
 
 from flask_rcache import MISSING, CacheManager, CacheType
 from flask_rcache.entry import Draft, Entry
-from flask_rcache.flight import Flights, Load, Step, Wait, current_load, drive
+from flask_rcache.flight import Flights, Load, current_load
+from flask_rcache.waiting import Step, Wait, drive
 from tests.processes import wait_until
 from tests.servers import Server
 from tests.stores.kit import manager

@@ -19,11 +19,11 @@ from .. import tracing
 from ..callables import function_name
 from ..current import EXTENSION, context
 from ..errors import ConfigError
-from ..flight import drive, drive_async
 from ..http import Reason
 from ..keys import Key, tag_member
 from ..manager import CacheManager
 from ..policy import FROM_HEADERS, CacheType, Ttl, check_tags, check_ttl
+from ..waiting import drive, drive_async
 from .binding import Options
 from .commit import conclude
 from .visit import Visit, is_failure, plain

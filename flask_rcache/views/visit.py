@@ -19,11 +19,12 @@ from werkzeug.exceptions import HTTPException
 
 from ..admission import Served, fresh
 from ..entry import StoredResponse
-from ..flight import Load, Step, current_load
+from ..flight import Load, current_load
 from ..forks import new_lock
 from ..http import HIDDEN_FIELDS, Reason
 from ..keys import tag_member, url_member
 from ..policy import check_tags
+from ..waiting import Step
 from .background import REFRESHED
 from .binding import Options, serves
 from .lookup import LOOKS, Lookup
