@@ -28,7 +28,8 @@ from tests.race.ledger import Ledger, Tally
 from tests.race.outcome import Figures, Outcome
 from tests.race.racer import Role, Spec
 from tests.race.scenarios import Scenario
-from tests.race.subject import WAYS, Way
+from tests.race.subject import COUNTER, WAYS, Way
+from tests.race.subject import Counter as Number
 from tests.servers import Server
 
 _BOOT_SECONDS = 40.0
@@ -79,12 +80,18 @@ class Race:
         return self.ledger.all_ready(len(self.processes))
 
     @property
+    def _all_running(self) -> bool:
+        return all(process.is_running for process in self.processes)
+
+    @property
     def threads(self) -> int:
         """Reading threads in the whole race."""
         return self.scenario.threads * len(WAYS) * (self.scenario.processes if self.server is not None else 1)
 
     def start(self) -> None:
         """Start the processes, wait until all are ready, and let them go."""
+        # Before them all: two processes that switch a database to WAL at once may find it locked.
+        Number(self.directory / COUNTER)
         if self.server is None:
             self.readers.append(self._start("reader and writer", 0))
         else:
@@ -92,8 +99,8 @@ class Race:
                 self.readers.append(self._start("reader", len(self.readers) * self.scenario.threads * len(WAYS)))
             self.others.append(self._start("writer", 0))
             self.others += [self._start("filler", 0) for _ in range(self.scenario.fillers)]
-        for process in self.processes:
-            process.wait_ready(lambda: self.complete, timeout=_BOOT_SECONDS)
+        for process in self.processes:  # the one that has died, if one has, says why
+            process.wait_ready(lambda: self.complete or not self._all_running, timeout=_BOOT_SECONDS)
         self.ledger.start()
         self._began = time.monotonic()
 

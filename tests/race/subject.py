@@ -33,6 +33,8 @@ WAYS: tuple[Way, ...] = ("view", "fetch")
 _FILLER = CacheType("race_filler")
 _INNER_TAG = "inner"
 _KEY = "counter"
+#: The database's file in the directory of a race.
+COUNTER = "counter.db"
 _GENERATIONS = 3
 
 
@@ -76,7 +78,7 @@ class Subject:
 
     def __init__(self, scenario: Scenario, url: str, directory: Path) -> None:
         self.scenario = scenario
-        self.counter = Counter(directory / "counter.db")
+        self.counter = Counter(directory / COUNTER)
         policy: dict[str, Any] = {"ttl": scenario.ttl, "stale_while_revalidate": scenario.stale_while_revalidate}
         self._types: dict[Way, CacheType] = {
             way: CacheType(f"race_{way}", l1_ttl=scenario.l1_ttl, **policy) for way in WAYS
