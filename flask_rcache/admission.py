@@ -115,7 +115,7 @@ class Admission:
             if leads:
                 try:
                     return (yield from self._lead(reader, flight))
-                except BaseException:
+                except BaseException:  # a task that is cancelled here too: nobody else would land it
                     self._flights.land(flight)
                     raise
             if reader.stale is not None:

@@ -51,7 +51,7 @@ current_cache: Final = cast(CacheManager, LocalProxy(_current))
 def context() -> RequestContext | None:
     """The request context itself, or ``None`` outside one."""
     try:
-        return cast("RequestContext", request_ctx._get_current_object())  # type: ignore[attr-defined]
+        return cast("RequestContext", request_ctx._get_current_object())  # type: ignore[attr-defined]  # as its type hides
     except RuntimeError:
         return None
 

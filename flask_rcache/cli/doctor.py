@@ -39,7 +39,7 @@ def check(*, as_json: bool) -> None:
     It writes one entry of its own and takes it away again. It fails when something does not work, and not for what is
     only to be thought about.
     """
-    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # a proxy's, which its type hides
     manager = manager_of(app)
     findings = [*_configured(app, manager), *_stored(manager)]
     states = {finding.state for finding in findings}

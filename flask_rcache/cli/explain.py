@@ -76,7 +76,7 @@ def explain(*, url: str, method: str, headers: tuple[str, ...], runs: bool, as_j
     URL is a path, or a whole URL: scheme and host are part of the key. Without --run no view is called; the decorator's
     key_func and unless are. Values of credentials are not printed.
     """
-    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # a proxy's, which its type hides
     fields = _fields(headers)
     method = method.upper()
     if runs and method not in ("GET", "HEAD"):

@@ -82,7 +82,7 @@ def _secret(settings: Settings) -> str | bytes:
             "The admin API is closed: set RCACHE_ADMIN_JWT_KEY to a secret of 32 bytes or more, such as "
             '`python -c "import secrets; print(secrets.token_hex(32))"` prints.',
         )
-    if (b"-----BEGIN" if isinstance(key, bytes) else "-----BEGIN") in key:  # type: ignore[operator]
+    if (b"-----BEGIN" if isinstance(key, bytes) else "-----BEGIN") in key:  # type: ignore[operator]  # of one kind both
         raise Failure(
             "not-ours", "RCACHE_ADMIN_JWT_KEY is a public key, which verifies only: sign where the private key is."
         )

@@ -26,7 +26,7 @@ __all__ = ["decorated", "ttl_document", "ttl_source", "ttl_text", "types"]
 @answers
 def types(*, as_json: bool) -> None:
     """List the cache types: ttl and where it comes from, windows, and the views that use them."""
-    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # a proxy's, which its type hides
     manager = manager_of(app)
     known = manager.types
     users: dict[str, list[tuple[str, Options]]] = {name: [] for name in known}
