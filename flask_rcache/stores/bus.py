@@ -50,6 +50,21 @@ class Message(NamedTuple):
             return None
 
 
+class _Ping:
+    """The last PING on a connection: when it was sent (monotonic ns), and whether its PONG has come."""
+
+    __slots__ = ("answered", "sent_at")
+
+    def __init__(self) -> None:
+        self.sent_at = 0
+        self.answered = True
+
+    def wait(self) -> float:
+        """Seconds to wait for something to come in: until the next PING is due, or the PONG overdue."""
+        due = self.sent_at + int((_PING_EVERY if self.answered else _PONG_WITHIN) * 1e9)
+        return min(max((due - time.monotonic_ns()) / 1e9, 0.005), _PING_EVERY)
+
+
 class Bus:
     """Listens on one channel.
 
@@ -128,14 +143,14 @@ class Bus:
             raise
         return feed
 
-    def _take(self, feed: Feed, replies: Sequence[Any], pinged_at: int) -> int:
-        """Take what has come in; when the last PING that is still unanswered was sent, or 0."""
+    def _take(self, feed: Feed, replies: Sequence[Any], ping: _Ping) -> None:
+        """Take what has come in, and send the next PING when it is due."""
         for reply in replies:
             now = time.monotonic_ns()
             if isinstance(reply, Exception):
                 raise reply
             if not isinstance(reply, list):
-                self._heard_at, pinged_at = now, 0  # a PONG
+                self._heard_at, ping.answered = now, True  # a PONG
             elif reply[0] == b"subscribe":
                 self._missed()
                 self._since = now  # before it counts as alive
@@ -143,12 +158,11 @@ class Bus:
             elif reply[0] == b"message":
                 self._deliver(reply[2])
         now = time.monotonic_ns()
-        if pinged_at and now - pinged_at > _PONG_WITHIN * 1e9:
+        if not ping.answered and now - ping.sent_at > _PONG_WITHIN * 1e9:
             raise TimeoutError("no PONG within its time: the connection is half open")
-        if not pinged_at:
+        if ping.answered and now - ping.sent_at >= _PING_EVERY * 1e9:
             feed.send("PING")
-            pinged_at = now
-        return pinged_at
+            ping.sent_at, ping.answered = now, False
 
     def _deliver(self, payload: bytes) -> None:
         message, hear = Message.parse(payload), self._hear()
@@ -168,17 +182,18 @@ class Bus:
 def _listen(ref: weakref.ReferenceType[Bus], stop: threading.Event) -> None:
     """The thread's life; while it waits it holds nothing of its bus, else a forgotten app would live for ever."""
     feed: Any = None
-    pinged_at = failures = 0
+    ping = _Ping()
+    failures = 0
     while not stop.is_set():
         pause = 0.0
         try:
-            replies = () if feed is None else tuple(feed.receive(_PING_EVERY))
+            replies = () if feed is None else tuple(feed.receive(ping.wait()))
             bus = ref()
             if bus is None or bus._hear() is None:
                 break
             if feed is None:
-                feed, pinged_at = bus._subscribe(), 0
-            pinged_at = bus._take(feed, replies, pinged_at)
+                feed, ping = bus._subscribe(), _Ping()
+            bus._take(feed, replies, ping)
             failures = 0
         except Exception as error:  # whatever comes in: without this thread there is no memory tier
             bus = ref()

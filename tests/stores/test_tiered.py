@@ -217,3 +217,20 @@ def test_tiered__a_stamp_is_remembered_as_long_as_an_entry_is_held(tiered):
     store._hear(Message("t", store._cells.get(key_of("k")).entry.as_of + 1, ("c:kind",)))
     store._forget(now + 200 * 10**9)
     assert store._recall(key_of("k"), time.monotonic_ns(), 300) is None
+
+
+@pytest.mark.race
+def test_tiered__an_idle_process_hardly_asks_anything(server, tiered):
+    """PING, heartbeat and counters: fewer than ten commands a second, and next to no CPU, while nothing happens."""
+    cache = tiered(server.url)
+    cache.set(KIND, "k", 1)
+    assert warmed(cache)
+    time.sleep(0.5)
+    with server.client() as client:
+        asked = client.info("stats")["total_commands_processed"]
+        cpu = time.process_time()
+        time.sleep(2.0)
+        asked = client.info("stats")["total_commands_processed"] - asked - 1
+        cpu = time.process_time() - cpu
+    assert asked < 20, f"{asked / 2:.0f} commands a second"
+    assert cpu < 0.2
