@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from flask_rcache.config import Settings
+from flask_rcache.config.settings import Settings
 
 project = "flask_rcache"
 author = "The flask_rcache contributors"

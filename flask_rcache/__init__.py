@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .current import current_cache
+from .context import current_cache
+from .engine.manager import MISSING, CacheManager
 from .errors import (
     AuthError,
     CodecError,
@@ -16,7 +17,6 @@ from .errors import (
     Unencodable,
     UnknownTypeError,
 )
-from .events import cache_audited, cache_error, cache_hit, cache_invalidated, cache_miss, cache_stale, cache_stored
 from .extension import RCache
 from .functions import (
     cached,
@@ -27,8 +27,8 @@ from .functions import (
     invalidate_pattern,
     invalidate_tags,
 )
-from .manager import MISSING, CacheManager
-from .policy import FROM_HEADERS, CacheType
+from .model.cache_type import FROM_HEADERS, CacheType
+from .signals import cache_audited, cache_error, cache_hit, cache_invalidated, cache_miss, cache_stale, cache_stored
 from .views import by_user, cache_response
 
 __all__ = [

@@ -17,12 +17,12 @@ from flask import Flask
 
 from .cli import cache
 from .codec import Codec
-from .config import Settings, load_settings
-from .current import EXTENSION, environ_now
+from .config.settings import Settings, load_settings
+from .context import EXTENSION, environ_now
+from .engine.manager import CacheManager
 from .errors import ConfigError
-from .keys import Names
-from .manager import CacheManager
-from .policy import CacheType
+from .model.cache_type import CacheType
+from .model.keys import Names
 from .stores import MemoryStore, RedisStore, Store, TieredStore
 from .views import install
 from .views.binding import options_of

@@ -11,12 +11,12 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
-from .callables import captured, closed_over, function_name, is_method, object_key
-from .current import current_cache
+from .context import current_cache
+from .engine.single_flight import current_load
 from .errors import ConfigError
-from .flight import current_load
-from .keys import Key
-from .policy import CacheType, check_tags, check_ttl
+from .model.cache_type import CacheType, check_tags, check_ttl
+from .model.callable_keys import captured, closed_over, function_name, is_method, object_key
+from .model.keys import Key
 
 __all__ = [
     "CachedFunction",

@@ -30,8 +30,8 @@ from hypothesis import strategies as st
 
 import flask_rcache.codec
 from flask_rcache.codec import IDENTITY, MAGIC, MAX_DEPTH, TIMES, Codec, decode_value, encode_value
-from flask_rcache.entry import Draft, Entry, StoredResponse
 from flask_rcache.errors import Undecodable, Unencodable
+from flask_rcache.model.entry import Draft, Entry, StoredResponse
 
 PARIS = ZoneInfo("Europe/Paris")
 

@@ -10,9 +10,9 @@ import pytest
 from flask import Flask
 
 from flask_rcache import RCache
-from flask_rcache.config import Settings, load_settings
+from flask_rcache.config.parsers import redacted
+from flask_rcache.config.settings import Settings, load_settings
 from flask_rcache.errors import ConfigError
-from flask_rcache.parsers import redacted
 
 
 def test_load_settings__defaults() -> None:

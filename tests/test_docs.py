@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import flask_rcache
-from flask_rcache.config import Settings
+from flask_rcache.config.settings import Settings
 from tests.processes import ROOT
 
 _FENCE = re.compile(r"^```(\w*)")

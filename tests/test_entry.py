@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_rcache.entry import MICROSECONDS, Draft, Entry, Freshness, Stamps
+from flask_rcache.model.entry import MICROSECONDS, Draft, Entry, Freshness, Stamps
 
 
 def entry(**fields: object) -> Entry:

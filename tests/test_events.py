@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from flask_rcache import events
+from flask_rcache import signals as events
 
 SIGNALS = (
     "cache_hit",

@@ -15,9 +15,9 @@ from typing import Any, cast
 import pytest
 
 from flask_rcache import MISSING, CacheManager, CacheType
-from flask_rcache.entry import Draft, Entry
-from flask_rcache.flight import Flights, Load, current_load
-from flask_rcache.waiting import Step, Wait, drive
+from flask_rcache.engine.single_flight import Flights, Load, current_load
+from flask_rcache.engine.waiting import Step, Wait, drive
+from flask_rcache.model.entry import Draft, Entry
 from tests.processes import wait_until
 from tests.servers import Server
 from tests.stores.kit import manager

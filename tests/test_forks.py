@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from flask_rcache import CacheManager, CacheType, forks
+from flask_rcache import CacheManager, CacheType
 from flask_rcache.metrics.names import Labels
+from flask_rcache.model import forks
 from flask_rcache.views import commit, visit
 from tests.servers import Server
 from tests.twenty.kit import cache_on

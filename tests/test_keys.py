@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_rcache.errors import ConfigError, KeyRefused
-from flask_rcache.keys import Names, key_id, request_id, tag_member, type_member, url_member
+from flask_rcache.model.keys import Names, key_id, request_id, tag_member, type_member, url_member
 
 NAMES = Names()
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from flask_rcache import FROM_HEADERS, MISSING, CacheManager, CacheType, RCache, events
+from flask_rcache import FROM_HEADERS, MISSING, CacheManager, CacheType, RCache
+from flask_rcache import signals as events
 from flask_rcache.errors import ConfigError, KeyRefused, Unencodable, UnknownTypeError
 from tests.servers import Server
 from tests.stores.kit import manager

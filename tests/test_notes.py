@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flask_rcache import CacheType
-from flask_rcache.notes import Notes
+from flask_rcache.engine.notes import Notes
 from tests.servers import Server
 from tests.stores.kit import manager
 

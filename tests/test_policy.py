@@ -9,7 +9,7 @@ import pytest
 
 from flask_rcache import FROM_HEADERS, CacheType
 from flask_rcache.errors import ConfigError
-from flask_rcache.policy import BUILT_IN, check_tags, check_ttl
+from flask_rcache.model.cache_type import BUILT_IN, check_tags, check_ttl
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from flask_rcache import CacheManager, CacheType, get_cache_stats
-from flask_rcache.config import Settings
-from flask_rcache.keys import Names
-from flask_rcache.refresh import Refresher
+from flask_rcache.config.settings import Settings
+from flask_rcache.engine.refresher import Refresher
+from flask_rcache.model.keys import Names
 from flask_rcache.stores.memory import MemoryStore
 from tests.views.kit import make_app
 

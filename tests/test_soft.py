@@ -17,7 +17,7 @@ from flask_rcache import (
     invalidate_cache_type,
     invalidate_tags,
 )
-from flask_rcache.config import load_settings
+from flask_rcache.config.settings import load_settings
 from flask_rcache.extension import store_of
 from tests.processes import wait_until
 from tests.servers import Server

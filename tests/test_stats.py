@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from flask_rcache.stats import Statistics
+from flask_rcache.engine.statistics import Statistics
 
 
 def test_add__exact_under_threads() -> None:

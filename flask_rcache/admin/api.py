@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, cast
 
-from .. import audit, events
+from .. import signals as events
+from ..engine import audit
+from ..engine.manager import CacheManager
 from ..errors import ConfigError, UnknownTypeError
-from ..manager import CacheManager
-from ..stores.base import Listed
+from ..stores.protocol import Listed
 from .bodies import Body, Refused, listing, pattern_of, soft_of, tags_of
 
 __all__ = ["CALLS", "Answer", "Call", "Question"]

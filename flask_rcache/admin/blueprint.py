@@ -17,8 +17,8 @@ from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.wrappers import Response as Reply
 
-from ..config import Settings
-from ..current import manager_of
+from ..config.settings import Settings
+from ..context import manager_of
 from . import page
 from .api import CALLS, Call, Question
 from .bodies import LONGEST_BODY, Refused, fields

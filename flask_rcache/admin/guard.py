@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import jwt
 
-from ..config import Settings
+from ..config.settings import Settings
 from ..errors import AuthError, ConfigError
 from .keyring import Keyring, fixed_key, remote_keys
 

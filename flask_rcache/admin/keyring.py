@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 
 import jwt
 
+from ..config.jwt_keys import ASYMMETRIC, KeyAndAlgorithms, algorithms_of, configured_key, narrowed, need_cryptography
+from ..config.parsers import redacted
 from ..errors import AuthError, ConfigError
-from ..parsers import redacted
-from ..tokenkeys import ASYMMETRIC, KeyAndAlgorithms, algorithms_of, configured_key, narrowed, need_cryptography
 
 __all__ = ["FixedKey", "KeyAndAlgorithms", "Keyring", "RemoteKeys", "fixed_key", "remote_keys"]
 

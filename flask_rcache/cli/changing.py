@@ -17,9 +17,10 @@ from typing import Any, Final
 import click
 from flask import current_app
 
-from .. import audit, events
-from ..current import manager_of
-from ..manager import CacheManager
+from .. import signals as events
+from ..context import manager_of
+from ..engine import audit
+from ..engine.manager import CacheManager
 from .output import Command, Failure, answer, answers, away, note_memory
 
 __all__ = ["clear", "invalidate", "invalidate_pattern", "invalidate_tags"]

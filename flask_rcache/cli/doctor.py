@@ -14,11 +14,11 @@ from typing import Final
 import click
 from flask import Flask, current_app
 
-from ..config import Settings, load_settings
-from ..current import manager_of
+from ..config.parsers import redacted
+from ..config.settings import Settings, load_settings
+from ..context import manager_of
+from ..engine.manager import CacheManager
 from ..errors import ConfigError
-from ..manager import CacheManager
-from ..parsers import redacted
 from ..stores import RedisStore, TieredStore
 from .findings import Finding, State, fail, ok, warn
 from .output import Command, answer, answers, printable, seconds_text

@@ -15,7 +15,7 @@ import click
 from flask import Flask, current_app
 from werkzeug.http import parse_cookie
 
-from ..current import manager_of
+from ..context import manager_of
 from ..http import Reason
 from .explanation import explained, in_new_context
 from .output import Column, Command, Failure, answer, answers, bytes_text, line, note, note_memory, seconds_text

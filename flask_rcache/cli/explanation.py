@@ -17,12 +17,12 @@ from werkzeug.routing import RequestRedirect
 from werkzeug.urls import iri_to_uri
 from werkzeug.wsgi import get_current_url
 
-from ..admission import fresh
-from ..current import context, manager_of
-from ..entry import Freshness, StoredResponse, is_marker
+from ..context import context, manager_of
+from ..engine.admission import fresh
 from ..errors import ConfigError, StoreError
 from ..http import Reason, parse_cache_control, variant_id
-from ..stores.base import Reading
+from ..model.entry import Freshness, StoredResponse, is_marker
+from ..stores.protocol import Reading
 from ..views.background import refreshable
 from ..views.binding import Binding, Options, options_of
 from ..views.lookup import Lookup

@@ -16,9 +16,9 @@ from typing import Any, Final, NamedTuple, TypeVar, cast
 import click
 from flask.cli import AppGroup
 
+from ..engine.manager import CacheManager
 from ..errors import ConfigError, StoreFull
-from ..manager import CacheManager
-from ..stores.base import Listed
+from ..stores.protocol import Listed
 
 __all__ = [
     "Column",

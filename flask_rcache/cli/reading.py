@@ -14,10 +14,10 @@ from typing import Any, Final
 import click
 from flask import current_app
 
-from ..current import manager_of
+from ..context import manager_of
+from ..engine.manager import CacheManager
 from ..errors import KeyRefused
-from ..manager import CacheManager
-from ..stores.base import Listed, Page
+from ..stores.protocol import Listed, Page
 from .output import (
     Column,
     Command,

@@ -17,13 +17,13 @@ from urllib.parse import parse_qs, urlsplit
 import ormsgpack
 from redis.exceptions import AuthenticationError, AuthorizationError, ResponseError
 
-from ..entry import Draft
+from ..engine.manager import CacheManager
 from ..errors import StoreError, StoreFull
-from ..manager import CacheManager
-from ..policy import CacheType
+from ..model.cache_type import CacheType
+from ..model.entry import Draft
 from ..stores import RedisStore
-from ..stores.line import Feed, pack
-from ..stores.wire import Wire
+from ..stores.redis.connection import Feed, pack
+from ..stores.redis.pool import Wire
 from .findings import Finding, fail, ok, warn
 
 __all__ = ["COMMANDS", "server_findings"]

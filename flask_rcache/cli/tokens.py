@@ -16,8 +16,8 @@ import click
 import jwt
 from flask import current_app
 
-from ..config import Settings
-from ..current import manager_of
+from ..config.settings import Settings
+from ..context import manager_of
 from .output import Command, Failure, answer, answers, note
 
 __all__ = ["token"]

@@ -13,9 +13,9 @@ from typing import Any
 import click
 from flask import Flask, current_app
 
-from ..current import manager_of
-from ..manager import CacheManager
-from ..policy import FROM_HEADERS, CacheType, Ttl
+from ..context import manager_of
+from ..engine.manager import CacheManager
+from ..model.cache_type import FROM_HEADERS, CacheType, Ttl
 from ..views.binding import Options, options_of
 from .output import Column, Command, answer, answers, seconds_text, table
 

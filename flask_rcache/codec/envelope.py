@@ -16,8 +16,8 @@ from typing import Any, Final
 import ormsgpack
 import zstandard
 
-from flask_rcache.entry import Content, Draft, Entry, StoredResponse
 from flask_rcache.errors import Undecodable, Unencodable
+from flask_rcache.model.entry import Content, Draft, Entry, StoredResponse
 
 __all__ = ["IDENTITY", "MAGIC", "TIMES", "Codec"]
 

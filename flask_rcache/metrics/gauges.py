@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from ..manager import CacheManager
+from ..engine.manager import CacheManager
 from .names import Labels
 
 __all__ = ["Figure", "Watched"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from ..forks import new_lock
+from ..model.forks import new_lock
 
 __all__ = [
     "BUCKETS",

@@ -19,7 +19,7 @@ from opentelemetry import metrics, trace
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 from opentelemetry.trace import Tracer, TracerProvider
 
-from ..manager import CacheManager
+from ..engine.manager import CacheManager
 from .gauges import Watched
 from .names import BUCKETS, CACHE, COUNTERS, GAUGES, KEY_PREFIX, LATENCY, OPERATIONS, Labels
 

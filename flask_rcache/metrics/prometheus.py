@@ -20,9 +20,9 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from ..engine.manager import CacheManager
 from ..errors import ConfigError
-from ..manager import CacheManager
-from ..stores.housekeeper import Housekeeper
+from ..stores.redis.housekeeper import Housekeeper
 from .gauges import Watched
 from .names import BUCKETS, COUNTERS, GAUGES, LATENCY, OPERATIONS, Labels
 

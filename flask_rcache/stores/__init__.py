@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .base import Begin, Begun, Fill, Filled, Grant, Listed, Reading, Store, Trouble
 from .memory import MemoryStore
-from .redis import RedisStore
+from .protocol import Begin, Begun, Fill, Filled, Grant, Listed, Reading, Store, Trouble
+from .redis.store import RedisStore
 from .tiered import TieredStore
 
 __all__ = [

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from typing import Final
 
-from ..entry import Entry, StoredResponse
+from ..model.entry import Entry, StoredResponse
 
 __all__ = ["BUCKETS", "Cell", "Lru"]
 

@@ -12,13 +12,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from ..entry import MICROSECONDS, Draft, Entry, Freshness, Stamps, is_marker
 from ..errors import StoreFull
-from ..forks import new_lock, remember
-from ..keys import Names, key_member, type_member
-from .base import Ask, Begin, Begun, Census, Fill, Filled, Grant, Listed, Page, Reading, Trouble
+from ..model.entry import MICROSECONDS, Draft, Entry, Freshness, Stamps, is_marker
+from ..model.forks import new_lock, remember
+from ..model.keys import Names, key_member, type_member
 from .glob import glob_regex
 from .lru import BUCKETS, Cell, Lru
+from .protocol import Ask, Begin, Begun, Census, Fill, Filled, Grant, Listed, Page, Reading, Trouble
 
 __all__ = ["MemoryStore"]
 

@@ -13,16 +13,16 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final
 
-from ..entry import MICROSECONDS, Draft, Entry
 from ..errors import StoreUnavailable
-from ..forks import new_lock, remember
-from ..keys import Names, key_member
-from .base import Ask, Begun, Census, Fill, Filled, Gazette, Grant, Listed, News, Page, Reading, Tally, Trouble
-from .bus import Bus, Message
+from ..model.entry import MICROSECONDS, Draft, Entry
+from ..model.forks import new_lock, remember
+from ..model.keys import Names, key_member
 from .glob import glob_regex
 from .lru import Cell, Lru
 from .memory import MemoryStore
-from .redis import RedisStore
+from .protocol import Ask, Begun, Census, Fill, Filled, Gazette, Grant, Listed, News, Page, Reading, Tally, Trouble
+from .redis.bus import Bus, Message
+from .redis.store import RedisStore
 
 __all__ = ["TieredStore"]
 

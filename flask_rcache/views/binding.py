@@ -16,13 +16,13 @@ from weakref import WeakSet
 
 from flask import Request, Response, current_app
 
-from .. import tracing
-from ..current import carries_session
+from ..context import carries_session
+from ..engine import tracing
+from ..engine.manager import CacheManager
+from ..engine.policies import Policy
 from ..http import Reason, RequestFacts, StorePolicy, Target, credential_names, request_facts, request_verdict
-from ..keys import Key, key_id
-from ..manager import CacheManager
-from ..policy import FROM_HEADERS, CacheType, Ttl
-from ..registry import Policy
+from ..model.cache_type import FROM_HEADERS, CacheType, Ttl
+from ..model.keys import Key, key_id
 from .identity import default_id, filtered_query, target_of
 from .reply import ready_class
 

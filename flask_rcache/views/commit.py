@@ -15,10 +15,9 @@ from weakref import WeakKeyDictionary, ref
 from flask import Flask, Response, request_finished
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
-from ..current import context
-from ..entry import StoredResponse
-from ..flight import Load
-from ..forks import new_lock
+from ..context import context
+from ..engine.loading import draft_of
+from ..engine.single_flight import Load
 from ..http import (
     Action,
     Reason,
@@ -30,8 +29,9 @@ from ..http import (
     response_verdict,
     store_headers,
 )
-from ..loading import draft_of
-from ..stores.base import Fill
+from ..model.entry import StoredResponse
+from ..model.forks import new_lock
+from ..stores.protocol import Fill
 from .background import CLOSED, REFRESHED, REFRESHING
 from .binding import serves
 from .reply import answer, mark, say

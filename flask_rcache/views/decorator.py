@@ -15,15 +15,15 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overloa
 from flask import Request, Response
 from flask.typing import ResponseReturnValue
 
-from .. import tracing
-from ..callables import function_name
-from ..current import EXTENSION, context
+from ..context import EXTENSION, context
+from ..engine import tracing
+from ..engine.manager import CacheManager
+from ..engine.waiting import drive, drive_async
 from ..errors import ConfigError
 from ..http import Reason
-from ..keys import Key, tag_member
-from ..manager import CacheManager
-from ..policy import FROM_HEADERS, CacheType, Ttl, check_tags, check_ttl
-from ..waiting import drive, drive_async
+from ..model.cache_type import FROM_HEADERS, CacheType, Ttl, check_tags, check_ttl
+from ..model.callable_keys import function_name
+from ..model.keys import Key, tag_member
 from .binding import Options
 from .commit import conclude
 from .visit import Visit, is_failure, plain

@@ -14,12 +14,12 @@ from urllib.parse import parse_qsl, urlencode
 import jwt
 from flask import Flask, Request, current_app
 
-from ..config import Settings
-from ..current import current_cache
+from ..config.jwt_keys import KeyAndAlgorithms, algorithms_of, configured_key
+from ..config.settings import Settings
+from ..context import current_cache
 from ..errors import ConfigError
 from ..http import Target
-from ..keys import Key, key_id, request_id
-from ..tokenkeys import KeyAndAlgorithms, algorithms_of, configured_key
+from ..model.keys import Key, key_id, request_id
 
 __all__ = ["by_user", "default_id", "filtered_query", "target_of", "user_key"]
 

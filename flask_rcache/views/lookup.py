@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from flask import Response
 
-from ..admission import fresh
-from ..current import EXTENSION, context, manager_of
-from ..entry import MICROSECONDS, Entry, Freshness, StoredResponse
-from ..flight import Load, current_load
+from ..context import EXTENSION, context, manager_of
+from ..engine.admission import fresh
+from ..engine.manager import CacheManager
+from ..engine.single_flight import Load, current_load
 from ..http import Reason, RequestFacts, parse_cache_control
-from ..manager import CacheManager
-from ..stores.base import Reading
+from ..model.entry import MICROSECONDS, Entry, Freshness, StoredResponse
+from ..stores.protocol import Reading
 from .background import CLOSED, JUDGED, REFRESHED, REFRESHING, refreshable, refreshing
 from .binding import Binding, Options, conditions
 from .reply import hit, reply

@@ -12,8 +12,8 @@ from typing import Any
 from flask import Response
 from werkzeug.datastructures import Headers
 
-from ..entry import MICROSECONDS, Entry, StoredResponse
 from ..http import Action, Outcome, age_value, cache_status, evaluate, split_age
+from ..model.entry import MICROSECONDS, Entry, StoredResponse
 
 __all__ = ["answer", "hit", "mark", "ready_class", "reply", "say"]
 

@@ -12,9 +12,9 @@ from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
 
-from ..current import manager_of
+from ..context import manager_of
 from ..http import Target, unsafe_targets
-from ..keys import key_member, url_member
+from ..model.keys import key_member, url_member
 from .binding import Binding, Options, options_of
 from .identity import default_id, target_of
 

@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..admission import fresh
-from ..entry import Draft, StoredResponse
+from ..engine.admission import fresh
+from ..engine.single_flight import Load
 from ..errors import ConfigError
-from ..flight import Load
 from ..http import Reason, variant_id
-from ..keys import key_member
-from ..stores.base import Fill
+from ..model.entry import Draft, StoredResponse
+from ..model.keys import key_member
+from ..stores.protocol import Fill
 from .binding import Options
 
 if TYPE_CHECKING:
-    from ..manager import CacheManager
+    from ..engine.manager import CacheManager
     from .visit import Visit
 
 __all__ = ["names_of_marker", "store_variant", "variant_key"]

@@ -17,14 +17,14 @@ from flask import Flask, Response, current_app
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
 
-from ..admission import Served, fresh
-from ..entry import StoredResponse
-from ..flight import Load, current_load
-from ..forks import new_lock
+from ..engine.admission import Served, fresh
+from ..engine.single_flight import Load, current_load
+from ..engine.waiting import Step
 from ..http import HIDDEN_FIELDS, Reason
-from ..keys import tag_member, url_member
-from ..policy import check_tags
-from ..waiting import Step
+from ..model.cache_type import check_tags
+from ..model.entry import StoredResponse
+from ..model.forks import new_lock
+from ..model.keys import tag_member, url_member
 from .background import REFRESHED
 from .binding import Options, serves
 from .lookup import LOOKS, Lookup

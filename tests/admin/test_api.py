@@ -16,9 +16,9 @@ from flask import Flask, Response, abort, redirect, request
 
 from flask_rcache import CacheType, RCache, cache_response
 from flask_rcache.admin.page import PUBLIC
-from flask_rcache.config import load_settings
+from flask_rcache.config.settings import load_settings
+from flask_rcache.engine.statistics import FIELDS
 from flask_rcache.errors import ConfigError
-from flask_rcache.stats import FIELDS
 from tests.admin.kit import PREFIX, Admin
 from tests.admin.tokens import SECRET, bearer, by_hand, claims, pem, private_key, token
 from tests.processes import wait_until

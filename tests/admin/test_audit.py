@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from flask_rcache import cache_audited
-from flask_rcache.events import Audited
+from flask_rcache.signals import Audited
 from tests.admin.kit import Admin
 from tests.admin.tokens import bearer, token
 from tests.processes import wait_until

@@ -24,7 +24,7 @@ from jwt.algorithms import RSAAlgorithm
 
 from flask_rcache.admin.guard import Forbidden, JwtGuard, Unauthenticated, bearer_token, bears, keyring_of
 from flask_rcache.admin.keyring import RemoteKeys, fixed_key, remote_keys
-from flask_rcache.config import Settings, load_settings
+from flask_rcache.config.settings import Settings, load_settings
 from flask_rcache.errors import AuthError, ConfigError
 from tests.admin.tokens import SECRET, by_hand, claims, jwk, pem, private_key, public_bytes, token
 

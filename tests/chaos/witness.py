@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 from flask import Flask, request
 
 from flask_rcache import CacheManager, CacheType
-from flask_rcache.config import load_settings
+from flask_rcache.config.settings import load_settings
 from flask_rcache.extension import store_of
 from tests.servers import Gunicorn
 

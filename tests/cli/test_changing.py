@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 
 from flask_rcache import CacheType, cache_audited
-from flask_rcache.events import Audited
+from flask_rcache.signals import Audited
 from tests.cli.conftest import AppFactory
 from tests.cli.kit import fill, manager, run, told
 from tests.servers import Server

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 
+from flask_rcache.engine.statistics import FIELDS
 from flask_rcache.metrics.names import COUNTERS, GAUGES, IN_LATENCY, LATENCY, Labels
-from flask_rcache.stats import FIELDS
 from tests.processes import ROOT
 
 

@@ -12,7 +12,7 @@ from flask import Flask
 from prometheus_client import CollectorRegistry, Counter
 
 from flask_rcache import CacheManager, CacheType, RCache, cache_response, current_cache
-from flask_rcache.config import Settings
+from flask_rcache.config.settings import Settings
 from flask_rcache.errors import ConfigError
 from flask_rcache.extension import store_of
 from flask_rcache.metrics import prometheus

@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from flask_rcache.entry import Draft, Entry
-from flask_rcache.flight import Flights, Load
-from flask_rcache.manager import CacheManager
-from flask_rcache.stores import reader
-from flask_rcache.stores.base import Filled, Grant, Reading
-from flask_rcache.stores.bus import Bus
-from flask_rcache.stores.journal import Journal
-from flask_rcache.stores.line import pack
-from flask_rcache.stores.redis import RedisStore
+from flask_rcache.engine.manager import CacheManager
+from flask_rcache.engine.single_flight import Flights, Load
+from flask_rcache.model.entry import Draft, Entry
+from flask_rcache.stores.protocol import Filled, Grant, Reading
+from flask_rcache.stores.redis import reading as reader
+from flask_rcache.stores.redis.bus import Bus
+from flask_rcache.stores.redis.connection import pack
+from flask_rcache.stores.redis.journal import Journal
+from flask_rcache.stores.redis.store import RedisStore
 from flask_rcache.stores.tiered import TieredStore
 
 _ALWAYS = 2**63

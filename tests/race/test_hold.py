@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from flask_rcache import CacheManager, CacheType
-from flask_rcache.config import load_settings
+from flask_rcache.config.settings import load_settings
 from flask_rcache.extension import store_of
 from tests.processes import wait_until
 from tests.servers import Server

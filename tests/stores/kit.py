@@ -12,9 +12,9 @@ import redis
 
 from flask_rcache import CacheManager
 from flask_rcache.codec import Codec
-from flask_rcache.config import load_settings
-from flask_rcache.entry import Draft
-from flask_rcache.keys import Names, tag_member, type_member
+from flask_rcache.config.settings import load_settings
+from flask_rcache.model.entry import Draft
+from flask_rcache.model.keys import Names, tag_member, type_member
 from flask_rcache.stores import Begin, Begun, Fill, Grant, MemoryStore, Reading, RedisStore, Store
 
 SECOND = 1_000_000

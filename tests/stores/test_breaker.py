@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flask_rcache.errors import StoreUnavailable
-from flask_rcache.stores.breaker import Breaker
+from flask_rcache.stores.redis.breaker import Breaker
 
 
 def test_breaker__opens_and_closes() -> None:

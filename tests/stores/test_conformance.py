@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from flask_rcache.entry import Draft, Freshness, StoredResponse
-from flask_rcache.keys import tag_member, type_member
+from flask_rcache.model.entry import Draft, Freshness, StoredResponse
+from flask_rcache.model.keys import tag_member, type_member
 from flask_rcache.stores import Begin, Fill
 from tests.stores.kit import Kit
 

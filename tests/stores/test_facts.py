@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from flask_rcache import CacheManager
-from flask_rcache.stores.facts import Facts
+from flask_rcache.stores.redis.facts import Facts
 from tests.servers import Server
 
 Servers = Callable[..., Server]

@@ -16,7 +16,7 @@ from redis.exceptions import ReadOnlyError
 
 from flask_rcache import CacheManager
 from flask_rcache.stores import Begin, Fill, RedisStore
-from flask_rcache.stores.housekeeper import Housekeeper
+from flask_rcache.stores.redis.housekeeper import Housekeeper
 from tests.processes import wait_until
 from tests.servers import Server
 from tests.stores.kit import Kit, redis_store

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flask_rcache.stores.journal import Journal, Pending
+from flask_rcache.stores.redis.journal import Journal, Pending
 
 
 def test_take__gives_everything_once() -> None:

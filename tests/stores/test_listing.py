@@ -13,10 +13,10 @@ import redis
 
 from flask_rcache import CacheManager
 from flask_rcache.codec import Codec
-from flask_rcache.entry import Draft, StoredResponse
-from flask_rcache.keys import tag_member, type_member
+from flask_rcache.model.entry import Draft, StoredResponse
+from flask_rcache.model.keys import tag_member, type_member
 from flask_rcache.stores import MemoryStore
-from flask_rcache.stores.base import Page
+from flask_rcache.stores.protocol import Page
 from tests.processes import wait_until
 from tests.servers import Server
 from tests.stores.kit import Kit, manager, redis_store

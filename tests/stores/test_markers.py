@@ -8,7 +8,7 @@ import pytest
 
 from flask_rcache import CacheManager, CacheType
 from flask_rcache.stores import RedisStore
-from flask_rcache.stores.base import Reading
+from flask_rcache.stores.protocol import Reading
 
 STALE = CacheType("stale", ttl=0.001, stale_while_revalidate=600)
 Caches = Callable[..., CacheManager]

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_rcache.entry import Freshness
 from flask_rcache.errors import StoreFull
-from flask_rcache.keys import Names, tag_member
+from flask_rcache.model.entry import Freshness
+from flask_rcache.model.keys import Names, tag_member
 from flask_rcache.stores import Begin, Fill, MemoryStore
 from flask_rcache.stores.glob import glob_regex
 from tests.stores.kit import SECOND, memory_kit

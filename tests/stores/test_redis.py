@@ -13,9 +13,9 @@ import pytest
 import redis
 
 from flask_rcache.codec import MAGIC, Codec
-from flask_rcache.entry import Draft
 from flask_rcache.errors import StoreUnavailable
-from flask_rcache.keys import BARRIER, CLOCK, EPOCH, FLOOR, Names, tag_member, type_member
+from flask_rcache.model.entry import Draft
+from flask_rcache.model.keys import BARRIER, CLOCK, EPOCH, FLOOR, Names, tag_member, type_member
 from flask_rcache.stores import Begin, Fill
 from tests.processes import wait_until
 from tests.servers import Server
@@ -23,7 +23,7 @@ from tests.stores.kit import Kit, redis_store
 
 
 def lua(name: str) -> str:
-    return (resources.files("flask_rcache.stores") / "lua" / f"{name}.lua").read_text("utf-8")
+    return (resources.files("flask_rcache.stores.redis") / "lua" / f"{name}.lua").read_text("utf-8")
 
 
 def stamps(kit: Kit) -> dict[str, float]:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from flask_rcache.entry import Freshness
-from flask_rcache.keys import tag_member, type_member
+from flask_rcache.model.entry import Freshness
+from flask_rcache.model.keys import tag_member, type_member
 from flask_rcache.stores import Fill
 from tests.stores.kit import Kit
 

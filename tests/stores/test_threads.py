@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-import flask_rcache.manager as manager_module
-import flask_rcache.stores.reader as reader_module
+import flask_rcache.engine.manager as manager_module
+import flask_rcache.stores.redis.reading as reader_module
 from flask_rcache import CacheManager
 from flask_rcache.stores import RedisStore
 

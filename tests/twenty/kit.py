@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 import redis
 
 from flask_rcache import MISSING, CacheManager, CacheType
-from flask_rcache.config import load_settings
+from flask_rcache.config.settings import load_settings
 from flask_rcache.extension import store_of
 from tests.processes import ROOT
 

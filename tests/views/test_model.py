@@ -23,9 +23,9 @@ import flask_rcache.views.binding as binding
 import flask_rcache.views.commit as commit
 import flask_rcache.views.unsafe as unsafe
 from flask_rcache import CacheManager, CacheType, cache_response
-from flask_rcache.config import load_settings
+from flask_rcache.config.settings import load_settings
 from flask_rcache.http import request_facts
-from flask_rcache.keys import Names
+from flask_rcache.model.keys import Names
 from flask_rcache.stores import MemoryStore
 from flask_rcache.views import install
 

@@ -1,0 +1,221 @@
+"""Parsers of settings: a raw value, from ``app.config`` or the environment, becomes a checked one.
+
+Owns what each kind of value may be, and the sentence that says so. Which settings there are is ``config``'s to say.
+Each parser takes the raw value and what to call it, and raises :class:`~flask_rcache.errors.ConfigError`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any, Final, cast
+from urllib.parse import urlsplit
+
+from ..errors import ConfigError
+from ..model.cache_type import check_ttl
+from ..model.keys import Names
+
+__all__ = [
+    "added_to",
+    "boolean",
+    "callback",
+    "failover",
+    "key",
+    "leeway",
+    "level",
+    "metrics",
+    "names",
+    "number",
+    "prefix",
+    "redacted",
+    "seconds",
+    "secret",
+    "some_names",
+    "text",
+    "url",
+    "url_prefix",
+    "whole",
+    "window",
+]
+
+_TRUE: Final = frozenset({"1", "true", "yes", "on"})
+_FALSE: Final = frozenset({"0", "false", "no", "off", ""})
+_BEGINNINGS: Final = ("memory:", "redis://", "rediss://", "unix://")
+_URL_PREFIX: Final = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
+_MOST_LEEWAY: Final = 300
+_METRICS: Final = frozenset({"prometheus", "opentelemetry"})
+
+
+def boolean(value: object, what: str) -> bool:
+    """``true``, ``yes``, ``on``, ``1`` and their opposites."""
+    if isinstance(value, bool):
+        return value
+    word = str(value).strip().lower()
+    if word in _TRUE:
+        return True
+    if word in _FALSE:
+        return False
+    raise ConfigError(f"{what} must be true or false, not {value!r}")
+
+
+def seconds(value: object, what: str) -> float:
+    """More than 0 seconds."""
+    parsed = number(value, what)
+    if parsed <= 0:
+        raise ConfigError(f"{what} must be more than 0 seconds, not {value!r}")
+    return check_ttl(parsed, what=what)
+
+
+def window(value: object, what: str) -> float:
+    """0 or more seconds."""
+    parsed = number(value, what)
+    if parsed < 0:
+        raise ConfigError(f"{what} must be 0 or more seconds, not {value!r}")
+    return parsed if parsed == 0 else check_ttl(parsed, what=what)
+
+
+def failover(value: object, what: str) -> str:
+    """``cold`` or ``warm``."""
+    if value not in ("cold", "warm"):
+        raise ConfigError(f"{what} must be cold or warm, not {value!r}")
+    return str(value)
+
+
+def number(value: object, what: str) -> float:
+    """A finite number."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            raise ConfigError(f"{what} must be a number, not {value!r}") from None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigError(f"{what} must be a finite number, not {value!r}")
+    try:
+        if math.isfinite(value):
+            return value
+    except OverflowError:
+        raise ConfigError(f"{what} is too large a number") from None
+    raise ConfigError(f"{what} must be a finite number, not {value!r}")
+
+
+def whole(value: object, what: str) -> int:
+    """A whole number, 0 or more."""
+    parsed = number(value, what)
+    if parsed != int(parsed) or parsed < 0:
+        raise ConfigError(f"{what} must be a whole number, 0 or more, not {value!r}")
+    return int(parsed)
+
+
+def level(value: object, what: str) -> int:
+    """A level of zstd."""
+    parsed = whole(value, what)
+    if not 1 <= parsed <= 19:
+        raise ConfigError(f"{what} must be a zstd level from 1 to 19, not {value!r}")
+    return parsed
+
+
+def prefix(value: object, _what: str) -> str:
+    """What every key may begin with."""
+    return Names(value).prefix  # type: ignore[arg-type]  # Names refuses what is not a usable string
+
+
+def names(value: object, what: str) -> tuple[str, ...]:
+    """A list of names; in text they are separated by commas."""
+    listed = value.split(",") if isinstance(value, str) else value
+    if not isinstance(listed, list | tuple | set | frozenset) or not all(isinstance(name, str) for name in listed):
+        raise ConfigError(f"{what} must be a list of names, not {value!r}")
+    return tuple(name.strip() for name in listed if name.strip())
+
+
+def added_to(known: tuple[str, ...]) -> Callable[[object, str], tuple[str, ...]]:
+    """A parser of names that stand beside those that always do."""
+    return lambda value, what: tuple(dict.fromkeys((*known, *names(value, what))))
+
+
+def some_names(value: object, what: str) -> tuple[str, ...]:
+    """As :func:`names`; a text must name something, since none at all would switch a check off."""
+    named = names(value, what)
+    if isinstance(value, str) and not named:
+        raise ConfigError(f"{what} names nothing: leave it out, or say what it must be, not {value!r}")
+    return named
+
+
+def metrics(value: object, what: str) -> tuple[str, ...]:
+    """The libraries that are told of every count."""
+    named = names(value, what)
+    if not set(named) <= _METRICS:
+        raise ConfigError(f"{what} may name prometheus and opentelemetry, not {value!r}")
+    return named
+
+
+def key(value: object, what: str) -> object:
+    """A secret or a PEM text as :func:`secret` takes it, or a key object; it is checked where it is used."""
+    return secret(value, what) if isinstance(value, str | bytes) else value
+
+
+def callback(value: object, what: str) -> Callable[[Any], Any]:
+    """A callable that takes the request."""
+    if not callable(value):
+        raise ConfigError(f"{what} must be a callable that takes the request, not {value!r}: it cannot come from text")
+    return cast(Callable[[Any], Any], value)
+
+
+def text(value: object, what: str) -> str:
+    """A text that is not blank."""
+    if not isinstance(value, str) or not value.strip():
+        raise ConfigError(f"{what} must be a text that is not blank, not {value!r}")
+    return value
+
+
+def secret(value: object, what: str) -> str | bytes:
+    """A secret or a PEM text; never shown. In PEM the line breaks may be spelled, as in one line of a .env file."""
+    if isinstance(value, bytes) and value.strip():
+        return value
+    if not isinstance(value, str) or not value.strip():
+        raise ConfigError(f"{what} must be a text or bytes that are not blank, not {type(value).__name__}")
+    return value.replace("\\n", "\n") if value.lstrip().startswith("-----BEGIN") else value
+
+
+def leeway(value: object, what: str) -> float:
+    """Seconds by which clocks may differ."""
+    parsed = number(value, what)
+    if not 0 <= parsed <= _MOST_LEEWAY:
+        raise ConfigError(f"{what} must be from 0 to {_MOST_LEEWAY} seconds, not {value!r}")
+    return parsed
+
+
+def url_prefix(value: object, what: str) -> str:
+    """A path without a slash at its end."""
+    if not isinstance(value, str) or not _URL_PREFIX.fullmatch(value):
+        raise ConfigError(f"{what} must be a path such as /api/cache, without a slash at its end, not {value!r}")
+    return value
+
+
+def url(value: object, what: str) -> str:
+    """Where a store is."""
+    shown = redacted(value) if isinstance(value, str) else repr(value)
+    if not isinstance(value, str) or not value.startswith(_BEGINNINGS):
+        raise ConfigError(f"{what} must begin with memory://, redis://, rediss:// or unix://, not {shown}")
+    try:
+        _ = urlsplit(value).port
+    except ValueError:  # whose text may have a piece of the password in it
+        raise ConfigError(
+            f"{what} is not a URL: its host or its port cannot be, or its password has what must be quoted there, "
+            f"such as %2F for a slash; it is {shown}"
+        ) from None
+    return value
+
+
+def redacted(url: str) -> str:
+    """The URL without its password, for logs and pages.
+
+    >>> redacted("redis://app:secret@db:6379/1")
+    'redis://app:***@db:6379/1'
+    """
+    scheme, slashes, rest = url.partition("://") if "://" in url else ("", "", url)
+    # The second: a "/", "?" or "#" in the password that somebody forgot to quote.
+    found = re.match(r"([^:@/?#]*)(:?)[^/?#]*@", rest) or re.match(r"([^:@/?#]*)(:?).*@", rest)
+    if found:
+        rest = f"{found[1]}{':***' if found[2] else ''}@{rest[found.end() :]}"
+    return scheme + slashes + rest.partition("?")[0]

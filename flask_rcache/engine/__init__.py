@@ -1,0 +1,1 @@
+"""The engine: the manager, and how values are loaded and shared."""

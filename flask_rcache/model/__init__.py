@@ -1,0 +1,1 @@
+"""Data and pure functions: cache types, entries, keys."""
