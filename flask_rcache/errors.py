@@ -5,13 +5,13 @@
     RCacheError
     ├── ConfigError (also ValueError)    a setting, type, ttl, tag or prefix that cannot be
     │   ├── UnknownTypeError             a cache type's name nobody registered
-    │   └── KeyRefused                   a key that cannot name an entry of its type
+    │   └── InvalidKeyError                   a key that cannot name an entry of its type
     ├── CodecError                       a value or stored bytes that cannot be kept or read exactly
-    │   ├── Unencodable (also TypeError) a value that would not come back exactly as it was
-    │   └── Undecodable                  garbage, truncated, foreign or oversized bytes
+    │   ├── EncodeError (also TypeError) a value that would not come back exactly as it was
+    │   └── DecodeError                  garbage, truncated, foreign or oversized bytes
     ├── StoreError                       the store answered with an error
-    │   ├── StoreUnavailable             the store cannot be reached, or must not be trusted now
-    │   └── StoreFull                    the store has no room (``maxmemory`` with ``noeviction``)
+    │   ├── StoreUnavailableError             the store cannot be reached, or must not be trusted now
+    │   └── StoreFullError                    the store has no room (``maxmemory`` with ``noeviction``)
     └── AuthError                        a caller whom the admin API does not admit
 """
 
@@ -21,13 +21,13 @@ __all__ = [
     "AuthError",
     "CodecError",
     "ConfigError",
-    "KeyRefused",
+    "InvalidKeyError",
     "RCacheError",
     "StoreError",
-    "StoreFull",
-    "StoreUnavailable",
-    "Undecodable",
-    "Unencodable",
+    "StoreFullError",
+    "StoreUnavailableError",
+    "DecodeError",
+    "EncodeError",
     "UnknownTypeError",
 ]
 
@@ -44,7 +44,7 @@ class UnknownTypeError(ConfigError):
     """A cache type was asked for by a name that this app does not know."""
 
 
-class KeyRefused(ConfigError):
+class InvalidKeyError(ConfigError):
     """A key cannot name an entry: a wrong Python type, or another cache type's stored key."""
 
 
@@ -52,11 +52,11 @@ class CodecError(RCacheError):
     """A value or stored bytes cannot be kept or read exactly."""
 
 
-class Unencodable(CodecError, TypeError):
+class EncodeError(CodecError, TypeError):
     """The value would not come back exactly as it was; the message names its type."""
 
 
-class Undecodable(CodecError):
+class DecodeError(CodecError):
     """The stored bytes are garbage, truncated, of another version, or declare too large a size."""
 
 
@@ -64,11 +64,11 @@ class StoreError(RCacheError):
     """The store answered with an error; the driver's own error is the ``__cause__``."""
 
 
-class StoreUnavailable(StoreError):
+class StoreUnavailableError(StoreError):
     """The store cannot be reached, or what it holds must not be trusted now."""
 
 
-class StoreFull(StoreError):
+class StoreFullError(StoreError):
     """The store has no room for the entry: raise ``maxmemory`` or set an eviction policy."""
 
 

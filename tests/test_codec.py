@@ -1,4 +1,4 @@
-"""The codec: exact values back or a refusal, and nothing but ``Undecodable`` from bytes that are not ours."""
+"""The codec: exact values back or a refusal, and nothing but ``DecodeError`` from bytes that are not ours."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 
 import flask_rcache.codec
 from flask_rcache.codec import IDENTITY, MAGIC, MAX_DEPTH, TIMES, Codec, decode_value, encode_value
-from flask_rcache.errors import Undecodable, Unencodable
+from flask_rcache.errors import DecodeError, EncodeError
 from flask_rcache.model.entry import Draft, Entry, StoredResponse
 
 PARIS = ZoneInfo("Europe/Paris")
@@ -154,7 +154,7 @@ def test_encode_value__does_not_depend_on_the_decimal_context():
     with localcontext(Context(prec=3, capitals=0, traps=[])):
         encoded = encode_value(value)
         assert shape(decode_value(encoded)) == shape(value)
-        with pytest.raises(Undecodable):
+        with pytest.raises(DecodeError):
             decode_value(ormsgpack.packb(ormsgpack.Ext(17, b"no number")))
     assert encoded == encode_value(value)
 
@@ -288,7 +288,7 @@ def test_encode_value__refused(value, says):
         with contextlib.suppress(AssertionError):  # its hash calls the foreign tzinfo
             around += [{value}, frozenset([value]), {value: 1}, {(value,): 1}]
     for placed in around:
-        with pytest.raises(Unencodable, match=says):
+        with pytest.raises(EncodeError, match=says):
             encode_value(placed)
 
 
@@ -304,7 +304,7 @@ def test_encode_value__refused(value, says):
 )
 def test_encode_value__says_where(value, path):
     """The message leads to what is refused."""
-    with pytest.raises(Unencodable) as caught:
+    with pytest.raises(EncodeError) as caught:
         encode_value(value)
     assert str(caught.value).startswith(path)
 
@@ -334,7 +334,7 @@ def test_encode_value__depth(wrap):
     deepest = nested(MAX_DEPTH - shallow, wrap)
     assert decode_value(encode_value(deepest)) == deepest
     for depth in (MAX_DEPTH + 1, 300, 5000):
-        with pytest.raises(Unencodable, match="limit"):
+        with pytest.raises(EncodeError, match="limit"):
             encode_value(nested(depth, wrap))
 
 
@@ -345,7 +345,7 @@ def test_encode_value__cycle():
     in_dict: dict[Any, Any] = {1: 2}
     in_dict["self"] = (in_dict,)
     for value in (in_list, in_dict, [in_list]):
-        with pytest.raises(Unencodable, match="contains itself"):
+        with pytest.raises(EncodeError, match="contains itself"):
             encode_value(value)
 
 
@@ -446,7 +446,7 @@ NOT_VALUES: dict[str, Any] = {
 @pytest.mark.parametrize("packed", NOT_VALUES.values(), ids=NOT_VALUES.keys())
 def test_decode_value__hostile(packed):
     """Well-formed MessagePack that no value encodes to is refused."""
-    with pytest.raises(Undecodable):
+    with pytest.raises(DecodeError):
         decode_value(ormsgpack.packb(packed))
 
 
@@ -472,14 +472,14 @@ def test_decode_value__hostile(packed):
 )
 def test_decode_value__garbage(data):
     """Bytes that are not one whole encoded value are refused, whatever lengths they declare."""
-    with pytest.raises(Undecodable):
+    with pytest.raises(DecodeError):
         decode_value(data)
 
 
 @given(st.binary(max_size=200))
 def test_decode_value__any_bytes(data):
-    """Any bytes are a value or Undecodable, and nothing else."""
-    with contextlib.suppress(Undecodable):
+    """Any bytes are a value or DecodeError, and nothing else."""
+    with contextlib.suppress(DecodeError):
         decode_value(data)
 
 
@@ -563,7 +563,7 @@ def test_codec__compresses_what_is_worth_it():
 )
 def test_codec__seal_refuses_nonsense(draft):
     """Nothing is written that could not be read again."""
-    with pytest.raises(Unencodable):
+    with pytest.raises(EncodeError):
         Codec().seal(draft)
 
 
@@ -571,17 +571,17 @@ def test_codec__max_size():
     """The cap holds for the body before compression, when writing and when reading, and names itself."""
     codec, body = Codec(max_size=10_000), b"x" * 10_000
     assert codec.unseal(codec.seal(Draft(body, ttl=1.0))).content == body
-    with pytest.raises(Unencodable, match="10000"):
+    with pytest.raises(EncodeError, match="10000"):
         codec.seal(Draft(body + b"x", ttl=1.0))
     for compress_from in (0, 10**9):
-        with pytest.raises(Undecodable):
+        with pytest.raises(DecodeError):
             codec.unseal(Codec(compress_from=compress_from).seal(Draft(body + b"x", ttl=1.0)))
 
 
 def test_codec__times_out_of_range():
     """A time that is not 64 bits unsigned is refused."""
     for times in ({"epoch": -1}, {"as_of": 2**64}):
-        with pytest.raises(Unencodable):
+        with pytest.raises(EncodeError):
             Codec().seal(VALUE, **times)
 
 
@@ -633,7 +633,7 @@ NOT_ENTRIES = {
 @pytest.mark.parametrize("raw", NOT_ENTRIES.values(), ids=NOT_ENTRIES.keys())
 def test_codec__not_an_entry(raw):
     """Foreign, cut, or contradictory bytes are refused."""
-    with pytest.raises(Undecodable):
+    with pytest.raises(DecodeError):
         Codec().unseal(raw)
 
 
@@ -649,7 +649,7 @@ def test_codec__bomb_is_refused_before_it_is_allocated():
         raw = envelope(bomb, flags=1, size=claimed)
         tracemalloc.start()
         try:
-            with pytest.raises(Undecodable):
+            with pytest.raises(DecodeError):
                 Codec().unseal(raw)
             assert tracemalloc.get_traced_memory()[1] < 1024 * 1024
         finally:
@@ -661,7 +661,7 @@ def test_codec__every_truncation(draft):
     """No prefix of an entry is an entry."""
     raw = Codec().seal(draft)
     for length in range(len(raw)):
-        with pytest.raises(Undecodable):
+        with pytest.raises(DecodeError):
             Codec().unseal(raw[:length])
 
 
@@ -670,7 +670,7 @@ SEALED = [Codec().seal(draft) for draft in DRAFTS.values()]
 
 @given(st.sampled_from(SEALED), st.lists(st.tuples(st.integers(0), st.integers(1, 255)), min_size=1, max_size=4))
 def test_codec__flipped_bits(raw, flips):
-    """Damage gives an entry or Undecodable, and nothing else; so does the value in it."""
+    """Damage gives an entry or DecodeError, and nothing else; so does the value in it."""
     damaged = bytearray(raw)
     for position, mask in flips:
         damaged[position % len(raw)] ^= mask
@@ -678,15 +678,15 @@ def test_codec__flipped_bits(raw, flips):
         entry = Codec().unseal(bytes(damaged))
         if isinstance(entry.content, bytes):
             decode_value(entry.content)
-    except Undecodable:
+    except DecodeError:
         pass
 
 
 @given(st.binary(max_size=300))
 def test_codec__any_bytes(data):
-    """Any bytes, also behind the right magic, give an entry or Undecodable."""
+    """Any bytes, also behind the right magic, give an entry or DecodeError."""
     for raw in (data, MAGIC + data, envelope(b"")[:33] + data):
-        with contextlib.suppress(Undecodable):
+        with contextlib.suppress(DecodeError):
             Codec().unseal(raw)
 
 

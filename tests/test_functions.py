@@ -18,7 +18,7 @@ import flask_rcache
 from flask_rcache import (
     CacheType,
     ConfigError,
-    KeyRefused,
+    InvalidKeyError,
     RCache,
     cached,
     clear_all,
@@ -79,7 +79,7 @@ def test_cached__arguments_of_different_types_are_different_keys() -> None:
     assert len({function(value) for value in (1, "1", 1.0, True, None, b"1", (1,), [1])}) == 8
     assert function({"a": 1, "b": [2]}) == function({"b": [2], "a": 1})
     assert function({1, 2}) == function({2, 1})
-    with pytest.raises(KeyRefused, match="key_func"):
+    with pytest.raises(InvalidKeyError, match="key_func"):
         function(object())
 
 
@@ -268,7 +268,7 @@ def test_cached__methods_of_objects_that_hold_nothing() -> None:
 @pytest.mark.parametrize("call", [lambda: Slotted("a").shown(), lambda: Number(2).doubled(), lambda: marked()])
 def test_cached__methods_of_objects_that_cannot_be_told_apart(call: Any) -> None:
     """A state that is no key is refused, with what to do: one object must not get what another was given."""
-    with pytest.raises(KeyRefused, match="__cache_key__"):
+    with pytest.raises(InvalidKeyError, match="__cache_key__"):
         call()
 
 

@@ -14,7 +14,7 @@ from flask import Flask
 
 from flask_rcache import FROM_HEADERS, MISSING, CacheManager, CacheType, RCache
 from flask_rcache import signals as events
-from flask_rcache.errors import ConfigError, KeyRefused, Unencodable, UnknownTypeError
+from flask_rcache.errors import ConfigError, InvalidKeyError, EncodeError, UnknownTypeError
 from tests.servers import Server
 from tests.stores.kit import manager
 
@@ -397,11 +397,11 @@ def test_unkeepable__degrades(cache: CacheManager, caplog: pytest.LogCaptureFixt
 def test_unkeepable__raises_when_strict(make: Callable[..., CacheManager]) -> None:
     """In tests (RCACHE_STRICT) a value that would not come back exactly is an error, and leaves no lease behind."""
     cache = make(strict=True)
-    with pytest.raises(Unencodable, match="Foreign"):
+    with pytest.raises(EncodeError, match="Foreign"):
         cache.fetch("search", "a", Foreign)
-    with pytest.raises(Unencodable, match="Foreign"):
+    with pytest.raises(EncodeError, match="Foreign"):
         cache.set("search", "a", Foreign())
-    with pytest.raises(Unencodable, match="Foreign"):
+    with pytest.raises(EncodeError, match="Foreign"):
         cache.fetch_many("search", ["a", "b"], lambda missing: {"a": 1, "b": Foreign()})
     assert cache.fetch("search", "a", lambda: 1) == 1
 
@@ -430,7 +430,7 @@ def test_arguments__wrong_keys(make: Callable[..., CacheManager], key: Any) -> N
         lambda: cache.get_many("search", [key]),
         lambda: cache.fetch_many("search", [key], lambda missing: {}),
     ):
-        with pytest.raises(KeyRefused, match="key"):
+        with pytest.raises(InvalidKeyError, match="key"):
             call()
 
 
@@ -447,7 +447,7 @@ def test_arguments__keys_that_hold_lists_and_dicts(cache: CacheManager) -> None:
 def test_arguments__another_type_s_stored_key(make: Callable[..., CacheManager]) -> None:
     """A stored key of another type is refused; one's own is taken with or without its prefix."""
     cache = make()
-    with pytest.raises(KeyRefused, match="search"):
+    with pytest.raises(InvalidKeyError, match="search"):
         cache.get("search", "cache:product:a")
     cache.set("search", "cache:search:a", 1)
     assert cache.get("search", "a") == 1
@@ -695,7 +695,7 @@ def test_signals__errors(make: Callable[..., CacheManager]) -> None:
         cache.set("search", "a", Foreign())
     (event,) = heard
     assert (event.type, event.operation) == ("search", "encode")
-    assert isinstance(event.error, Unencodable)
+    assert isinstance(event.error, EncodeError)
 
 
 def test_signals__store_away_is_told_and_journalled() -> None:

@@ -17,7 +17,7 @@ import click
 from flask.cli import AppGroup
 
 from ..engine.manager import CacheManager
-from ..errors import ConfigError, StoreFull
+from ..errors import ConfigError, StoreFullError
 from ..stores.protocol import Listed
 
 __all__ = [
@@ -150,7 +150,7 @@ def note_memory(manager: CacheManager) -> None:
 def away(manager: CacheManager) -> Exception | None:
     """Why the store cannot be asked; ``None`` when it can. One that is full can be."""
     trouble = manager.store.trouble
-    return None if trouble is None or isinstance(trouble.cause, StoreFull) else trouble.cause
+    return None if trouble is None or isinstance(trouble.cause, StoreFullError) else trouble.cause
 
 
 def store_away(cause: Exception) -> Failure:

@@ -16,7 +16,7 @@ from flask import current_app
 
 from ..context import manager_of
 from ..engine.manager import CacheManager
-from ..errors import KeyRefused
+from ..errors import InvalidKeyError
 from ..stores.protocol import Listed, Page
 from .output import (
     Column,
@@ -259,6 +259,6 @@ def stored_key(manager: CacheManager, key: str) -> str:
             return key
     type_name, _, id = key.partition(":")
     if not id:
-        raise KeyRefused(f"{key!r} names no entry: give {names.entries}TYPE:ID, or TYPE:ID")
+        raise InvalidKeyError(f"{key!r} names no entry: give {names.entries}TYPE:ID, or TYPE:ID")
     own = names.entry(manager.known_type(type_name).name, "")
     return names.stored(type_name, own + id)

@@ -18,7 +18,7 @@ import ormsgpack
 from redis.exceptions import AuthenticationError, AuthorizationError, ResponseError
 
 from ..engine.manager import CacheManager
-from ..errors import StoreError, StoreFull
+from ..errors import StoreError, StoreFullError
 from ..model.cache_type import CacheType
 from ..model.entry import Draft
 from ..stores import RedisStore
@@ -248,7 +248,7 @@ def _kept(manager: CacheManager, store: RedisStore) -> Finding:
         written = store.read(key, tuple).entry
         store.delete([key])
         left = store.read(key, tuple).entry
-    except StoreFull as error:
+    except StoreFullError as error:
         return fail("entries", str(error), "Nothing new is cached until then.")
     except StoreError as error:
         return fail("entries", str(error), "The lines above may say why.")

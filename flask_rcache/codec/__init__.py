@@ -1,7 +1,7 @@
 """Values and entries as bytes, and back, exactly or not at all; no I/O.
 
 Nothing in here can run code: stored bytes may come from whoever can write to the store, so they are data
-that is checked, or :class:`~flask_rcache.errors.Undecodable`.
+that is checked, or :class:`~flask_rcache.errors.DecodeError`.
 """
 
 from .envelope import IDENTITY, MAGIC, TIMES, Codec

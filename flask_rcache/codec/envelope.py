@@ -16,7 +16,7 @@ from typing import Any, Final
 import ormsgpack
 import zstandard
 
-from flask_rcache.errors import Undecodable, Unencodable
+from flask_rcache.errors import DecodeError, EncodeError
 from flask_rcache.model.entry import Content, Draft, Entry, StoredResponse
 
 __all__ = ["IDENTITY", "MAGIC", "TIMES", "Codec"]
@@ -77,7 +77,7 @@ class Codec:
             The envelope.
 
         Raises:
-            Unencodable: the body is over ``max_size``, or a duration, time or tag makes no sense.
+            EncodeError: the body is over ``max_size``, or a duration, time or tag makes no sense.
         """
         content = draft.content
         if isinstance(content, StoredResponse):
@@ -88,7 +88,7 @@ class Codec:
             flags, body, status, headers = 0, content, None, None
         size = len(body)
         if size > self._max_size:
-            raise Unencodable(f"{size} bytes are over the limit of {self._max_size}: cache less, or raise it")
+            raise EncodeError(f"{size} bytes are over the limit of {self._max_size}: cache less, or raise it")
         durations = draft.ttl, draft.stale_while_revalidate, draft.stale_if_error, draft.cost
         try:
             meta = [*map(float, durations), list(draft.tags), list(draft.handed), status, headers, size]
@@ -99,7 +99,7 @@ class Codec:
             flags |= _COMPRESSED * (len(body) < size)
             return _HEAD.pack(MAGIC, epoch, as_of, created, flags, len(packed_meta)) + packed_meta + body
         except (TypeError, ValueError, OverflowError, struct.error) as error:
-            raise Unencodable(f"an entry that makes no sense: {error}") from error
+            raise EncodeError(f"an entry that makes no sense: {error}") from error
 
     def unseal(self, raw: bytes) -> Entry:
         """Read an envelope.
@@ -111,18 +111,18 @@ class Codec:
             The entry; its content is still encoded.
 
         Raises:
-            Undecodable: it is not an entry of this version, whole, and within ``max_size``.
+            DecodeError: it is not an entry of this version, whole, and within ``max_size``.
         """
         try:
             magic, epoch, as_of, created, flags, meta_size = _HEAD.unpack_from(raw)
             if magic != MAGIC or flags > _HIGHEST_FLAGS:
-                raise Undecodable("not an entry of this version")
+                raise DecodeError("not an entry of this version")
             body_at = _HEAD_SIZE + meta_size
             meta = ormsgpack.unpackb(raw[_HEAD_SIZE:body_at])
             _check(*meta)
             ttl, swr, sie, cost, own, handed, status, headers, size = meta
             if size > self._max_size:
-                raise Undecodable("a body over the limit")
+                raise DecodeError("a body over the limit")
             body = raw[body_at:]
             if flags & _COMPRESSED:
                 body = self._decompressed(body, size)
@@ -131,7 +131,7 @@ class Codec:
                 or (status is not None) != bool(flags & _RESPONSE)
                 or (status == "") != bool(flags & _MARKER)
             ):
-                raise Undecodable("a body of another size or kind than its entry says")
+                raise DecodeError("a body of another size or kind than its entry says")
             tags = tuple([(tag, as_of) for tag in own])
             if handed:
                 tags += tuple([(tag, since) for tag, since in handed])
@@ -141,7 +141,7 @@ class Codec:
                 content = StoredResponse(status, tuple(zip(texts, texts, strict=True)), body)
             return Entry(content, epoch, as_of, created, ttl, swr, sie, tags, cost)
         except (TypeError, ValueError, struct.error, zstandard.ZstdError) as error:
-            raise Undecodable(f"not an entry: {error}") from error
+            raise DecodeError(f"not an entry: {error}") from error
 
     def unseal_head(self, raw: bytes) -> tuple[Entry, int]:
         """Read an envelope of which only the beginning is there.
@@ -153,12 +153,12 @@ class Codec:
             The entry with an empty body, and 0; or, when ``raw`` is too short for that, how many bytes are needed.
 
         Raises:
-            Undecodable: it does not begin as an entry of this version.
+            DecodeError: it does not begin as an entry of this version.
         """
         try:
             magic, epoch, as_of, created, flags, meta_size = _HEAD.unpack_from(raw)
             if magic != MAGIC or flags > _HIGHEST_FLAGS:
-                raise Undecodable("not an entry of this version")
+                raise DecodeError("not an entry of this version")
             needed = _HEAD_SIZE + meta_size
             empty = Entry(b"", epoch, as_of, created, 0.0)
             if len(raw) < needed:
@@ -170,7 +170,7 @@ class Codec:
             content: Content = b"" if status is None else StoredResponse(status, (), b"")
             return Entry(content, epoch, as_of, created, ttl, swr, sie, tags, cost), 0
         except (TypeError, ValueError, struct.error) as error:
-            raise Undecodable(f"not an entry: {error}") from error
+            raise DecodeError(f"not an entry: {error}") from error
 
     def _compressed(self, body: bytes) -> bytes:
         """The body as one zstd frame, or as it is when that is no larger."""
@@ -186,7 +186,7 @@ class Codec:
         """What is in the one frame: ``size`` bytes, and none after it."""
         # The frame's own word on its size decides what is allocated, whatever max_output_size says.
         if zstandard.frame_content_size(frame) != size:
-            raise Undecodable("a compressed body of another size than its entry says")
+            raise DecodeError("a compressed body of another size than its entry says")
         try:
             decompressor = self._decompressors.pop()
         except IndexError:

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 import ormsgpack
 
-from flask_rcache.errors import Unencodable
+from flask_rcache.errors import EncodeError
 
 __all__ = ["EXT_TO_SCALAR", "SCALAR_TO_EXT", "type_name"]
 
@@ -61,10 +61,10 @@ def _zone(zone: tzinfo | None) -> str | tuple[int, str] | None:
     if type(zone) is timezone:
         return zone.utcoffset(None) // _MICROSECOND, zone.tzname(None)
     if type(zone) is not ZoneInfo:
-        raise Unencodable(f"its tzinfo is a {type_name(type(zone))}; use datetime.timezone or ZoneInfo")
+        raise EncodeError(f"its tzinfo is a {type_name(type(zone))}; use datetime.timezone or ZoneInfo")
     # Python compares two clocks as of one zone only when they share the object that ZoneInfo(key) gives.
     if zone.key is None or ZoneInfo(zone.key) is not zone:
-        raise Unencodable("its ZoneInfo is not the one that ZoneInfo(key) gives")
+        raise EncodeError("its ZoneInfo is not the one that ZoneInfo(key) gives")
     return zone.key
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import ormsgpack
 
-from flask_rcache.errors import Undecodable, Unencodable
+from flask_rcache.errors import DecodeError, EncodeError
 
 from .scalars import EXT_TO_SCALAR, SCALAR_TO_EXT, type_name
 
@@ -57,7 +57,7 @@ def encode_value(value: object) -> bytes:
         MessagePack that only :func:`decode_value` can read in full.
 
     Raises:
-        Unencodable: something in it would not come back exactly: an enum, a subclass, a bytearray, a foreign
+        EncodeError: something in it would not come back exactly: an enum, a subclass, a bytearray, a foreign
             class, a string with lone surrogates, a structure that contains itself; the message says where.
 
     >>> from decimal import Decimal
@@ -65,7 +65,7 @@ def encode_value(value: object) -> bytes:
     {'total': Decimal('9.90'), 7: (1, {2})}
     >>> encode_value({"rows": [bytearray(b"x")]})
     Traceback (most recent call last):
-    flask_rcache.errors.Unencodable: value['rows'][0] is a bytearray: convert it, or leave it out
+    flask_rcache.errors.EncodeError: value['rows'][0] is a bytearray: convert it, or leave it out
     """
     packed = _packed(value, MAX_DEPTH)
     return _Walk().encode(value) if packed is None else packed
@@ -120,10 +120,10 @@ class _Walk:
     def encode(self, value: object) -> bytes:
         try:
             return ormsgpack.packb(self._written(value), _to_ext, _OPTIONS)
-        except Unencodable:
+        except EncodeError:
             raise
         except (TypeError, RecursionError) as error:
-            raise Unencodable(f"value is a {type_name(type(value))} that cannot be kept: {error}") from error
+            raise EncodeError(f"value is a {type_name(type(value))} that cannot be kept: {error}") from error
 
     def _written(self, value: Any) -> Any:
         """What ormsgpack writes natively for ``value``, without loss."""
@@ -194,11 +194,11 @@ class _Walk:
         except UnicodeEncodeError:
             raise self._refusal("is, or has as a key, a str with lone surrogates: UTF-8 has none") from None
 
-    def _refusal(self, reason: str) -> Unencodable:
+    def _refusal(self, reason: str) -> EncodeError:
         path = self._path
         if len(path) > _LONGEST_PATH:
             path = [*path[: _LONGEST_PATH // 2], "…", *path[-_LONGEST_PATH // 2 :]]
-        return Unencodable(f"{''.join(path)} {reason}")
+        return EncodeError(f"{''.join(path)} {reason}")
 
 
 # ormsgpack ignores what follows the first object. So that is read as one of a pair, with this after it.
@@ -217,7 +217,7 @@ def decode_value(data: bytes) -> Any:
         The value.
 
     Raises:
-        Undecodable: the bytes are not an encoded value.
+        DecodeError: the bytes are not an encoded value.
     """
     marked = False
 
@@ -231,10 +231,10 @@ def decode_value(data: bytes) -> Any:
     try:
         value, end = ormsgpack.unpackb(b"\x92%b%b" % (data, _PACKED_END), ext_hook=from_ext)
         if end != _END:
-            raise Undecodable("more bytes than one encoded value")
+            raise DecodeError("more bytes than one encoded value")
         return _restored(value, MAX_DEPTH + 1) if marked else value
     except (ValueError, TypeError, RecursionError) as error:
-        raise Undecodable(f"not an encoded value: {error}") from error
+        raise DecodeError(f"not an encoded value: {error}") from error
 
 
 def _restored(node: Any, room: int) -> Any:
@@ -243,7 +243,7 @@ def _restored(node: Any, room: int) -> Any:
     if kind not in _NESTED:
         return node
     if not room or kind is type:
-        raise Undecodable("nested too deep, or a mark outside its container")
+        raise DecodeError("nested too deep, or a mark outside its container")
     if kind is dict:
         for key, item in node.items():
             if type(item) in _NESTED:
@@ -266,5 +266,5 @@ def _built(mark: type, items: list[Any]) -> Any:
     else:
         built = mark(items)
     if len(built) != len(items):
-        raise Undecodable(f"a {mark.__name__} with one member twice")
+        raise DecodeError(f"a {mark.__name__} with one member twice")
     return built

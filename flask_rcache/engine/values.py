@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from ..codec import decode_value, encode_value
 from ..config.settings import Settings
-from ..errors import CodecError, ConfigError, Unencodable
+from ..errors import CodecError, ConfigError, EncodeError
 from ..model.cache_type import FROM_HEADERS, CacheType, check_tags
 from ..model.entry import Draft, Entry
 from ..model.keys import Key, Names, tag_member
@@ -137,7 +137,7 @@ class Values(Telling, ABC):
 
         Raises:
             ConfigError: the type, key, ttl or tags are not usable.
-            Unencodable: under ``RCACHE_STRICT``, a value that would not come back exactly as it is.
+            EncodeError: under ``RCACHE_STRICT``, a value that would not come back exactly as it is.
         """
         return self._set(cache_type, [(key, value)], ttl, tags)
 
@@ -162,7 +162,7 @@ class Values(Telling, ABC):
 
         Raises:
             ConfigError: the type, a key, the ttl or the tags are not usable.
-            Unencodable: under ``RCACHE_STRICT``, a value that would not come back exactly as it is.
+            EncodeError: under ``RCACHE_STRICT``, a value that would not come back exactly as it is.
         """
         if not isinstance(mapping, Mapping):
             raise ConfigError(f"set_many takes a mapping, the values by key, not {type(mapping).__name__}")
@@ -279,13 +279,13 @@ class Values(Telling, ABC):
         """The value's bytes, or ``None`` when it cannot be kept.
 
         Raises:
-            Unencodable: under ``RCACHE_STRICT``.
+            EncodeError: under ``RCACHE_STRICT``.
         """
         try:
             content = encode_value(value)
             if len(content) > self.settings.max_bytes:
                 limit = self.settings.max_bytes
-                raise Unencodable(f"the value takes {len(content)} bytes, more than RCACHE_MAX_BYTES = {limit}")
+                raise EncodeError(f"the value takes {len(content)} bytes, more than RCACHE_MAX_BYTES = {limit}")
         except CodecError as error:
             if self.settings.strict:
                 raise

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import BuiltinFunctionType, CellType, CodeType, MemberDescriptorType
 from typing import Any, Final, NamedTuple
 
-from ..errors import ConfigError, KeyRefused
+from ..errors import ConfigError, InvalidKeyError
 from .keys import Key, is_plain, key_id
 
 __all__ = ["captured", "closed_over", "function_name", "is_method", "object_key"]
@@ -104,7 +104,7 @@ def object_key(bound: object, method: str) -> Key:
         Its class; with what its ``__cache_key__()`` gives, or with its value when it is a plain one.
 
     Raises:
-        KeyRefused: it has a state that cannot stand in a key.
+        InvalidKeyError: it has a state that cannot stand in a key.
     """
     if isinstance(bound, type):
         return (_name_of(bound),)
@@ -118,7 +118,7 @@ def object_key(bound: object, method: str) -> Key:
             return (traits.name,)
         if _can_be_key(bound):
             return (traits.name, bound)
-    raise KeyRefused(
+    raise InvalidKeyError(
         f"{method} would give one {kind.__name__} what it gave another: give the class a __cache_key__() that says "
         "what tells its objects apart, or @cached a key_func=, or make it a @staticmethod if no object matters"
     )
@@ -152,6 +152,6 @@ def _name_of(kind: type) -> str:
 def _can_be_key(value: object) -> bool:
     try:
         key_id((value,))
-    except KeyRefused:
+    except InvalidKeyError:
         return False
     return True

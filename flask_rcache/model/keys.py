@@ -16,7 +16,7 @@ from hashlib import blake2b
 from typing import Final
 from uuid import UUID
 
-from ..errors import ConfigError, KeyRefused
+from ..errors import ConfigError, InvalidKeyError
 
 __all__ = [
     "Key",
@@ -52,7 +52,7 @@ def key_id(key: object) -> str:
         The key itself when it is short and harmless, else ``~`` and a 128-bit hash of its typed form.
 
     Raises:
-        KeyRefused: another type, or a tuple that holds something without a stable form.
+        InvalidKeyError: another type, or a tuple that holds something without a stable form.
 
     >>> key_id("patient-42"), key_id(42)
     ('patient-42', '42')
@@ -72,8 +72,8 @@ def key_id(key: object) -> str:
         _typed(key, out, 0)
         return _hashed(b"tuple", b"".join(out))
     if isinstance(key, str | int) and not isinstance(key, bool):  # a subclass: its own text would surprise
-        raise KeyRefused(f"a key must be a plain str or int, not the subclass {type(key).__name__}: convert it first")
-    raise KeyRefused(f"a key must be a str, an int or a tuple, not {type(key).__name__} {key!r:.80}")
+        raise InvalidKeyError(f"a key must be a plain str or int, not the subclass {type(key).__name__}: convert it first")
+    raise InvalidKeyError(f"a key must be a str, an int or a tuple, not {type(key).__name__} {key!r:.80}")
 
 
 def _hashed(kind: bytes, data: bytes) -> str:
@@ -96,7 +96,7 @@ def request_id(parts: Iterable[str]) -> str:
 def _typed(value: object, out: list[bytes], depth: int) -> None:
     """Append a form of ``value`` in which type and length are explicit, so that different values differ."""
     if depth > 32:
-        raise KeyRefused("a key tuple is nested more than 32 deep: pass an id instead")
+        raise InvalidKeyError("a key tuple is nested more than 32 deep: pass an id instead")
     kind = type(value)
     if kind in _SCALARS:
         data = _scalar(value)
@@ -115,7 +115,7 @@ def _typed(value: object, out: list[bytes], depth: int) -> None:
         out.append(b"<%d:" % len(members))
         out.extend(members)
     else:
-        raise KeyRefused(
+        raise InvalidKeyError(
             f"a key cannot hold {kind.__module__}.{kind.__qualname__}: pass its id, or give a key_func= that does"
         )
 
@@ -155,7 +155,7 @@ def is_plain(value: object) -> bool:
     try:
         key_id((value,))
         return all(map(is_plain, value))  # type: ignore[call-overload]
-    except KeyRefused:
+    except InvalidKeyError:
         return False
 
 
@@ -277,12 +277,12 @@ class Names:
                 only: a key that comes from a request must not reach the entry of another one.
 
         Raises:
-            KeyRefused: the key is another type's stored key, or not usable as one.
+            InvalidKeyError: the key is another type's stored key, or not usable as one.
         """
         if type(key) is str and key.startswith(self.entries):
             own = f"{self.entries}{type_name}:"
             if not key.startswith(own):
-                raise KeyRefused(
+                raise InvalidKeyError(
                     f"{key!r:.120} is not a key of cache type {type_name!r}: drop the prefix or name that type"
                 )
             key = key[len(own) :]
@@ -301,13 +301,13 @@ class Names:
         """The type and the id of a stored key.
 
         Raises:
-            KeyRefused: not a stored key under this prefix.
+            InvalidKeyError: not a stored key under this prefix.
         """
         if stored.startswith(self.entries):
             type_name, colon, id = stored[len(self.entries) :].partition(":")
             if colon and id and _is_whole(stored):
                 return type_name, id
-        raise KeyRefused(f"{stored!r:.120} is not a stored key of this cache: they begin with {self.entries!r}")
+        raise InvalidKeyError(f"{stored!r:.120} is not a stored key of this cache: they begin with {self.entries!r}")
 
     def type_of(self, stored: str) -> str:
         """The type of a stored key that is known to be one."""

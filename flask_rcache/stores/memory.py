@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from ..errors import StoreFull
+from ..errors import StoreFullError
 from ..model.entry import MICROSECONDS, Draft, Entry, Freshness, Stamps, is_marker
 from ..model.forks import new_lock, remember
 from ..model.keys import Names, key_member, type_member
@@ -187,7 +187,7 @@ class MemoryStore:
     def _check_room(self, sizes: Iterable[int]) -> None:
         largest = max(sizes, default=0)
         if largest > self._max_bytes:
-            raise StoreFull(f"an entry of {largest} bytes is over RCACHE_L1_BYTES = {self._max_bytes}: it was not kept")
+            raise StoreFullError(f"an entry of {largest} bytes is over RCACHE_L1_BYTES = {self._max_bytes}: it was not kept")
 
     def _put(self, key: str, entry: Entry, keep: float) -> int:
         identity = b"%d/%d" % (entry.epoch, entry.as_of)

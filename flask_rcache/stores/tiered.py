@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final
 
-from ..errors import StoreUnavailable
+from ..errors import StoreUnavailableError
 from ..model.entry import MICROSECONDS, Draft, Entry
 from ..model.forks import new_lock, remember
 from ..model.keys import Names, key_member
@@ -96,7 +96,7 @@ class TieredStore:
             return reading
         try:
             reading = self.redis.read(key, ask)
-        except StoreUnavailable as error:
+        except StoreUnavailableError as error:
             return self._during_outage(key, ask, hold, error)
         self._keep(key, reading, sent, hold)
         return reading
@@ -111,7 +111,7 @@ class TieredStore:
         if rest:
             try:
                 readings = self.redis.read_many(rest, ask)
-            except StoreUnavailable as error:
+            except StoreUnavailableError as error:
                 readings = [self._during_outage(key, ask, hold, error) for key in rest]
             else:
                 for key, reading in zip(rest, readings, strict=True):
@@ -228,7 +228,7 @@ class TieredStore:
         """See :meth:`Store.begin`."""
         try:
             return self.redis.begin(wants, token)
-        except StoreUnavailable:
+        except StoreUnavailableError:
             outage = self.redis.outage
             if not self._outage_ttl or outage is None:
                 raise
@@ -304,7 +304,7 @@ class TieredStore:
                 self._cells.clear()
                 self._unknown_before = time.monotonic_ns()  # what is being read now may be older
 
-    def _during_outage(self, key: str, ask: Ask, hold: float, error: StoreUnavailable) -> Reading:
+    def _during_outage(self, key: str, ask: Ask, hold: float, error: StoreUnavailableError) -> Reading:
         outage = self.redis.outage
         if not self._outage_ttl or outage is None:
             raise error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flask_rcache.errors import StoreUnavailable
+from flask_rcache.errors import StoreUnavailableError
 from flask_rcache.stores.redis.breaker import Breaker
 
 
@@ -12,11 +12,11 @@ def test_breaker__opens_and_closes() -> None:
     """Open it raises with the first cause; closed again it lets pass."""
     breaker = Breaker()
     breaker.check()
-    first = StoreUnavailable("first")
+    first = StoreUnavailableError("first")
     breaker.trip(first)
-    breaker.trip(StoreUnavailable("second"))
+    breaker.trip(StoreUnavailableError("second"))
     assert breaker.is_open
-    with pytest.raises(StoreUnavailable, match="first"):
+    with pytest.raises(StoreUnavailableError, match="first"):
         breaker.check()
     assert breaker.trouble == (1, first)
     breaker.close()
@@ -27,17 +27,17 @@ def test_breaker__opens_and_closes() -> None:
 def test_breaker__full_lets_pass() -> None:
     """No room is trouble, but not a closed door; being away comes before it."""
     breaker = Breaker()
-    breaker.full(StoreUnavailable("full"))
-    breaker.full(StoreUnavailable("full again"))
+    breaker.full(StoreUnavailableError("full"))
+    breaker.full(StoreUnavailableError("full again"))
     breaker.check()
     assert incident(breaker) == 1
-    breaker.trip(StoreUnavailable("away"))
+    breaker.trip(StoreUnavailableError("away"))
     assert incident(breaker) == 2
     breaker.close()
     assert incident(breaker) == 1
     breaker.roomy()
     assert incident(breaker) is None
-    breaker.trip(StoreUnavailable("again"))
+    breaker.trip(StoreUnavailableError("again"))
     assert incident(breaker) == 3
 
 

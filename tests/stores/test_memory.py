@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_rcache.errors import StoreFull
+from flask_rcache.errors import StoreFullError
 from flask_rcache.model.entry import Freshness
 from flask_rcache.model.keys import Names, tag_member
 from flask_rcache.stores import Begin, Fill, MemoryStore
@@ -99,12 +99,12 @@ def test_put__larger_than_the_budget() -> None:
     kit = memory_kit(max_bytes=10_000)
     kit.load(kit.key("small"))
     kit.load(kit.key(), b"old")
-    with pytest.raises(StoreFull):
+    with pytest.raises(StoreFullError):
         kit.store.write([(kit.key(), kit.draft(kit.key(), b"x" * 20_000))])
     assert kit.value(kit.key()) is None
     assert kit.value(kit.key("small")) == b"v"
     grant = kit.grant(kit.key("big"))
-    with pytest.raises(StoreFull):
+    with pytest.raises(StoreFullError):
         kit.fill(grant, b"x" * 20_000)
     assert kit.ask(kit.key("big")).kind is Begin.GRANTED
 

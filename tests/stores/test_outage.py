@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flask_rcache import CacheManager, CacheType
-from flask_rcache.errors import StoreUnavailable
+from flask_rcache.errors import StoreUnavailableError
 from tests.processes import wait_until
 from tests.servers import Server
 from tests.twenty.kit import KIND, Act, SlowLoader
@@ -24,7 +24,7 @@ def away(cache: CacheManager) -> Iterator[None]:
     """Redis cannot be reached from this process for as long as the block lasts; others reach it."""
     redis: Any = cache.store.redis  # type: ignore[attr-defined]
     redis._recover = lambda: None
-    redis._breaker.trip(StoreUnavailable("a stall"))
+    redis._breaker.trip(StoreUnavailableError("a stall"))
     try:
         yield
     finally:
@@ -77,7 +77,7 @@ def test_outage__its_clock_does_not_get_into_redis(redis_server: Server, tiers: 
         def refused(*_: object) -> Any:
             del store.redis.begin
             outage.__enter__()
-            raise StoreUnavailable("READONLY")
+            raise StoreUnavailableError("READONLY")
 
         outage = away(here)
         store.redis.begin = refused
@@ -89,7 +89,7 @@ def test_outage__its_clock_does_not_get_into_redis(redis_server: Server, tiers: 
     def middle() -> str:
         def refused(*_: object) -> Any:
             del store.redis.read
-            raise StoreUnavailable("one blink")
+            raise StoreUnavailableError("one blink")
 
         store.redis.read = refused
         return here.fetch(MIDDLE, "m", part)
@@ -140,7 +140,7 @@ def test_outage__a_read_under_way_does_not_bring_back_what_was_invalidated(redis
         del store.redis.read
         reading = real(*args)
         store.redis._recover = lambda: None
-        store.redis._breaker.trip(StoreUnavailable("a stall"))
+        store.redis._breaker.trip(StoreUnavailableError("a stall"))
         cache.invalidate_tags("t")
         return reading
 

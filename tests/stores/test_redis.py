@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from flask_rcache.codec import MAGIC, Codec
-from flask_rcache.errors import StoreUnavailable
+from flask_rcache.errors import StoreUnavailableError
 from flask_rcache.model.entry import Draft
 from flask_rcache.model.keys import BARRIER, CLOCK, EPOCH, FLOOR, Names, tag_member, type_member
 from flask_rcache.stores import Begin, Fill
@@ -381,7 +381,7 @@ def test_attach__another_format_is_refused(redis_server: Server) -> None:
     client = redis_server.client()
     client.hset("cache~meta", mapping={"format": "99"})
     kit = Kit(redis_store(redis_server.url), client=client)
-    with pytest.raises(StoreUnavailable, match="RCACHE_PREFIX"):
+    with pytest.raises(StoreUnavailableError, match="RCACHE_PREFIX"):
         kit.read(kit.key())
     kit.store.close()
 
@@ -412,7 +412,7 @@ def test_attach__restart_from_an_old_snapshot(private_server: Callable[..., Serv
 def reads(kit: Kit) -> bool:
     try:
         kit.read(kit.key())
-    except StoreUnavailable:
+    except StoreUnavailableError:
         return False
     return True
 

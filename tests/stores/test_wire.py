@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 from flask import Flask
 
 from flask_rcache import CacheManager, RCache
-from flask_rcache.errors import ConfigError, StoreUnavailable
+from flask_rcache.errors import ConfigError, StoreUnavailableError
 from tests.processes import free_port
 from tests.servers import Server
 from tests.stores.kit import Kit, redis_store
@@ -156,7 +156,7 @@ def test_wire__location_hides_the_password(caplog: pytest.LogCaptureFixture) -> 
         kit = Kit(redis_store(url))
         assert "s3cr3t" not in kit.store.location
         assert str(port) in kit.store.location
-        with caplog.at_level(logging.DEBUG), pytest.raises(StoreUnavailable) as raised:
+        with caplog.at_level(logging.DEBUG), pytest.raises(StoreUnavailableError) as raised:
             kit.read(kit.key())
         error: BaseException | None = raised.value
         while error is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from ...errors import StoreUnavailable
+from ...errors import StoreUnavailableError
 from ...model.forks import new_lock
 from ..protocol import Trouble
 
@@ -56,11 +56,11 @@ class Breaker:
         """Let the caller pass while closed.
 
         Raises:
-            StoreUnavailable: the breaker is open.
+            StoreUnavailableError: the breaker is open.
         """
         trouble = self._open
         if trouble is not None:
-            raise StoreUnavailable(f"the store is away: {trouble.cause}") from trouble.cause
+            raise StoreUnavailableError(f"the store is away: {trouble.cause}") from trouble.cause
 
     def trip(self, cause: Exception, *, slow: bool = False) -> None:
         """Open; a breaker that is open already keeps its incident.

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import ormsgpack
 
 from ...codec import Codec
-from ...errors import ConfigError, Undecodable
+from ...errors import ConfigError, DecodeError
 from ...model.entry import Entry, Freshness
 from ..glob import glob_regex
 from ..protocol import Census, Gazette, Listed, Logged, Page
@@ -213,7 +213,7 @@ class Listing(Server):
         found: dict[str, Entry] = {}
         longer: dict[str, int] = {}
         for key, (head, size) in heads.items():
-            with suppress(Undecodable):
+            with suppress(DecodeError):
                 entry, needed = self._codec.unseal_head(head)
                 if not needed:
                     found[key] = entry
@@ -222,7 +222,7 @@ class Listing(Server):
         if longer:
             ask = b"".join(pack(("GETRANGE", key, 0, needed - 1)) for key, needed in longer.items())
             for key, head in zip(longer, self._exchange(ask, len(longer)), strict=True):
-                with suppress(Undecodable, TypeError):
+                with suppress(DecodeError, TypeError):
                     entry, needed = self._codec.unseal_head(head)
                     if not needed:
                         found[key] = entry

@@ -20,7 +20,7 @@ import ormsgpack
 from redis.exceptions import OutOfMemoryError
 
 from ...codec import MAGIC
-from ...errors import StoreError, StoreFull, StoreUnavailable
+from ...errors import StoreError, StoreFullError, StoreUnavailableError
 from ...model import forks
 from ..protocol import News, Tally
 from .connection import Exchange, pack
@@ -71,7 +71,7 @@ class Upkeep(Server, ABC):
 
     def tallies(self, types: Sequence[str]) -> Tally:
         """See :meth:`Store.tallies`; what this process has counted is told first."""
-        with suppress(StoreFull):  # then it is told when there is room, and the figures lag behind
+        with suppress(StoreFullError):  # then it is told when there is room, and the figures lag behind
             self._flush_counts()
         with self._count_lock:  # what is on its way has arrived then
             names = sorted({*types, *self._types(self._exchange)})
@@ -288,7 +288,7 @@ class _Journalled:
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         if error is not None:
-            cause = error if isinstance(error, Exception) else StoreUnavailable("interrupted")
+            cause = error if isinstance(error, Exception) else StoreUnavailableError("interrupted")
             self._store._note(self._noted, cause)
 
 

@@ -33,7 +33,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from ...config.parsers import redacted
-from ...errors import ConfigError, StoreError, StoreFull, StoreUnavailable
+from ...errors import ConfigError, StoreError, StoreFullError, StoreUnavailableError
 from .breaker import Breaker
 from .budget import Budget
 from .connection import Exchange, Feed, Line
@@ -57,10 +57,10 @@ _LEAST: Final = 0.01
 def translated(error: Exception, location: str) -> StoreError:
     """The driver's error as one of ours, to be raised ``from`` it."""
     if isinstance(error, OutOfMemoryError) or str(error).startswith("OOM "):
-        return StoreFull(f"{location} has no room (maxmemory): raise it, or set maxmemory-policy allkeys-lru")
+        return StoreFullError(f"{location} has no room (maxmemory): raise it, or set maxmemory-policy allkeys-lru")
     if isinstance(error, _AWAY):
-        return StoreUnavailable(f"{location}: {type(error).__name__}: {error}")
-    return StoreUnavailable(f"{location} refused a command: {type(error).__name__}: {error}")
+        return StoreUnavailableError(f"{location}: {type(error).__name__}: {error}")
+    return StoreUnavailableError(f"{location} refused a command: {type(error).__name__}: {error}")
 
 
 def _pool(url: str, **options: Any) -> ConnectionPool:
@@ -125,7 +125,7 @@ class Wire:
             The replies in order; an error reply stands in the list as the driver's exception.
 
         Raises:
-            StoreUnavailable: the breaker is open, or the server could not be asked; the breaker is open now.
+            StoreUnavailableError: the breaker is open, or the server could not be asked; the breaker is open now.
         """
         if not probing:
             self._breaker.check()
@@ -182,7 +182,7 @@ class Wire:
         """:meth:`_left` once more, as connecting may have taken most of it; the new line is not lost."""
         try:
             return self._left()
-        except StoreUnavailable:
+        except StoreUnavailableError:
             self._idle.append(line)
             raise
 
@@ -190,13 +190,13 @@ class Wire:
         """Seconds that the present request may still wait, if it may not wait the whole timeout.
 
         Raises:
-            StoreUnavailable: none; a store that has cost a request so much is not well, and the breaker is open now.
+            StoreUnavailableError: none; a store that has cost a request so much is not well, and the breaker is open now.
         """
         left = self._budget.left()
         if left is None or left >= self._timeout:
             return None
         if left <= _LEAST:
-            failure = StoreUnavailable(f"{self.location}: one request has waited for it too long in all")
+            failure = StoreUnavailableError(f"{self.location}: one request has waited for it too long in all")
             self._breaker.trip(failure, slow=True)
             raise failure
         return left
@@ -228,7 +228,7 @@ class Wire:
         """A connection of its own for a subscriber; not attached, and none of the breaker's business.
 
         Raises:
-            StoreUnavailable: it could not be made.
+            StoreUnavailableError: it could not be made.
         """
         connection = self._factory.connection_class(**self._factory.connection_kwargs)
         try:

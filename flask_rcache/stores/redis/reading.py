@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from ...codec import IDENTITY, Codec
-from ...errors import Undecodable
+from ...errors import DecodeError
 from ...model.entry import MICROSECONDS, Entry, Stamps
 from ...model.keys import EPOCH, FLOOR
 from ..protocol import Ask, Reading
@@ -75,7 +75,7 @@ class Reader(Server):
         """The entry in what lay under a key; ``None`` for nothing and for garbage."""
         try:
             return self._codec.unseal(raw)
-        except (Undecodable, TypeError):
+        except (DecodeError, TypeError):
             return None
 
     def _judged(
@@ -107,7 +107,7 @@ class Reader(Server):
             return Reading(None, now)
         try:
             entry = self._codec.unseal(raw)
-        except (Undecodable, TypeError):  # TypeError: an error reply, another kind of key lies under our name
+        except (DecodeError, TypeError):  # TypeError: an error reply, another kind of key lies under our name
             return Reading(None, now, raw[IDENTITY] if isinstance(raw, bytes) else b"", "garbage")
         for tag, _ in entry.tags:
             if tag not in members:

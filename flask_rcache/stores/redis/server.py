@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
-from ...errors import StoreError, StoreFull, StoreUnavailable
+from ...errors import StoreError, StoreFullError, StoreUnavailableError
 from ...model.entry import Stamps
 from ...model.keys import EPOCH, FLOOR, Names
 from ..protocol import Trouble
@@ -106,7 +106,7 @@ class Server:
             self._housekeeper.ensure()
         try:
             return self._wire.exchange(payload, replies)
-        except StoreUnavailable:
+        except StoreUnavailableError:
             self._housekeeper.ensure()  # it probes
             raise
 
@@ -151,7 +151,7 @@ class Server:
         """An error reply as ours. Only "no room" leaves the store in use; the rest says it is not fit to be."""
         failure = translated(error, self.location)
         failure.__cause__ = error
-        if isinstance(failure, StoreFull):
+        if isinstance(failure, StoreFullError):
             self._breaker.full(failure)
         else:
             self._breaker.trip(failure)
