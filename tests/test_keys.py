@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_rcache.errors import ConfigError, InvalidKeyError
-from flask_rcache.model.keys import Names, key_id, request_id, tag_member, type_member, url_member
+from flask_rcache.model.keys import Names, key_id, request_id, user_tag, type_tag, url_tag
 
 NAMES = Names()
 
@@ -225,16 +225,16 @@ def test_request_id__parts_do_not_run_together(one: list[str], two: list[str]) -
 @given(st.text(min_size=1), st.text(min_size=1))
 def test_members__stay_apart(one: str, two: str) -> None:
     """Tags, types and URLs never share a member, long tags and lone surrogates included."""
-    assert (tag_member(one) == tag_member(two)) == (one == two)
-    assert len({tag_member(one), type_member(one), url_member([one])}) == 3
-    assert not tag_member(one).startswith("=")
+    assert (user_tag(one) == user_tag(two)) == (one == two)
+    assert len({user_tag(one), type_tag(one), url_tag([one])}) == 3
+    assert not user_tag(one).startswith("=")
 
 
 def test_tag_member__is_bounded() -> None:
     """A stamp costs a bounded amount."""
-    assert len(tag_member("x" * 10_000)) < 300
-    tag_member("\ud800").encode()
-    assert tag_member("x" * 201) != tag_member("x" * 202)
+    assert len(user_tag("x" * 10_000)) < 300
+    user_tag("\ud800").encode()
+    assert user_tag("x" * 201) != user_tag("x" * 202)
 
 
 @pytest.mark.parametrize(

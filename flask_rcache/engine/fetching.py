@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 
 from ..model.cache_type import CacheType, check_tags
 from ..model.entry import Freshness
-from ..model.keys import Key, tag_member
+from ..model.keys import Key, user_tag
 from ..stores.protocol import Reading
 from . import tracing
 from .admission import Served, stand_in
@@ -255,4 +255,4 @@ def _own(policy: Policy, stored: str, reading: Reading | None) -> Load | None:
 
 def members_of(tags: Iterable[str]) -> dict[str, None]:
     """The stamp members of tags, as a load takes them."""
-    return dict.fromkeys(map(tag_member, check_tags(tags)))
+    return dict.fromkeys(map(user_tag, check_tags(tags)))

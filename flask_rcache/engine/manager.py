@@ -17,7 +17,7 @@ from ..config.settings import Settings
 from ..errors import StoreError
 from ..model.cache_type import CacheType, check_tags
 from ..model.forks import new_lock
-from ..model.keys import Key, Names, tag_member
+from ..model.keys import Key, Names, user_tag
 from ..stores.protocol import Counting, Store
 from . import tracing
 from .inspector import Insight, told
@@ -161,7 +161,7 @@ class CacheManager(FetchingMany, Insight):
             return 0
 
         def stamp() -> int:
-            self.store.invalidate(tuple(map(tag_member, checked)), soft=soft)
+            self.store.invalidate(tuple(map(user_tag, checked)), soft=soft)
             return len(checked)
 
         return self._invalidated("tags", checked, "", stamp)

@@ -14,7 +14,7 @@ from ..config.settings import Settings
 from ..errors import ConfigError, UnknownTypeError
 from ..model.cache_type import BUILT_IN, FROM_HEADERS, CacheType, Ttl, check_ttl
 from ..model.entry import Entry
-from ..model.keys import Names, type_member
+from ..model.keys import Names, type_tag
 from .statistics import Statistics
 
 __all__ = ["Policy", "Registry"]
@@ -35,7 +35,7 @@ class Policy:
         self.ttl: Final = ttl
         #: The bounds of an adaptive ttl, unless the call or the settings say which ttl.
         self.adaptive: Final = type.adaptive if adaptive else None
-        self.member: Final = type_member(type.name)
+        self.member: Final = type_tag(type.name)
         self.root: Final = names.entry(type.name, "")
         counters = statistics.of(type.name)
         self.count: Final = counters.add

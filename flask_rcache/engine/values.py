@@ -16,7 +16,7 @@ from ..config.settings import Settings
 from ..errors import CodecError, ConfigError, EncodeError
 from ..model.cache_type import FROM_HEADERS, CacheType, check_tags
 from ..model.entry import Draft, Entry
-from ..model.keys import Key, Names, tag_member
+from ..model.keys import Key, Names, user_tag
 from ..stores.protocol import Reading
 from .admission import fresh
 from .loading import Loading
@@ -172,7 +172,7 @@ class Values(Telling, ABC):
         self, cache_type: CacheType | str, items: Iterable[tuple[Any, object]], ttl: float | None, tags: Iterable[str]
     ) -> bool:
         policy = self._value_policy(cache_type, ttl)
-        members = (policy.member, *map(tag_member, check_tags(tags)))
+        members = (policy.member, *map(user_tag, check_tags(tags)))
         by_stored = {self.names.stored(policy.name, key, hashed=False): value for key, value in items}
         if not self.enabled:
             policy.count("bypasses", len(by_stored))
@@ -202,7 +202,7 @@ class Values(Telling, ABC):
         Raises:
             ConfigError: a tag is empty or not a string.
         """
-        members = [tag_member(tag) for tag in check_tags(tags)]
+        members = [user_tag(tag) for tag in check_tags(tags)]
         load = current_load()
         if load is not None:
             load.tags.update(dict.fromkeys(members))
@@ -213,7 +213,7 @@ class Values(Telling, ABC):
         Raises:
             ConfigError: the type or a tag is not usable.
         """
-        members = (self.policy(cache_type).member, *map(tag_member, check_tags(tags)))
+        members = (self.policy(cache_type).member, *map(user_tag, check_tags(tags)))
         load = current_load()
         if load is not None:
             load.tags.update(dict.fromkeys(members))

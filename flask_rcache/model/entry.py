@@ -1,19 +1,29 @@
-"""What is stored, and the verdicts over it: pure, no clock, no I/O.
+"""What is stored, and the questions asked of it: pure, no clock, no I/O.
 
-Owns :class:`Draft` (what a load produced), :class:`Entry` (a draft with its times, as a store gives
-it back), :class:`Stamps` (what a store knows of invalidations) and the two questions asked of an entry:
-is it *valid* (no invalidation since its load began) and is it *fresh* (not expired). Times are whole
-microseconds of the **store's** clock; durations are seconds.
+Owns :class:`Draft` (what a load produced), :class:`Entry` (a draft with its times, as a store gives it back),
+:class:`Moment` (a clock reading that a load may claim) and the two questions asked of an entry: is it *valid* (no
+invalidation since its load began, rule R1) and is it *fresh* (not expired). Times are whole microseconds of the
+**store's** clock; durations are seconds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
-__all__ = ["Content", "Draft", "Entry", "Freshness", "Stamps", "StoredResponse", "is_marker"]
+__all__ = [
+    "MICROSECONDS",
+    "Content",
+    "Draft",
+    "Entry",
+    "Freshness",
+    "Moment",
+    "StoredResponse",
+    "VariantMarker",
+    "is_valid",
+]
 
 MICROSECONDS: Final = 1_000_000
 
@@ -33,13 +43,35 @@ class StoredResponse:
     body: bytes
 
 
-#: What an entry holds: an encoded value (see ``codec.encode_value``) or a response.
-Content = bytes | StoredResponse
+@dataclass(slots=True)
+class VariantMarker:
+    """What lies under a URL's own key when its answers vary: the way to the variants, and no answer itself.
+
+    Args:
+        fields: the request fields that select a variant, lower case and sorted.
+        ids: the variants there are, as hexadecimal ids of one length.
+    """
+
+    fields: tuple[str, ...]
+    ids: tuple[str, ...] = ()
 
 
-def is_marker(content: Content) -> bool:
-    """Whether it is not an answer but says which request fields select one (``Vary``): it has no status."""
-    return isinstance(content, StoredResponse) and not content.status
+#: What an entry holds: an encoded value (see ``codec.encode_value``), a response, or the way to a URL's variants.
+Content = bytes | StoredResponse | VariantMarker
+
+
+class Moment(NamedTuple):
+    """A reading of the store's clock that this process has heard (rule R3).
+
+    Args:
+        epoch: the random name of the stamp set it was read from.
+        clock: the reading, µs.
+        generation: of the connections it came over; a store does not take it once they have ended.
+    """
+
+    epoch: int
+    clock: int
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +79,14 @@ class Draft:
     """What a load produced, before a store has given it its times.
 
     Args:
-        content: the encoded value or the response.
+        content: the encoded value, the response or the marker.
         ttl: seconds it is fresh, counted from the fill.
         stale_while_revalidate: seconds after that in which it may be served while one refresh runs.
         stale_if_error: seconds after the ttl in which it may be served when the loader fails.
-        tags: stamp members whose ``as_of`` is the beginning of this very load.
-        handed: stamp members handed up by cached values read during the load, with their own ``as_of``.
+        tags: tags whose ``as_of`` is the load's own.
+        inherited: tags of the cached values that the load read, each with its own ``as_of``.
         cost: seconds the load took.
+        origin: ``module:qualname`` of the view that made it; empty for values.
     """
 
     content: Content
@@ -61,8 +94,9 @@ class Draft:
     stale_while_revalidate: float = 0.0
     stale_if_error: float = 0.0
     tags: tuple[str, ...] = ()
-    handed: tuple[tuple[str, int], ...] = ()
+    inherited: tuple[tuple[str, int], ...] = ()
     cost: float = 0.0
+    origin: str = ""
 
     def shortened(self, seconds: float) -> Draft:
         """The same for ``seconds`` at most, and never stale."""
@@ -73,20 +107,21 @@ class Draft:
         """Seconds the store keeps it: the ttl and the longer stale window."""
         return self.ttl + max(self.stale_while_revalidate, self.stale_if_error)
 
+    def tags_as_of(self, clock: int) -> tuple[tuple[str, int], ...]:
+        """Every tag once, with the reading from which it is known to reflect the source (µs).
 
-@dataclass(frozen=True, slots=True)
-class Stamps:
-    """What a store says of invalidations, as read for one lookup.
+        Args:
+            clock: the load's own ``as_of``.
 
-    Args:
-        epoch: the random name of the present stamp set; 0 when there is none.
-        floor: entries whose load began before it are invalid, whatever their tags.
-        by_tag: the stamp of each tag asked for that has one.
-    """
-
-    epoch: int
-    floor: int
-    by_tag: Mapping[str, int]
+        >>> Draft(b"", 1.0, tags=("a",), inherited=(("a", 5), ("b", 9))).tags_as_of(7)
+        (('a', 5), ('b', 9))
+        """
+        if not self.inherited:
+            return tuple([(tag, clock) for tag in self.tags])
+        found = dict.fromkeys(self.tags, clock)
+        for tag, as_of in self.inherited:
+            found[tag] = min(as_of, found.get(tag, as_of))
+        return tuple(found.items())
 
 
 class Freshness(Enum):
@@ -110,19 +145,20 @@ class Entry:
     content: Content
     epoch: int
     as_of: int
-    """The clock reading when the load of this entry began; with ``epoch`` it identifies the fill."""
+    """The clock reading up to which the load is known to reflect the source."""
     created: int
-    """The clock reading of the fill; ``ttl`` and ``Age`` count from here."""
+    """The clock reading of the fill; ``ttl`` and ``Age`` count from here. With the two above it names the fill."""
     ttl: float
     stale_while_revalidate: float = 0.0
     stale_if_error: float = 0.0
-    tags: tuple[tuple[str, int], ...] = field(default=())
-    """Each stamp member with the clock reading from which its truth is known."""
+    tags: tuple[tuple[str, int], ...] = ()
+    """Each tag with the clock reading up to which it is known to reflect the source."""
     cost: float = 0.0
+    origin: str = ""
 
     @classmethod
     def of(cls, draft: Draft, *, epoch: int, as_of: int, created: int) -> Entry:
-        """The entry a store makes of ``draft``: its own tags take the load's ``as_of``."""
+        """The entry that a store makes of ``draft``: its own tags take the load's ``as_of``."""
         return cls(
             content=draft.content,
             epoch=epoch,
@@ -131,55 +167,13 @@ class Entry:
             ttl=draft.ttl,
             stale_while_revalidate=draft.stale_while_revalidate,
             stale_if_error=draft.stale_if_error,
-            tags=tuple((tag, as_of) for tag in draft.tags) + draft.handed,
+            tags=draft.tags_as_of(as_of),
             cost=draft.cost,
+            origin=draft.origin,
         )
 
-    def valid(self, stamps: Stamps) -> bool:
-        """Whether no invalidation has passed since the load began (rule R1).
-
-        Args:
-            stamps: read no earlier than this entry was, and asked for every tag of it.
-        """
-        if self.epoch != stamps.epoch or self.as_of < stamps.floor:
-            return False
-        by_tag, floor = stamps.by_tag, stamps.floor
-        for tag, as_of in self.tags:
-            if as_of < floor or as_of < by_tag.get(tag, 0):
-                return False
-        return True
-
-    def softened(self, stamps: Stamps, soft: Mapping[str, int], now: int) -> Entry | None:
-        """This entry as it is after soft invalidations: expired by the first, but not gone.
-
-        Args:
-            stamps: as for :meth:`valid`, which has said no.
-            soft: of each tag whose stamp is soft, the stamp before it that was not (0: none).
-            now: the reading of the store's clock for which it is asked. Stamps never go back, as that clock may: what
-                they meet is stale at once all the same.
-
-        Returns:
-            ``None`` when it is invalid all the same, or may never be served stale.
-        """
-        if self.epoch != stamps.epoch or self.as_of < stamps.floor:
-            return None
-        if not (self.stale_while_revalidate or self.stale_if_error):
-            return None
-        expired = min(self.created + int(self.ttl * MICROSECONDS), now)
-        for tag, as_of in self.tags:
-            stamp = stamps.by_tag.get(tag, 0)
-            if as_of < stamps.floor:
-                return None
-            if as_of < stamp:
-                hard = soft.get(tag)
-                if hard is None or as_of < hard:
-                    return None
-                expired = min(expired, stamp)
-        # Below 0 only where the clock stands before its creation.
-        return replace(self, ttl=max(min(0, now - self.created), expired - self.created) / MICROSECONDS)
-
     def freshness(self, now: int) -> Freshness:
-        """The verdict at ``now``, a reading of the store's clock in µs."""
+        """How old it is at ``now``, a reading of the store's clock in µs."""
         past_ttl = (now - self.created) / MICROSECONDS - self.ttl
         if past_ttl < 0:
             return Freshness.FRESH
@@ -192,3 +186,26 @@ class Entry:
     def age(self, now: int) -> float:
         """Seconds since the fill at ``now``, never negative."""
         return max(0, now - self.created) / MICROSECONDS
+
+
+def is_valid(entry: Entry, epoch: float, floor: float, forgotten: float, rows: Mapping[str, float | None]) -> bool:
+    """Rule R1: whether no invalidation has passed since the load of an entry began. Every store asks here.
+
+    Args:
+        entry: the entry.
+        epoch: the name of the stamp set, read no earlier than the entry was, as all that follows.
+        floor: what was loaded before it is invalid, whatever its tags (µs).
+        forgotten: the latest stamp of a row that was dropped (µs).
+        rows: the stamp of each tag of the entry that has a row.
+
+    >>> entry = Entry(b"", epoch=1, as_of=7, created=8, ttl=60.0, tags=(("a", 7),))
+    >>> is_valid(entry, 1, 0, 5, {}), is_valid(entry, 1, 0, 8, {}), is_valid(entry, 1, 0, 8, {"a": 7})
+    (True, False, True)
+    """
+    if entry.epoch != epoch:
+        return False
+    for tag, as_of in entry.tags:
+        row = rows.get(tag)
+        if as_of < floor or as_of < (forgotten if row is None else row):
+            return False
+    return True

@@ -1,7 +1,7 @@
-"""Forks: what a child process must not take over from its parent.
+"""Forks: what a child process must not take over from its parent. The one registry.
 
 Owns the one hook that runs in a forked child. A thread of the parent may hold a lock at that moment; in the child there
-is no such thread, so nobody would ever let go of it. Which state is the parent's, each owner knows.
+is no such thread, so nobody would ever release it. Which state is the parent's, each owner knows.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ import threading
 from typing import Any, Final, Protocol
 from weakref import WeakSet
 
-__all__ = ["Heir", "new_lock", "remember"]
+__all__ = ["ForkAware", "new_lock", "register"]
 
 
-class Heir(Protocol):
-    """Something that has state which a forked child must give up."""
+class ForkAware(Protocol):
+    """Something that has state which a forked child must not keep."""
 
-    def forked(self) -> None:
+    def reset_after_fork(self) -> None:
         """This is a forked child. A lock that is held was held by a thread of the parent, in the midst of a change."""
         ...
 
 
 _locks: Final[WeakSet[threading.Lock]] = WeakSet()
-_heirs: Final[WeakSet[Heir]] = WeakSet()
+_owners: Final[WeakSet[ForkAware]] = WeakSet()
 
 
 def new_lock() -> threading.Lock:
@@ -33,17 +33,17 @@ def new_lock() -> threading.Lock:
     return lock
 
 
-def remember(heir: Heir) -> None:
-    """Have something told in each forked child, as long as it lives."""
-    _heirs.add(heir)
+def register(owner: ForkAware) -> None:
+    """Have ``owner.reset_after_fork()`` called in each forked child, as long as the owner lives."""
+    _owners.add(owner)
 
 
-def _forked() -> None:
-    for heir in tuple(_heirs):  # while it can still be seen which locks are held
-        heir.forked()
+def _reset() -> None:
+    for owner in tuple(_owners):  # while it can still be seen which locks are held
+        owner.reset_after_fork()
     for lock in tuple(_locks):
         renewed: Any = lock
         renewed._at_fork_reinit()  # as the standard library does with its own
 
 
-os.register_at_fork(after_in_child=_forked)
+os.register_at_fork(after_in_child=_reset)

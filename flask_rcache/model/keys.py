@@ -23,12 +23,12 @@ __all__ = [
     "Names",
     "is_plain",
     "key_id",
-    "key_member",
+    "key_tag",
     "request_id",
-    "tag_member",
+    "user_tag",
     "tag_of",
-    "type_member",
-    "url_member",
+    "type_tag",
+    "url_tag",
 ]
 
 #: What names an entry within its cache type.
@@ -174,15 +174,15 @@ def _scalar(value: object) -> bytes:
     return str(value).encode()
 
 
-def type_member(name: str) -> str:
+def type_tag(name: str) -> str:
     """The stamp member of a cache type."""
     return "c:" + name
 
 
-def tag_member(tag: str) -> str:
+def user_tag(tag: str) -> str:
     """The stamp member of a tag; long ones are hashed so that a stamp costs a bounded amount.
 
-    >>> tag_member("revenue")
+    >>> user_tag("revenue")
     't:revenue'
     """
     if len(tag) <= 200:
@@ -212,12 +212,12 @@ def tag_of(member: str) -> str:
     return member[2:] if member.startswith("t:") else ""
 
 
-def key_member(stored: str) -> str:
+def key_tag(stored: str) -> str:
     """The stamp member of a stored key, on its variants."""
     return "k:" + stored
 
 
-def url_member(parts: Iterable[str]) -> str:
+def url_tag(parts: Iterable[str]) -> str:
     """The stamp member of a URL, on entries to which the URL alone does not lead (variants, a ``key_func``)."""
     return "u:" + request_id(parts)
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 from ..errors import StoreFullError
 from ..model.entry import MICROSECONDS, Draft, Entry, Freshness, Stamps, is_marker
 from ..model.forks import new_lock, remember
-from ..model.keys import Names, key_member, type_member
+from ..model.keys import Names, key_tag, type_tag
 from .glob import glob_regex
 from .lru import BUCKETS, Cell, Lru
 from .protocol import Ask, Begin, Begun, Census, Fill, Filled, Grant, Listed, Page, Reading, Trouble
@@ -227,7 +227,7 @@ class MemoryStore:
                 cell = self._cells.get(key)
                 live = cell is not None and cell.expires > now and self._valid(cell.entry)
                 if cell is not None and is_marker(cell.entry.content):  # it bears this tag, as its variants do
-                    self._stamps[key_member(key)] = self._tick()
+                    self._stamps[key_tag(key)] = self._tick()
                 self._cells.drop(key)
                 removed += live
             return removed
@@ -247,7 +247,7 @@ class MemoryStore:
                 met = sum([self._cells.census(name)[0] for name in types])
             else:
                 met = sum([self._cells.drop(key) for name in types for key in self._cells.keys_of(name)])
-            for member in (*tags, *map(type_member, types)):
+            for member in (*tags, *map(type_tag, types)):
                 before = self._stamps.pop(member, 0)
                 self._stamps[member] = now
                 if soft:

@@ -1,122 +1,256 @@
-"""The protocol every store obeys, and the words it is spoken in.
+"""The two protocols every store obeys, and the values they are spoken in.
 
-Owns what passes between the manager and a tier: readings, grants, and the outcomes of a begin and a fill.
-``memory`` and ``redis`` implement it and pass one conformance suite. Nothing here does I/O.
+Owns what passes between the engine and a tier. :class:`Store` is the hot half: looking up, loading, invalidating.
+:class:`Catalogue` is the operators' half: listings, counts, state. ``memory``, ``tiered`` and ``redis`` implement both and
+pass one conformance suite. Nothing here does I/O.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from enum import Enum
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol
 
-from ..model.entry import MICROSECONDS, Draft, Entry, StoredResponse, is_marker
+from ..model.entry import MICROSECONDS, Draft, Entry, Moment, StoredResponse, VariantMarker
 
 __all__ = [
+    "Activity",
     "Begin",
     "Begun",
-    "Census",
-    "Counting",
-    "Fill",
+    "Catalogue",
+    "Counted",
+    "Counts",
+    "CountsSource",
     "Filled",
-    "Gazette",
-    "Grant",
+    "Incident",
+    "InvalidationRecord",
+    "Lease",
     "Listed",
-    "Logged",
-    "News",
+    "LoadedResult",
+    "Lookup",
+    "Outcome",
     "Page",
-    "Reading",
+    "Size",
     "Store",
-    "Tally",
-    "Trouble",
+    "Want",
 ]
 
-#: Amounts by counter, by type.
-Tally = dict[str, dict[str, float]]
-
-#: The stamp members to ask for, given only when the store does not know them from an earlier look.
-Ask = Callable[[], Sequence[str]]
+# --- What is looked up
 
 
-class Reading:
+class Lookup:
     """One key as a store found it.
 
     Args:
-        entry: the entry when it is valid (rule R1), else ``None``.
-        now: the store's clock at the reading, µs.
+        entry: the entry when it is valid (rule R1), expired or not; else ``None``.
+        now: the store's clock at the lookup, µs.
         identity: which fill lay there, for :meth:`Store.begin`; empty when nothing did.
-        unfit: why there is no entry: ``"absent"``, ``"invalid"`` (an invalidation passed) or ``"garbage"``.
+        reason: why there is no entry: ``"absent"``, ``"invalid"`` (an invalidation passed) or ``"garbage"``.
         size: bytes the entry takes in the store.
 
     ``error`` is why the shared store was not asked, when another tier stood in for it.
     """
 
-    __slots__ = ("entry", "error", "identity", "now", "size", "unfit")
+    __slots__ = ("entry", "error", "identity", "now", "reason", "size")
 
     def __init__(
-        self, entry: Entry | None, now: int, identity: bytes = b"", unfit: str = "absent", size: int = 0
+        self, entry: Entry | None, now: int, identity: bytes = b"", reason: str = "absent", size: int = 0
     ) -> None:
         self.entry = entry
         self.now = now
         self.identity = identity
-        self.unfit = unfit
+        self.reason = reason
         self.size = size
         self.error: Exception | None = None
 
 
-class Grant(NamedTuple):
-    """The right to fill one key: a lease, or the pass marker that lies in its place.
+# --- Loading
 
-    ``epoch`` and ``as_of`` were read when the load began (rule R3).
+
+class Want(NamedTuple):
+    """A key that somebody wants to load.
+
+    Args:
+        key: the stored key.
+        identity: of the entry just found unusable; empty when nothing lay there.
+        tags: the tags that are known before the load (rule R4.3: whether another's load can still be stored).
     """
 
     key: str
+    identity: bytes
+    tags: tuple[str, ...]
+
+
+class Lease(NamedTuple):
+    """The right to fill one key: a lease, or the pass marker that lies in its place."""
+
+    key: str
     token: str
-    epoch: int
-    as_of: int
 
     @property
-    def failed(self) -> bool:
+    def after_failure(self) -> bool:
         """Whether it is the marker that a failed loader left: others load for themselves, but one a process."""
         return self.token.startswith("f")
 
 
 class Begin(Enum):
-    """What the store says to a reader that wants to load."""
+    """What the store answers to a reader that wants to load."""
 
     GRANTED = 1
     """The lease is taken: load, then fill or release."""
     FILLED = 2
-    """Somebody filled the key since it was judged unfit: read it again."""
+    """Somebody filled the key since it was found unusable: look again."""
     BUSY = 3
-    """Somebody else loads it."""
+    """Somebody else loads it, and their result can be stored."""
     PASS = 4
-    """The last result could not be kept: load without waiting for anybody."""
+    """The last result could not be stored: load without waiting for anybody."""
+    UNSTORABLE = 5
+    """Nobody loads it, and what this reader loads could not be stored: its moment is before an invalidation."""
 
 
 class Begun(NamedTuple):
-    """The answer to one begin; ``grant`` comes with ``GRANTED`` and ``PASS``, ``holder`` (its token) with ``BUSY``."""
+    """The answer to one begin; ``lease`` comes with ``GRANTED`` and ``PASS``, ``holder`` (its token) with ``BUSY``."""
 
     kind: Begin
-    grant: Grant | None = None
+    lease: Lease | None = None
     holder: str = ""
 
 
-class Fill(Enum):
-    """What became of a fill."""
+class LoadedResult(NamedTuple):
+    """One fill: the lease, what was loaded, and the moment up to which it is known to reflect the source."""
+
+    lease: Lease
+    draft: Draft
+    moment: Moment
+
+
+class Outcome(Enum):
+    """What became of a fill or a write."""
 
     STORED = 1
     OVERTAKEN = 2
-    """An invalidation passed during the load: the result is as old as its beginning."""
+    """An invalidation passed since its moment: the result is as old as that."""
     REFUSED = 3
-    """The lease was lost, voided by a ``set`` or ``delete``, or a pattern invalidation passed."""
+    """The lease was lost or voided, a pattern was invalidated, or the moment is of another epoch or generation."""
+    CONFLICT = 4
+    """A conditional write found another entry than the one expected."""
 
 
 class Filled(NamedTuple):
-    """The outcome of one fill and the bytes it took."""
+    """The outcome of one fill or write, and the bytes it took."""
 
-    outcome: Fill
+    outcome: Outcome
     size: int = 0
+
+
+class Incident(NamedTuple):
+    """Why a store is not available now: a number that is new for each incident, and the cause."""
+
+    number: int
+    cause: Exception
+
+
+class Store(Protocol):
+    """One tier: the hot half. Every method may raise :class:`~flask_rcache.errors.StoreError`; the manager degrades."""
+
+    @property
+    def lease_seconds(self) -> float:
+        """Seconds a lease holds without being renewed."""
+        ...
+
+    @property
+    def incident(self) -> Incident | None:
+        """The present incident, or ``None`` when the store is available."""
+        ...
+
+    @property
+    def moment(self) -> Moment | None:
+        """The latest clock reading heard, of the present epoch and generation; ``None`` when none was (rule R3)."""
+        ...
+
+    def hear(self) -> Moment | None:
+        """:attr:`moment`, asking the store for one when none was heard; ``None`` when it is away. Raises nothing."""
+        ...
+
+    def recall(self, key: str, l1_ttl: float) -> Lookup | None:
+        """What is known of a key without any I/O; ``None`` when that is nothing."""
+        ...
+
+    def read(self, key: str, tags: tuple[str, ...], l1_ttl: float = 0.0) -> Lookup:
+        """Look up one key, in one round trip.
+
+        Args:
+            key: the stored key.
+            tags: the tags to ask for when this process has not seen the key.
+            l1_ttl: seconds a memory tier may hold the entry, and so how old its answer may be; 0 leaves it out.
+        """
+        ...
+
+    def read_many(self, keys: Sequence[str], tags: tuple[str, ...], l1_ttl: float = 0.0) -> list[Lookup]:
+        """Look up many keys in one round trip; in the keys' order."""
+        ...
+
+    def begin(self, wants: Sequence[Want], token: str, moment: Moment | None) -> list[Begun]:
+        """Ask to load keys.
+
+        A lease whose holder can no longer be stored (an invalidation of one of the known tags passed its moment, or it
+        is of another epoch) is taken over by a reader that can be, once (rule R4.3).
+
+        Args:
+            wants: the keys.
+            token: names the loader; ``"l"`` and at most 40 hexadecimal digits.
+            moment: the loader's (rule R3); ``None``: what it loads is not stored.
+        """
+        ...
+
+    def fill(self, results: Sequence[LoadedResult]) -> list[Filled]:
+        """Store what leased loads produced (rules R1.3, R1.4, R4.2, R4.4); every lease ends."""
+        ...
+
+    def write(
+        self, writes: Sequence[tuple[str, Draft]], moment: Moment | None, expected: Sequence[bytes] | None = None
+    ) -> list[Filled]:
+        """Store values without a lease, and void the leases of their keys (``set``, ``add``, ``incr``; rule R4.2).
+
+        Args:
+            writes: stored keys and what to store.
+            moment: the writer's ``as_of`` for the drafts' own tags; ``None`` takes the store's clock at the write.
+            expected: for each key the identity that must lie there (``b""``: nothing); else ``CONFLICT``.
+        """
+        ...
+
+    def returned(self, lease: Lease) -> None:
+        """The function of a load has returned: its lease is good for what is left of it, and renewed no more."""
+        ...
+
+    def release(self, leases: Sequence[Lease], *, pass_for: float = 0.0, failed: bool = False) -> None:
+        """Give leases back; with ``pass_for`` seconds, leave a pass marker in their place.
+
+        ``failed`` says that the loader failed: then each process still loads only once at a time.
+        """
+        ...
+
+    def delete(self, keys: Sequence[str]) -> int:
+        """Remove keys, void their leases and stamp the keys themselves; the number that were there."""
+        ...
+
+    def invalidate(self, tags: Sequence[str], types: Sequence[str] = (), *, everything: bool = False) -> int:
+        """Stamp tags and types, or raise the floor; the live entries of the types (an upper bound)."""
+        ...
+
+    def invalidate_pattern(self, pattern: str, type_name: str | None) -> int:
+        """Raise the barrier, then remove the entries whose stored key matches the glob; their number."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections and threads; the store may be used again."""
+        ...
+
+
+# --- What operators ask
+
+#: Amounts by counter, by type.
+Counts = dict[str, dict[str, float]]
 
 
 class Listed(NamedTuple):
@@ -124,7 +258,7 @@ class Listed(NamedTuple):
 
     ``ttl`` are the seconds it is still fresh, negative in its stale window; ``age`` the seconds since the fill;
     ``size`` the bytes in the store; ``cost`` the seconds its load took; ``kind`` is ``"response"``, ``"value"`` or
-    ``"variants"`` (what says which variants of a URL there are).
+    ``"variants"`` (what says which variants of a URL there are); ``origin`` the view that stored it.
     """
 
     key: str
@@ -134,14 +268,20 @@ class Listed(NamedTuple):
     tags: tuple[str, ...]
     cost: float = 0.0
     kind: str = ""
+    origin: str = ""
 
     @classmethod
     def of(cls, key: str, entry: Entry, *, now: int, size: int) -> Listed:
         """The entry as a listing shows it at ``now`` (µs)."""
-        response = isinstance(entry.content, StoredResponse)
-        kind = "variants" if is_marker(entry.content) else "response" if response else "value"
+        content = entry.content
+        kind = "value"
+        if isinstance(content, StoredResponse):
+            kind = "response"
+        elif isinstance(content, VariantMarker):
+            kind = "variants"
         ttl = (entry.created - now) / MICROSECONDS + entry.ttl
-        return cls(key, ttl, entry.age(now), size, tuple(tag for tag, _ in entry.tags), entry.cost, kind)
+        tags = tuple(tag for tag, _ in entry.tags)
+        return cls(key, ttl, entry.age(now), size, tags, entry.cost, kind, entry.origin)
 
 
 class Page(NamedTuple):
@@ -154,15 +294,15 @@ class Page(NamedTuple):
     cursor: str | None
 
 
-class Census(NamedTuple):
+class Size(NamedTuple):
     """How much there is of one type: live entries (an upper bound), and the bytes they take (an estimate)."""
 
     entries: int
     bytes: int
 
 
-class Logged(NamedTuple):
-    """One invalidation as operators see it; ``at`` is in seconds since 1970, of the clock of who tells."""
+class InvalidationRecord(NamedTuple):
+    """One invalidation as operators see it; ``at`` is in seconds since 1970, of the clock of who reports it."""
 
     at: float
     scope: str
@@ -171,113 +311,44 @@ class Logged(NamedTuple):
     journalled: bool
 
 
-class News(NamedTuple):
-    """What a process has counted and noted since it was asked last.
+class Counted(NamedTuple):
+    """What a process has counted and recorded since it was asked last.
 
     ``costs`` are the seconds spent on loading each of its costliest keys; ``log`` its invalidations, ``at`` of which is
     how many seconds ago they were.
     """
 
-    tally: Tally
+    counts: Counts
     costs: dict[str, float]
-    log: list[Logged]
+    log: list[InvalidationRecord]
 
 
-class Gazette(NamedTuple):
-    """What the fleet has noted: seconds spent by key, recent invalidations, and loads that have run for a while."""
+class CountsSource(Protocol):
+    """What a store that keeps the counters of all processes takes this process's from."""
+
+    def take(self) -> Counted:
+        """What is new since the last take."""
+        ...
+
+    def give_back(self, counted: Counted) -> None:
+        """What was taken did not arrive: it is new again."""
+        ...
+
+
+class Activity(NamedTuple):
+    """What all processes recorded: seconds by key, recent invalidations, and loads that have run for a while."""
 
     costs: list[tuple[str, float]]
-    log: list[Logged]
+    log: list[InvalidationRecord]
     loads: list[str]
 
 
-@runtime_checkable
-class Counting(Protocol):
-    """A store that keeps the fleet's counters.
-
-    ``counted`` gives what this process has counted since it was asked last, and takes back what did not arrive.
-    """
-
-    counted: tuple[Callable[[], News], Callable[[News], None]] | None
-
-
-class Trouble(NamedTuple):
-    """Why a store is not available now: a number that is new for each incident, and the cause."""
-
-    incident: int
-    cause: Exception
-
-
-class Store(Protocol):
-    """One tier. Every method may raise :class:`~flask_rcache.errors.StoreError`; the manager degrades."""
-
-    @property
-    def lease(self) -> float:
-        """Seconds a grant holds without being renewed."""
-        ...
-
-    @property
-    def trouble(self) -> Trouble | None:
-        """The present incident, or ``None`` when the store is available."""
-        ...
+class Catalogue(Protocol):
+    """One tier: the operators' half. Nothing here changes anything, or costs more because there are more entries."""
 
     @property
     def location(self) -> str:
         """Where it is, without a password."""
-        ...
-
-    def read(self, key: str, ask: Ask, hold: float = 0.0) -> Reading:
-        """Look at one key.
-
-        Args:
-            key: the stored key.
-            ask: gives the stamp members when this process has not seen the key.
-            hold: seconds a memory tier may hold the entry, and so how old its answer may be; 0 leaves it out.
-        """
-        ...
-
-    def read_many(self, keys: Sequence[str], ask: Ask, hold: float = 0.0) -> list[Reading]:
-        """Look at many keys in one round trip; readings in the keys' order."""
-        ...
-
-    def begin(self, wants: Sequence[tuple[str, bytes]], token: str) -> list[Begun]:
-        """Ask to load keys, each with the identity judged unfit; ``token`` names the loader."""
-        ...
-
-    def fill(self, fills: Sequence[tuple[Grant, Draft]]) -> list[Filled]:
-        """Store what granted loads produced."""
-        ...
-
-    def write(self, writes: Sequence[tuple[str, Draft]]) -> list[int]:
-        """Store unconditionally as of now, voiding leases; the sizes in bytes."""
-        ...
-
-    def returned(self, grant: Grant) -> None:
-        """The function of a load has returned: its lease is good for what is left of it, and renewed no more."""
-        ...
-
-    def release(self, grants: Sequence[Grant], *, pass_for: float = 0.0, failed: bool = False) -> None:
-        """Give leases back; with ``pass_for`` seconds, leave a pass marker in their place.
-
-        ``failed`` says that the loader failed: then each process still loads only once at a time.
-        """
-        ...
-
-    def delete(self, keys: Sequence[str]) -> int:
-        """Remove keys and void their leases; the number that were there."""
-        ...
-
-    def invalidate(
-        self, tags: Sequence[str], types: Sequence[str] = (), *, everything: bool = False, soft: bool = False
-    ) -> int:
-        """Stamp tag members and types, or raise the floor; the live entries of the types (an upper bound).
-
-        With ``soft`` what may be served stale is expired and not gone.
-        """
-        ...
-
-    def invalidate_pattern(self, pattern: str, type_name: str | None) -> int:
-        """Remove the entries whose stored key matches the glob; their number."""
         ...
 
     def entries(self, type_name: str | None, pattern: str | None) -> Iterator[Listed]:
@@ -296,22 +367,22 @@ class Store(Protocol):
         """One live entry; ``None`` when there is none."""
         ...
 
-    def census(self, types: Sequence[str]) -> dict[str, Census]:
-        """How much there is of these types and those the store knows, at a cost that does not grow with it."""
+    def sizes(self, types: Sequence[str]) -> dict[str, Size]:
+        """How much there is of these types and those the store knows."""
         ...
 
     def state(self) -> dict[str, Any]:
         """The tiers as operators see them: see :meth:`CacheManager.overview`."""
         ...
 
-    def gazette(self) -> Gazette | None:
-        """What the fleet has noted; ``None`` where there is no fleet."""
+    def activity(self) -> Activity | None:
+        """What all processes recorded; ``None`` where this process is all there is."""
         ...
 
-    def tallies(self, types: Sequence[str]) -> Tally | None:
-        """What the fleet has counted of these types and those it knows; ``None`` where there is no fleet."""
+    def counts(self, types: Sequence[str]) -> Counts | None:
+        """What all processes counted of these types and those it knows; ``None`` where this process is all there is."""
         ...
 
-    def close(self) -> None:
-        """Let go of connections and threads."""
+    def count_from(self, source: CountsSource) -> None:
+        """Take this process's counts from there, once a second and at the end of the process."""
         ...

@@ -16,7 +16,7 @@ from typing import Any, Final
 from ..errors import StoreUnavailableError
 from ..model.entry import MICROSECONDS, Draft, Entry
 from ..model.forks import new_lock, remember
-from ..model.keys import Names, key_member
+from ..model.keys import Names, key_tag
 from .glob import glob_regex
 from .lru import Cell, Lru
 from .memory import MemoryStore
@@ -189,7 +189,7 @@ class TieredStore:
             else:
                 names = message.names
                 if message.kind == "k":  # a key, and the variants that bear it as a tag
-                    names += tuple(map(key_member, names))
+                    names += tuple(map(key_tag, names))
                 for name in names:
                     known = self._stamps.pop(name, (0, 0))[0]
                     self._stamps[name] = (max(known, message.stamp), now)

@@ -23,7 +23,7 @@ from ..errors import ConfigError
 from ..http import Reason
 from ..model.cache_type import FROM_HEADERS, CacheType, Ttl, check_tags, check_ttl
 from ..model.callable_keys import function_name
-from ..model.keys import Key, tag_member
+from ..model.keys import Key, user_tag
 from .binding import Options
 from .commit import conclude
 from .visit import Visit, is_failure, plain
@@ -105,7 +105,7 @@ def cache_response(
         )
     if ttl is not None and ttl is not FROM_HEADERS:
         check_ttl(ttl)
-    members = None if callable(tags) else tuple(map(tag_member, check_tags(tags)))
+    members = None if callable(tags) else tuple(map(user_tag, check_tags(tags)))
     fields = tuple(sorted({name.lower() for name in check_tags(vary, what="vary")}))
     for name, function in (("key_func", key_func), ("unless", unless)):
         if function is not None and not callable(function):

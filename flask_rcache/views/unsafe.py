@@ -14,7 +14,7 @@ from werkzeug.routing import RequestRedirect
 
 from ..context import manager_of
 from ..http import Target, unsafe_targets
-from ..model.keys import key_member, url_member
+from ..model.keys import key_tag, url_tag
 from .binding import Binding, Options, options_of
 from .identity import default_id, target_of
 
@@ -34,7 +34,7 @@ def invalidate_unsafe(app: Flask, ctx: Any, response: Response) -> None:
             binding = Binding.of(options, manager)
             keyed = binding.keyed(target)
             keys.append(manager.names.entry(binding.policy.name, default_id(options.function, keyed)))
-            members += (key_member(keys[-1]), url_member(keyed))
+            members += (key_tag(keys[-1]), url_tag(keyed))
     if keys:
         manager.invalidate_urls(tuple(dict.fromkeys(keys)), tuple(dict.fromkeys(members)))
 

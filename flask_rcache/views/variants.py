@@ -14,7 +14,7 @@ from ..engine.single_flight import Load
 from ..errors import ConfigError
 from ..http import Reason, variant_id
 from ..model.entry import Draft, StoredResponse
-from ..model.keys import key_member
+from ..model.keys import key_tag
 from ..stores.protocol import Fill
 from .binding import Options
 
@@ -50,7 +50,7 @@ def store_variant(visit: Visit, load: Load, draft: Draft, names: tuple[str, ...]
         manager.loading.abandon(load, pass_for=visit.binding.store_policy.hit_for_miss if crowded else 0.0)
         return refused
     if names or key != load.key:  # the URL's own key does not lead to it, or the lease lay elsewhere
-        draft = _tagged(draft, key_member(visit.stored))
+        draft = _tagged(draft, key_tag(visit.stored))
     if key == load.key:
         return manager.loading.commit([(load, draft)])[0]
     # The first response of this URL that varies, or that varies otherwise: a key of its own, and a lease for it. The
@@ -87,7 +87,7 @@ def _enter(visit: Visit, load: Load, names: tuple[str, ...], draft: Draft) -> Re
     content.body = b"".join(known)
     # It outlives the variants it leads to; twice as long, so that not every fill has to write it.
     ttl = max(2 * draft.keep, left)
-    marker_draft = Draft(content, ttl, tags=(policy.member, key_member(visit.stored)))
+    marker_draft = Draft(content, ttl, tags=(policy.member, key_tag(visit.stored)))
     if load.key == visit.stored:
         return None if manager.loading.mark(load, marker_draft) is Fill.STORED else Reason.OVERTAKEN
     manager.loading.write(policy, {visit.stored: marker_draft})

@@ -24,7 +24,7 @@ from ..http import HIDDEN_FIELDS, Reason
 from ..model.cache_type import check_tags
 from ..model.entry import StoredResponse
 from ..model.forks import new_lock
-from ..model.keys import tag_member, url_member
+from ..model.keys import user_tag, url_tag
 from .background import REFRESHED
 from .binding import Options, serves
 from .lookup import LOOKS, Lookup
@@ -110,7 +110,7 @@ class Visit(Lookup):
         try:
             if options.tags is not None:
                 args, kwargs = self.call
-                members = tuple(map(tag_member, check_tags(options.tags(**options.arguments(args, kwargs)))))
+                members = tuple(map(user_tag, check_tags(options.tags(**options.arguments(args, kwargs)))))
         except BaseException:
             self.manager.loading.abandon(load)
             raise
@@ -118,7 +118,7 @@ class Visit(Lookup):
         # What a write to the URL does not find by its key, it finds by this.
         by_url = options.key_func is None and self.binding.routed(self.context, *self.call)
         if not by_url or not serves(self.context, options):
-            load.tags[url_member(self.binding.target(self.context.request))] = None
+            load.tags[url_tag(self.binding.target(self.context.request))] = None
         self.load = load
         with _unfinished_lock:
             _unfinished.setdefault(self.context, []).append(load)

@@ -14,7 +14,7 @@ from flask_rcache import CacheManager
 from flask_rcache.codec import Codec
 from flask_rcache.config.settings import load_settings
 from flask_rcache.model.entry import Draft
-from flask_rcache.model.keys import Names, tag_member, type_member
+from flask_rcache.model.keys import Names, user_tag, type_tag
 from flask_rcache.stores import Begin, Begun, Fill, Grant, MemoryStore, Reading, RedisStore, Store
 
 SECOND = 1_000_000
@@ -55,11 +55,11 @@ class Kit:
         return self.names.entry(type, id)
 
     def draft(self, key: str, value: bytes = b"v", *, tags: Sequence[str] = (), **fields: Any) -> Draft:
-        members = (type_member(self.names.type_of(key)), *map(tag_member, tags))
+        members = (type_tag(self.names.type_of(key)), *map(user_tag, tags))
         return Draft(value, **{"ttl": 60.0, "tags": members, **fields})
 
     def read(self, key: str, *tags: str) -> Reading:
-        members = (type_member(self.names.type_of(key)), *map(tag_member, tags))
+        members = (type_tag(self.names.type_of(key)), *map(user_tag, tags))
         return self.store.read(key, lambda: members)
 
     def value(self, key: str) -> object:

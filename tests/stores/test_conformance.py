@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from flask_rcache.model.entry import Draft, Freshness, StoredResponse
-from flask_rcache.model.keys import tag_member, type_member
+from flask_rcache.model.keys import user_tag, type_tag
 from flask_rcache.stores import Begin, Fill
 from tests.stores.kit import Kit
 
@@ -29,8 +29,8 @@ def test_fill__is_read_back_whole(kit: Kit) -> None:
         ttl=60.0,
         stale_while_revalidate=5.0,
         stale_if_error=7.0,
-        tags=(type_member("search"), tag_member("eu")),
-        handed=((tag_member("inner"), inner.as_of),),
+        tags=(type_tag("search"), user_tag("eu")),
+        handed=((user_tag("inner"), inner.as_of),),
         cost=0.25,
     )
     filled = kit.store.fill([(grant, draft)])[0]
@@ -41,9 +41,9 @@ def test_fill__is_read_back_whole(kit: Kit) -> None:
     assert entry.content == b"content"
     assert (entry.ttl, entry.stale_while_revalidate, entry.stale_if_error, entry.cost) == (60.0, 5.0, 7.0, 0.25)
     assert dict(entry.tags) == {
-        type_member("search"): grant.as_of,
-        tag_member("eu"): grant.as_of,
-        tag_member("inner"): inner.as_of,
+        type_tag("search"): grant.as_of,
+        user_tag("eu"): grant.as_of,
+        user_tag("inner"): inner.as_of,
     }
     assert (entry.epoch, entry.as_of) == (grant.epoch, grant.as_of)
     assert abs(reading.now - entry.created) < 10_000_000
@@ -68,7 +68,7 @@ def test_write__is_read_back_and_replaces(kit: Kit) -> None:
     assert kit.value(key) == b"two"
     assert kit.read(key).identity != first
     assert sizes == [kit.read(key).size]
-    kit.store.invalidate([tag_member("eu")])
+    kit.store.invalidate([user_tag("eu")])
     assert kit.value(key) is None
 
 
@@ -80,12 +80,12 @@ def test_invalidate__makes_a_filled_entry_invalid(kit: Kit, invalidate: str) -> 
     """A stamp on any of its tags, its type or everything: the entry is not served, and says so."""
     key, other = kit.key(), kit.key("b", "product")
     grant = kit.grant(key)
-    kit.fill(grant, tags=["eu"], handed=((tag_member("inner"), grant.as_of),))
+    kit.fill(grant, tags=["eu"], handed=((user_tag("inner"), grant.as_of),))
     kit.load(other)
     if invalidate == "tag":
-        kit.store.invalidate([tag_member("eu")])
+        kit.store.invalidate([user_tag("eu")])
     elif invalidate == "handed":
-        kit.store.invalidate([tag_member("inner")])
+        kit.store.invalidate([user_tag("inner")])
     elif invalidate == "type":
         kit.store.invalidate((), ["search"])
     else:
@@ -100,7 +100,7 @@ def test_invalidate__leaves_what_comes_after(kit: Kit) -> None:
     """A load begun after the invalidation is valid."""
     key = kit.key()
     kit.load(key, b"old", tags=["eu"])
-    kit.store.invalidate([tag_member("eu")], ["search"])
+    kit.store.invalidate([user_tag("eu")], ["search"])
     kit.load(key, b"new", tags=["eu"])
     assert kit.value(key) == b"new"
 
@@ -109,7 +109,7 @@ def test_invalidate__another_tag_does_no_harm(kit: Kit) -> None:
     """Only what bears the tag is hit; a tag and a type of one name are two things."""
     key = kit.key()
     kit.load(key, tags=["eu"])
-    kit.store.invalidate([tag_member("us"), tag_member("search"), tag_member("e"), tag_member("*")], ["eu"])
+    kit.store.invalidate([user_tag("us"), user_tag("search"), user_tag("e"), user_tag("*")], ["eu"])
     assert kit.value(key) == b"v"
 
 
@@ -117,10 +117,10 @@ def test_invalidate__handed_tag_older_than_its_stamp(kit: Kit) -> None:
     """A tag handed up is judged by its own as_of: one known from before its stamp refuses the fill."""
     key = kit.key()
     before = kit.grant(kit.key("inner")).as_of
-    kit.store.invalidate([tag_member("inner")])
+    kit.store.invalidate([user_tag("inner")])
     grant = kit.grant(key)
     assert grant.as_of > before
-    assert kit.fill(grant, handed=((tag_member("inner"), before),)) is Fill.OVERTAKEN
+    assert kit.fill(grant, handed=((user_tag("inner"), before),)) is Fill.OVERTAKEN
     assert kit.value(key) is None
 
 
@@ -128,7 +128,7 @@ def test_invalidate__handed_tag_older_than_the_floor(kit: Kit) -> None:
     """The same for the floor: what was read before everything was invalidated is not built upon."""
     before = kit.grant(kit.key("inner")).as_of
     kit.store.invalidate((), (), everything=True)
-    assert kit.fill(kit.grant(kit.key()), handed=((tag_member("inner"), before),)) is Fill.OVERTAKEN
+    assert kit.fill(kit.grant(kit.key()), handed=((user_tag("inner"), before),)) is Fill.OVERTAKEN
 
 
 def test_invalidate__counts_live_entries_of_types(kit: Kit) -> None:
@@ -136,7 +136,7 @@ def test_invalidate__counts_live_entries_of_types(kit: Kit) -> None:
     for number in range(5):
         kit.load(kit.key(f"k{number}"), tags=["eu"])
     kit.load(kit.key("p", "product"))
-    assert kit.store.invalidate([tag_member("eu")]) == 0
+    assert kit.store.invalidate([user_tag("eu")]) == 0
     for number in range(3):
         kit.load(kit.key(f"k{number}"))
     assert kit.store.invalidate((), ["search"]) in (3, 5)  # by the index: the invalid ones may still count
@@ -151,9 +151,9 @@ def test_read_many__judges_each_key_for_itself(kit: Kit) -> None:
     good, bad, absent = kit.key("good"), kit.key("bad"), kit.key("absent")
     kit.load(good, b"good", tags=["x"])
     kit.load(bad, b"bad", tags=["y"])
-    kit.store.invalidate([tag_member("y")])
+    kit.store.invalidate([user_tag("y")])
     store = kit.connect() if kit.connect is not None else kit.store
-    readings = store.read_many([absent, bad, good], lambda: (type_member("search"),))
+    readings = store.read_many([absent, bad, good], lambda: (type_tag("search"),))
     assert [None if reading.entry is None else reading.entry.content for reading in readings] == [None, None, b"good"]
     assert kit.store.read_many([], lambda: ()) == []
 
@@ -165,7 +165,7 @@ def test_read__another_process_knows_the_tags(shared_kit: Kit) -> None:
     assert shared_kit.connect is not None
     late = shared_kit.connect()
     assert late.read(key, lambda: ()).entry is not None
-    shared_kit.store.invalidate([tag_member("eu")])
+    shared_kit.store.invalidate([user_tag("eu")])
     assert late.read(key, lambda: ()).entry is None
     fresh = shared_kit.connect()
     assert fresh.read(key, lambda: ()).entry is None
@@ -181,7 +181,7 @@ def test_read__tags_that_changed_with_the_fill(shared_kit: Kit) -> None:
     other.store.delete([key])
     other.load(key, b"w", tags=["new"])
     assert shared_kit.value(key) == b"w"
-    other.store.invalidate([tag_member("new")])
+    other.store.invalidate([user_tag("new")])
     assert shared_kit.value(key) is None
 
 
@@ -234,7 +234,7 @@ def test_fill__overtaken(kit: Kit, invalidate: str) -> None:
     elif invalidate == "everything":
         kit.store.invalidate((), (), everything=True)
     else:
-        kit.store.invalidate([tag_member("eu")])
+        kit.store.invalidate([user_tag("eu")])
     assert kit.fill(grant, tags=["eu"]) is Fill.OVERTAKEN
     assert kit.value(key) is None
     assert kit.ask(key).kind is Begin.GRANTED
@@ -256,7 +256,7 @@ def test_fill__overtaken_leaves_the_neighbours_alone(kit: Kit) -> None:
     """Of fills sent together only the overtaken one is refused; outcomes come in order."""
     keys = [kit.key("a"), kit.key("b"), kit.key("c")]
     begun = kit.store.begin([(key, b"") for key in keys], "ltogether")
-    kit.store.invalidate([tag_member("eu")])
+    kit.store.invalidate([user_tag("eu")])
     fills = [
         (each.grant, kit.draft(key, tags=["eu"] if key == keys[1] else ["us"]))
         for key, each in zip(keys, begun, strict=True)
@@ -307,7 +307,7 @@ def test_begin__an_invalid_entry_does_not_block(kit: Kit) -> None:
     """An invalidated entry that still lies there is judged by its identity, and the key can be loaded."""
     key = kit.key()
     kit.load(key, tags=["eu"])
-    kit.store.invalidate([tag_member("eu")])
+    kit.store.invalidate([user_tag("eu")])
     reading = kit.read(key)
     assert reading.unfit == "invalid"
     assert kit.ask(key, reading.identity).kind is Begin.GRANTED
@@ -538,7 +538,7 @@ def test_invalidate_pattern__a_large_number(kit: Kit) -> None:
     kit.store.write([(key, kit.draft(key)) for key in keys])
     kit.load(kit.key("other"))
     assert kit.store.invalidate_pattern(*kit.names.pattern("search:k*")) == 1203
-    assert all(reading.entry is None for reading in kit.store.read_many(keys, lambda: (type_member("search"),)))
+    assert all(reading.entry is None for reading in kit.store.read_many(keys, lambda: (type_tag("search"),)))
     assert kit.value(kit.key("other")) == b"v"
 
 
@@ -551,10 +551,10 @@ def test_entries__lists_what_lives(kit: Kit) -> None:
     kit.load(kit.key("b"), ttl=30.0)
     kit.load(kit.key("c", "product"))
     kit.load(kit.key("gone"), tags=["us"])
-    kit.store.invalidate([tag_member("us")])
+    kit.store.invalidate([user_tag("us")])
     listed = {item.key: item for item in kit.store.entries(None, None)}
     assert set(listed) == {kit.key("a"), kit.key("b"), kit.key("c", "product")}
-    assert set(listed[kit.key("a")].tags) == {type_member("search"), tag_member("eu")}
+    assert set(listed[kit.key("a")].tags) == {type_tag("search"), user_tag("eu")}
     assert 25 < listed[kit.key("b")].ttl <= 30
     assert 0 <= listed[kit.key("b")].age < 5
     assert listed[kit.key("a")].size > 0
@@ -575,7 +575,7 @@ def test_begin__many_keys_get_an_answer_each(kit: Kit) -> None:
     fills = [(each.grant, kit.draft(each.grant.key)) for each in begun if each.kind is Begin.GRANTED and each.grant]
     assert {filled.outcome for filled in kit.store.fill(fills)} == {Fill.STORED}
     keys = [grant.key for grant, _ in fills]
-    assert all(reading.entry for reading in kit.store.read_many(keys, lambda: (type_member("search"),)))
+    assert all(reading.entry for reading in kit.store.read_many(keys, lambda: (type_tag("search"),)))
 
 
 def test_close__store_may_be_used_again(kit: Kit) -> None:

@@ -14,7 +14,7 @@ import redis
 from flask_rcache import CacheManager
 from flask_rcache.codec import Codec
 from flask_rcache.model.entry import Draft, StoredResponse
-from flask_rcache.model.keys import tag_member, type_member
+from flask_rcache.model.keys import user_tag, type_tag
 from flask_rcache.stores import MemoryStore
 from flask_rcache.stores.protocol import Page
 from tests.processes import wait_until
@@ -105,16 +105,16 @@ def test_page__what_is_listed(kit: Kit) -> None:
     response = StoredResponse("200 OK", (("Content-Type", "text/plain"), *(("X-Long", "x" * 200),) * 30), b"secret" * 9)
     kit.load(kit.key("value"), tags=["eu"], cost=1.5)
     grant = kit.grant(kit.key("page"))
-    draft = Draft(response, 60.0, tags=(type_member("search"),), cost=0.25)
+    draft = Draft(response, 60.0, tags=(type_tag("search"),), cost=0.25)
     assert kit.store.fill([(grant, draft)])[0].size
     kit.load(kit.key("gone"), tags=["us"])
-    kit.store.invalidate([tag_member("us")])
+    kit.store.invalidate([user_tag("us")])
     page = kit.store.page("search", None, None, 10)
     found = {item.key: item for item in page.entries}
     assert set(found) == {kit.key("value"), kit.key("page")}
     value, shown = found[kit.key("value")], found[kit.key("page")]
     assert (value.kind, value.cost, shown.kind, shown.cost) == ("value", 1.5, "response", 0.25)
-    assert tag_member("eu") in value.tags
+    assert user_tag("eu") in value.tags
     assert shown.size > value.size > 0
     assert "secret" not in repr(page)
     assert kit.store.inspect(kit.key("page")) is not None
@@ -237,7 +237,7 @@ def _seconds(cache: CacheManager, count: int, *, start: int) -> float:
 def _fill(cache: CacheManager, numbers: range) -> None:
     """Entries as ``set`` makes them, faster."""
     if isinstance(cache.store, MemoryStore):
-        draft = Draft(b"x", 3600.0, tags=(type_member("search"),))
+        draft = Draft(b"x", 3600.0, tags=(type_tag("search"),))
         cache.store.write([(f"cache:search:{number}", draft) for number in numbers])
         return
     with redis.Redis.from_url(cache.settings.url) as server:

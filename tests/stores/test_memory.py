@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from flask_rcache.errors import StoreFullError
 from flask_rcache.model.entry import Freshness
-from flask_rcache.model.keys import Names, tag_member
+from flask_rcache.model.keys import Names, user_tag
 from flask_rcache.stores import Begin, Fill, MemoryStore
 from flask_rcache.stores.glob import glob_regex
 from tests.stores.kit import SECOND, memory_kit
@@ -55,12 +55,12 @@ def test_invalidate__pruned_stamps_raise_the_floor() -> None:
     """Above 100,000 stamps the oldest goes, and what it had made invalid does not come back."""
     kit = memory_kit()
     grant = kit.grant(kit.key())
-    kit.store.invalidate([tag_member("first")])
+    kit.store.invalidate([user_tag("first")])
     between = kit.grant(kit.key("b")).as_of
-    kit.store.invalidate([tag_member(str(number)) for number in range(100_000)])
+    kit.store.invalidate([user_tag(str(number)) for number in range(100_000)])
     assert kit.fill(grant, tags=["first"]) is Fill.OVERTAKEN
     # What is newer than the pruned stamp is none the worse for it.
-    handed = ((tag_member("other"), between),)
+    handed = ((user_tag("other"), between),)
     assert kit.fill(kit.grant(kit.key("c")), handed=handed) is Fill.STORED
 
 

@@ -15,7 +15,7 @@ import redis
 from flask_rcache.codec import MAGIC, Codec
 from flask_rcache.errors import StoreUnavailableError
 from flask_rcache.model.entry import Draft
-from flask_rcache.model.keys import BARRIER, CLOCK, EPOCH, FLOOR, Names, tag_member, type_member
+from flask_rcache.model.keys import BARRIER, CLOCK, EPOCH, FLOOR, Names, user_tag, type_tag
 from flask_rcache.stores import Begin, Fill
 from tests.processes import wait_until
 from tests.servers import Server
@@ -62,7 +62,7 @@ def test_read__stamps_deleted_after_an_invalidation(shared_kit: Kit) -> None:
         elif maker == "write":
             kit.store.write([(other, kit.draft(other))])
         elif maker == "invalidate":
-            kit.store.invalidate([tag_member("unrelated")])
+            kit.store.invalidate([user_tag("unrelated")])
         elif maker == "delete":
             kit.store.delete([other])
         else:
@@ -108,7 +108,7 @@ def test_begin__server_clock_that_goes_backwards(shared_kit: Kit) -> None:
     kit.store.write([(kit.key("d"), kit.draft(kit.key("d")))])
     kit.store.delete([kit.key("none")])
     third = kit.grant(kit.key("e"))
-    assert ahead < first.as_of < stamps(kit)[type_member("search")] < second.as_of < third.as_of
+    assert ahead < first.as_of < stamps(kit)[type_tag("search")] < second.as_of < third.as_of
     assert kit.fill(first) is Fill.OVERTAKEN
     assert kit.fill(second) is Fill.STORED
     assert kit.value(kit.key("d")) == b"v"
@@ -145,12 +145,12 @@ def test_invalidate__prunes_what_is_too_old(shared_kit: Kit) -> None:
     """Stamps older than the seconds to keep go likewise, and their victims stay invalid."""
     kit = shared_kit
     kit.load(kit.key(), tags=["eu"])
-    kit.store.invalidate([tag_member("eu")])
-    stamp = stamps(kit)[tag_member("eu")]
+    kit.store.invalidate([user_tag("eu")])
+    stamp = stamps(kit)[user_tag("eu")]
     assert kit.read(kit.key()).unfit == "invalid"
     script = kit.server().register_script(lua("invalidate"))
     script(keys=[kit.names.stamps, kit.names.soft], args=[kit.names.bus, "", 100000, 0, "t:other"])
-    assert tag_member("eu") not in stamps(kit)
+    assert user_tag("eu") not in stamps(kit)
     assert stamps(kit)[FLOOR] >= stamp
     assert kit.read(kit.key()).entry is None
 

@@ -19,7 +19,7 @@ import ormsgpack
 from ...codec import MAGIC, Codec
 from ...model.entry import Draft
 from ...model.forks import new_lock
-from ...model.keys import Names, type_member
+from ...model.keys import Names, type_tag
 from ..protocol import Begin, Begun, Fill, Filled, Grant
 from .budget import Budget
 from .bus import Message
@@ -235,7 +235,7 @@ class RedisStore(Reader, Listing, Upkeep):
         keys = [self._names.stamps, self._names.soft]
         for name in types:
             keys += (self._names.index(name), "")
-        return self._stamp(keys, "s", [*tags, *map(type_member, types)], self._exchange)[0]
+        return self._stamp(keys, "s", [*tags, *map(type_tag, types)], self._exchange)[0]
 
     def _invalidate(self, tags: Sequence[str], types: Sequence[str], everything: bool, exchange: Exchange) -> int:
         moved = sorted(self._types(exchange)) if everything else types
@@ -244,7 +244,7 @@ class RedisStore(Reader, Listing, Upkeep):
             index = self._names.index(name)
             asides.append(f"{index}~{secrets.token_hex(8)}")
             keys += (index, asides[-1])
-        members = [*tags, *map(type_member, types)]
+        members = [*tags, *map(type_tag, types)]
         live, stamp = self._stamp(keys, "*" if everything else "", members, exchange)
         self._aside.extend((aside, stamp) for aside in asides)
         if asides:

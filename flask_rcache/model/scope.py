@@ -1,0 +1,54 @@
+"""What one request, or one context outside of a request, holds between its hooks: the one request state.
+
+Owns :class:`Scope` and the context variable it is found by. Who opens and closes a scope is ``context``'s to say; what
+loads make of it is the engine's.
+"""
+
+from __future__ import annotations
+
+import time
+from contextvars import ContextVar
+from typing import Any, Final
+
+from .entry import Moment
+
+__all__ = ["Scope", "scope_var"]
+
+
+class Scope:
+    """One request or app context.
+
+    Args:
+        owner: the cache it belongs to; another cache in the same context has none.
+        moment: the latest clock reading heard before it began; ``None`` when none was, or the store is away.
+
+    Attributes:
+        began: this process's monotonic clock (ns) when it began, or at its last invalidation or ``fresh()``: what was
+            loaded before is not for it (rule R6).
+        reads: the cached values read since it began: the epoch and the tags of each (rule R3.4).
+        is_tainted: whether one of them was stale.
+        waited: seconds that it has waited for the store (its budget).
+        exchanges: the decorated views of the request that are not finished yet; theirs to use.
+    """
+
+    __slots__ = ("began", "exchanges", "is_tainted", "moment", "owner", "reads", "waited")
+
+    def __init__(self, owner: object, moment: Moment | None) -> None:
+        self.owner: Final = owner
+        self.moment = moment
+        self.began = time.monotonic_ns()
+        self.reads: list[tuple[int, tuple[tuple[str, int], ...]]] = []
+        self.is_tainted = False
+        self.waited = 0.0
+        self.exchanges: Final[list[Any]] = []
+
+    def renew(self, moment: Moment | None) -> None:
+        """Nothing of the source was read yet, as the caller of ``fresh()`` says."""
+        self.moment = moment
+        self.began = time.monotonic_ns()
+        self.reads.clear()
+        self.is_tainted = False
+
+
+#: The scope of this thread, task or greenlet. A copied context (a thread that a request starts) shares it.
+scope_var: Final[ContextVar[Scope | None]] = ContextVar("rcache_scope", default=None)
