@@ -1,23 +1,12 @@
-"""The stores: one protocol, one conformance suite, several tiers."""
+"""The stores: two protocols, one conformance suite, several tiers.
+
+``RedisStore`` and ``TieredStore`` are imported from their modules by who uses them, so that a cache without Redis does
+not load a driver.
+"""
 
 from __future__ import annotations
 
 from .memory import MemoryStore
-from .protocol import Begin, Begun, Fill, Filled, Grant, Listed, Reading, Store, Trouble
-from .redis.store import RedisStore
-from .tiered import TieredStore
+from .protocol import Catalogue, Store
 
-__all__ = [
-    "Begin",
-    "Begun",
-    "Fill",
-    "Filled",
-    "Grant",
-    "Listed",
-    "MemoryStore",
-    "Reading",
-    "RedisStore",
-    "Store",
-    "TieredStore",
-    "Trouble",
-]
+__all__ = ["Catalogue", "MemoryStore", "Store"]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from typing import Final
 
-from ..model.entry import Entry, StoredResponse
+from ..model.entry import Entry, StoredResponse, VariantMarker
 
 __all__ = ["BUCKETS", "Cell", "Lru"]
 
@@ -106,7 +106,7 @@ class Lru:
         """The types there are keys of."""
         return sorted(self._index)
 
-    def census(self, type_name: str) -> tuple[int, int]:
+    def size_of(self, type_name: str) -> tuple[int, int]:
         """How many keys of a type there are, and their bytes: those of a sample, times the number."""
         buckets = self._index.get(type_name, {})
         count = sum(map(len, buckets.values()))
@@ -145,6 +145,8 @@ def _size(key: str, entry: Entry) -> int:
     content = entry.content
     if isinstance(content, StoredResponse):
         size = len(content.body) + sum(len(name) + len(value) + 120 for name, value in content.headers)
+    elif isinstance(content, VariantMarker):
+        size = sum(len(text) + 60 for text in (*content.fields, *content.ids))
     else:
         size = len(content)
     return size + len(key) + _OVERHEAD + sum(len(tag) + 80 for tag, _ in entry.tags)

@@ -8,22 +8,38 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ..errors import StoreFullError
-from ..model.entry import MICROSECONDS, Draft, Entry, Freshness, Stamps, is_marker
-from ..model.forks import new_lock, remember
+from ..model import forks
+from ..model.entry import MICROSECONDS, Draft, Entry, Freshness, Moment
 from ..model.keys import Names, key_tag, type_tag
+from .deadlines import Deadlines
 from .glob import glob_regex
 from .lru import BUCKETS, Cell, Lru
-from .protocol import Ask, Begin, Begun, Census, Fill, Filled, Grant, Listed, Page, Reading, Trouble
+from .protocol import (
+    Begin,
+    Begun,
+    CountsSource,
+    Filled,
+    Incident,
+    Lease,
+    Listed,
+    LoadedResult,
+    Lookup,
+    Outcome,
+    Page,
+    Size,
+    Want,
+)
+from .stamps import StampSet
 
 __all__ = ["MemoryStore"]
 
-_STAMPS_KEPT: Final = 100_000
 _KEYS_A_PAGE: Final = 5000
+#: Expired leases and pass markers that a request removes beyond those it makes.
+_REMOVED_A_REQUEST: Final = 8
 
 
 def _clock() -> Callable[[], int]:
@@ -43,6 +59,22 @@ def _place(cursor: str | None) -> tuple[str, int, str]:
     return name, int(bucket), key
 
 
+class _Held(NamedTuple):
+    """What lies in the place of a key's lease: who loads it, or a pass marker.
+
+    ``moment`` is the holder's; ``is_taken_over`` whether another had it before (R4.3).
+    """
+
+    token: str
+    expires: int
+    moment: Moment | None = None
+    is_taken_over: bool = False
+
+    @property
+    def is_marker(self) -> bool:
+        return self.token[0] in "pf"
+
+
 class MemoryStore:
     """A store in this process's memory.
 
@@ -50,243 +82,307 @@ class MemoryStore:
         names: the key names.
         max_bytes: the budget; the least recently used entries make room.
         lease: seconds a load may hold its key; its holder lives and dies with this process, so nothing renews it.
+        max_stamps: rows of the stamp set kept at most.
         clock: a reading in µs; monotonic by default.
     """
 
     def __init__(
-        self, names: Names, *, max_bytes: int, lease: float = 30.0, clock: Callable[[], int] | None = None
+        self,
+        names: Names,
+        *,
+        max_bytes: int,
+        lease: float = 30.0,
+        max_stamps: int = 100_000,
+        clock: Callable[[], int] | None = None,
     ) -> None:
-        self.lease: Final = lease
+        self._lease: Final = lease
         self._names: Final = names
         self._max_bytes: Final = max_bytes
+        self._max_stamps: Final = max_stamps
         self._read_clock: Final = clock or _clock()
-        self._lock: Final = new_lock()
+        self._lock: Final = forks.new_lock()
         self._cells: Final = Lru(max_bytes, names.type_of)
-        self._leases: Final[dict[str, tuple[str, int]]] = {}
-        self._stamps: Final[OrderedDict[str, int]] = OrderedDict()
-        self._soft: Final[dict[str, int]] = {}
-        self.epoch: Final = secrets.randbits(52) + 1
+        self._leases: Final[dict[str, _Held]] = {}
+        self._lease_ends: Final = Deadlines()
         self._last = 0
-        self._floor = 0
-        self._barrier = 0
-        remember(self)
+        self._stamps = self._new_stamps()
+        forks.register(self)
+
+    def _new_stamps(self) -> StampSet:
+        return StampSet(secrets.randbits(52) + 1, max_rows=self._max_stamps, now=self._tick())
 
     @property
     def location(self) -> str:
-        """See :attr:`Store.location`."""
+        """See :attr:`Catalogue.location`."""
         return "memory://"
 
     @property
-    def trouble(self) -> Trouble | None:
-        """See :attr:`Store.trouble`: memory is always there."""
+    def lease_seconds(self) -> float:
+        """See :attr:`Store.lease_seconds`."""
+        return self._lease
+
+    @property
+    def incident(self) -> Incident | None:
+        """See :attr:`Store.incident`: memory is always there."""
         return None
 
-    # Reading
+    # The clock
 
-    def read(self, key: str, ask: Ask, hold: float = 0.0) -> Reading:
-        """See :meth:`Store.read`."""
+    @property
+    def epoch(self) -> int:
+        """The name of the stamp set, as the moments of this store have it."""
+        return self._stamps.epoch
+
+    @property
+    def moment(self) -> Moment:
+        """See :attr:`Store.moment`: the last reading given out. Nothing was invalidated since."""
+        return Moment(self._stamps.epoch, self._last)
+
+    def hear(self) -> Moment:
+        """See :meth:`Store.hear`."""
+        return self.moment
+
+    def tick(self) -> Moment:
+        """A reading that was just taken."""
         with self._lock:
-            return self._look(key, self._read_clock())
+            return Moment(self._stamps.epoch, self._tick())
 
-    def read_many(self, keys: Sequence[str], ask: Ask, hold: float = 0.0) -> list[Reading]:
-        """See :meth:`Store.read_many`."""
-        with self._lock:
-            now = self._read_clock()
-            return [self._look(key, now) for key in keys]
-
-    def _look(self, key: str, now: int) -> Reading:
-        cell = self._cells.get(key)
-        if cell is None:
-            return Reading(None, now)
-        if cell.expires <= now:
-            self._cells.drop(key)
-            return Reading(None, now)
-        entry = self._usable(cell.entry, now)
-        if entry is None:
-            return Reading(None, now, cell.identity, "invalid")
-        self._cells.used(key)
-        return Reading(entry, now, cell.identity, "", cell.size)
-
-    def _usable(self, entry: Entry, now: int) -> Entry | None:
-        """The entry when it is valid, or as soft invalidations left it."""
-        if self._valid(entry):
-            return entry
-        if not self._soft:
-            return None
-        return entry.softened(Stamps(self.epoch, self._floor, self._stamps), self._soft, now)
-
-    def _valid(self, entry: Entry) -> bool:
-        """Rule R1 over this store's own stamps, without making a snapshot of them."""
-        floor, stamps = self._floor, self._stamps
-        if entry.as_of < floor:
-            return False
-        for tag, as_of in entry.tags:
-            if as_of < floor or as_of < stamps.get(tag, 0):
-                return False
-        return True
+    def _now(self) -> int:
+        """The time, for ages and expiry; the lock is held."""
+        return max(self._read_clock(), self._last)
 
     def _tick(self) -> int:
         """A strictly increasing reading of the clock (rule R2); the lock is held."""
         self._last = max(self._read_clock(), self._last + 1)
         return self._last
 
+    # Reading
+
+    def recall(self, key: str, l1_ttl: float) -> Lookup | None:
+        """See :meth:`Store.recall`: nothing here does any I/O."""
+        return self.read(key, ())
+
+    def read(self, key: str, tags: tuple[str, ...], l1_ttl: float = 0.0) -> Lookup:
+        """See :meth:`Store.read`."""
+        with self._lock:
+            return self._look(key, self._now())
+
+    def read_many(self, keys: Sequence[str], tags: tuple[str, ...], l1_ttl: float = 0.0) -> list[Lookup]:
+        """See :meth:`Store.read_many`."""
+        with self._lock:
+            now = self._now()
+            return [self._look(key, now) for key in keys]
+
+    def _look(self, key: str, now: int) -> Lookup:
+        cell = self._live(key, now)
+        if cell is None:
+            return Lookup(None, now)
+        if not self._stamps.validates(cell.entry):
+            return Lookup(None, now, cell.identity, "invalid")
+        self._cells.used(key)
+        return Lookup(cell.entry, now, cell.identity, "", cell.size)
+
+    def _live(self, key: str, now: int) -> Cell | None:
+        """The cell of a key, valid or not, unless it has expired; the lock is held."""
+        cell = self._cells.get(key)
+        if cell is None or cell.expires > now:
+            return cell
+        self._cells.drop(key)
+        return None
+
     # Loading
 
-    def begin(self, wants: Sequence[tuple[str, bytes]], token: str) -> list[Begun]:
+    def begin(self, wants: Sequence[Want], token: str, moment: Moment | None) -> list[Begun]:
         """See :meth:`Store.begin`."""
         with self._lock:
-            now = self._tick()
-            return [self._begin(key, judged, token, now) for key, judged in wants]
+            now = self._now()
+            self._remove_leases(len(wants), now)
+            return [self._begin(want, token, moment, now) for want in wants]
 
-    def _begin(self, key: str, judged: bytes, token: str, now: int) -> Begun:
-        cell = self._cells.get(key)
-        if cell is not None and cell.expires > now and cell.identity != judged:
+    def _begin(self, want: Want, token: str, moment: Moment | None, now: int) -> Begun:
+        key = want.key
+        cell = self._live(key, now)
+        if cell is not None and cell.identity != want.identity:
             return Begun(Begin.FILLED)
-        held = self._leases.get(key)
-        if held is not None and held[1] > now:
-            if held[0][0] in "pf":
-                self._leases[key] = (held[0], max(held[1], now + int(self.lease * MICROSECONDS)))
-                return Begun(Begin.PASS, Grant(key, held[0], self.epoch, now))
-            if held[0] != token:
-                return Begun(Begin.BUSY, holder=held[0])
-        self._leases[key] = (token, now + int(self.lease * MICROSECONDS))
-        return Begun(Begin.GRANTED, Grant(key, token, self.epoch, now))
+        expires = now + int(self._lease * MICROSECONDS)
+        held = self._held(key, now)
+        if held is not None and held.is_marker:
+            self._hold(key, held._replace(expires=max(held.expires, expires)))  # its load's fill must find it
+            return Begun(Begin.PASS, Lease(key, held.token))
+        is_taken_over = False
+        if held is not None and held.token != token:
+            if self._can_store(held.moment, want):
+                return Begun(Begin.BUSY, holder=held.token)
+            if not self._can_store(moment, want):
+                return Begun(Begin.UNSTORABLE)
+            if held.is_taken_over:  # else a stream of invalidations would end no load
+                return Begun(Begin.BUSY, holder=held.token)
+            is_taken_over = True
+        elif not self._can_store(moment, want):
+            return Begun(Begin.UNSTORABLE)
+        self._hold(key, _Held(token, expires, moment, is_taken_over))
+        return Begun(Begin.GRANTED, Lease(key, token))
 
-    def fill(self, fills: Sequence[tuple[Grant, Draft]]) -> list[Filled]:
+    def _can_store(self, moment: Moment | None, want: Want) -> bool:
+        """Rule R4.3: whether what is loaded at a moment could be stored, as far as its tags are known."""
+        if moment is None or moment.clock <= self._stamps.barrier:
+            return False
+        tags = [(tag, moment.clock) for tag in want.tags]
+        return self._stamps.allows(moment.epoch, [*tags, (key_tag(want.key), moment.clock)])
+
+    def _held(self, key: str, now: int) -> _Held | None:
+        held = self._leases.get(key)
+        return held if held is not None and held.expires > now else None
+
+    def _hold(self, key: str, held: _Held) -> None:
+        self._leases[key] = held
+        self._lease_ends[key] = held.expires
+
+    def _end_lease(self, key: str) -> None:
+        if self._leases.pop(key, None) is not None:
+            self._lease_ends.discard(key)
+
+    def _remove_leases(self, added: int, now: int) -> None:
+        """Remove expired leases and pass markers of keys that nobody asks for again."""
+        for _ in range(added + _REMOVED_A_REQUEST):
+            key = self._lease_ends.pop_due(now)
+            if key is None:
+                return
+            del self._leases[key]
+
+    def fill(self, results: Sequence[LoadedResult]) -> list[Filled]:
         """See :meth:`Store.fill`."""
         with self._lock:
-            now = self._read_clock()
-            filled = [self._fill(grant, draft, now) for grant, draft in fills]
+            now = self._now()
+            filled = [self._fill(result, now) for result in results]
         self._check_room(each.size for each in filled)
         return filled
 
-    def _fill(self, grant: Grant, draft: Draft, now: int) -> Filled:
-        held = self._leases.get(grant.key)
-        if held is None or held[0] != grant.token or held[1] <= now:
-            return Filled(Fill.REFUSED)
-        del self._leases[grant.key]
-        if grant.epoch != self.epoch or grant.as_of <= self._barrier:
-            return Filled(Fill.REFUSED)
-        entry = Entry.of(draft, epoch=grant.epoch, as_of=grant.as_of, created=now)
-        if not self._valid(entry):
-            return Filled(Fill.OVERTAKEN)
-        return Filled(Fill.STORED, self._put(grant.key, entry, draft.keep))
+    def _fill(self, result: LoadedResult, now: int) -> Filled:
+        key, token = result.lease
+        held = self._held(key, now)
+        if held is None or held.token != token:
+            return Filled(Outcome.REFUSED)
+        self._end_lease(key)
+        return self._store(key, result.draft, result.moment)
 
-    def write(self, writes: Sequence[tuple[str, Draft]]) -> list[int]:
+    def write(
+        self, writes: Sequence[tuple[str, Draft]], moment: Moment | None, expected: Sequence[bytes] | None = None
+    ) -> list[Filled]:
         """See :meth:`Store.write`."""
+        filled = []
         with self._lock:
-            now = self._tick()
-            sizes = []
-            for key, draft in writes:
-                self._leases.pop(key, None)
-                entry = Entry.of(draft, epoch=self.epoch, as_of=now, created=now)
-                sizes.append(self._put(key, entry, draft.keep))
-        self._check_room(sizes)
-        return sizes
+            for number, (key, draft) in enumerate(writes):
+                if expected is not None:
+                    cell = self._live(key, self._now())
+                    if (b"" if cell is None else cell.identity) != expected[number]:
+                        filled.append(Filled(Outcome.CONFLICT))
+                        continue
+                self._end_lease(key)
+                filled.append(self._store(key, draft, moment))
+        self._check_room(each.size for each in filled)
+        return filled
+
+    def _store(self, key: str, draft: Draft, moment: Moment | None) -> Filled:
+        """Store a draft if no invalidation has passed since its moment (R1.4, R4.2); the lock is held."""
+        stamps, created = self._stamps, self._tick()
+        if moment is None:
+            moment = Moment(stamps.epoch, created)
+        as_of = moment.clock
+        if moment.epoch != stamps.epoch or as_of <= stamps.barrier:
+            return Filled(Outcome.REFUSED)
+        entry = Entry.of(draft, epoch=stamps.epoch, as_of=as_of, created=created)
+        if not stamps.allows(stamps.epoch, [*entry.tags, (key_tag(key), as_of)]):
+            return Filled(Outcome.OVERTAKEN)
+        identity = b"%d/%d/%d" % (entry.epoch, as_of, created)
+        expires = created + int(draft.keep * MICROSECONDS)
+        size = self._cells.put(key, Cell(entry, expires, identity))
+        stamps.attach(entry.tags, expires, created)
+        return Filled(Outcome.STORED, size)
 
     def _check_room(self, sizes: Iterable[int]) -> None:
         largest = max(sizes, default=0)
         if largest > self._max_bytes:
             raise StoreFullError(f"an entry of {largest} bytes is over RCACHE_L1_BYTES = {self._max_bytes}: it was not kept")
 
-    def _put(self, key: str, entry: Entry, keep: float) -> int:
-        identity = b"%d/%d" % (entry.epoch, entry.as_of)
-        return self._cells.put(key, Cell(entry, entry.created + int(keep * MICROSECONDS), identity))
-
-    def returned(self, grant: Grant) -> None:
+    def returned(self, lease: Lease) -> None:
         """See :meth:`Store.returned`: nothing renews a lease here."""
 
-    def release(self, grants: Sequence[Grant], *, pass_for: float = 0.0, failed: bool = False) -> None:
+    def release(self, leases: Sequence[Lease], *, pass_for: float = 0.0, failed: bool = False) -> None:
         """See :meth:`Store.release`."""
         with self._lock:
-            now = self._read_clock()
-            for grant in grants:
-                held = self._leases.get(grant.key)
-                if held is None or held[0] != grant.token:
+            now = self._now()
+            for key, token in leases:
+                held = self._leases.get(key)
+                if held is None or held.token != token:
                     continue
                 if pass_for > 0:
-                    self._leases[grant.key] = (
-                        ("f" if failed else "p") + grant.token[1:],
-                        now + int(pass_for * MICROSECONDS),
-                    )
-                elif grant.token[0] not in "pf":
-                    del self._leases[grant.key]
-            if len(self._leases) > 1000:  # pass markers of keys nobody asks for again
-                for key in [key for key, (_, expires) in self._leases.items() if expires <= now]:
-                    del self._leases[key]
+                    marker = ("f" if failed else "p") + token[1:]
+                    self._hold(key, _Held(marker, now + int(pass_for * MICROSECONDS)))
+                elif not held.is_marker:
+                    self._end_lease(key)
+            self._remove_leases(len(leases), now)
 
     # Invalidating
 
     def delete(self, keys: Sequence[str]) -> int:
         """See :meth:`Store.delete`."""
         with self._lock:
-            now = self._read_clock()
+            now = self._tick()
             removed = 0
             for key in keys:
-                self._leases.pop(key, None)
-                cell = self._cells.get(key)
-                live = cell is not None and cell.expires > now and self._valid(cell.entry)
-                if cell is not None and is_marker(cell.entry.content):  # it bears this tag, as its variants do
-                    self._stamps[key_tag(key)] = self._tick()
-                self._cells.drop(key)
-                removed += live
+                self._end_lease(key)
+                cell = self._live(key, now)
+                if cell is not None:
+                    removed += self._stamps.validates(cell.entry)
+                    self._cells.drop(key)
+            self._stamps.stamp([key_tag(key) for key in keys], now)
             return removed
 
-    def invalidate(
-        self, tags: Sequence[str], types: Sequence[str] = (), *, everything: bool = False, soft: bool = False
-    ) -> int:
+    def invalidate(self, tags: Sequence[str], types: Sequence[str] = (), *, everything: bool = False) -> int:
         """See :meth:`Store.invalidate`."""
         with self._lock:
             now = self._tick()
             if everything:
-                self._floor = now
-                self._stamps.clear()
-                self._soft.clear()
+                self._stamps.raise_floor(now)
                 return self._cells.clear()
-            if soft:
-                met = sum([self._cells.census(name)[0] for name in types])
-            else:
-                met = sum([self._cells.drop(key) for name in types for key in self._cells.keys_of(name)])
-            for member in (*tags, *map(type_tag, types)):
-                before = self._stamps.pop(member, 0)
-                self._stamps[member] = now
-                if soft:
-                    self._soft.setdefault(member, before)  # the last stamp that was not soft still holds
-                else:
-                    self._soft.pop(member, None)
-            while len(self._stamps) > _STAMPS_KEPT:
-                member, stamp = self._stamps.popitem(last=False)
-                self._floor = max(self._floor, stamp)
-                self._soft.pop(member, None)
-            return met
+            self._stamps.stamp([*tags, *map(type_tag, types)], now)
+            return sum([self._cells.drop(key) for name in types for key in self._cells.keys_of(name)])
 
     def invalidate_pattern(self, pattern: str, type_name: str | None) -> int:
         """See :meth:`Store.invalidate_pattern`."""
         matches = glob_regex(pattern).fullmatch
         with self._lock:
-            self._barrier = self._tick()
+            self._stamps.barrier = self._tick()
+            self._tick()  # what begins from here on has a moment after the barrier
             return sum([self._cells.drop(key) for key in self._cells if matches(key)])
 
     def forget(self) -> None:
         """Let every entry and lease go; what is loading is refused when it comes."""
         with self._lock:
-            self._cells.clear()
-            self._leases.clear()
+            self._forget()
 
-    def forked(self) -> None:
-        """See :class:`~flask_rcache.forks.Heir`: the parent's loads never end here, and half a change is none."""
+    def _forget(self) -> None:
+        self._cells.clear()
         self._leases.clear()
-        if self._lock.locked():
-            self._cells.clear()
+        self._lease_ends.clear()
+
+    def reset_after_fork(self) -> None:
+        """See :class:`~flask_rcache.model.forks.ForkAware`: the parent's loads never end here."""
+        self._leases.clear()
+        self._lease_ends.clear()
+        if self._lock.locked():  # a thread of the parent was changing all this: begin anew
+            self._forget()
+            self._stamps = self._new_stamps()
 
     # Listing
 
     def entries(self, type_name: str | None, pattern: str | None) -> Iterator[Listed]:
-        """See :meth:`Store.entries`."""
+        """See :meth:`Catalogue.entries`."""
         root = self._names.entries if type_name is None else self._names.entry(type_name, "")
         matches = glob_regex(pattern).fullmatch if pattern is not None else None
         with self._lock:
-            now = self._read_clock()
+            now = self._now()
             cells = [
                 (key, cell)
                 for key, cell in self._cells.items()
@@ -296,16 +392,16 @@ class MemoryStore:
         yield from filter(None, listed)
 
     def _listed(self, key: str, cell: Cell, now: int) -> Listed | None:
-        entry = self._usable(cell.entry, now) if cell.expires > now else None
-        if entry is None or entry.freshness(now) is Freshness.EXPIRED:
+        entry = cell.entry
+        if cell.expires <= now or entry.freshness(now) is Freshness.EXPIRED or not self._stamps.validates(entry):
             return None
         return Listed.of(key, entry, now=now, size=cell.size)
 
     def page(self, type_name: str | None, pattern: str | None, cursor: str | None, limit: int) -> Page:
-        """See :meth:`Store.page`."""
+        """See :meth:`Catalogue.page`."""
         matches = None if pattern is None else glob_regex(pattern).fullmatch
         with self._lock:
-            now = self._read_clock()
+            now = self._now()
             types = [type_name] if type_name is not None else self._cells.types()
             at, number, last = _place(cursor)
             found: list[Listed] = []
@@ -325,18 +421,18 @@ class MemoryStore:
             return Page(found, None)
 
     def inspect(self, key: str) -> Listed | None:
-        """See :meth:`Store.inspect`."""
+        """See :meth:`Catalogue.inspect`."""
         with self._lock:
             cell = self._cells.get(key)
-            return None if cell is None else self._listed(key, cell, self._read_clock())
+            return None if cell is None else self._listed(key, cell, self._now())
 
-    def census(self, types: Sequence[str]) -> dict[str, Census]:
-        """See :meth:`Store.census`."""
+    def sizes(self, types: Sequence[str]) -> dict[str, Size]:
+        """See :meth:`Catalogue.sizes`."""
         with self._lock:
-            return {name: Census(*self._cells.census(name)) for name in {*types, *self._cells.types()}}
+            return {name: Size(*self._cells.size_of(name)) for name in {*types, *self._cells.types()}}
 
     def state(self) -> dict[str, Any]:
-        """See :meth:`Store.state`."""
+        """See :meth:`Catalogue.state`."""
         with self._lock:
             cells = self._cells.state()
         return {
@@ -347,11 +443,14 @@ class MemoryStore:
             "journal": {"pending": 0},
         }
 
-    def gazette(self) -> None:
-        """See :meth:`Store.gazette`: this process is all there is."""
+    def activity(self) -> None:
+        """See :meth:`Catalogue.activity`: this process is all there is."""
 
-    def tallies(self, types: Sequence[str]) -> None:
-        """See :meth:`Store.tallies`: this process is all there is."""
+    def counts(self, types: Sequence[str]) -> None:
+        """See :meth:`Catalogue.counts`: this process is all there is."""
+
+    def count_from(self, source: CountsSource) -> None:
+        """See :meth:`Catalogue.count_from`: nobody else asks for them."""
 
     def close(self) -> None:
         """See :meth:`Store.close`."""
