@@ -11,27 +11,28 @@ from typing import Final
 __all__ = ["Deadlines"]
 
 _SPARE: Final = 64
+_NEVER: Final = 2**63
 
 
 class Deadlines:
-    """Names, each with a deadline that may be moved; taking those that are due costs as much as there are of them.
+    """Names, each with a deadline that may be moved; no call walks through all of them.
 
-    A heap of one item a name. A deadline that is put off stays where it is in the heap until its turn comes, so that
-    a name that is put off at every request costs a dict's assignment.
+    A heap of one item a name. A deadline that is put off leaves its item where it is until its turn comes, so that a
+    name that is put off at every request costs a dict's assignment.
 
     >>> deadlines = Deadlines()
     >>> deadlines["a"] = 5
     >>> deadlines["b"] = 3
     >>> deadlines["b"] = 9
-    >>> deadlines.pop_due(8), deadlines.pop_due(8), deadlines.pop_first()
-    ('a', None, 'b')
+    >>> deadlines.take(1, until=8, steps=10), deadlines.take(1, until=8, steps=10), deadlines.take(1, steps=10)
+    (['a'], [], ['b'])
     """
 
     __slots__ = ("_at", "_heap", "_queued")
 
     def __init__(self) -> None:
         self._at: Final[dict[str, int]] = {}
-        self._queued: Final[dict[str, int]] = {}  # where in the heap the name's item lies; others are left-overs
+        self._queued: Final[dict[str, int]] = {}  # where in the heap the name's item lies; other items are left-overs
         self._heap: Final[list[tuple[int, str]]] = []
 
     def __len__(self) -> int:
@@ -42,6 +43,7 @@ class Deadlines:
         return self._at.get(name, default)
 
     def __setitem__(self, name: str, at: int) -> None:
+        """Give a name its deadline, or another one."""
         self._at[name] = at
         queued = self._queued.get(name)
         if queued is None or at < queued:
@@ -51,49 +53,39 @@ class Deadlines:
     def discard(self, name: str) -> None:
         """Let a name go, if it is there."""
         if self._at.pop(name, None) is not None and len(self._heap) > 2 * len(self._at) + _SPARE:
-            self._rebuild()
+            self._queued.clear()
+            self._queued.update(self._at)
+            self._heap[:] = [(at, name) for name, at in self._at.items()]
+            heapify(self._heap)
 
     def clear(self) -> None:
         """Let all names go."""
         self._at.clear()
-        self._rebuild()
+        self._queued.clear()
+        self._heap.clear()
 
-    def pop_due(self, now: int) -> str | None:
-        """Take a name whose deadline is not after ``now``, the earliest first; ``None`` when there is none."""
-        if not self._heap or self._heap[0][0] > now:
-            return None
-        first = self._settle()
-        return None if first is None or first > now else self.pop_first()
+    def take(self, count: int, *, steps: int, until: int = _NEVER) -> list[str]:
+        """Take the names with the earliest deadlines away.
 
-    def pop_first(self) -> str | None:
-        """Take the name with the earliest deadline; ``None`` when there are no names."""
-        if self._settle() is None:
-            return None
-        _, name = heappop(self._heap)
-        del self._at[name], self._queued[name]
-        return name
-
-    def _settle(self) -> int | None:
-        """Bring the earliest deadline to the head of the heap; ``None`` when there are no names."""
-        heap, queued = self._heap, self._queued
-        while heap:
-            place, name = heap[0]
-            at = self._at.get(name)
-            if queued.get(name) != place:  # it was moved forward: another item stands for it
-                heappop(heap)
-            elif at is None:
-                heappop(heap)
+        Args:
+            count: names at most.
+            steps: items looked at, at most; those that were put off cost one each.
+            until: only deadlines that are not after this.
+        """
+        heap, queued, deadlines = self._heap, self._queued, self._at
+        taken: list[str] = []
+        while heap and steps > 0 and len(taken) < count and heap[0][0] <= until:
+            steps -= 1
+            place, name = heappop(heap)
+            if queued.get(name) != place:  # its deadline was moved forward: another item stands for it
+                continue
+            at = deadlines.get(name)
+            if at is None:
                 del queued[name]
             elif at > place:
                 queued[name] = at
-                heappop(heap)
                 heappush(heap, (at, name))
             else:
-                return place
-        return None
-
-    def _rebuild(self) -> None:
-        self._queued.clear()
-        self._queued.update(self._at)
-        self._heap[:] = [(at, name) for name, at in self._at.items()]
-        heapify(self._heap)
+                del deadlines[name], queued[name]
+                taken.append(name)
+        return taken

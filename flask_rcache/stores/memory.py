@@ -209,13 +209,13 @@ class MemoryStore:
         if held is not None and held.is_marker:
             self._hold(key, held._replace(expires=max(held.expires, expires)))  # its load's fill must find it
             return Begun(Begin.PASS, Lease(key, held.token))
-        is_taken_over = False
+        is_taken_over = held is not None and held.is_taken_over
         if held is not None and held.token != token:
             if self._can_store(held.moment, want):
                 return Begun(Begin.BUSY, holder=held.token)
             if not self._can_store(moment, want):
                 return Begun(Begin.UNSTORABLE)
-            if held.is_taken_over:  # else a stream of invalidations would end no load
+            if is_taken_over:  # else a stream of invalidations would end no load
                 return Begun(Begin.BUSY, holder=held.token)
             is_taken_over = True
         elif not self._can_store(moment, want):
@@ -244,10 +244,8 @@ class MemoryStore:
 
     def _remove_leases(self, added: int, now: int) -> None:
         """Remove expired leases and pass markers of keys that nobody asks for again."""
-        for _ in range(added + _REMOVED_A_REQUEST):
-            key = self._lease_ends.pop_due(now)
-            if key is None:
-                return
+        steps = added + _REMOVED_A_REQUEST
+        for key in self._lease_ends.take(steps, steps=steps, until=now):
             del self._leases[key]
 
     def fill(self, results: Sequence[LoadedResult]) -> list[Filled]:

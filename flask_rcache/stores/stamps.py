@@ -15,8 +15,7 @@ __all__ = ["StampSet"]
 
 #: A row outlives its last entry by this: a request that began before may still fill (R1.4).
 _KEPT: Final = 300 * MICROSECONDS
-#: Rows that are looked at for being due beyond those an operation adds: no operation pays for the work of many.
-_DUE: Final = 8
+_STEPS: Final = 8
 
 
 class StampSet:
@@ -88,17 +87,15 @@ class StampSet:
             self._deadlines[tag] = deadline
 
     def _drop(self, added: int, now: int) -> None:
-        """Drop rows that are due, and what exceeds the limit: those of no live entry first, the oldest first (R1.4)."""
-        for _ in range(added + _DUE):
-            tag = self._deadlines.pop_due(now)
-            if tag is None:
-                break
-            self._forget(tag)
-        while len(self.rows) > self._max_rows:
-            tag = self._deadlines.pop_first()
-            if tag is None:
-                break
-            self._forget(tag)
+        """Drop rows that are due, and what exceeds the limit: those of no live entry first, the oldest first (R1.4).
 
-    def _forget(self, tag: str) -> None:
-        self.forgotten = max(self.forgotten, self.rows.pop(tag))
+        A few steps for each row that came: there may be more rows than the limit for a moment, but no operation pays
+        for the work of many.
+        """
+        steps = _STEPS * (added + 1)
+        dropped = self._deadlines.take(steps, steps=steps, until=now)
+        excess = len(self.rows) - len(dropped) - self._max_rows
+        if excess > 0:
+            dropped += self._deadlines.take(excess, steps=steps)
+        for tag in dropped:
+            self.forgotten = max(self.forgotten, self.rows.pop(tag))
