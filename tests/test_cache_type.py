@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -26,6 +27,9 @@ from flask_rcache.model.cache_type import BUILT_IN, check_tags, check_ttl
         None,
         [1],
         10**10,
+        timedelta(0),
+        timedelta(seconds=-1),
+        timedelta.max,
         10**400,
         -(10**400),
     ],
@@ -38,8 +42,8 @@ def test_check_ttl__refuses(ttl: Any) -> None:
 
 @pytest.mark.parametrize("ttl", [1, 0.001, 86_400.5, 10 * 366 * 86_400])
 def test_check_ttl__takes(ttl: float) -> None:
-    """Any other number."""
-    assert check_ttl(ttl) == ttl
+    """Any other number, and the same time as a timedelta."""
+    assert check_ttl(ttl) == check_ttl(timedelta(seconds=ttl)) == ttl
     assert type(check_ttl(ttl)) is float
 
 
@@ -66,11 +70,13 @@ def test_cache_type__names_refused(name: Any) -> None:
         {"query": "page"},
         {"query": [""]},
         {"l1_ttl": -1},
-        {"early": -1},
+        {"early_refresh": -1},
         {"jitter": 2},
-        {"adaptive": (5, 1)},
-        {"adaptive": 5},
-        {"adaptive": {5: 1}},
+        {"adaptive_ttl": (5, 1)},
+        {"adaptive_ttl": 5},
+        {"adaptive_ttl": {5: 1}},
+        {"adaptive_ttl": (1, "2")},
+        {"l1_ttl": timedelta(seconds=-1)},
         {"statuses": 5},
         {"statuses": "503"},
         {"query": 5},
@@ -87,7 +93,7 @@ def test_cache_type__options_refused(options: dict[str, Any]) -> None:
 
 def test_cache_type__frozen_hashable_and_slotted() -> None:
     """A value: equal ones are one key, and none changes."""
-    weather = CacheType("weather", ttl=60, statuses={404}, query=["page"])  # type: ignore[arg-type]
+    weather = CacheType("weather", ttl=60, statuses={404}, query=["page"])
     assert weather == CacheType("weather", ttl=60, statuses=frozenset({404}), query=("page",))
     assert len({weather, weather.replace(ttl=60)}) == 1
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -96,6 +102,46 @@ def test_cache_type__frozen_hashable_and_slotted() -> None:
     assert weather.replace(ttl=5) == CacheType("weather", ttl=5, statuses=frozenset({404}), query=("page",))
     with pytest.raises(ConfigError):
         weather.replace(ttl=0)
+
+
+def test_cache_type__durations_are_seconds() -> None:
+    """Wherever seconds are taken a timedelta is; what one reads is seconds."""
+    five = timedelta(minutes=5)
+    weather = CacheType(
+        "weather",
+        five,
+        stale_while_revalidate=five,
+        stale_if_error=five,
+        error_ttl=five,
+        l1_ttl=five,
+        adaptive_ttl=(five, 2 * five),
+    )
+    same = CacheType(
+        "weather",
+        300,
+        stale_while_revalidate=300,
+        stale_if_error=300,
+        error_ttl=300,
+        l1_ttl=300,
+        adaptive_ttl=(300, 600),
+    )
+    assert weather == same
+    assert weather.ttl == 300.0
+    assert weather.adaptive_ttl == (300.0, 600.0)
+    assert weather.replace(ttl=timedelta(seconds=1)).ttl == 1.0
+    assert CacheType("weather", l1_ttl=timedelta(0), stale_if_error=timedelta(0)).l1_ttl == 0
+
+
+def test_cache_type__what_replace_makes_is_no_definition() -> None:
+    """A name stands for the type that was made, not for what a call site made of it; another name is another type."""
+    weather = CacheType("weather", ttl=1800)
+    again = weather.replace(ttl=60).replace(jitter=0.5)
+    assert again.definition is weather
+    assert weather.definition is weather
+    assert again == CacheType("weather", ttl=60, jitter=0.5)
+    wind = weather.replace(name="wind")
+    assert wind.definition is wind
+    assert (wind.name, wind.ttl) == ("wind", 1800)
 
 
 def test_cache_type__built_in() -> None:
