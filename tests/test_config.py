@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import traceback
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -80,11 +81,19 @@ def test_load_settings__text_of_the_environment() -> None:
         ("RCACHE_TTL_DASHBOARD", -5),
         ("RCACHE_CREDENTIAL_COOKIES", 7),
         ("RCACHE_ALLOW_REFRESH", "yes"),
+        ("RCACHE_MAX_STAMPS", 0),
+        ("RCACHE_MAX_CONNECTIONS", "0"),
+        ("RCACHE_IDLE_TIMEOUT", "0"),
+        ("RCACHE_IDLE_TIMEOUT", timedelta(0)),
+        ("RCACHE_L1_TTL", timedelta(seconds=-1)),
+        ("RCACHE_ADMIN_JWT_LEEWAY", timedelta(hours=1)),
+        ("RCACHE_ON_FAILOVER", "hot"),
+        ("RCACHE_METRICS", "statsd"),
     ],
 )
 def test_load_settings__refuses(key: str, value: object) -> None:
     """The message names the key and where it was found."""
-    with pytest.raises(ConfigError, match=key if key != "RCACHE_PREFIX" else "RCACHE_PREFIX"):
+    with pytest.raises(ConfigError, match=key):
         load_settings({key: value}, {})
     if isinstance(value, str) and value:
         with pytest.raises(ConfigError, match=key):
@@ -117,6 +126,24 @@ def test_load_settings__ttls_by_type() -> None:
     assert settings.ttls == {"a": 6.0, "b": 3.0, "c": 5.0}
     assert settings.ttl_default == 9.0
     assert load_settings({}, environ).ttls["a"] == 1.0
+    sources = {name: str(source) for name, source in settings.ttl_sources.items()}
+    assert sources == {
+        "a": "CACHE_TTL_A in app.config",
+        "b": "the environment variable CACHE_TTL_B",
+        "c": "RCACHE_TTL_C in app.config",
+    }
+
+
+def test_load_settings__durations_may_be_timedeltas() -> None:
+    """Wherever seconds are taken."""
+    two = timedelta(minutes=2)
+    config = {
+        f"RCACHE_{name}": two
+        for name in ("TTL_DEFAULT", "TTL_PRODUCT", "L1_TTL", "OUTAGE_TTL", "IDLE_TIMEOUT", "ADMIN_JWT_LEEWAY", "LEASE")
+    }
+    settings = load_settings(config, {})
+    durations = (settings.ttl_default, settings.l1_ttl, settings.outage_ttl, settings.idle_timeout, settings.lease)
+    assert (*durations, settings.admin_jwt_leeway, settings.ttls["product"]) == (120.0,) * 7
 
 
 @pytest.mark.parametrize(
@@ -172,7 +199,9 @@ def test_load_settings__a_blank_audience_switches_no_check_off(value: str) -> No
 def test_load_settings__credentials_are_added_to() -> None:
     """Naming a cookie or a field of one's own takes none of those away that always count."""
     plain = load_settings({}, {})
-    more = load_settings({"RCACHE_CREDENTIAL_COOKIES": ["lang"], "RCACHE_CREDENTIAL_HEADERS": ["X-Who"]}, {})
+    names = {"CREDENTIAL_COOKIES": ["lang"], "CREDENTIAL_HEADERS": ["X-Who"], "IDENTITY_G": ["tenant"]}
+    more = load_settings({f"RCACHE_{key}": added for key, added in names.items()}, {})
+    assert more.identity_g == ("_login_user", "tenant")
     assert more.credential_cookies == (*plain.credential_cookies, "lang")
     assert more.credential_headers == (*plain.credential_headers, "X-Who")
     assert load_settings({"RCACHE_CREDENTIAL_HEADERS": "X-Api-Key"}, {}).credential_headers == plain.credential_headers
@@ -200,7 +229,7 @@ def test_settings__are_frozen() -> None:
 def test_settings__every_field_is_a_key_with_help() -> None:
     """Each is read from its key and says what it means."""
     for field in dataclasses.fields(Settings):
-        if field.name != "ttls":
+        if field.name not in ("ttls", "ttl_sources"):
             assert field.metadata["help"].endswith(".")
             assert callable(field.metadata["parse"])
 

@@ -9,24 +9,26 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 from ..errors import ConfigError
-from ..model.cache_type import check_ttl
+from ..model.cache_type import check_ttl, check_window
 from ..model.keys import Names
 
 __all__ = [
     "added_to",
     "boolean",
     "callback",
-    "failover",
+    "count",
     "key",
     "leeway",
     "level",
     "metrics",
     "names",
     "number",
+    "one_of",
     "prefix",
     "redacted",
     "seconds",
@@ -60,26 +62,34 @@ def boolean(value: object, what: str) -> bool:
 
 
 def seconds(value: object, what: str) -> float:
-    """More than 0 seconds."""
-    parsed = number(value, what)
+    """More than 0 seconds, or a ``timedelta``."""
+    parsed = _duration(value, what)
     if parsed <= 0:
         raise ConfigError(f"{what} must be more than 0 seconds, not {value!r}")
     return check_ttl(parsed, what=what)
 
 
 def window(value: object, what: str) -> float:
-    """0 or more seconds."""
-    parsed = number(value, what)
+    """0 or more seconds, or a ``timedelta``."""
+    parsed = _duration(value, what)
     if parsed < 0:
         raise ConfigError(f"{what} must be 0 or more seconds, not {value!r}")
-    return parsed if parsed == 0 else check_ttl(parsed, what=what)
+    return check_window(parsed, what=what)
 
 
-def failover(value: object, what: str) -> str:
-    """``cold`` or ``warm``."""
-    if value not in ("cold", "warm"):
-        raise ConfigError(f"{what} must be cold or warm, not {value!r}")
-    return str(value)
+def _duration(value: object, what: str) -> float:
+    return value.total_seconds() if isinstance(value, timedelta) else number(value, what)
+
+
+def one_of(*words: str) -> Callable[[object, str], str]:
+    """A parser of one of some words."""
+
+    def parse(value: object, what: str) -> str:
+        if value not in words:
+            raise ConfigError(f"{what} must be {' or '.join(words)}, not {value!r}")
+        return str(value)
+
+    return parse
 
 
 def number(value: object, what: str) -> float:
@@ -105,6 +115,14 @@ def whole(value: object, what: str) -> int:
     if parsed != int(parsed) or parsed < 0:
         raise ConfigError(f"{what} must be a whole number, 0 or more, not {value!r}")
     return int(parsed)
+
+
+def count(value: object, what: str) -> int:
+    """A whole number, 1 or more."""
+    parsed = whole(value, what)
+    if not parsed:
+        raise ConfigError(f"{what} must be 1 or more, not {value!r}")
+    return parsed
 
 
 def level(value: object, what: str) -> int:
@@ -142,7 +160,7 @@ def some_names(value: object, what: str) -> tuple[str, ...]:
 
 
 def metrics(value: object, what: str) -> tuple[str, ...]:
-    """The libraries that are told of every count."""
+    """The metrics exporters."""
     named = names(value, what)
     if not set(named) <= _METRICS:
         raise ConfigError(f"{what} may name prometheus and opentelemetry, not {value!r}")
@@ -179,7 +197,7 @@ def secret(value: object, what: str) -> str | bytes:
 
 def leeway(value: object, what: str) -> float:
     """Seconds by which clocks may differ."""
-    parsed = number(value, what)
+    parsed = _duration(value, what)
     if not 0 <= parsed <= _MOST_LEEWAY:
         raise ConfigError(f"{what} must be from 0 to {_MOST_LEEWAY} seconds, not {value!r}")
     return parsed
@@ -201,8 +219,8 @@ def url(value: object, what: str) -> str:
         _ = urlsplit(value).port
     except ValueError:  # whose text may have a piece of the password in it
         raise ConfigError(
-            f"{what} is not a URL: its host or its port cannot be, or its password has what must be quoted there, "
-            f"such as %2F for a slash; it is {shown}"
+            f"{what} is not a URL: the host or the port is not valid, or the password has characters that must be "
+            f"quoted there, such as %2F for a slash; it is {shown}"
         ) from None
     return value
 

@@ -1,27 +1,28 @@
 """Settings: every ``RCACHE_*`` key, where its value comes from, and what it means.
 
 Owns :class:`Settings`, the frozen configuration of one app, read once in ``init_app``. Precedence of each key:
-``app.config``, then the environment variable of the same name, then the default here. Does not connect anywhere.
+``app.config``, then the environment variable of the same name, then the default here. Which types there are, and so
+whether an ``RCACHE_TTL_<NAME>`` names one, is known only when the app starts (``startup``). Connects to nothing.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv6Address
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from ..errors import ConfigError
 from . import parsers
 from .parsers import redacted
 
-__all__ = ["Settings", "load_settings"]
+__all__ = ["Settings", "TtlSource", "load_settings", "nearest"]
 
+#: What login libraries keep on ``g`` for a request, and so what says who is asking.
+_IDENTITY_G: Final = ("_login_user",)
 _CREDENTIAL_COOKIES: Final = ("remember_token", "access_token_cookie")
 #: What proxies that authenticate send on, and the usual names of API keys.
 _CREDENTIAL_HEADERS: Final = (
@@ -44,6 +45,16 @@ def _setting(default: Any, parse: Callable[[object, str], Any], help: str, *, sh
     return field(default=default, repr=shown, metadata={"parse": parse, "help": help})
 
 
+class TtlSource(NamedTuple):
+    """Where the ttl of a type was found: its key, and whether that stands in ``app.config``."""
+
+    key: str
+    in_config: bool
+
+    def __str__(self) -> str:
+        return f"{self.key} in app.config" if self.in_config else f"the environment variable {self.key}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The configuration of one app. A field ``name`` is the key ``RCACHE_NAME``."""
@@ -57,44 +68,56 @@ class Settings:
     prefix: str = _setting("cache", parsers.prefix, "The first part of every key; set it when apps share a database.")
     enabled: bool = _setting(True, parsers.boolean, "`false`: no read and no fill, while invalidations are still sent.")
     strict: bool | None = _setting(
-        None, parsers.boolean, "Raise for a value that cannot be kept exactly; default: `app.testing`."
+        None, parsers.boolean, "Raise for a value that cannot be stored exactly; default: `app.testing`."
     )
     ttl_default: float = _setting(300.0, parsers.seconds, "Seconds an entry is fresh when nothing else says so.")
-    timeout: float = _setting(0.25, parsers.seconds, "Seconds to wait for the store's answer before it counts as away.")
-    lease: float = _setting(5.0, parsers.seconds, "Seconds after which a dead loader's key may be loaded by another.")
+    timeout: float = _setting(0.25, parsers.seconds, "Seconds to wait for an answer of the store.")
+    lease: float = _setting(5.0, parsers.seconds, "Seconds after which another may load a key whose loader died.")
     load_timeout: float = _setting(
-        30.0, parsers.seconds, "Seconds one load may hold up others who want its key; then they load for themselves."
+        30.0, parsers.seconds, "Seconds that others wait for one load of their key; then they load for themselves."
     )
-    compress_from: int = _setting(1024, parsers.whole, "Bytes from which a body is tried with zstd; 0 tries every one.")
+    max_connections: int = _setting(512, parsers.count, "Connections of one process to the store at most.")
+    idle_timeout: float = _setting(30.0, parsers.seconds, "Seconds after which an idle connection is closed.")
+    max_stamps: int = _setting(
+        100_000,
+        parsers.count,
+        "Tags whose last invalidation the store remembers; the oldest are dropped, which causes misses.",
+    )
+    compress_from: int = _setting(1024, parsers.whole, "Bytes from which a body is compressed; 0 tries every one.")
     compress_level: int = _setting(3, parsers.level, "The zstd level, 1 to 19.")
     max_bytes: int = _setting(8 * 1024 * 1024, parsers.whole, "Bytes above which a body or value is not stored.")
-    l1_bytes: int = _setting(64 * 1024 * 1024, parsers.whole, "Bytes the memory tier of one process may hold.")
+    l1_bytes: int = _setting(64 * 1024 * 1024, parsers.whole, "Bytes the memory tier of one process may take.")
     l1_ttl: float = _setting(
         2.0,
         parsers.window,
-        "Seconds the memory tier holds an entry at most, and so how stale it can be; 0 switches it off.",
+        "Seconds the memory tier keeps an entry at most, and so how stale it can be; 0 switches it off.",
     )
     outage_ttl: float = _setting(
         2.0, parsers.window, "Seconds a result is kept in this process while Redis is away; 0 for not at all."
     )
     on_failover: str = _setting(
         "cold",
-        parsers.failover,
-        "`cold`: a server run not seen before (restart, failover) starts empty; `warm` keeps what it has.",
+        parsers.one_of("cold", "warm"),
+        "`cold`: after a restart or failover the server starts empty; `warm` keeps what it has.",
     )
     max_variants: int = _setting(32, parsers.whole, "Variants (`Vary`) of one URL that are kept; more are not stored.")
     show_key: bool = _setting(
-        True, parsers.boolean, "Whether responses bear `X-Cache-Key` and the key in `Cache-Status`."
+        True, parsers.boolean, "Whether responses have `X-Cache-Key` and the key in `Cache-Status`."
     )
     credential_cookies: tuple[str, ...] = _setting(
         _CREDENTIAL_COOKIES,
         parsers.added_to(_CREDENTIAL_COOKIES),
-        "More cookies that identify a caller, beside these and the session's: requests with one pass the cache by.",
+        "More cookies that identify a caller, beside these and the session's: requests with one bypass the cache.",
     )
     credential_headers: tuple[str, ...] = _setting(
         _CREDENTIAL_HEADERS,
         parsers.added_to(_CREDENTIAL_HEADERS),
         "More header fields that identify a caller, beside these and `Authorization`: the same.",
+    )
+    identity_g: tuple[str, ...] = _setting(
+        _IDENTITY_G,
+        parsers.added_to(_IDENTITY_G),
+        "More attributes of `flask.g` that say who is asking: a cached function that reads one is not stored.",
     )
     allow_refresh: Callable[[Any], bool] | None = _setting(
         None, parsers.callback, "Called with the request; true lets `Cache-Control: no-cache` force a new load."
@@ -109,7 +132,7 @@ class Settings:
         (), parsers.names, "Narrows the algorithms that the kind of the key allows; empty for all of those."
     )
     admin: bool = _setting(
-        True, parsers.boolean, "Whether the app has the admin API; nobody is let in until a key is set."
+        True, parsers.boolean, "`false`: no admin API, even when a key or a guard for it is configured."
     )
     admin_url_prefix: str = _setting("/api/cache", parsers.url_prefix, "Where the admin API and the dashboard are.")
     admin_jwt_key: str | bytes | None = _setting(
@@ -122,29 +145,39 @@ class Settings:
         (), parsers.names, "Narrows the algorithms that the kind of the key allows; empty for all of those."
     )
     admin_jwt_audience: tuple[str, ...] = _setting(
-        (), parsers.some_names, "A token's `aud` must have one of these; empty: it is not looked at."
+        (), parsers.some_names, "A token's `aud` must have one of these; empty: it is not checked."
     )
     admin_jwt_issuer: str | None = _setting(
-        None, parsers.text, "What a token's `iss` must be; not set: it is not looked at."
+        None, parsers.text, "What a token's `iss` must be; not set: it is not checked."
     )
     admin_jwt_leeway: float = _setting(
         10.0, parsers.leeway, "Seconds by which clocks may differ in `exp`, `nbf` and `iat`."
     )
     admin_jwks_url: str | None = _setting(
-        None, parsers.text, "Where an identity provider shows its public keys (JWKS), in place of a key.", shown=False
+        None,
+        parsers.text,
+        "Where an identity provider publishes its keys (JWKS), in place of a key; needs the extra `jwks`.",
+        shown=False,
     )
     admin_claim: str = _setting("role", parsers.text, "The claim that holds the role, or a path: `realm_access.roles`.")
-    admin_value: str = _setting("admin", parsers.text, "The role that is let in; the claim is it, or a list with it.")
+    admin_value: str = _setting("admin", parsers.text, "The role that is admitted; the claim is it, or a list with it.")
     admin_guard: Callable[[Any], Any] | None = _setting(
-        None, parsers.callback, "Called with the request in place of the check of a token; says who is let in."
+        None, parsers.callback, "Called with the request in place of checking a token; returns who is admitted."
     )
     metrics: tuple[str, ...] = _setting(
         (),
         parsers.metrics,
-        "`prometheus`, `opentelemetry` or both: what is told of every count; each is an extra to install.",
+        "Metrics exporters: `prometheus`, `opentelemetry` or both; each is an extra to install.",
     )
     ttls: Mapping[str, float] = field(default_factory=dict)
-    """Seconds by type name, from ``RCACHE_TTL_<NAME>`` and its aliases."""
+    """Seconds by the name of the type, from ``RCACHE_TTL_<NAME>`` and its aliases."""
+    ttl_sources: Mapping[str, TtlSource] = field(default_factory=dict)
+    """Where each of them was found."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether processes share what is cached: not with ``memory://``."""
+        return not self.url.startswith("memory:")
 
 
 _FIELDS: Final = {
@@ -166,10 +199,12 @@ def load_settings(config: Mapping[str, Any], environ: Mapping[str, str], *, test
     Warns:
         UserWarning: an unknown ``RCACHE_*`` variable in the environment.
     """
+    known = [*_FIELDS, "RCACHE_TTL_DASHBOARD"]
     for key in _unknown(config):
-        raise ConfigError(f"{key} in app.config is not a setting of flask_rcache{_nearest(key)}")
+        raise ConfigError(f"{key} in app.config is not a setting of flask_rcache{nearest(key, known)}")
     for key in _unknown(environ):
-        warnings.warn(f"the environment variable {key} is not a setting of flask_rcache{_nearest(key)}", stacklevel=3)
+        text = f"the environment variable {key} is not a setting of flask_rcache{nearest(key, known)}"
+        warnings.warn(text, stacklevel=3)
     values: dict[str, Any] = {}
     for key, item in _FIELDS.items():
         raw, source = _lookup(key, config, environ)
@@ -177,10 +212,15 @@ def load_settings(config: Mapping[str, Any], environ: Mapping[str, str], *, test
             values[item.name] = item.metadata["parse"](raw, source)
     if values.get("strict") is None:
         values["strict"] = testing
-    return Settings(**values, ttls=_ttls(config, environ))
+    sources = _ttl_sources(config, environ)
+    ttls = {
+        name: parsers.seconds((config if source.in_config else environ)[source.key], str(source))
+        for name, source in sources.items()
+    }
+    return Settings(**values, ttls=ttls, ttl_sources=sources)
 
 
-def _unknown(keys: Mapping[str, Any]) -> list[str]:
+def _unknown(keys: Iterable[object]) -> list[str]:
     return [
         key
         for key in keys
@@ -188,9 +228,17 @@ def _unknown(keys: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _nearest(key: str) -> str:
-    near = difflib.get_close_matches(key, [*_FIELDS, "RCACHE_TTL_DASHBOARD"], n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else f"; the settings are {', '.join(sorted(_FIELDS))}"
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What to add to an error about an unknown name: the known one that it is near, or all of them.
+
+    >>> nearest("prodcts", ["product", "search"])
+    '; did you mean product?'
+    """
+    import difflib  # rarely needed
+
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known)}"
 
 
 def _lookup(key: str, config: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[object, str]:
@@ -227,6 +275,8 @@ def _host_and_port(config: Mapping[str, Any], environ: Mapping[str, str]) -> tup
     if not 0 < number < 65536:
         raise ConfigError(f"REDIS_PORT must be a port number or tcp://host:port, not {redacted(port)!r}")
     name = str(host)
+    from ipaddress import IPv6Address  # rarely needed
+
     try:
         if "://" in name:
             name = urlsplit(name).hostname or name
@@ -237,13 +287,14 @@ def _host_and_port(config: Mapping[str, Any], environ: Mapping[str, str]) -> tup
     return f"redis://{quote(name, safe='[]:')}:{number}/0", "REDIS_HOST"
 
 
-def _ttls(config: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, float]:
-    """Overrides by type name; later sources win, so the order is from weak to strong."""
-    found: dict[str, float] = {}
-    for mapping, where in ((environ, "the environment variable {}"), (config, "{} in app.config")):
+def _ttl_sources(config: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, TtlSource]:
+    """Where the ttl of each type is set; later sources win, so the order is from weak to strong."""
+    found: dict[str, TtlSource] = {}
+    sources: tuple[tuple[Mapping[str, Any], bool], ...] = ((environ, False), (config, True))
+    for mapping, in_config in sources:
         for pattern in (_TTL_ALIAS, _TTL_KEY):
             for key in mapping:
                 match = pattern.fullmatch(key) if isinstance(key, str) else None
                 if match and match[1] != "DEFAULT" and mapping[key] not in (None, ""):
-                    found[match[1].lower()] = parsers.seconds(mapping[key], where.format(key))
+                    found[match[1].lower()] = TtlSource(key, in_config)
     return found
