@@ -1,56 +1,50 @@
 """The time budget of a request: how long it may wait for the store in all.
 
-Owns the adding up. A timeout bounds one answer, and a request may want many; a store that answers each a little before
-its timeout would make it slow without ever failing. What a request is, the extension knows.
+Owns the adding up, and what happens when it is used up: the request goes on without the cache, alone. A timeout bounds
+one answer, and a request may want many; a store that answers each a little before its timeout would make it slow
+without ever failing. Where a request keeps what it has waited, :mod:`flask_rcache.model.scope` says.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, MutableMapping
-from typing import Any, Final
+from typing import Final
+
+from ...errors import StoreUnavailableError
+from ...model.scope import Scope, scope_var
 
 __all__ = ["Budget"]
 
-_WAITED: Final = "flask_rcache.waited"
-#: Seconds below which an answer is not waiting: a request of a hundred such is a slow one by itself.
-_PROMPT: Final = 0.005
-_REMEMBERED: Final = 300.0
+#: Seconds with which asking makes no sense any more.
+_LEAST: Final = 0.01
 
 
 class Budget:
-    """Seconds that each request may wait.
+    """Seconds that each request may wait for the store in all; outside of requests there is no budget.
 
     Args:
         seconds: in all.
-        scope: where the present request keeps such things (its environ), or ``None`` outside of one: no budget then.
     """
 
-    __slots__ = ("_scope", "_seconds", "_until")
+    __slots__ = ("_seconds",)
 
-    def __init__(self, seconds: float, scope: Callable[[], MutableMapping[str, Any] | None]) -> None:
+    def __init__(self, seconds: float) -> None:
         self._seconds: Final = seconds
-        self._scope: Final = scope
-        self._until = 0.0
 
-    def touched(self, now: float) -> bool:
-        """Whether any request had to wait lately; as long as none had, nobody's budget need be looked at."""
-        return now < self._until
-
+    @property
     def left(self) -> float | None:
         """Seconds that the present request may still wait; ``None`` outside of one."""
-        scope = self._scope()
-        if scope is None:
-            return None
-        left: float = self._seconds - scope.get(_WAITED, 0.0)
-        return left
+        scope = scope_var.get()
+        return None if scope is None else max(0.0, self._seconds - scope.waited)
 
-    def spend(self, since: float) -> None:
-        """The present request has waited since then (monotonic seconds)."""
-        now = time.monotonic()
-        if now - since < _PROMPT:
-            return
-        scope = self._scope()
-        if scope is not None:
-            scope[_WAITED] = scope.get(_WAITED, 0.0) + now - since
-            self._until = now + _REMEMBERED
+    def within(self, scope: Scope, seconds: float) -> float:
+        """``seconds``, or what is left to the request if that is less.
+
+        Raises:
+            StoreUnavailableError: nothing is left. It concerns this request alone.
+        """
+        left = self._seconds - scope.waited
+        if left < _LEAST:
+            raise StoreUnavailableError(
+                f"this request has waited {scope.waited:.2f} s for the store in all; it goes on without the cache"
+            )
+        return min(seconds, left)

@@ -1,121 +1,144 @@
 """The bus: how a process hears of invalidations made elsewhere.
 
-Owns one listener thread a process, its own connection and receive loop, and the answer to one question: is the
-subscription known to be alive? A lost connection loses messages without an exception, so every (re)subscription and
-every overdue PONG is told to the owner, who then distrusts what it held.
+Owns one listener thread a process, its own connection, and the answer to one question: is the subscription known to be
+alive? A lost connection loses messages without an exception, so with every (re)subscription, every overdue PONG and
+every message that cannot be read the listener is asked to distrust what it holds. What a message changes is not the
+bus's business, nor whether its stamp is credible.
 """
 
 from __future__ import annotations
 
 import logging
-import os
+import re
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import ormsgpack
 
 from ...errors import StoreError
-from ...model.forks import new_lock, remember
-from .connection import Feed
-from .pool import Wire
+from ...model import forks
+from .connection import Connection
+from .pool import Failure, Pool, classify
 
-__all__ = ["Bus", "Message"]
+__all__ = ["Bus", "Listener", "Message"]
 
 logger: Final = logging.getLogger("flask_rcache")
 
-_PING_EVERY: Final = 0.4
+_PING_EVERY: Final = 0.5
 _PONG_WITHIN: Final = 0.6
 _ALIVE_NS: Final = int((_PING_EVERY + _PONG_WITHIN + 0.2) * 1e9)
 _RETRY: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
+_CONFIGURATION_RETRY: Final = 5.0
+
+_KINDS: Final = frozenset("t*kp")
+_NUMBER: Final = re.compile(r"[0-9]{1,19}")
 
 
 class Message(NamedTuple):
-    """One invalidation: ``kind`` is ``t`` (tags), ``*`` (everything), ``k`` (keys) or ``p`` (a pattern)."""
+    """One invalidation.
+
+    Args:
+        kind: ``"t"`` (tags), ``"*"`` (everything), ``"k"`` (keys) or ``"p"`` (patterns).
+        epoch: of the stamp set that it was written to.
+        stamp: the invalidation's (µs); it may lie ahead of the clock.
+        clock: the store's clock when it was sent (µs).
+        names: the tags, keys or patterns.
+    """
 
     kind: str
+    epoch: int
     stamp: int
+    clock: int
     names: tuple[str, ...]
 
     @classmethod
     def parse(cls, payload: bytes) -> Message | None:
-        """The message in a payload, or ``None`` when it is none of ours."""
+        """The message in a payload, or ``None`` when it is none of ours.
+
+        The numbers are decimal strings: a script's MessagePack writes doubles otherwise.
+
+        >>> Message.parse(ormsgpack.packb(["t", "5", "7", "6", ["c:search"]]))
+        Message(kind='t', epoch=5, stamp=7, clock=6, names=('c:search',))
+        >>> Message.parse(ormsgpack.packb(["t", 5, "7", "6", ["c:search"]])) is None
+        True
+        """
         try:
-            kind, stamp, names = ormsgpack.unpackb(payload)
-            return cls(str(kind), int(stamp), tuple(map(str, names)))
-        except (ValueError, TypeError, OverflowError):
+            parts = ormsgpack.unpackb(payload)
+        except ormsgpack.MsgpackDecodeError:
             return None
+        if not isinstance(parts, list) or len(parts) != 5:
+            return None
+        kind, *numbers, names = parts
+        if not isinstance(kind, str) or kind not in _KINDS:
+            return None
+        if not all(isinstance(number, str) and _NUMBER.fullmatch(number) for number in numbers):
+            return None
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            return None
+        epoch, stamp, clock = map(int, numbers)
+        return cls(kind, epoch, stamp, clock, tuple(names))
 
 
-class _Ping:
-    """The last PING on a connection: when it was sent (monotonic ns), and whether its PONG has come."""
+class Listener(Protocol):
+    """Who is called with what comes in, on the bus's thread."""
 
-    __slots__ = ("answered", "sent_at")
+    def apply(self, message: Message) -> None:
+        """An invalidation was made, here or elsewhere."""
+        ...
 
-    def __init__(self) -> None:
-        self.sent_at = 0
-        self.answered = True
-
-    def wait(self) -> float:
-        """Seconds to wait for something to come in: until the next PING is due, or the PONG overdue."""
-        due = self.sent_at + int((_PING_EVERY if self.answered else _PONG_WITHIN) * 1e9)
-        return min(max((due - time.monotonic_ns()) / 1e9, 0.005), _PING_EVERY)
+    def distrust(self) -> None:
+        """Messages may have been missed."""
+        ...
 
 
 class Bus:
     """Listens on one channel.
 
     Args:
-        wire: for a connection of its own.
+        pool: for a connection of its own.
         channel: the channel.
-        hear: a bound method, held weakly; called with each message, on the listener's thread.
-        distrust: a bound method, held weakly; called whenever messages may have been missed.
+        listener: held weakly; with it the thread ends.
     """
 
-    def __init__(
-        self, wire: Wire, channel: str, *, hear: Callable[[Message], None], distrust: Callable[[], None]
-    ) -> None:
-        self._wire: Final = wire
+    def __init__(self, pool: Pool, channel: str, listener: Listener) -> None:
+        self._pool: Final = pool
         self._channel: Final = channel
-        self._hear: Final = weakref.WeakMethod(hear)
-        self._distrust: Final = weakref.WeakMethod(distrust)
-        self._lock = new_lock()
+        self._listener: Final = weakref.ref(listener)
+        self._lock: Final = forks.new_lock()
         self._thread: threading.Thread | None = None
-        self._pid = 0
+        self._stop = threading.Event()
+        self._generation = 0
         self._heard_at = 0
         self._since = 0
-        self._stop = threading.Event()
-        remember(self)
+        forks.register(self)
 
-    def forked(self) -> None:
-        """See :class:`~flask_rcache.forks.Heir`: the thread and its connection are the parent's."""
-        self._heard_at = 0
+    def reset_after_fork(self) -> None:
+        """The thread and its connection are the parent's."""
+        self._stop = threading.Event()
+        self._thread, self._heard_at = None, 0
 
     def alive(self, now: int) -> bool:
         """Whether the subscription is known to be alive at ``now`` (monotonic ns): it was heard of just before."""
-        return now - self._heard_at < _ALIVE_NS
+        return now - self._heard_at < _ALIVE_NS and self._generation == self._pool.generation
 
     def heard_since(self, then: int) -> bool:
         """Whether the subscription was alive at ``then`` (monotonic ns), and is still the same: nothing was missed."""
-        return then - self._heard_at < _ALIVE_NS and self._since <= then  # in this order: see where they are set
+        return self.alive(then) and self._since <= then  # in this order: see where they are set
 
     @property
     def state(self) -> str:
-        """``"alive"``, ``"down"``, or ``"off"`` when nothing has been read in this process yet."""
-        if self._thread is None or self._pid != os.getpid():
+        """``"alive"``, ``"down"``, or ``"off"`` when it was not started in this process."""
+        if self._thread is None:
             return "off"
         return "alive" if self.alive(time.monotonic_ns()) else "down"
 
     def ensure(self) -> None:
         """Have the listener running in this process."""
-        if self._thread is not None and self._pid == os.getpid():
+        if self._thread is not None:
             return
-        if self._pid != os.getpid():  # a fork: the thread and its connection are the parent's
-            self._stop = threading.Event()
-            self._thread, self._heard_at, self._pid = None, 0, os.getpid()
         with self._lock:
             if self._thread is None:
                 args = (weakref.ref(self), self._stop)
@@ -131,84 +154,119 @@ class Bus:
             self._stop.set()
             self._stop = threading.Event()
             self._heard_at = 0
-        if thread is not None and self._pid == os.getpid() and thread is not threading.current_thread():
+        if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
 
-    def _subscribe(self) -> Feed:
-        feed = self._wire.feed()
+    def _subscribe(self) -> Connection:
+        connection = self._pool.subscriber()
         try:
-            feed.send("SUBSCRIBE", self._channel)
-        except Wire.FAILURES:
-            feed.close()
+            connection.send("SUBSCRIBE", self._channel)
+        except Pool.FAILURES:
+            connection.close()
             raise
-        return feed
+        return connection
 
-    def _take(self, feed: Feed, replies: Sequence[Any], ping: _Ping) -> None:
-        """Take what has come in, and send the next PING when it is due."""
-        for reply in replies:
-            now = time.monotonic_ns()
-            if isinstance(reply, Exception):
-                raise reply
-            if not isinstance(reply, list):
-                self._heard_at, ping.answered = now, True  # a PONG
-            elif reply[0] == b"subscribe":
-                self._missed()
-                self._since = now  # before it counts as alive
-                self._heard_at = now
-            elif reply[0] == b"message":
-                self._deliver(reply[2])
+    def _handle(self, reply: Any, generation: int) -> bool:
+        """Handle what came in; whether it answers a PING."""
+        if isinstance(reply, Exception):
+            raise reply
         now = time.monotonic_ns()
-        if not ping.answered and now - ping.sent_at > _PONG_WITHIN * 1e9:
-            raise TimeoutError("no PONG within its time: the connection is half open")
-        if ping.answered and now - ping.sent_at >= _PING_EVERY * 1e9:
-            feed.send("PING")
-            ping.sent_at, ping.answered = now, False
-
-    def _deliver(self, payload: bytes) -> None:
-        message, hear = Message.parse(payload), self._hear()
-        if message is None:
-            self._missed()  # of another release, perhaps: what it invalidates is not known
-        elif hear is not None:
-            hear(message)
+        if not isinstance(reply, list):
+            self._heard_at = now
+            return True
+        if reply[0] == b"subscribe":
+            self._missed()
+            self._generation, self._since = generation, now  # before it counts as alive
+            self._heard_at = now
+        elif reply[0] == b"message":
+            message, listener = Message.parse(reply[2]), self._listener()
+            if message is None:
+                self._missed()  # of another release, perhaps: what it invalidates is not known
+            elif listener is not None:
+                listener.apply(message)
+        return False
 
     def _missed(self) -> None:
         """Messages may have been lost: what was held before is not to be trusted."""
         self._heard_at = 0
-        distrust = self._distrust()
-        if distrust is not None:
-            distrust()
+        listener = self._listener()
+        if listener is not None:
+            listener.distrust()
+
+
+class _Session:
+    """One subscription: its connection, and the last PING on it."""
+
+    __slots__ = ("_connection", "_is_answered", "_sent_at")
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection: Final = connection
+        self._sent_at = 0.0
+        self._is_answered = True
+
+    def receive(self) -> list[Any]:
+        """What comes in until the next PING is due, or the last one's PONG overdue."""
+        due = self._sent_at + (_PING_EVERY if self._is_answered else _PONG_WITHIN)
+        return self._connection.receive(min(max(due - time.monotonic(), 0.005), _PING_EVERY))
+
+    def handle(self, bus: Bus, replies: list[Any]) -> None:
+        """Handle what came in, and send the next PING when it is due."""
+        for reply in replies:
+            self._is_answered |= bus._handle(reply, self._connection.generation)
+        if self._connection.generation != bus._pool.generation:
+            raise ConnectionError("another server is asked now")  # and this one's messages may not be all there are
+        waited = time.monotonic() - self._sent_at
+        if not self._is_answered and waited > _PONG_WITHIN:
+            raise TimeoutError("no PONG within its time: the connection is half open")
+        if self._is_answered and waited >= _PING_EVERY:
+            self._connection.send("PING")
+            self._sent_at, self._is_answered = time.monotonic(), False
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
 
 
 def _listen(ref: weakref.ReferenceType[Bus], stop: threading.Event) -> None:
     """The thread's life; while it waits it holds nothing of its bus, else a forgotten app would live for ever."""
-    feed: Any = None
-    ping = _Ping()
+    session: _Session | None = None
     failures = 0
     while not stop.is_set():
         pause = 0.0
         try:
-            replies = () if feed is None else tuple(feed.receive(ping.wait()))
+            replies = [] if session is None else session.receive()
             bus = ref()
-            if bus is None or bus._hear() is None:
+            if bus is None or bus._listener() is None or stop.is_set():
                 break
-            if feed is None:
-                feed, ping = bus._subscribe(), _Ping()
-            bus._take(feed, replies, ping)
+            if session is None:
+                session = _Session(bus._subscribe())
+            session.handle(bus, replies)
             failures = 0
         except Exception as error:  # whatever comes in: without this thread there is no memory tier
             bus = ref()
             if bus is not None:
                 bus._missed()
-            if feed is not None:
-                feed.close()
-                feed = None
-            known = isinstance(error, (StoreError, *Wire.FAILURES))
-            level = logging.DEBUG if failures else logging.INFO if known else logging.ERROR
-            logger.log(level, "[CACHE] the bus is down: %s", error, exc_info=None if known else error)
-            pause = _RETRY[min(failures, len(_RETRY) - 1)]
+            if session is not None:
+                session.close()
+                session = None
+            pause = _report(error, failures)
             failures += 1
         bus = None
         if pause:  # out here: the error's traceback holds the bus too
             stop.wait(pause)
-    if feed is not None:
-        feed.close()
+    if session is not None:
+        session.close()
+
+
+def _report(error: Exception, failures: int) -> float:
+    """Log why the bus is down, once for a row of failures; the seconds until the next attempt."""
+    known = isinstance(error, (StoreError, *Pool.FAILURES))
+    is_misconfigured = classify(error.__cause__ or error) is Failure.CONFIGURATION
+    level = logging.ERROR if is_misconfigured or not known else logging.INFO
+    logger.log(
+        logging.DEBUG if failures else level,
+        "[CACHE] the bus is down, reads go to Redis: %s",
+        error,
+        exc_info=None if known else error,
+    )
+    return _CONFIGURATION_RETRY if is_misconfigured else _RETRY[min(failures, len(_RETRY) - 1)]

@@ -1,32 +1,38 @@
 """One connection to a server: redis-py connects and authenticates, hiredis reads.
 
-Owns the socket: its timeouts, the bytes of commands, the replies and the messages that are pushed. Which connection is
-used, and what its failures mean, is ``wire``'s.
+Owns the socket: the bytes of commands, the replies, the messages that are pushed, and how long an answer may take.
+Which connection is used, and what its failures mean, is ``pool``'s.
+
+Waiting is counted by looks at the socket that found nothing, not by elapsed time (DESIGN, Outages 2): a reply that lies
+there when the thread looks is an answer, however long the thread was kept from looking by others that hold the GIL.
 """
 
 from __future__ import annotations
 
+import select
 import socket
+import ssl
 import struct
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from typing import Any, Final
 
 import hiredis
-from redis import Connection
+from redis import Connection as DriverConnection
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
+    NoPermissionError,
     NoScriptError,
     OutOfMemoryError,
+    ReadOnlyError,
     RedisError,
     ResponseError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-__all__ = ["Exchange", "Feed", "Line", "pack"]
+__all__ = ["SLICE", "Connection", "Exchange", "pack"]
 
 #: One command as bytes; hiredis's stub knows tuples of one only.
 _pack: Any = hiredis.pack_command
@@ -35,68 +41,86 @@ pack: Final[Callable[[tuple[Any, ...]], bytes]] = _pack
 #: Sends a payload and reads so many replies on one connection.
 Exchange = Callable[[bytes, int], list[Any]]
 
-_NOT_ENOUGH: Final = object()
+_INCOMPLETE: Final = object()
+#: Seconds that one look at the socket lasts.
+SLICE: Final = 0.005
+#: What a look that found nothing ends with: the kernel's timeout, Python's, and TLS's own.
+_NOTHING: Final = (BlockingIOError, TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-class Line:
-    """One connection.
+class Connection:
+    """One connection, from its making to its end. One thread uses it at a time.
 
     redis-py's own reading of a reply costs about 2 µs for its hooks; three replies make a hit (measured).
 
     Args:
-        connection: redis-py's, not connected yet.
-        timeout: seconds for each answer.
+        driver: redis-py's, not connected yet; it connects, and authenticates, here.
+        timeout: seconds for one answer when :meth:`exchange` is given no other limit.
+
+    Attributes:
+        waited: seconds that the last exchange waited in vain.
+        generation: of the pool's, in which it was made.
+        used_at: when it was last used, of this process's monotonic clock.
     """
 
-    __slots__ = ("_buffer", "_connection", "_reader", "_socket", "_timeout")
+    __slots__ = ("_buffer", "_driver", "_is_plain", "_reader", "_socket", "_timeout", "generation", "used_at", "waited")
 
-    def __init__(self, connection: Connection, timeout: float) -> None:
-        self._connection: Final = connection
+    def __init__(self, driver: DriverConnection, timeout: float) -> None:
+        self._driver: Final = driver
         self._timeout: Final = timeout
         self._buffer: Final = bytearray(16_384)
         self._reader: Final[Any] = hiredis.Reader(
-            protocolError=RedisError, replyError=_reply_error, notEnoughData=_NOT_ENOUGH
+            protocolError=RedisError, replyError=_reply_error, notEnoughData=_INCOMPLETE
         )
-        connection.connect()
-        self._socket: Any = connection._sock
-        _limit(self._socket, timeout)
+        self.generation = 0
+        self.used_at = 0.0
+        self.waited = 0.0
+        driver.connect()
+        self._socket: Any = driver._sock
+        # Of a plain socket the kernel times the first look, instead of a poll before each call: two system calls fewer
+        # a hit. Not for TLS, nor for a socket that gevent has made cooperative: those keep Python's timeout.
+        self._is_plain: Final = type(self._socket).__module__ == "socket" and sys.platform != "win32"
+        if self._is_plain:
+            limit = struct.pack("ll", 0, int(SLICE * 1_000_000))
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        self._socket.settimeout(None if self._is_plain else SLICE)
 
-    def ask(self, payload: bytes, replies: int) -> list[Any]:
+    def exchange(self, payload: bytes, replies: int, limit: float | None = None) -> list[Any]:
         """Send a payload, read the replies; an error reply is an exception in the list.
 
+        Args:
+            payload: packed commands.
+            replies: how many commands that is.
+            limit: seconds that it may wait in all.
+
         Raises:
-            TimeoutError: no answer within the time that the connection allows.
+            TimeoutError: it waited longer. The connection is of no use any more, as after every other exception.
         """
+        if limit is None:
+            limit = self._timeout
+        self.waited = 0.0
         try:
-            return self._ask(payload, replies, self._timeout)
-        except BlockingIOError as error:  # how the kernel's own timeout ends, see _limit
-            raise TimeoutError("timed out") from error
-
-    def ask_within(self, seconds: float, payload: bytes, replies: int) -> list[Any]:
-        """:meth:`ask`, with less time than the connection allows otherwise."""
-        seconds = min(seconds, self._timeout)
-        _limit(self._socket, seconds)
-        try:
-            return self._ask(payload, replies, seconds)
-        except BlockingIOError as error:
-            raise TimeoutError("timed out") from error
-        finally:
-            with suppress(OSError):
-                _limit(self._socket, self._timeout)
-
-    def _ask(self, payload: bytes, replies: int, seconds: float) -> list[Any]:
-        self._socket.sendall(payload)
+            sent = self._socket.send(payload)
+        except _NOTHING:
+            sent = 0
+        if sent != len(payload):
+            self._send_rest(payload, sent, limit)
         reader, buffer = self._reader, self._buffer
         answers: list[Any] = []
-        until = 0.0
+        is_first = True
         while replies:
             reply = reader.gets()
-            if reply is _NOT_ENOUGH:
-                if not until:
-                    until = time.monotonic() + seconds
-                elif time.monotonic() > until:  # each piece in time, and all of them too late
-                    raise TimeoutError("timed out")
-                size = self._socket.recv_into(buffer)
+            if reply is _INCOMPLETE:
+                if is_first:
+                    is_first = False
+                    try:
+                        size = self._socket.recv_into(buffer)
+                    except _NOTHING:
+                        self.waited += SLICE
+                        size = self._receive(limit)
+                else:
+                    size = self._receive(limit)
                 if size == 0:
                     raise RedisConnectionError("the server closed the connection")
                 reader.feed(buffer, 0, size)
@@ -105,53 +129,74 @@ class Line:
                 replies -= 1
         return answers
 
-    def drop(self) -> None:
-        """Close it."""
-        self._connection.disconnect()
+    def _receive(self, limit: float) -> int:
+        """Read what comes next into the buffer; the number of bytes."""
+        buffer, receive = self._buffer, self._socket.recv_into
+        return self._persist(lambda flags: receive(buffer, len(buffer), flags), select.POLLIN, limit)
 
+    def _send_rest(self, payload: bytes, sent: int, limit: float) -> None:
+        """Send what the kernel did not take at once."""
+        rest, send = memoryview(payload)[sent:], self._socket.send
+        while rest:
+            sent = self._persist(lambda flags: send(rest, flags), select.POLLOUT, limit)  # noqa: B023  # called at once
+            rest = rest[sent:]
 
-def _limit(plain: Any, timeout: float) -> None:
-    """Give a socket's calls so many seconds.
+    def _persist(self, call: Callable[[int], int], event: int, limit: float) -> int:
+        """Repeat a call on the socket, given its flags, until it can do something.
 
-    For a plain one the kernel times them, instead of a poll before each: two system calls fewer a hit. Not for TLS, nor
-    for a socket that gevent has made cooperative: those keep Python's timeout.
-    """
-    if type(plain).__module__ != "socket" or sys.platform == "win32":
-        plain.settimeout(timeout)
-        return
-    seconds, part = divmod(timeout, 1)
-    value = struct.pack("ll", int(seconds), int(part * 1_000_000))
-    plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
-    plain.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
-    plain.settimeout(None)
-
-
-class Feed(Line):
-    """A connection that is read as things come in: replies and pushed messages alike."""
-
-    __slots__ = ()
+        Each look that had to wait is charged what it waited, one slice at most: the thread may have been kept from
+        going on when it was over. Before the limit counts there is one more look.
+        """
+        plain: Any = self._socket
+        while True:
+            try:
+                if self._is_plain:
+                    return call(socket.MSG_DONTWAIT)
+                plain.settimeout(0)
+                try:
+                    return call(0)
+                finally:
+                    plain.settimeout(SLICE)
+            except _NOTHING:
+                pass
+            if self.waited >= limit:
+                raise TimeoutError(f"no answer within {limit:.2f} s")
+            began = time.monotonic()
+            try:
+                if not self._is_plain:
+                    return call(0)
+                poll = select.poll()
+                poll.register(plain, event)
+                poll.poll(SLICE * 1000)
+            except _NOTHING:
+                pass
+            finally:
+                self.waited += min(time.monotonic() - began, SLICE)
 
     def send(self, *command: str) -> None:
-        """Send one command."""
+        """Send one command whose reply comes with :meth:`receive`."""
+        self._socket.settimeout(self._timeout)
         self._socket.sendall(pack(command))
 
-    def receive(self, timeout: float) -> Iterator[Any]:
-        """What comes in within ``timeout`` seconds; nothing when nothing does."""
+    def receive(self, timeout: float) -> list[Any]:
+        """Replies and pushed messages that come in within ``timeout`` seconds; none when nothing does."""
         reader, buffer = self._reader, self._buffer
         self._socket.settimeout(timeout)
         try:
             size = self._socket.recv_into(buffer)
-        except TimeoutError:
-            return
+        except _NOTHING:
+            return []
         if size == 0:
             raise RedisConnectionError("the server closed the connection")
         reader.feed(buffer, 0, size)
-        while (reply := reader.gets()) is not _NOT_ENOUGH:
-            yield reply
+        found = []
+        while (reply := reader.gets()) is not _INCOMPLETE:
+            found.append(reply)
+        return found
 
     def close(self) -> None:
         """Close it."""
-        self.drop()
+        self._driver.disconnect()
 
 
 _REPLY_ERRORS: Final[dict[str, type[RedisError]]] = {
@@ -160,6 +205,8 @@ _REPLY_ERRORS: Final[dict[str, type[RedisError]]] = {
     "LOADING": BusyLoadingError,
     "NOAUTH": AuthenticationError,
     "WRONGPASS": AuthenticationError,
+    "NOPERM": NoPermissionError,
+    "READONLY": ReadOnlyError,
 }
 
 
