@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import redis
+from flask_rcache.model.entry import Content, Draft, Moment
+from flask_rcache.model.keys import Names, type_tag, user_tag
+from flask_rcache.stores.memory import MemoryStore
+from flask_rcache.stores.protocol import Begin, Begun, Lease, LoadedResult, Lookup, Outcome, Store, Want
 
-from flask_rcache import CacheManager
-from flask_rcache.codec import Codec
-from flask_rcache.config.settings import load_settings
-from flask_rcache.model.entry import Draft
-from flask_rcache.model.keys import Names, user_tag, type_tag
-from flask_rcache.stores import Begin, Begun, Fill, Grant, MemoryStore, Reading, RedisStore, Store
+if TYPE_CHECKING:
+    import redis
+
+    from flask_rcache import CacheManager
+    from flask_rcache.stores.redis.store import RedisStore
 
 SECOND = 1_000_000
 
@@ -33,15 +35,26 @@ class Clock:
         self.now += int(seconds * SECOND)
 
 
+class Started(NamedTuple):
+    """A load that has begun: its lease and its moment."""
+
+    lease: Lease
+    moment: Moment
+
+
+def _tokens() -> Iterator[str]:
+    return ("l" + secrets.token_hex(16) for _ in itertools.count())
+
+
 @dataclass
 class Kit:
     """A store under test.
 
     Attributes:
-        store: The store.
-        client: A plain client of its server; ``None`` for the memory store.
-        clock: The memory store's clock.
-        connect: Makes another store on the same data, as another process has it.
+        store: the store.
+        client: a plain client of its server; ``None`` for the memory store.
+        clock: the memory store's clock.
+        connect: makes another store on the same data, as another process has it.
     """
 
     store: Store
@@ -49,47 +62,100 @@ class Kit:
     client: redis.Redis | None = None
     clock: Clock | None = None
     connect: Callable[[], Store] | None = None
-    tokens: Any = field(default_factory=lambda: ("l" + secrets.token_hex(16) for _ in itertools.count()))
+    tokens: Iterator[str] = field(default_factory=_tokens)
 
     def key(self, id: str = "a", type: str = "search") -> str:
         return self.names.entry(type, id)
 
-    def draft(self, key: str, value: bytes = b"v", *, tags: Sequence[str] = (), **fields: Any) -> Draft:
-        members = (type_tag(self.names.type_of(key)), *map(user_tag, tags))
-        return Draft(value, **{"ttl": 60.0, "tags": members, **fields})
+    def tags(self, key: str, *tags: str) -> tuple[str, ...]:
+        """The tags of an entry: its type's and these."""
+        return (type_tag(self.names.type_of(key)), *map(user_tag, tags))
 
-    def read(self, key: str, *tags: str) -> Reading:
-        members = (type_tag(self.names.type_of(key)), *map(user_tag, tags))
-        return self.store.read(key, lambda: members)
+    def draft(self, key: str, value: Content = b"v", *, tags: Sequence[str] = (), **fields: Any) -> Draft:
+        return Draft(value, **{"ttl": 60.0, "tags": self.tags(key, *tags), **fields})
+
+    def moment(self) -> Moment:
+        """What a load that begins now claims."""
+        moment = self.store.hear()
+        assert moment is not None
+        return moment
+
+    # Reading
+
+    def read(self, key: str, *tags: str) -> Lookup:
+        return self.store.read(key, self.tags(key, *tags))
 
     def value(self, key: str) -> object:
         entry = self.read(key).entry
         return None if entry is None else entry.content
 
-    def ask(self, key: str, judged: bytes = b"", *, token: str = "") -> Begun:
-        return self.store.begin([(key, judged)], token or next(self.tokens))[0]
+    # Loading
 
-    def grant(self, key: str, judged: bytes = b"") -> Grant:
-        begun = self.ask(key, judged)
+    def ask(
+        self,
+        key: str,
+        identity: bytes = b"",
+        *,
+        token: str = "",
+        moment: Moment | None = None,
+        tags: Sequence[str] = (),
+    ) -> Begun:
+        """Ask for the key's lease, at the moment heard last when none is given."""
+        want = Want(key, identity, self.tags(key, *tags))
+        return self.store.begin([want], token or next(self.tokens), moment or self.moment())[0]
+
+    def start(
+        self, key: str, identity: bytes = b"", *, moment: Moment | None = None, tags: Sequence[str] = ()
+    ) -> Started:
+        """Begin a load that is granted."""
+        moment = moment or self.moment()
+        begun = self.ask(key, identity, moment=moment, tags=tags)
         assert begun.kind is Begin.GRANTED, begun
-        assert begun.grant is not None
-        return begun.grant
+        assert begun.lease is not None
+        return Started(begun.lease, moment)
 
-    def fill(self, grant: Grant, value: bytes = b"v", **fields: Any) -> Fill:
-        return self.store.fill([(grant, self.draft(grant.key, value, **fields))])[0].outcome
+    def passing(self, key: str) -> Started:
+        """Begin a load under a pass marker."""
+        moment = self.moment()
+        begun = self.ask(key, moment=moment)
+        assert begun.kind is Begin.PASS, begun
+        assert begun.lease is not None
+        return Started(begun.lease, moment)
 
-    def load(self, key: str, value: bytes = b"v", **fields: Any) -> Grant:
+    def mark(self, key: str, seconds: float = 5.0, *, failed: bool = False) -> None:
+        """Leave a pass marker under a key."""
+        self.store.release([self.start(key).lease], pass_for=seconds, failed=failed)
+
+    def fill(self, started: Started, value: Content = b"v", **fields: Any) -> Outcome:
+        lease, moment = started
+        return self.store.fill([LoadedResult(lease, self.draft(lease.key, value, **fields), moment)])[0].outcome
+
+    def load(self, key: str, value: Content = b"v", **fields: Any) -> Started:
         """A whole load of a key, whatever lies there."""
-        grant = self.grant(key, self.read(key).identity)
-        assert self.fill(grant, value, **fields) is Fill.STORED
-        return grant
+        started = self.start(key, self.read(key).identity)
+        assert self.fill(started, value, **fields) is Outcome.STORED
+        return started
+
+    def write(
+        self,
+        key: str,
+        value: Content = b"v",
+        *,
+        moment: Moment | None = None,
+        expected: bytes | None = None,
+        **fields: Any,
+    ) -> Outcome:
+        """Write without a lease; at the store's clock when no moment is given."""
+        writes = [(key, self.draft(key, value, **fields))]
+        return self.store.write(writes, moment, None if expected is None else [expected])[0].outcome
+
+    # Accidents
 
     def lease_runs_out(self, key: str) -> None:
         if self.clock is not None:
-            self.clock.tick(self.store.lease + 0.001)
+            self.clock.tick(self.store.lease_seconds + 0.001)
         else:
-            assert self.client is not None
-            assert self.client.delete(self.names.lease(key)) == 1
+            assert self.server().delete(self.names.lease(key)) == 1
 
     def server(self) -> redis.Redis:
         assert self.client is not None
@@ -105,11 +171,17 @@ def memory_kit(**options: Any) -> Kit:
 
 def redis_store(url: str, names: Names | None = None, **options: Any) -> RedisStore:
     """A Redis store with the settings an app has by default; the timeout allows for a busy machine."""
+    from flask_rcache.codec import Codec
+    from flask_rcache.stores.redis.store import RedisStore
+
     return RedisStore(url, names=names or Names(), codec=Codec(), **{"timeout": 2.0, **options})
 
 
 def manager(url: str, **config: Any) -> CacheManager:
     """A cache on the one store that ``url`` names, without a memory tier in front; its timeout as `redis_store`'s."""
+    from flask_rcache import CacheManager
+    from flask_rcache.config.settings import load_settings
+
     types = config.pop("types", ())
     config = {"timeout": 2.0, **config}
     settings = load_settings(
