@@ -1,7 +1,7 @@
 """What happened, for whoever listens: blinker signals with one frozen event object each.
 
 Owns the signals and the guarded way of sending them: no receiver costs one truth test, and a receiver that raises
-is logged and never reaches the request. The sender is the ``CacheManager``; the event is the keyword ``event``.
+is logged and never reaches the request. The sender is the app; the event is the keyword ``event``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = [
     "Audited",
     "CacheError",
     "Hit",
-    "Invalidated",
+    "Invalidation",
     "Miss",
     "Stored",
     "cache_audited",
@@ -36,7 +36,7 @@ cache_hit: Final = _signals.signal("cache-hit", "A fresh entry was served: `Hit`
 cache_stale: Final = _signals.signal("cache-stale", "An expired but still valid entry was served: `Hit`.")
 cache_miss: Final = _signals.signal("cache-miss", "Nothing could be served and a load begins: `Miss`.")
 cache_stored: Final = _signals.signal("cache-stored", "A load's result was stored: `Stored`.")
-cache_invalidated: Final = _signals.signal("cache-invalidated", "Something was invalidated: `Invalidated`.")
+cache_invalidated: Final = _signals.signal("cache-invalidated", "Something was invalidated: `Invalidation`.")
 cache_error: Final = _signals.signal("cache-error", "An operation went on without the cache: `CacheError`.")
 cache_audited: Final = _signals.signal("cache-audited", "An operator changed the cache: `Audited`.")
 
@@ -76,11 +76,11 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
-class Invalidated:
+class Invalidation:
     """Something was invalidated.
 
     ``scope`` is ``"type"``, ``"tags"``, ``"pattern"``, ``"key"``, ``"url"`` or ``"all"``; ``names`` what was given;
-    ``removed`` the count the call returned; ``journalled`` whether the store was away, so that it hears of it later.
+    ``removed`` the count the call returned; ``journalled`` whether the store was away, so that it is sent later.
     """
 
     scope: str
@@ -103,9 +103,8 @@ class Audited:
     """Somebody changed the cache through the admin API or the command line.
 
     ``subject`` is who, as the guard names them, or ``cli:`` and the user of the machine; ``action`` is
-    ``"invalidate-type"``, ``"invalidate-pattern"``, ``"invalidate-tags"`` or ``"clear-all"``, for types and tags also
-    with ``"soft-"`` before it; ``target`` what was named; ``count`` what the call returned; ``journalled`` whether the
-    store was away, so that it hears of it later.
+    ``"invalidate-type"``, ``"invalidate-pattern"``, ``"invalidate-tags"`` or ``"clear-all"``; ``target`` what was named;
+    ``count`` what the call returned; ``journalled`` whether the store was away, so that it is sent later.
     """
 
     subject: str
@@ -116,7 +115,7 @@ class Audited:
 
 
 def emit(signal: NamedSignal, sender: Any, event: object) -> None:
-    """Send ``event`` to every receiver of ``signal``; one that raises is logged and the others still hear."""
+    """Send ``event`` to every receiver of ``signal``; one that raises is logged, and the others are called all the same."""
     for receiver in signal.receivers_for(sender):
         try:
             receiver(sender, event=event)

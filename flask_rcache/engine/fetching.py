@@ -1,258 +1,629 @@
-"""The value API for what may have to be loaded: ``fetch`` and ``afetch``.
+"""Values that may have to be loaded: the drivers of ``load`` in threads and in asyncio.
 
-Owns the run of a loader and what is kept of it, in the call and in the background. Who loads and who waits is
-``admission``'s; several keys at once are ``many``'s.
+Owns the run of a loader, what is kept of it in the call and in the background, and the memory of what can't be stored. Who
+loads and who waits is ``load``'s.
 """
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import random
+import threading
 import time
-from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Final, TypeVar
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any, Final, TypeVar, cast
 
-from ..model.cache_type import CacheType, check_tags
-from ..model.entry import Freshness
-from ..model.keys import Key, user_tag
-from ..stores.protocol import Reading
-from . import tracing
-from .admission import Served, stand_in
-from .loading import draft_of
+from ..codec import ValueCodec
+from ..config.settings import Settings
+from ..errors import CodecError, EncodeError
+from ..model.bounded import BoundedDict
+from ..model.cache_type import check_ttl
+from ..model.entry import Draft, Entry
+from ..model.scope import Scope, scope_var
+from ..stores.protocol import Lookup
+from .guard import GuardedStore
+from .load import (
+    AskLeases,
+    Command,
+    Decision,
+    Done,
+    FillResults,
+    Load,
+    Loaded,
+    Look,
+    Patience,
+    Pause,
+    Reader,
+    ReleaseLeases,
+    RunLoader,
+    Steps,
+    Terms,
+    WaitFor,
+    WriteResults,
+    current_load,
+    decide,
+    depend_on,
+    fresh,
+    keys_under_way,
+    load,
+    record_read,
+)
+from .observer import Observer
 from .policies import Policy
 from .refresher import Refresher
-from .single_flight import Load, current_load, keys_under_way
-from .telling import Miss
-from .values import MISSING, Values
-from .waiting import drive, drive_async
+from .single_flight import Flight, Flights
 
-__all__ = ["Fetching", "members_of"]
+__all__ = ["MISSING", "Call", "Fetching"]
 
 T = TypeVar("T")
-K = TypeVar("K", bound=Key)
 
-_PASS_SECONDS: Final = 2.0
+_UNSTORABLE_KEPT: Final = 10_000
+#: Seconds after which a result that could not be stored is tried again.
+_UNSTORABLE_SECONDS: Final = 60.0
+_LEAST_GRACE: Final = 0.05
 
 
-class Fetching(Values):
-    """The part of a cache manager that loads values."""
+class _Missing:
+    def __repr__(self) -> str:
+        return "MISSING"
 
-    refresher: Refresher
-    enter: Callable[[], AbstractContextManager[Any]]
+    def __bool__(self) -> bool:
+        return False
+
+
+#: "Not there", where ``None`` would be a value: ``get(type, key, MISSING)``.
+MISSING: Final = _Missing()
+
+
+class Call:
+    """What one call of ``fetch`` wants beside the key.
+
+    Args:
+        policy: of the call.
+        tags: stamp tags of every value loaded, without the type's.
+        ttl: a function of the result, where it is one.
+        keep: a function of the result; false: it is not stored.
+        name: the function that loads, for warnings.
+    """
+
+    __slots__ = ("keep", "name", "policy", "tags", "ttl")
+
+    def __init__(
+        self,
+        policy: Policy,
+        tags: Sequence[str] = (),
+        *,
+        ttl: Callable[[Any], object] | None = None,
+        keep: Callable[[Any], object] | None = None,
+        name: str | None = None,
+    ) -> None:
+        self.policy: Final = policy
+        self.tags: Final = tuple(tags)
+        self.ttl: Final = ttl
+        self.keep: Final = keep
+        self.name: Final = name
 
     @property
-    @abstractmethod
-    def tracer(self) -> tracing.Tracer | None:
-        """Makes a span around each look-up; ``None`` for none."""
+    def all_tags(self) -> tuple[str, ...]:
+        """Every tag that is known before the load."""
+        return (self.policy.tag, *self.tags)
 
-    def fetch(
+    def lifetime(self, value: Any, cost: float) -> float:
+        """Seconds that a result is fresh."""
+        if self.ttl is not None:
+            return check_ttl(self.ttl(value), what="the ttl that a function of the result returned")
+        return self.policy.lifetime(cost, random.random())
+
+
+class Fetching:
+    """Loads values, once for each key.
+
+    Args:
+        guarded: the store.
+        observer: takes what happened.
+        settings: of the app.
+        codec: values to bytes and back.
+        refresher: runs background refreshes.
+    """
+
+    def __init__(
         self,
-        cache_type: CacheType | str,
-        key: Key,
-        loader: Callable[[], T],
+        guarded: GuardedStore,
+        observer: Observer,
         *,
-        ttl: float | None = None,
-        tags: Iterable[str] = (),
-    ) -> T:
-        """The value of a key, loaded once in the whole fleet when it is not there.
+        settings: Settings,
+        codec: ValueCodec,
+        refresher: Refresher,
+    ) -> None:
+        self.guarded: Final = guarded
+        self.flights: Final = Flights()
+        self._store: Final = guarded.store
+        self._observer: Final = observer
+        self._settings: Final = settings
+        self._codec: Final = codec
+        self._refresher: Final = refresher
+        self._unstorable: Final[BoundedDict[str, float]] = BoundedDict(_UNSTORABLE_KEPT)
+
+    # One key
+
+    def fetch(self, call: Call, key: str, loader: Callable[[], T]) -> T:
+        """The value of a key, loaded once in all processes when it is not there."""
+        if key in self._unstorable and self._is_unstorable(call, key):
+            return loader()
+        began = time.monotonic_ns()
+        policy = call.policy
+        lookup = self.guarded.read(policy, key, call.all_tags if call.tags else policy.tags)
+        value = self._served(call, key, lookup, began, partial(self._refresh, call, key, lookup, loader))
+        if value is not MISSING:
+            return cast(T, value)
+        run = _Run(self, call, lambda _: {key: loader()})
+        done = self.drive(self._steps(call, {key: lookup}, began), policy, run.loader)
+        return cast(T, self._result(call, key, lookup, done, run, loader))
+
+    async def afetch(self, call: Call, key: str, loader: Callable[[], Awaitable[T]]) -> T:
+        """:meth:`fetch` with an async loader; nothing in it blocks the event loop."""
+        if key in self._unstorable and self._is_unstorable(call, key):
+            return await loader()
+        began = time.monotonic_ns()
+        policy = call.policy
+        lookup = self._store.recall(key, policy.l1_ttl)
+        if lookup is None:
+            lookup = await asyncio.to_thread(self.guarded.read, policy, key, call.all_tags)
+        blocking = _in_a_loop_of_its_own(loader)
+        value = self._served(call, key, lookup, began, partial(self._refresh, call, key, lookup, blocking))
+        if value is not MISSING:
+            return cast(T, value)
+
+        async def load_one(_: list[str]) -> Mapping[str, T]:
+            return {key: await loader()}
+
+        run = _Run(self, call, load_one)
+        done = await self.drive_async(self._steps(call, {key: lookup}, began), policy, run.async_loader)
+        value = self._result(call, key, lookup, done, run, None)
+        return cast(T, await loader() if value is MISSING else value)
+
+    def refresh(self, call: Call, key: str, loader: Callable[[], T]) -> T:
+        """Load a key now, whatever lies there, and replace it on success; a loader that fails changes nothing."""
+        alone = Load(key, call.policy, None, flight=None, terms=self.terms(call.policy))
+        run = _Run(self, call, lambda _: {key: loader()})
+        loaded = run.loader([alone])
+        if loaded.error is not None:
+            raise loaded.error
+        if loaded.drafts and not alone.is_tainted and alone.moment is not None:
+            self.guarded.write(call.policy, list(loaded.drafts.items()), alone.moment)
+        return cast(T, run.values[key])
+
+    # Several keys
+
+    def fetch_many(
+        self, call: Call, keys: Sequence[str], loader: Callable[[list[str]], Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        """The values of several keys; those not there are loaded together.
 
         Args:
-            cache_type: the type, or its registered name.
-            key: a str, an int or a tuple of plain values.
-            loader: gives the value; cached values it reads hand their tags up, and :meth:`tag` adds some.
-            ttl: seconds; the type's when left out.
-            tags: labels by which it can be invalidated.
+            call: of all of them.
+            keys: the stored keys.
+            loader: called with some of them; returns a mapping of those it could load.
+
+        Returns:
+            The values there are, by stored key.
+        """
+        began = time.monotonic_ns()
+        policy, found = call.policy, dict[str, Any]()
+        lookups = dict(zip(keys, self.guarded.read_many(policy, keys, call.all_tags), strict=True))
+        missing = {}
+        for key, lookup in lookups.items():
+            value = self.value(policy, lookup)
+            if value is MISSING:
+                missing[key] = lookup
+            else:
+                assert lookup is not None
+                self._hit(policy, key, lookup)
+                found[key] = value
+        if not missing:
+            return found
+        run = _Run(self, call, loader)
+        done = self.drive(self._steps(call, missing, began, shares_errors=False), policy, run.loader)
+        for key, lookup in missing.items():
+            shared = done.shared.get(key)
+            if shared is not None and shared.stale:
+                self._observer.stale(policy, key, lookup)
+            else:
+                self._observer.missed(policy, key, lookup)
+            if shared is not None:
+                found[key] = self._decoded(policy, shared.entry)
+                record_read(self._store, shared.entry, stale=shared.stale)
+        if run.error is not None and not run.covered(done):
+            raise run.error
+        found.update((key, value) for key, value in run.values.items() if key not in found)
+        return {key: value for key, value in found.items() if value is not MISSING}
+
+    # What was found
+
+    def value(self, policy: Policy, lookup: Lookup | None) -> Any:
+        """The value of a lookup when it is fresh, else ``MISSING``."""
+        entry = fresh(lookup)
+        return MISSING if entry is None else self._decoded(policy, entry)
+
+    def _hit(self, policy: Policy, key: str, lookup: Lookup) -> None:
+        self._observer.hit(policy, key, lookup)
+        if lookup.entry is not None:
+            record_read(self._store, lookup.entry)
+
+    def _served(self, call: Call, key: str, lookup: Lookup | None, began: int, refresh: Callable[[], None]) -> Any:
+        """The value of a lookup that may be served, refreshed in the background where it should be."""
+        entry = lookup.entry if lookup is not None else None
+        if lookup is None or entry is None:
+            return MISSING
+        policy = call.policy
+        inside = current_load() is not None
+        decision = decide(entry, lookup.now, inside_load=inside, beta=policy.beta, draw=random.random())
+        if decision is Decision.LOAD:
+            return MISSING
+        value = self._decoded(policy, entry)
+        if value is MISSING:
+            return value
+        if decision is Decision.STALE:
+            self._observer.stale(policy, key, lookup)
+        else:
+            self._observer.hit(policy, key, lookup, began)
+        record_read(self._store, entry, stale=decision is Decision.STALE)
+        if decision is not Decision.HIT:
+            refresh()
+        return value
+
+    def _result(
+        self,
+        call: Call,
+        key: str,
+        lookup: Lookup | None,
+        done: Done,
+        run: _Run,
+        loader: Callable[[], Any] | None,
+    ) -> Any:
+        """What a load came to; ``MISSING`` when its caller must load by itself."""
+        policy = call.policy
+        shared = done.shared.get(key)
+        if shared is not None and shared.stale:
+            self._observer.stale(policy, key, lookup)
+        else:
+            self._observer.missed(policy, key, lookup)
+        if shared is None:
+            if run.error is not None:
+                raise run.error
+            return run.values[key]
+        record_read(self._store, shared.entry, stale=shared.stale)
+        value = self._decoded(policy, shared.entry)
+        if value is MISSING and run.error is not None:
+            raise run.error
+        return loader() if value is MISSING and loader is not None else value
+
+    def _decoded(self, policy: Policy, entry: Entry) -> Any:
+        """The entry's value; a response, or bytes that do not decode, are none."""
+        if isinstance(entry.content, bytes):
+            try:
+                return self._codec.decode(entry.content)
+            except CodecError as error:
+                policy.counters.add("garbage")
+                self._observer.failed(policy.name, "decode", error, None)
+        return MISSING
+
+    # What is kept
+
+    def encoded(self, call: Call, key: str, value: object) -> bytes | None:
+        """The value's bytes, or ``None`` when it can't be stored; that is remembered for the key.
 
         Raises:
-            ConfigError: the type, key, ttl or tags are not usable.
-            Exception: whatever ``loader`` raises; nothing is stored then.
+            EncodeError: under ``RCACHE_STRICT``.
         """
-        policy, stored, members = self._wanted(cache_type, key, ttl, tags)
-        if self.tracer is None:
-            return self._fetch(policy, stored, members, loader)
-        with tracing.span(self.tracer, policy.name):
-            return self._fetch(policy, stored, members, loader)
+        try:
+            content: bytes = self._codec.encode(value)
+            limit = self._settings.max_bytes
+            if len(content) > limit:
+                raise EncodeError(f"the value takes {len(content)} bytes, more than RCACHE_MAX_BYTES = {limit}")
+        except EncodeError as error:
+            if self._settings.strict:
+                raise
+            self._unstorable[key] = time.monotonic() + _UNSTORABLE_SECONDS
+            call.policy.counters.add("errors")
+            about = call.name or f"cache type {call.policy.name!r}"
+            self._observer.warn_once(
+                f"encode/{about}", "what %s returns can't be stored, and is loaded at each call: %s", about, error
+            )
+            return None
+        return content
 
-    def _fetch(self, policy: Policy, stored: str, members: dict[str, None], loader: Callable[[], T]) -> T:
-        if not self.enabled:
-            self.bypassed(policy)
-            return loader()
-        arrived = time.monotonic_ns()
-        reading = self.loading.look(policy, stored)
-        value, old = self._servable(policy, stored, reading, arrived)
-        if value is not MISSING:
-            if old:
-                self._refresh(policy, stored, reading, lambda load: self._run(policy, load, members, loader))
-            return value  # type: ignore[no-any-return]
-        with Miss(policy, reading) as miss:
-            admitted = _own(policy, stored, reading) or drive(self.loading.admit(policy, stored, reading, arrived))
-            if isinstance(admitted, Served):
-                miss.stale = admitted.stale
-                value = self._shared(policy, admitted)
-                return loader() if value is MISSING else value
-            try:
-                return self._run(policy, admitted, members, loader)
-            except Exception:
-                value = self._salvaged(policy, admitted)
-                miss.stale = admitted.fallback is not None
-                if value is MISSING:
-                    raise
-                return value  # type: ignore[no-any-return]
+    def _is_unstorable(self, call: Call, key: str) -> bool:
+        """Whether the last result of a key could not be stored: then the caller loads, without a round trip."""
+        until = self._unstorable.get(key, 0.0)
+        if time.monotonic() >= until:
+            self._unstorable.pop(key, None)
+            return False
+        self._observer.bypassed(call.policy)
+        depend_on(self._store, call.all_tags, self.terms(call.policy).moment)
+        return True
 
-    async def afetch(
-        self,
-        cache_type: CacheType | str,
-        key: Key,
-        loader: Callable[[], Awaitable[T]],
-        *,
-        ttl: float | None = None,
-        tags: Iterable[str] = (),
-    ) -> T:
-        """:meth:`fetch` with an async loader; waiting for another's load does not hold up the event loop."""
-        policy, stored, members = self._wanted(cache_type, key, ttl, tags)
-        if self.tracer is None:
-            return await self._afetch(policy, stored, members, loader)
-        with tracing.span(self.tracer, policy.name):
-            return await self._afetch(policy, stored, members, loader)
+    # Driving
 
-    async def _afetch(
-        self, policy: Policy, stored: str, members: dict[str, None], loader: Callable[[], Awaitable[T]]
-    ) -> T:
-        if not self.enabled:
-            self.bypassed(policy)
-            return await loader()
-        arrived = time.monotonic_ns()
-        reading = self.loading.look(policy, stored)
-        value, old = self._servable(policy, stored, reading, arrived)
-        if value is not MISSING:
-            if old:
-                self._refresh(
-                    policy, stored, reading, lambda load: asyncio.run(self._arun(policy, load, members, loader))
-                )
-            return value  # type: ignore[no-any-return]
-        with Miss(policy, reading) as miss:
-            own = _own(policy, stored, reading)
-            steps = self.loading.admit(policy, stored, reading, arrived)
-            admitted = own if own is not None else await drive_async(steps)
-            if isinstance(admitted, Served):
-                miss.stale = admitted.stale
-                value = self._shared(policy, admitted)
-                return await loader() if value is MISSING else value
-            try:
-                return await self._arun(policy, admitted, members, loader)
-            except Exception:
-                value = self._salvaged(policy, admitted)
-                miss.stale = admitted.fallback is not None
-                if value is MISSING:
-                    raise
-                return value  # type: ignore[no-any-return]
+    def terms(self, policy: Policy, *, began: int = 0, patience: Patience = Patience.WAIT, **options: Any) -> Terms:
+        """The terms on which this context loads (rules R3 and R6)."""
+        scope = self.scope()
+        parent = current_load()
+        if scope is not None and scope.is_request:
+            moment, began = scope.moment, scope.began
+        else:
+            moment = self._store.moment or self._store.hear()
+        seconds = self._settings.load_timeout
+        return Terms(
+            owner=self._store,
+            policy=policy,
+            moment=moment,
+            began=began or time.monotonic_ns(),
+            parent=parent,
+            own_keys=keys_under_way(),
+            patience=patience,
+            # Inside a load it is short: two processes may wait for each other.
+            seconds=seconds if parent is None else min(seconds, self._store.lease_seconds),
+            **options,
+        )
 
-    # Behind the API
+    def scope(self) -> Scope | None:
+        """The scope of this context, when it belongs to this cache."""
+        scope = scope_var.get()
+        return scope if scope is not None and scope.owner is self._store else None
 
-    def _wanted(
-        self, cache_type: CacheType | str, key: Key, ttl: float | None, tags: Iterable[str]
-    ) -> tuple[Policy, str, dict[str, None]]:
-        policy = self._value_policy(cache_type, ttl)
-        return policy, self.names.stored(policy.name, key, hashed=False), members_of(tags)
+    def _steps(
+        self, call: Call, lookups: Mapping[str, Lookup | None], began: int, *, shares_errors: bool = True
+    ) -> Steps:
+        tags = call.all_tags
+        readers = [Reader(key, tags, lookup) for key, lookup in lookups.items()]
+        return self.watched(
+            load(readers, self.flights, self.terms(call.policy, began=began, shares_errors=shares_errors))
+        )
 
-    def _servable(self, policy: Policy, stored: str, reading: Reading | None, since: int) -> tuple[Any, bool]:
-        """The value of a reading that may be served, and whether it is to be refreshed meanwhile.
+    def watched(self, steps: Steps) -> Steps:
+        """The steps themselves; a seam for tests that look at the commands."""
+        return steps
 
-        Inside a load nothing stale is served: what the load produced could not be stored then.
+    def drive(self, steps: Steps, policy: Policy, run: Callable[[Sequence[Load]], Loaded]) -> Done:
+        """Carry the commands of a load out in this thread.
+
+        Args:
+            steps: of :func:`~flask_rcache.engine.load.load`.
+            policy: of the call.
+            run: runs the loader; it does not raise what the loader raises.
         """
-        entry = reading.entry if reading is not None else None
-        if entry is None or reading is None:
-            self.missed(policy, stored, reading, settled=False)
-            return MISSING, False
-        state = entry.freshness(reading.now)
-        stale = state is Freshness.STALE and current_load() is None
-        value = self._value(policy, entry) if stale or state is Freshness.FRESH else MISSING
-        if value is MISSING:
-            self.missed(policy, stored, reading, settled=False)
-            return MISSING, False
-        self.hit(policy, stored, reading, since, stale=stale)
-        return value, stale or policy.early(entry, reading.now, random.random())
-
-    def _refresh(self, policy: Policy, stored: str, reading: Reading | None, run: Callable[[Load], object]) -> None:
-        """Load a key anew in the background, once in the fleet."""
-
-        def job() -> bool:
-            load = self.loading.take(policy, stored, reading)
-            if load is not None:
+        with self._leases_end(policy, steps) as loads:
+            reply: Any = None
+            while True:
                 try:
-                    policy.count("refreshes")
-                    with self.enter():
-                        run(load)
-                finally:  # also when it has not come to the run, which ends the load else
-                    self.loading.abandon(load)
-            return True
+                    command = steps.send(reply)
+                except StopIteration as stop:
+                    return cast(Done, stop.value)
+                if isinstance(command, RunLoader):
+                    loads.extend(command.loads)
+                    reply = run(command.loads)
+                elif isinstance(command, WaitFor | Pause):
+                    reply = None
+                    _block(command)
+                else:
+                    reply = self.perform(policy, command)
 
-        self.refresher.submit(stored, job)
+    async def drive_async(
+        self, steps: Steps, policy: Policy, run: Callable[[Sequence[Load]], Awaitable[Loaded]]
+    ) -> Done:
+        """Carry the commands of a load out without blocking the event loop."""
+        with self._leases_end(policy, steps) as loads:
+            reply: Any = None
+            while True:
+                try:
+                    command = steps.send(reply)
+                except StopIteration as stop:
+                    return cast(Done, stop.value)
+                if isinstance(command, RunLoader):
+                    loads.extend(command.loads)
+                    reply = await run(command.loads)
+                elif isinstance(command, WaitFor | Pause):
+                    reply = None
+                    await _suspend(command)
+                else:
+                    reply = await asyncio.to_thread(self.perform, policy, command)
 
-    def _run(self, policy: Policy, load: Load, members: dict[str, None], loader: Callable[[], T]) -> T:
-        """Run a loader and keep what it gives; however it ends, the load's lease and flight do too."""
-        load.tags.update(members)
-        with self._concluding(load):
-            with load:
-                loaded = loader()
-            self._keep(policy, [(load, loaded)])
-        return loaded
-
-    async def _arun(
-        self, policy: Policy, load: Load, members: dict[str, None], loader: Callable[[], Awaitable[T]]
-    ) -> T:
-        """:meth:`_run` for an async loader."""
-        load.tags.update(members)
-        with self._concluding(load):
-            with load:
-                loaded = await loader()
-            self._keep(policy, [(load, loaded)])
-        return loaded
-
-    def _shared(self, policy: Policy, served: Served) -> Any:
-        """The value of another's load, or a stale one."""
-        self.shared(policy, served)
-        return self._value(policy, served.entry)
-
-    def _salvaged(self, policy: Policy, load: Load) -> Any:
-        """The expired value that stands in when a loader fails (``stale_if_error``)."""
-        return MISSING if load.fallback is None else self._shared(policy, Served(load.fallback, stale=True))
+    def perform(self, policy: Policy, command: Command) -> Any:
+        """Carry out a command that asks the store; the reply."""
+        guarded = self.guarded
+        if isinstance(command, Look):
+            return guarded.read_many(policy, command.keys, command.tags)
+        if isinstance(command, AskLeases):
+            return guarded.begin(policy, command.wants, command.token, command.moment)
+        if isinstance(command, FillResults):
+            return guarded.fill(policy, command.results)
+        if isinstance(command, WriteResults):
+            return guarded.write(policy, command.writes, command.load.moment)
+        assert isinstance(command, ReleaseLeases)
+        guarded.release(policy, command.loads, pass_for=command.pass_for, failed=command.failed)
+        return None
 
     @contextmanager
-    def _concluding(self, load: Load) -> Iterator[None]:
-        """However the load ends, its lease and its flight do too."""
+    def _leases_end(self, policy: Policy, steps: Steps) -> Iterator[list[Load]]:
+        """However a load ends, its flights and leases do too; the leases are those of the loads put in the list."""
+        loads: list[Load] = []
         try:
-            yield
-        except Exception as error:
-            self.loading.abandon(load, error=error)
-            raise
+            yield loads
         finally:
-            self.loading.abandon(load)
+            steps.close()
+            held = [each for each in loads if each.lease is not None]
+            if held:
+                self.guarded.release(policy, held)
 
-    def _keep(self, policy: Policy, loaded: list[tuple[Load, Any]]) -> None:
-        """Store what loads produced; what cannot be kept is given up, and nobody waits for it for a while."""
-        results = []
-        for load, value in loaded:
-            content = self._encoded(policy, value)
-            if content is None:
-                self.loading.abandon(load, pass_for=_PASS_SECONDS)
-            else:
-                results.append((load, draft_of(load, content, ttl=policy.lifetime(load.cost, random.random()))))
-        if results:
-            self.loading.commit(results)
+    # In the background
+
+    def _refresh(self, call: Call, key: str, lookup: Lookup | None, loader: Callable[[], Any]) -> None:
+        """Load a key anew in the background, once in all processes."""
+
+        def job() -> bool:
+            terms = self.terms(call.policy, patience=Patience.GIVE_UP)
+            reader = Reader(key, call.all_tags, lookup)
+
+            def run_counted(loads: Sequence[Load]) -> Loaded:
+                self._observer.refreshing(call.policy)
+                return run.loader(loads)
+
+            run = _Run(self, call, lambda _: {key: loader()})
+            self.drive(self.watched(load([reader], self.flights, terms)), call.policy, run_counted)
+            if run.error is not None:
+                raise run.error
+            return True
+
+        self._refresher.submit(key, job)
+
+    def returned(self, load: Load) -> None:
+        """A load's function has returned, and its result waits for the rest of its request.
+
+        That may take much longer than the function did: others wait ten times as long as it took at most, and the
+        lease is not renewed any more.
+        """
+        if load.flight is not None:
+            grace = min(self._store.lease_seconds, max(_LEAST_GRACE, 10 * load.cost))
+            load.flight.has_returned(time.monotonic() + grace)
+        if load.lease is not None:
+            self._store.returned(load.lease)
 
 
-def _own(policy: Policy, stored: str, reading: Reading | None) -> Load | None:
-    """The load of a key inside a loader of this very key: it waits for nobody, and what it gives is not stored."""
-    parent = current_load()
-    if parent is None or stored not in keys_under_way():
-        return None
-    began = time.monotonic_ns()
-    return Load(stored, policy, None, flight=None, began=began, parent=parent, fallback=stand_in(reading))
+class _LoaderError(Exception):
+    """What the loader raised is in ``_Run.error``."""
 
 
-def members_of(tags: Iterable[str]) -> dict[str, None]:
-    """The stamp members of tags, as a load takes them."""
-    return dict.fromkeys(map(user_tag, check_tags(tags)))
+class _Run:
+    """The run of one loader for some keys, and what it gave."""
+
+    __slots__ = ("_call", "_fetching", "_loader", "error", "ran", "values")
+
+    def __init__(self, fetching: Fetching, call: Call, loader: Callable[[list[str]], Any]) -> None:
+        self._fetching: Final = fetching
+        self._call: Final = call
+        self._loader: Final = loader
+        #: By stored key, what the loader gave.
+        self.values: Final[dict[str, Any]] = {}
+        self.error: Exception | None = None
+        self.ran: list[str] = []
+
+    def loader(self, loads: Sequence[Load]) -> Loaded:
+        """Run it in this thread."""
+        with suppress(_LoaderError), self._running(loads) as together:
+            with together:
+                given = self._loader([each.key for each in loads])
+            return self._kept(loads, given)
+        return self._failed()
+
+    async def async_loader(self, loads: Sequence[Load]) -> Loaded:
+        """Run it in this task."""
+        with suppress(_LoaderError), self._running(loads) as together:
+            with together:
+                given = await self._loader([each.key for each in loads])
+            return self._kept(loads, given)
+        return self._failed()
+
+    def covered(self, done: Done) -> bool:
+        """Whether something stands in for every key that the loader failed for."""
+        return all(key in done.shared for key in self.ran)
+
+    @contextmanager
+    def _running(self, loads: Sequence[Load]) -> Iterator[Load]:
+        """The load that runs for all of them; what the loader raises is kept."""
+        together = loads[0]
+        together.keys = tuple(each.key for each in loads)
+        together.tags.update(dict.fromkeys(self._call.tags))
+        self.ran = list(together.keys)
+        try:
+            yield together
+        except Exception as error:  # somebody's loader: the algorithm says what becomes of it
+            self.error = error
+            raise _LoaderError from error
+
+    def _failed(self) -> Loaded:
+        # A value that can't be stored, under RCACHE_STRICT, is no failure of the loader: nothing stands in for it.
+        return Loaded(error=self.error, failed=not isinstance(self.error, EncodeError))
+
+    def _kept(self, loads: Sequence[Load], given: Mapping[str, Any]) -> Loaded:
+        """The drafts of what the loader gave; what can't be stored, or is not to be, has none."""
+        call, together = self._call, loads[0]
+        drafts: dict[str, Draft] = {}
+        for each in loads:
+            if each is not together:  # one loader: what it depends on, all of them depend on
+                each.share_run(together)
+            if each.key not in given:
+                continue
+            value = self.values[each.key] = given[each.key]
+            if inspect.isawaitable(value):
+                raise TypeError(f"{call.name or 'the loader'} returned an awaitable: use afetch, or an async function")
+            self._fetching._observer.loaded(call.policy, each.key, together.cost)
+            if call.keep is not None and not call.keep(value):
+                continue
+            content = self._fetching.encoded(call, each.key, value)
+            if content is not None:
+                drafts[each.key] = each.draft(content, ttl=call.lifetime(value, together.cost))
+        return Loaded(drafts)
+
+
+def _in_a_loop_of_its_own(loader: Callable[[], Awaitable[T]]) -> Callable[[], T]:
+    """The async loader as a background refresh runs it: in a thread, which has no event loop."""
+
+    async def run() -> T:
+        return await loader()
+
+    return lambda: asyncio.run(run())
+
+
+def _block(wait: WaitFor | Pause) -> None:
+    """Wait in this thread; the leader's own thread does not wait for itself (a task behind this call leads)."""
+    if isinstance(wait, Pause):
+        time.sleep(wait.seconds)
+        return
+    flight = wait.flight
+    if flight.thread == threading.get_ident() and flight.next_leader is None:
+        return
+    ends = time.monotonic() + wait.seconds
+    flight.returned.wait(wait.seconds)
+    left = _left(flight, ends)
+    if left > 0:
+        flight.event.wait(left)
+
+
+async def _suspend(wait: WaitFor | Pause) -> None:
+    """Wait without blocking the event loop."""
+    if isinstance(wait, Pause):
+        await asyncio.sleep(wait.seconds)
+        return
+    flight = wait.flight
+    ends = time.monotonic() + wait.seconds
+    await _called(wait.seconds, flight.when_returned)
+    left = _left(flight, ends)
+    if left > 0:
+        await _called(left, flight.when_landed)
+
+
+def _left(flight: Flight, ends: float) -> float:
+    """Seconds to wait once the loader has returned; none when it has landed."""
+    return 0.0 if flight.event.is_set() else min(ends, flight.until) - time.monotonic()
+
+
+async def _called(seconds: float, when: Callable[[Callable[[], None]], None]) -> None:
+    """Wait until a flight calls back."""
+    loop = asyncio.get_running_loop()
+    called: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        if not called.done():
+            called.set_result(None)
+
+    def call() -> None:
+        with suppress(RuntimeError):  # the waiter's loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(wake)
+
+    when(call)
+    with suppress(TimeoutError):
+        await asyncio.wait_for(called, seconds)

@@ -7,67 +7,47 @@ none counts as a use of the cache, and none takes longer because there are more 
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any, Final
 
 from ..errors import ConfigError, StoreError, UnknownTypeError
 from ..model.cache_type import CacheType, is_type_name
-from ..model.keys import Names, tag_of
-from ..stores.protocol import Census, Gazette, Listed, Page, Store
-from .policies import Registry
-from .statistics import Statistics
+from ..model.keys import tag_of
+from ..stores.protocol import Activity, Listed, Page, Size
+from .parts import Engine
+from .statistics import CacheStats
 
-__all__ = ["Insight", "Told", "told"]
+__all__ = ["Inspector"]
 
 _MOST_A_PAGE: Final = 1000
 _COSTLIEST: Final = 20
 
 
-class Told:
-    """What became of the invalidations made inside ``watching_invalidations``; ``journalled``: Redis was away."""
+class Inspector:
+    """Answers operators.
 
-    __slots__ = ("journalled",)
+    Args:
+        engine: the parts of the cache.
+    """
 
-    def __init__(self) -> None:
-        self.journalled = False
+    __slots__ = ("_engine",)
 
+    def __init__(self, engine: Engine) -> None:
+        self._engine: Final = engine
 
-#: Who watches in this thread or task.
-told: Final[ContextVar[Told | None]] = ContextVar("rcache_told", default=None)
-
-
-class Insight(ABC):
-    """The part of a cache manager that answers operators."""
-
-    names: Names
-    registry: Registry
-    statistics: Statistics
-    store: Store
-
-    @abstractmethod
-    def degraded(self, type_name: str, operation: str, error: Exception) -> None:
-        """Carry on without the cache: count, tell who listens, log."""
-
-    @property
-    def is_available(self) -> bool:
-        """Whether the store answers as it should."""
-        return self.store.trouble is None
-
-    def stats(self) -> dict[str, object]:
-        """The counters of the whole fleet, by type and in all; ``scope`` says whether they are.
+    def stats(self) -> CacheStats:
+        """The counters of all processes, by type and in total; ``scope`` says whether they are.
 
         What other processes counted in the last second may be missing. On ``memory://``, and while the store is away,
-        the figures are this process's. Seconds are sums: ``hit_seconds`` from look to reply, ``load_seconds``,
+        the figures are this process's. Seconds are sums: ``hit_seconds`` from lookup to reply, ``load_seconds``,
         ``wait_seconds`` of requests that waited for another's load.
         """
+        engine = self._engine
         try:
-            fleet = self.store.tallies(self.statistics.types())
+            counts = engine.catalogue.counts(engine.statistics.types())
         except StoreError:  # not counted as an error: asking for the figures must not change them
-            fleet = None
-        return self.statistics.report(is_available=self.is_available, fleet=fleet)
+            counts = None
+        return engine.statistics.report(is_available=engine.store.incident is None, counts=counts)
 
     def entries(self, type: CacheType | str | None = None, pattern: str | None = None) -> Iterator[Listed]:
         """The live entries with ttl, age, size and tags; never a value. It ends early when the store goes away.
@@ -81,10 +61,10 @@ class Insight(ABC):
         """
         name, glob = self._confined(type, pattern)
         try:
-            for listed in self.store.entries(name, glob):
+            for listed in self._engine.catalogue.entries(name, glob):
                 yield _shown(listed)
         except StoreError as error:
-            self.degraded(name or "", "entries", error)
+            self._engine.guarded.failed(name or "", "entries", error)
 
     def page(
         self,
@@ -115,11 +95,11 @@ class Insight(ABC):
         if not isinstance(limit, int) or not 1 <= limit <= _MOST_A_PAGE:
             raise ConfigError(f"limit must be a whole number from 1 to {_MOST_A_PAGE}, not {limit!r}")
         try:
-            entries, following = self.store.page(name, glob, cursor, limit)
+            entries, following = self._engine.catalogue.page(name, glob, cursor, limit)
         except ValueError as error:
             raise ConfigError(f"the cursor cannot be used: {error}; begin without one") from None
         except StoreError as error:
-            self.degraded(name or "", "entries", error)
+            self._engine.guarded.failed(name or "", "entries", error)
             return Page([], None)
         return Page([_shown(listed) for listed in entries], following)
 
@@ -129,46 +109,48 @@ class Insight(ABC):
         Raises:
             ConfigError: not a stored key of this cache.
         """
-        type_name, _ = self.names.split(key)
+        type_name, _ = self._engine.names.split(key)
         try:
-            listed = self.store.inspect(key)
+            listed = self._engine.catalogue.inspect(key)
         except StoreError as error:
-            self.degraded(type_name, "inspect", error)
+            self._engine.guarded.failed(type_name, "inspect", error)
             return None
         return None if listed is None else _shown(listed)
 
     def overview(self) -> dict[str, Any]:
-        """The state of the cache as plain data: tiers, bus, breaker, journal, types, and what was noted lately.
+        """The state of the cache as plain data: tiers, bus, breaker, journal, types, and recent activity.
 
         What there is of each type is counted by its index (``entries``, an upper bound) and estimated from a sample
         (``bytes``). ``memory_tier`` and ``bus`` are those of the answering process, ``None`` where there is none.
         """
-        gazette, census = self._noted()
-        trouble = self.store.trouble
-        state = self.store.state()
-        state["store"]["is_available"] = trouble is None
-        state["store"]["trouble"] = None if trouble is None else str(trouble.cause)
-        notes = self.statistics.notes
-        costs = notes.costliest(_COSTLIEST) if gazette is None else gazette.costs
-        log = notes.recent() if gazette is None else gazette.log
+        engine = self._engine
+        activity, sizes = self._activity()
+        incident = engine.store.incident
+        state = engine.catalogue.state()
+        state["store"]["is_available"] = incident is None
+        state["store"]["trouble"] = None if incident is None else str(incident.cause)
+        records = engine.statistics.records
+        costs = records.costliest(_COSTLIEST) if activity is None else activity.costs
+        log = records.recent() if activity is None else activity.log
         return {
-            "scope": "process" if gazette is None else "fleet",
+            "scope": "process" if activity is None else "all",
             **state,
-            "types": {name: found._asdict() for name, found in sorted(census.items())},
+            "types": {name: size._asdict() for name, size in sorted(sizes.items())},
             "costliest": [{"key": key, "seconds": round(seconds, 6)} for key, seconds in costs],
-            "loads": [{"key": key} for key in (gazette.loads if gazette else ())],
-            "invalidations": [{**noted._asdict(), "names": list(noted.names)} for noted in log],
+            "loads": [{"key": key} for key in (activity.loads if activity else ())],
+            "invalidations": [{**record._asdict(), "names": list(record.names)} for record in log],
             "process": {"pid": os.getpid()},
         }
 
-    def _noted(self) -> tuple[Gazette | None, dict[str, Census]]:
+    def _activity(self) -> tuple[Activity | None, dict[str, Size]]:
+        engine = self._engine
         try:
-            return self.store.gazette(), self.store.census(sorted(self.registry.types()))
+            return engine.catalogue.activity(), engine.catalogue.sizes(sorted(engine.policies.types))
         except StoreError:  # as in stats: asking changes nothing
             return None, {}
 
     def known_type(self, cache_type: CacheType | str) -> CacheType:
-        """The type that a name stands for when an operator says it; for the admin API and the command line.
+        """The type that a name stands for when an operator says it.
 
         A registered one, or one that only a call has named so far, ``@cached(CacheType("adhoc"))``, in whichever
         process: of those there are figures and entries, so they can be listed and invalidated.
@@ -178,20 +160,21 @@ class Insight(ABC):
             ConfigError: neither a type nor a name.
         """
         try:
-            return self.registry.resolve(cache_type)
+            return self._engine.policies.resolve(cache_type)
         except UnknownTypeError:
             assert isinstance(cache_type, str)
-            if not self._has_met(cache_type):
+            if not self._is_in_use(cache_type):
                 raise
             return CacheType(cache_type)
 
-    def _has_met(self, name: str) -> bool:
+    def _is_in_use(self, name: str) -> bool:
+        engine = self._engine
         if not is_type_name(name):
             return False
-        if name in self.statistics.types():
+        if name in engine.statistics.types():
             return True
         try:
-            return name in (self.store.tallies(()) or ()) or name in self.store.census(())
+            return name in (engine.catalogue.counts(()) or ()) or name in engine.catalogue.sizes(())
         except StoreError:  # as in stats: asking changes nothing
             return False
 
@@ -200,18 +183,8 @@ class Insight(ABC):
         name = None if type is None else self.known_type(type).name
         if pattern is None:
             return name, None
-        glob, plain = self.names.pattern(pattern, type_name=name)
+        glob, plain = self._engine.names.pattern(pattern, type_name=name)
         return plain, glob
-
-    @contextmanager
-    def watching_invalidations(self) -> Iterator[Told]:
-        """Inside, learn what became of this thread's invalidations: whether one had to be journalled."""
-        watched = Told()
-        token = told.set(watched)
-        try:
-            yield watched
-        finally:
-            told.reset(token)
 
 
 def _shown(listed: Listed) -> Listed:

@@ -1,56 +1,72 @@
-"""The cache manager: what users call, and the one place that degrades.
+"""The cache manager: what users call.
 
-Owns invalidation, and the decision that a failing store never reaches the caller. The value API is in ``values``,
-``fetching`` and ``many``, what operators ask in ``insight``, how loads begin and end in ``admission`` and ``loading``.
+Owns the public methods: their arguments, what they return, and invalidation. The parts behind them are ``parts``'s.
 """
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from datetime import timedelta
+from typing import Any, Final, TypeVar, cast
 
-from .. import signals as events
 from ..config.settings import Settings
-from ..errors import StoreError
-from ..model.cache_type import CacheType, check_tags
-from ..model.forks import new_lock
-from ..model.keys import Key, Names, user_tag
-from ..stores.protocol import Counting, Store
-from . import tracing
-from .inspector import Insight, told
-from .loading import Loading
-from .many import FetchingMany
-from .policies import Registry
-from .refresher import Refresher
-from .statistics import Statistics
-from .tracing import Tracer
-from .values import MISSING
+from ..errors import ConfigError, StoreError
+from ..model.cache_type import FROM_HEADERS, CacheType, check_tags, check_ttl
+from ..model.keys import Key, user_tag
+from ..stores.protocol import Catalogue, Listed, Page, Store
+from .fetching import MISSING, Call
+from .inspector import Inspector
+from .load import current_load
+from .observer import Tracer
+from .parts import Engine
+from .policies import Policy
+from .statistics import CacheStats
 
-__all__ = ["MISSING", "CacheManager"]
+__all__ = ["MISSING", "CacheManager", "Invalidated"]
 
-logger: Final = logging.getLogger("flask_rcache")
+T = TypeVar("T")
+K = TypeVar("K", bound=Key)
 
-
-_VARYING_KEPT: Final = 20_000
+#: Seconds, a duration, or a function of the result.
+ValueTtl = float | timedelta | Callable[[Any], float | timedelta]
 
 
-class CacheManager(FetchingMany, Insight):
+class Invalidated(int):
+    """How much was invalidated: an ``int``.
+
+    Attributes:
+        journalled: whether Redis was away. The invalidation holds in this process at once, and is sent to Redis before
+            this process uses it again; other processes do not know of it until then.
+    """
+
+    journalled: bool
+
+    def __new__(cls, amount: int, *, journalled: bool = False) -> Invalidated:
+        """The number, with what became of the call."""
+        self = super().__new__(cls, amount)
+        self.journalled = journalled
+        return self
+
+
+class CacheManager:
     """One app's cache: ``current_cache``, or ``app.extensions["rcache"]``.
 
     Args:
         settings: the app's settings.
         store: where entries are kept.
         types: the types this app registers beside the built-in ones.
-        discover: gives the types found on the app's views, asked when a name is not known.
+        values: classes whose objects may be values, beside the plain ones.
         switched_off: whether ``rcache.disabled()`` is in force.
-        enter: gives the context that a background refresh runs in (the app's).
 
     Raises:
-        ConfigError: two different registrations of one type name.
+        ConfigError: two different registrations of one type name, or a class that cannot be a value.
+
+    Attributes:
+        engine: the parts, for this package's own layers; not part of the public contract.
     """
+
+    __slots__ = ("__weakref__", "_inspector", "engine")
 
     def __init__(
         self,
@@ -58,49 +74,361 @@ class CacheManager(FetchingMany, Insight):
         store: Store,
         *,
         types: Iterable[CacheType] = (),
-        discover: Callable[[], Iterable[CacheType]] = tuple,
+        values: Iterable[type] = (),
         switched_off: Callable[[], bool] = bool,
-        enter: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
-        self.settings = settings
-        self.store = store
-        self.names = Names(settings.prefix)
-        self.statistics = Statistics()
-        self.registry = Registry(types, discover, settings=settings, names=self.names, statistics=self.statistics)
-        if isinstance(store, Counting):
-            store.counted = (self.statistics.take, self.statistics.give_back)
-        self.loading = Loading(store, degraded=self.degraded, load_timeout=settings.load_timeout, sender=self)
-        self.refresher = Refresher(failed=self._not_refreshed)
-        self.enter = enter
-        self._tracer: Tracer | None = None
-        self.bindings: Final[dict[Any, Any]] = {}
-        self.vary_names: Final[dict[str, tuple[str, ...]]] = {}
-        self._switched_off: Final = switched_off
-        self._incident = 0
-        self._incident_lock: Final = new_lock()
+        catalogue: Catalogue = cast(Any, store)
+        self.engine: Final = Engine(settings, store, catalogue, types=types, values=values, switched_off=switched_off)
+        self._inspector: Final = Inspector(self.engine)
+
+    @property
+    def settings(self) -> Settings:
+        """The app's settings, as they were read in ``init_app``."""
+        return self.engine.settings
 
     @property
     def types(self) -> Mapping[str, CacheType]:
-        """The known types by name, built in, registered and found on the app's views."""
-        return self.registry.types()
-
-    @property
-    def enabled(self) -> bool:
-        """Whether entries are read and filled; invalidations are sent in any case."""
-        return self.settings.enabled and not self._switched_off()
+        """The known types by name: built in, registered, and found on the app's views."""
+        return dict(self.engine.policies.types)
 
     @property
     def tracer(self) -> Tracer | None:
-        """Makes a span around each look-up; ``None`` for none. See ``flask_rcache.metrics.opentelemetry``."""
-        return self._tracer
+        """Makes a span around each lookup; ``None`` for none. See ``flask_rcache.metrics.opentelemetry``."""
+        return self.engine.observer.tracer
 
     @tracer.setter
     def tracer(self, tracer: Tracer | None) -> None:
-        self._tracer = tracer
-        if tracer is not None:
-            tracing.want()
+        self.engine.observer.tracer = tracer
 
-    # Invalidation
+    # Values
+
+    def get(self, cache_type: CacheType | str, key: Key, default: Any = None) -> Any:
+        """The fresh value of a key, or ``default``.
+
+        Args:
+            cache_type: the type, or its registered name.
+            key: a str, an int or a tuple.
+            default: what to return for a miss; :data:`MISSING` is told from a stored ``None``.
+
+        Raises:
+            ConfigError: the type or the key is not usable.
+        """
+        engine = self.engine
+        policy = engine.policies.policy(cache_type)
+        stored = engine.names.stored(policy.name, key, hashed=False)
+        if not engine.enabled:
+            engine.observer.bypassed(policy)
+            return default
+        value = engine.values.get(policy, stored)
+        return default if value is MISSING else value
+
+    def get_many(self, cache_type: CacheType | str, keys: Iterable[K]) -> dict[K, Any]:
+        """The fresh values of those keys that have one, in one round trip.
+
+        Args:
+            cache_type: the type, or its registered name.
+            keys: the keys. Two that Python holds equal, ``(1,)`` and ``(True,)``, are two keys; the dict has the first.
+
+        Raises:
+            ConfigError: the type or a key is not usable.
+        """
+        engine = self.engine
+        policy = engine.policies.policy(cache_type)
+        by_stored = self._by_stored(policy, keys)
+        if not engine.enabled:
+            engine.observer.bypassed(policy, len(by_stored))
+            return {}
+        return _by_key(by_stored, engine.values.get_many(policy, by_stored))
+
+    def set(
+        self,
+        cache_type: CacheType | str,
+        key: Key,
+        value: object,
+        *,
+        ttl: ValueTtl | None = None,
+        tags: Iterable[str] = (),
+    ) -> bool:
+        """Store a value that was read in this request or context. Prefer :meth:`fetch`: it knows when it was read.
+
+        It counts as a load that ends at once: after an invalidation of its tags in the same request it is refused, until
+        :meth:`fresh` is called. When it can't be stored, the value that was there is removed.
+
+        Args:
+            cache_type: the type, or its registered name.
+            key: a str, an int or a tuple.
+            value: anything that is restored exactly.
+            ttl: seconds, a ``timedelta``, or a function of the value; the type's when left out.
+            tags: labels by which it can be invalidated.
+
+        Returns:
+            Whether it was stored.
+
+        Raises:
+            ConfigError: the type, key, ttl or tags are not usable.
+            EncodeError: under ``RCACHE_STRICT``, a value that would not be restored exactly.
+        """
+        return self._set(cache_type, [(key, value)], ttl, tags)
+
+    def set_many(
+        self,
+        cache_type: CacheType | str,
+        mapping: Mapping[Any, object],
+        *,
+        ttl: ValueTtl | None = None,
+        tags: Iterable[str] = (),
+    ) -> bool:
+        """:meth:`set` for several values, in one round trip; whether all of them were stored.
+
+        Raises:
+            ConfigError: the type, a key, the ttl or the tags are not usable.
+            EncodeError: under ``RCACHE_STRICT``, a value that would not be restored exactly.
+        """
+        if not isinstance(mapping, Mapping):
+            raise ConfigError(f"set_many takes a mapping, the values by key, not {type(mapping).__name__}")
+        return self._set(cache_type, mapping.items(), ttl, tags)
+
+    def _set(
+        self,
+        cache_type: CacheType | str,
+        items: Iterable[tuple[Any, object]],
+        ttl: ValueTtl | None,
+        tags: Iterable[str],
+    ) -> bool:
+        engine = self.engine
+        call = self._call(cache_type, ttl, tags)
+        values = {engine.names.stored(call.policy.name, key, hashed=False): value for key, value in items}
+        if engine.enabled:
+            missed = engine.values.set(call, values)
+        else:
+            engine.observer.bypassed(call.policy, len(values))
+            missed = list(values)
+        if missed:  # the value that was there is not what the caller has just said it is
+            self._invalidated("key", tuple(missed), call.policy.name, lambda: engine.store.delete(missed))
+        return not missed
+
+    def add(
+        self,
+        cache_type: CacheType | str,
+        key: Key,
+        value: object,
+        *,
+        ttl: ValueTtl | None = None,
+        tags: Iterable[str] = (),
+    ) -> bool:
+        """Store a value where there is none; atomic across processes.
+
+        Returns:
+            Whether it was stored; ``False`` too when the store is away.
+
+        Raises:
+            ConfigError: the type, key, ttl or tags are not usable.
+            EncodeError: under ``RCACHE_STRICT``, a value that would not be restored exactly.
+        """
+        engine = self.engine
+        call = self._call(cache_type, ttl, tags)
+        stored = engine.names.stored(call.policy.name, key, hashed=False)
+        if not engine.enabled:
+            engine.observer.bypassed(call.policy)
+            return False
+        return engine.values.add(call, stored, value)
+
+    def incr(
+        self,
+        cache_type: CacheType | str,
+        key: Key,
+        delta: int = 1,
+        *,
+        initial: int = 0,
+        ttl: ValueTtl | None = None,
+    ) -> int:
+        """Add to an integer; atomic across processes. It expires ``ttl`` after it was first counted.
+
+        Args:
+            cache_type: the type, or its registered name.
+            key: a str, an int or a tuple.
+            delta: what to add, negative to subtract.
+            initial: what it is added to where there is none.
+            ttl: seconds or a ``timedelta``; the type's when left out.
+
+        Returns:
+            The new value; ``initial + delta`` when the store is away.
+
+        Raises:
+            ConfigError: the type, key, ttl or an amount is not usable.
+            TypeError: another value lies there.
+        """
+        for name, amount in (("delta", delta), ("initial", initial)):
+            if isinstance(amount, bool) or not isinstance(amount, int):
+                raise ConfigError(f"{name} must be an integer, not {type(amount).__name__} {amount!r}")
+        engine = self.engine
+        call = self._call(cache_type, ttl, ())
+        stored = engine.names.stored(call.policy.name, key, hashed=False)
+        if not engine.enabled:
+            engine.observer.bypassed(call.policy)
+            return initial + delta
+        return engine.values.incr(call, stored, delta, initial)
+
+    # Values that may have to be loaded
+
+    def fetch(
+        self,
+        cache_type: CacheType | str,
+        key: Key,
+        loader: Callable[[], T],
+        *,
+        ttl: ValueTtl | None = None,
+        tags: Iterable[str] = (),
+        keep: Callable[[T], object] | None = None,
+        name: str | None = None,
+        refresh: bool = False,
+    ) -> T:
+        """The value of a key, loaded once in all processes when it is not there.
+
+        Args:
+            cache_type: the type, or its registered name.
+            key: a str, an int or a tuple.
+            loader: returns the value; the tags of cached values that it reads become tags of the result, and
+                :meth:`tag` adds some.
+            ttl: seconds, a ``timedelta``, or a function of the result; the type's when left out.
+            tags: labels by which it can be invalidated.
+            keep: called with the result; false: it is not stored.
+            name: what warnings call the loader.
+            refresh: load now, whatever lies there, and replace it on success.
+
+        Raises:
+            ConfigError: the type, key, ttl or tags are not usable.
+            Exception: whatever ``loader`` raises; nothing is stored then.
+        """
+        engine = self.engine
+        call = self._call(cache_type, ttl, tags, keep, name)
+        stored = engine.names.stored(call.policy.name, key, hashed=False)
+        if not engine.enabled:
+            engine.observer.bypassed(call.policy)
+            return loader()
+        if refresh:
+            return engine.fetching.refresh(call, stored, loader)
+        if engine.observer.tracer is None:
+            return engine.fetching.fetch(call, stored, loader)
+        with engine.observer.span(call.policy.name):
+            return engine.fetching.fetch(call, stored, loader)
+
+    async def afetch(
+        self,
+        cache_type: CacheType | str,
+        key: Key,
+        loader: Callable[[], Awaitable[T]],
+        *,
+        ttl: ValueTtl | None = None,
+        tags: Iterable[str] = (),
+        keep: Callable[[T], object] | None = None,
+        name: str | None = None,
+    ) -> T:
+        """:meth:`fetch` with an async loader; neither Redis nor waiting for another's load blocks the event loop."""
+        engine = self.engine
+        call = self._call(cache_type, ttl, tags, keep, name)
+        stored = engine.names.stored(call.policy.name, key, hashed=False)
+        if not engine.enabled:
+            engine.observer.bypassed(call.policy)
+            return await loader()
+        with engine.observer.span(call.policy.name):
+            return await engine.fetching.afetch(call, stored, loader)
+
+    def fetch_many(
+        self,
+        cache_type: CacheType | str,
+        keys: Iterable[K],
+        loader: Callable[[list[K]], Mapping[K, T]],
+        *,
+        ttl: ValueTtl | None = None,
+        tags: Iterable[str] = (),
+    ) -> dict[K, T]:
+        """The values of several keys; those not there are loaded together.
+
+        Three round trips for any number of keys, unless another loader is at work on some of them: those are waited for
+        after this call's own load, and loaded in a second call when they do not come.
+
+        Args:
+            cache_type: the type, or its registered name.
+            keys: the keys. Two that Python holds equal, ``(1,)`` and ``(True,)``, are two keys; the dict has the first.
+            loader: called with the missing keys; returns a mapping of those it could load.
+            ttl: seconds, a ``timedelta``, or a function of one result; the type's when left out.
+            tags: labels of every value loaded.
+
+        Returns:
+            The values of the keys that have one, in the order of ``keys``.
+
+        Raises:
+            ConfigError: the type, a key, the ttl or the tags are not usable.
+            TypeError: the loader returned no mapping.
+            Exception: whatever ``loader`` raises, unless an expired value may stand in for each key that it was asked
+                for (``stale_if_error``).
+        """
+        engine = self.engine
+        call = self._call(cache_type, ttl, tags)
+        by_stored = self._by_stored(call.policy, keys)
+        if not by_stored:
+            return {}
+        load = _by_stored_key(by_stored, loader)
+        if engine.enabled:
+            return _by_key(by_stored, engine.fetching.fetch_many(call, list(by_stored), load))
+        engine.observer.bypassed(call.policy, len(by_stored))
+        return _by_key(by_stored, load(list(by_stored)))
+
+    # During a load
+
+    def tag(self, *tags: str) -> None:
+        """Label the entry being loaded, from inside its loader or view; outside a load it does nothing.
+
+        Raises:
+            ConfigError: a tag is empty or not a string.
+        """
+        checked = [user_tag(tag) for tag in check_tags(tags)]
+        load = current_load()
+        if load is not None:
+            load.tags.update(dict.fromkeys(checked))
+
+    def limit_ttl(self, seconds: float | timedelta) -> None:
+        """Shorten the ttl of the entry being loaded, from inside its loader or view; outside a load it does nothing.
+
+        The headers sent to browsers stay as they are.
+
+        Raises:
+            ConfigError: not a duration.
+        """
+        limit = check_ttl(seconds)
+        load = current_load()
+        if load is not None:
+            load.longest_ttl = min(load.longest_ttl, limit)
+
+    def fresh(self) -> None:
+        """State that nothing of the source was read yet in this request or context, or that it will be read again.
+
+        For a job's loop at the beginning of each round, and for a request that goes on reading after its own commit and
+        invalidation. What is loaded from here on may be stored.
+
+        Raises:
+            ConfigError: inside a load, whose result depends on what it has read before.
+        """
+        if current_load() is not None:
+            raise ConfigError("fresh() inside a load would forget what the load has read already: call it before")
+        scope = self.engine.scope()
+        if scope is not None:
+            scope.renew(self.engine.store.moment or self.engine.store.hear())
+
+    def depend(self, cache_type: CacheType | str, tags: Iterable[str]) -> None:
+        """Have the entry being loaded depend on a type and on tags, as if it had read an entry; for ``functions``.
+
+        Raises:
+            ConfigError: the type or a tag is not usable.
+        """
+        policy = self.engine.policies.policy(cache_type)
+        load = current_load()
+        names = (policy.tag, *map(user_tag, check_tags(tags)))
+        if load is not None:
+            load.tags.update(dict.fromkeys(names))
+
+    # Invalidation: after the write has been committed
 
     def delete(self, cache_type: CacheType | str, key: Key) -> bool:
         """Remove one entry, its variants included, and refuse the result of a load of it that is under way.
@@ -115,58 +443,53 @@ class CacheManager(FetchingMany, Insight):
         Raises:
             ConfigError: the type or the key is not usable.
         """
-        policy = self.policy(cache_type)
+        return self.remove(cache_type, key) > 0
+
+    def remove(self, cache_type: CacheType | str, key: Key) -> Invalidated:
+        """:meth:`delete`, with what became of it; for the admin API and the command line."""
+        engine = self.engine
+        policy = engine.policies.policy(self.known_type(cache_type))
         # A key with a hash in it may have been pasted from a listing, or be what `set` was given: then it is hashed.
-        stored = list(dict.fromkeys(self.names.stored(policy.name, key, hashed=hashed) for hashed in (True, False)))
-        return self._invalidated("key", tuple(stored[:1]), policy.name, lambda: self.store.delete(stored)) > 0
+        names = engine.names
+        stored = list(dict.fromkeys(names.stored(policy.name, key, hashed=hashed) for hashed in (True, False)))
+        return self._invalidated("key", tuple(stored[:1]), policy.name, lambda: engine.store.delete(stored))
 
-    def discard(self, type_name: str, stored: list[str]) -> None:
-        """Remove what lies under keys whose new value could not be stored."""
-        self._invalidated("key", tuple(stored), type_name, lambda: self.store.delete(stored))
-
-    def invalidate_type(self, cache_type: CacheType | str, *, soft: bool = False) -> int:
+    def invalidate_type(self, cache_type: CacheType | str) -> Invalidated:
         """Make every entry of a type invalid, everywhere. Call it after the write has been committed.
 
         Args:
             cache_type: the type, or its registered name.
-            soft: expire them instead: those that may be served stale (``stale_while_revalidate``, ``stale_if_error``)
-                are, while they are loaded anew. The windows count from the invalidation. For what may be old for a
-                moment, a ranking; never for what must not be.
 
         Returns:
-            How many live entries were removed; the index tells, so it is an upper bound. 0 when the store is away, and
+            How many live entries were removed; from the index, so it is an upper bound. 0 when the store is away, and
             the invalidation is journalled then.
 
         Raises:
             UnknownTypeError: a name that is not registered.
         """
-        name = self.registry.resolve(cache_type).name
-        return self._invalidated("type", (name,), name, lambda: self.store.invalidate((), (name,), soft=soft))
+        name = self.known_type(cache_type).name
+        return self._invalidated("type", (name,), name, lambda: self.engine.store.invalidate((), (name,)))
 
-    def invalidate_tags(self, *tags: str, soft: bool = False) -> int:
-        """Make every entry that bears one of the tags invalid, everywhere.
-
-        Args:
-            tags: the tags.
-            soft: expire them instead, see :meth:`invalidate_type`.
+    def invalidate_tags(self, *tags: str) -> Invalidated:
+        """Make every entry with any of the tags invalid, everywhere.
 
         Returns:
-            The number of tags stamped. 0 when the store is away, and the invalidation is journalled then.
+            The number of tags. 0 when the store is away, and the invalidation is journalled then.
 
         Raises:
             ConfigError: a tag is empty or not a string.
         """
         checked = check_tags(tags)
         if not checked:
-            return 0
+            return Invalidated(0)
 
         def stamp() -> int:
-            self.store.invalidate(tuple(map(user_tag, checked)), soft=soft)
+            self.engine.store.invalidate(tuple(map(user_tag, checked)))
             return len(checked)
 
         return self._invalidated("tags", checked, "", stamp)
 
-    def invalidate_pattern(self, pattern: str, *, type: CacheType | str | None = None) -> int:
+    def invalidate_pattern(self, pattern: str, *, type: CacheType | str | None = None) -> Invalidated:
         """Remove the entries whose stored key matches a glob, and refuse loads that are under way.
 
         Args:
@@ -181,77 +504,145 @@ class CacheManager(FetchingMany, Insight):
             ConfigError: the pattern is empty or not a string.
             UnknownTypeError: a type's name that is not registered.
         """
-        name = None if type is None else self.registry.resolve(type).name
-        glob, plain = self.names.pattern(pattern, type_name=name)
-        return self._invalidated("pattern", (glob,), name or "", lambda: self.store.invalidate_pattern(glob, plain))
+        name = None if type is None else self.known_type(type).name
+        glob, plain = self.engine.names.pattern(pattern, type_name=name)
+        store = self.engine.store
+        return self._invalidated("pattern", (glob,), name or "", lambda: store.invalidate_pattern(glob, plain))
 
-    def clear_all(self) -> int:
+    def clear_all(self) -> Invalidated:
         """Make every entry of this cache invalid; other keys of the database are not touched.
 
         Returns:
-            How many live entries were removed; the indexes tell, so it is an upper bound. 0 when the store is away, and
+            How many live entries were removed; from the indexes, so it is an upper bound. 0 when the store is away, and
             the invalidation is journalled then.
         """
-        return self._invalidated("all", (), "", lambda: self.store.invalidate((), (), everything=True))
+        return self._invalidated("all", (), "", lambda: self.engine.store.invalidate((), (), everything=True))
 
-    def invalidate_urls(self, keys: tuple[str, ...], members: tuple[str, ...]) -> int:
+    def invalidate_urls(self, keys: tuple[str, ...], tags: tuple[str, ...]) -> Invalidated:
         """Remove the responses of URLs, their variants included; for ``views``."""
+        store = self.engine.store
 
         def act() -> int:
             try:
-                return self.store.delete(keys)
+                return store.delete(keys)
             finally:  # both are journalled when the store is away
-                self.store.invalidate(members)
+                store.invalidate(tags)
 
         return self._invalidated("url", keys, "", act)
 
-    def remember_vary(self, stored: str, names: tuple[str, ...]) -> None:
-        """Note which request fields select the variant of a URL; for ``views``."""
-        while len(self.vary_names) >= _VARYING_KEPT:
-            with suppress(RuntimeError, StopIteration):  # another thread changed it between iter and next
-                self.vary_names.pop(next(iter(self.vary_names)), None)
-        self.vary_names[stored] = names
-
-    def _invalidated(self, scope: str, names: tuple[str, ...], type_name: str, act: Callable[[], int]) -> int:
+    def _invalidated(self, scope: str, names: tuple[str, ...], type_name: str, act: Callable[[], int]) -> Invalidated:
         journalled, removed = False, 0
         began = time.monotonic()
         try:
             removed = act()
         except StoreError as error:
             journalled = True
-            self.degraded(type_name, f"invalidate {scope}", error)
-        counters = self.statistics.of(type_name)
-        counters.add("invalidations")
-        counters.timed("invalidate", time.monotonic() - began)
-        self.statistics.notes.invalidated(scope, names, removed, journalled=journalled)
-        watched = told.get()
-        if watched is not None and journalled:
-            watched.journalled = True
-        if events.cache_invalidated.receivers:
-            events.emit(events.cache_invalidated, self, events.Invalidated(scope, names, removed, journalled))
-        return removed
+            self.engine.guarded.failed(type_name, f"invalidate {scope}", error)
+        context = self.engine.scope()
+        if context is not None:  # what was loaded before is not for this request any more (rule R6)
+            context.began = time.monotonic_ns()
+        seconds = time.monotonic() - began
+        self.engine.observer.invalidated(scope, names, type_name, removed, seconds, journalled=journalled)
+        return Invalidated(removed, journalled=journalled)
+
+    # What operators ask
+
+    @property
+    def is_available(self) -> bool:
+        """Whether the store answers as it should."""
+        return self.engine.store.incident is None
+
+    def stats(self) -> CacheStats:
+        """The counters of all processes, by type and in total. See :meth:`Inspector.stats`."""
+        return self._inspector.stats()
+
+    def entries(self, type: CacheType | str | None = None, pattern: str | None = None) -> Iterator[Listed]:
+        """The live entries with ttl, age, size and tags; never a value. See :meth:`Inspector.entries`."""
+        return self._inspector.entries(type, pattern)
+
+    def page(
+        self,
+        type: CacheType | str | None = None,
+        pattern: str | None = None,
+        *,
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> Page:
+        """Some of the live entries; all of them, page by page. See :meth:`Inspector.page`."""
+        return self._inspector.page(type, pattern, cursor=cursor, limit=limit)
+
+    def inspect(self, key: str) -> Listed | None:
+        """One live entry by its stored key, ``cache:search:42``; ``None`` when there is none."""
+        return self._inspector.inspect(key)
+
+    def overview(self) -> dict[str, Any]:
+        """The state of the cache as plain data. See :meth:`Inspector.overview`."""
+        return self._inspector.overview()
+
+    def known_type(self, cache_type: CacheType | str) -> CacheType:
+        """The type that a name stands for, also one that only a call has named. See :meth:`Inspector.known_type`."""
+        return self._inspector.known_type(cache_type)
 
     def close(self) -> None:
-        """Let go of refreshes, connections and threads, without waiting for loaders; the cache may be used again."""
-        self.refresher.close()
-        self.store.close()
+        """Release refreshes, connections and threads, without waiting for loaders; the cache may be used again."""
+        self.engine.refresher.close()
+        self.engine.store.close()
 
-    def degraded(self, type_name: str, operation: str, error: Exception) -> None:
-        """Carry on without the cache: count, tell who listens, and log the first failure of an incident."""
-        self.statistics.of(type_name).add("errors")
-        if events.cache_error.receivers:
-            events.emit(events.cache_error, self, events.CacheError(type_name, operation, error))
-        trouble = self.store.trouble
-        if trouble is None:  # no incident: one bad value, and each is worth a line
-            logger.warning("[CACHE ERROR] %s %s: %s", operation, type_name or "cache", error)
-            return
-        with self._incident_lock:
-            known, self._incident = self._incident >= trouble.incident, max(self._incident, trouble.incident)
-        if not known:
-            logger.error(
-                "[CACHE ERROR] %s: carrying on without the cache until it is back: %s", operation, trouble.cause
-            )
+    # Behind the API
 
-    def _not_refreshed(self, stored: str, error: BaseException) -> None:
-        """A background refresh failed; the entry stays as it is, and the key backs off."""
-        logger.warning("[CACHE] %s could not be refreshed: %s: %s", stored, type(error).__name__, error)
+    def _call(
+        self,
+        cache_type: CacheType | str,
+        ttl: ValueTtl | None,
+        tags: Iterable[str],
+        keep: Callable[[Any], object] | None = None,
+        name: str | None = None,
+    ) -> Call:
+        by_result = ttl if callable(ttl) else None
+        policy = self.engine.policies.policy(cache_type, None if callable(ttl) else ttl)
+        if policy.ttl is FROM_HEADERS and by_result is None:
+            raise ConfigError(f"a value has no headers: give a ttl for cache type {policy.name!r} here")
+        checked = tuple(map(user_tag, check_tags(tags))) if tags else ()
+        return Call(policy, checked, ttl=by_result, keep=keep, name=name)
+
+    def _by_stored(self, policy: Policy, keys: Iterable[K]) -> dict[str, K]:
+        """The keys by their stored keys, which tell ``(1,)`` and ``(True,)`` apart; of two spellings of one the first."""
+        if isinstance(keys, str | bytes) or not isinstance(keys, Iterable):
+            raise ConfigError(f"keys must be a list of keys, not {keys!r:.80}: write [{keys!r:.80}]")
+        by_stored: dict[str, K] = {}
+        for key in keys:
+            by_stored.setdefault(self.engine.names.stored(policy.name, key, hashed=False), key)
+        return by_stored
+
+
+def _by_key(by_stored: Mapping[str, K], values: Mapping[str, T]) -> dict[K, T]:
+    """The values by the keys as they were given, in their order; of two that Python holds equal the first."""
+    result: dict[K, T] = {}
+    for stored, key in by_stored.items():
+        if stored in values:
+            result.setdefault(key, values[stored])
+    return result
+
+
+def _by_stored_key(
+    by_stored: Mapping[str, K], loader: Callable[[list[K]], Mapping[K, T]]
+) -> Callable[[list[str]], dict[str, T]]:
+    """The loader of several keys, asked by stored key; keys that Python holds equal go to different calls of it."""
+
+    def load(stored: list[str]) -> dict[str, T]:
+        values: dict[str, T] = {}
+        rest = stored
+        while rest:
+            together: dict[K, str] = {}
+            for each in rest:
+                together.setdefault(by_stored[each], each)
+            mapping = loader(list(together))
+            if not hasattr(mapping, "keys") or not hasattr(mapping, "__getitem__"):
+                kind = type(mapping).__name__
+                raise TypeError(f"the loader of fetch_many must return a mapping, the values by key, not {kind}")
+            values.update((each, mapping[key]) for key, each in together.items() if key in mapping)
+            taken = set(together.values())
+            rest = [each for each in rest if each not in taken]
+        return values
+
+    return load

@@ -7,17 +7,17 @@ not touch a store.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from ..config.settings import Settings
 from ..errors import ConfigError, UnknownTypeError
-from ..model.cache_type import BUILT_IN, FROM_HEADERS, CacheType, Ttl, check_ttl
-from ..model.entry import Entry
+from ..model.bounded import BoundedDict
+from ..model.cache_type import BUILT_IN, FROM_HEADERS, CacheType, Lifetime, Ttl, check_lifetime
 from ..model.keys import Names, type_tag
-from .statistics import Statistics
+from .statistics import Counters, Statistics
 
-__all__ = ["Policy", "Registry"]
+__all__ = ["Policies", "Policy"]
 
 _POLICIES_KEPT: Final = 10_000
 
@@ -25,27 +25,23 @@ _POLICIES_KEPT: Final = 10_000
 class Policy:
     """A cache type as one app applies it: its ttl resolved, its names made, its counters at hand."""
 
-    __slots__ = ("adaptive", "ask", "count", "hit", "hold", "loaded", "member", "name", "root", "timed", "ttl", "type")
+    __slots__ = ("adaptive_ttl", "beta", "counters", "l1_ttl", "name", "root", "tag", "tags", "ttl", "type")
 
     def __init__(
-        self, type: CacheType, ttl: Ttl, names: Names, statistics: Statistics, *, l1_ttl: float, adaptive: bool
+        self, type: CacheType, ttl: Lifetime, names: Names, counters: Counters, *, l1_ttl: float, adaptive: bool
     ) -> None:
         self.type: Final = type
         self.name: Final = type.name
         self.ttl: Final = ttl
         #: The bounds of an adaptive ttl, unless the call or the settings say which ttl.
-        self.adaptive: Final = type.adaptive if adaptive else None
-        self.member: Final = type_tag(type.name)
+        self.adaptive_ttl: Final = type.adaptive_ttl if adaptive else None
+        self.beta: Final = type.early_refresh
+        self.tag: Final = type_tag(type.name)
+        self.tags: Final = (self.tag,)
         self.root: Final = names.entry(type.name, "")
-        counters = statistics.of(type.name)
-        self.count: Final = counters.add
-        self.hit: Final = counters.hit
-        self.timed: Final = counters.timed
-        self.loaded: Final = statistics.notes.loaded
+        self.counters: Final = counters
         #: Seconds the memory tier may hold an entry; never longer than the app allows.
-        self.hold: Final = l1_ttl if type.l1_ttl is None else min(type.l1_ttl, l1_ttl)
-        members = (self.member,)
-        self.ask: Final[Callable[[], Sequence[str]]] = lambda: members
+        self.l1_ttl: Final = l1_ttl if type.l1_ttl is None else min(type.l1_ttl, l1_ttl)
 
     def lifetime(self, cost: float, draw: float) -> float:
         """Seconds that a result is fresh.
@@ -56,34 +52,18 @@ class Policy:
         """
         assert self.ttl is not FROM_HEADERS
         ttl = self.ttl
-        if self.adaptive is not None:
-            shortest, longest = self.adaptive
+        if self.adaptive_ttl is not None:
+            shortest, longest = self.adaptive_ttl
             # By orders of magnitude, from 10 ms to 10 s: ten times the cost is worth a third of the range more.
             ttl = shortest + (longest - shortest) * min(1.0, max(0.0, math.log10(max(cost, 1e-6) / 0.01) / 3))
         return ttl * (1 - self.type.jitter * draw)
 
-    def early(self, entry: Entry, now: int, draw: float) -> bool:
-        """Whether to refresh a fresh entry now, before it expires.
 
-        Args:
-            entry: the entry.
-            now: the store's clock, µs.
-            draw: a random number from 0 to 1.
-
-        Source: Vattani et al., "Optimal Probabilistic Cache Stampede Prevention", VLDB 2015 (XFetch).
-        """
-        beta = self.type.early
-        if not beta:
-            return False
-        return entry.age(now) - entry.cost * beta * math.log(max(draw, 1e-12)) >= entry.ttl
-
-
-class Registry:
-    """The types of one app.
+class Policies:
+    """The types of one app, and their policies.
 
     Args:
         types: registered beside the built-in ones.
-        discover: gives the types found on the app's views; asked when a name is not known.
         settings: for the ttls.
         names: for the keys.
         statistics: where a policy counts.
@@ -92,25 +72,26 @@ class Registry:
         ConfigError: two different registrations of one name.
     """
 
-    def __init__(
-        self,
-        types: Iterable[CacheType],
-        discover: Callable[[], Iterable[CacheType]],
-        *,
-        settings: Settings,
-        names: Names,
-        statistics: Statistics,
-    ) -> None:
+    def __init__(self, types: Iterable[CacheType], *, settings: Settings, names: Names, statistics: Statistics) -> None:
         self._settings: Final = settings
         self._names: Final = names
         self._statistics: Final = statistics
-        self._discover: Final = discover
         self._types: Final[dict[str, CacheType]] = {}
-        self._policies: Final[dict[tuple[CacheType, Ttl | None], Policy]] = {}
+        self._policies: Final[BoundedDict[tuple[CacheType, Lifetime | None], Policy]] = BoundedDict(_POLICIES_KEPT)
         for cache_type in (*BUILT_IN, *types):
-            self._register(cache_type)
+            self.register(cache_type)
 
-    def _register(self, cache_type: CacheType) -> None:
+    @property
+    def types(self) -> Mapping[str, CacheType]:
+        """The known types by name."""
+        return self._types
+
+    def register(self, cache_type: CacheType) -> None:
+        """Have a type known by its name.
+
+        Raises:
+            ConfigError: it is none, or another type has the name.
+        """
         if not isinstance(cache_type, CacheType):
             raise ConfigError(f"types= takes CacheType objects, not {type(cache_type).__name__} {cache_type!r}")
         known = self._types.setdefault(cache_type.name, cache_type)
@@ -120,11 +101,9 @@ class Registry:
                 f"use .replace(...) at the call site or RCACHE_TTL_{cache_type.name.upper()}"
             )
 
-    def types(self) -> Mapping[str, CacheType]:
-        """The known types by name, those found on the app's views included."""
-        for found in self._discover():
-            self._types.setdefault(found.name, found)
-        return dict(self._types)
+    def discover(self, cache_type: CacheType) -> None:
+        """A view uses this type: without another registration of its name, the name means it from now on."""
+        self._types.setdefault(cache_type.name, cache_type)
 
     def resolve(self, cache_type: CacheType | str) -> CacheType:
         """The type that a name stands for; a type stands for itself.
@@ -139,9 +118,12 @@ class Registry:
             raise ConfigError(
                 f"a cache type is a CacheType or its name, not {type(cache_type).__name__} {cache_type!r}"
             )
-        known = self._types.get(cache_type) or self.types().get(cache_type)
+        known = self._types.get(cache_type)
         if known is None:
-            raise UnknownTypeError(f"unknown cache type {cache_type!r}; known: {', '.join(sorted(self._types))}")
+            raise UnknownTypeError(
+                f"unknown cache type {cache_type!r}: register it with RCache(types=[CacheType({cache_type!r}, …)]); "
+                f"known are {', '.join(sorted(self._types))}"
+            )
         return known
 
     def policy(self, cache_type: CacheType | str, ttl: Ttl | None = None) -> Policy:
@@ -151,17 +133,17 @@ class Registry:
             ConfigError: the type or the ttl is not usable.
         """
         resolved = self.resolve(cache_type)
-        if ttl is not None and ttl is not FROM_HEADERS:
-            check_ttl(ttl)  # before the look-up: True == 1 there
-        policy = self._policies.get((resolved, ttl))
+        own = None if ttl is None else check_lifetime(ttl)
+        policy = self._policies.get((resolved, own))
         if policy is None:
-            own = ttl is None and resolved.name not in self._settings.ttls
-            effective = ttl if ttl is not None else self._settings.ttls.get(resolved.name, resolved.ttl)
-            if effective is None:
-                effective = self._settings.ttl_default
-            policy = Policy(
-                resolved, effective, self._names, self._statistics, l1_ttl=self._settings.l1_ttl, adaptive=own
+            settings = self._settings
+            default = settings.ttl_default if resolved.ttl is None else check_lifetime(resolved.ttl)
+            policy = self._policies[resolved, own] = Policy(
+                resolved,
+                own if own is not None else settings.ttls.get(resolved.name, default),
+                self._names,
+                self._statistics.of(resolved.name),
+                l1_ttl=settings.l1_ttl,
+                adaptive=own is None and resolved.name not in settings.ttls,
             )
-            if len(self._policies) < _POLICIES_KEPT:  # ttls computed for each call must not grow it for ever
-                self._policies[resolved, ttl] = policy
         return policy

@@ -1,21 +1,22 @@
 """Background refreshes: a bounded pool that loads anew what is served stale meanwhile.
 
-Owns the worker threads, who may be refreshed now (one refresh a key, none while it backs off after a failure), and an
-end that never hangs. What a refresh does is its job's affair.
+Owns the worker threads, which key may be refreshed now (one refresh a key, none while it backs off after a failure), and
+an end that never hangs. What a refresh does is its job's affair.
 """
 
 from __future__ import annotations
 
 import contextvars
 import logging
-import os
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from queue import Empty, SimpleQueue
-from typing import Final
+from typing import Any, Final
+
+from ..model.bounded import BoundedDict
+from ..model.forks import new_lock, register
 
 __all__ = ["Refresher"]
 
@@ -33,33 +34,29 @@ class Refresher:
     """Runs refreshes off the request path, on daemon threads that end when there is nothing to do.
 
     Args:
-        failed: told of the key and the error of each refresh that failed.
         workers: threads at most.
         clock: monotonic seconds.
+
+    Attributes:
+        context: makes the context that each job runs in (an app's).
     """
 
-    def __init__(
-        self,
-        *,
-        failed: Callable[[str, BaseException], None],
-        workers: int = _WORKERS,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._failed: Final = failed
+    def __init__(self, *, workers: int = _WORKERS, clock: Callable[[], float] = time.monotonic) -> None:
+        self.context: Callable[[], AbstractContextManager[Any]] = nullcontext
         self._workers: Final = workers
         self._clock: Final = clock
-        self._pid = 0
-        self._reset()
+        self._lock: Final = new_lock()
+        register(self)
+        self.reset_after_fork()
 
-    def _reset(self) -> None:
-        """A new process (or the first): none of the parent's threads, jobs and locks are here."""
-        self._lock = threading.Lock()
+    def reset_after_fork(self) -> None:
+        """None of the parent's threads and jobs are here."""
         self._jobs: SimpleQueue[tuple[str, Callable[[], bool]]] = SimpleQueue()
         self._busy: set[str] = set()
-        self._backoff: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        #: Until when (monotonic, s) a key is not refreshed again, and the pause that was.
+        self._backoff: BoundedDict[str, tuple[float, float]] = BoundedDict(_BACKOFFS_KEPT)
         self._running = 0
         self._closed = False
-        self._pid = os.getpid()
 
     def submit(self, key: str, job: Callable[[], bool]) -> bool:
         """Have a key refreshed soon.
@@ -72,8 +69,6 @@ class Refresher:
             Whether it will run: not while another refresh of the key waits or runs here, while the key backs off,
             or when too many wait already.
         """
-        if self._pid != os.getpid():
-            self._reset()
         with self._lock:
             until = self._backoff.get(key, (0.0, 0.0))[0]
             if self._closed or key in self._busy or self._clock() < until or len(self._busy) >= _WAITING:
@@ -115,14 +110,17 @@ class Refresher:
             done = False
             try:
                 # Its own context: no request, and no load that it would be taken for a part of.
-                done = not self._closed and contextvars.Context().run(job)
+                done = not self._closed and contextvars.Context().run(self._run, job)
             except BaseException as error:  # noqa: BLE001
                 # Somebody's loader: the stale entry stays, the key backs off. A task that was cancelled and a
                 # SystemExit are no more than that here: a worker that ended with them would not be replaced.
-                with suppress(Exception):
-                    self._failed(key, error)
+                logger.warning("[CACHE] %s could not be refreshed: %s: %s", key, type(error).__name__, error)
             finally:
                 self._finish(key, done)
+
+    def _run(self, job: Callable[[], bool]) -> bool:
+        with self.context():
+            return job()
 
     def _finish(self, key: str, done: bool) -> None:
         with self._lock:
@@ -131,8 +129,6 @@ class Refresher:
             if not done:
                 pause = min(max(_FIRST_BACKOFF, last * 2), _LONGEST_BACKOFF)
                 self._backoff[key] = (self._clock() + pause, pause)
-                while len(self._backoff) > _BACKOFFS_KEPT:
-                    self._backoff.popitem(last=False)
 
     def close(self) -> None:
         """Abandon what has not begun; what runs ends by itself, on a thread that nobody waits for."""

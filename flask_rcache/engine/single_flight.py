@@ -1,26 +1,44 @@
-"""One load per key in a process: who loads, who waits, and whom a result may serve.
+"""One load per key in a process: who leads, who waits, and whom a result may serve.
 
-Owns :class:`Flight` (one load that others may wait for), :class:`Flights` (those under way) and :class:`Load` (what the
-running loader knows of itself). How one waits is ``waiting``'s. It knows no store.
+Owns :class:`Flight` (one load that others may wait for), :class:`Landing` (how it ended) and :class:`Flights` (those under
+way). How one waits is the driver's, what is loaded ``load``'s. It knows no store.
 
-A result may serve a reader only with a reason (rule R6). Here that is one number, ``good_for``: readers that *arrived*
-before that instant of this process's monotonic clock may have it. A stored result was valid when the fill was sent; an
-overtaken one is still newer than every reader that arrived before its load began.
+A result may serve a reader only with a reason (rule R6). Here that is one number, ``good_until``: readers that *began* no
+later than that instant of this process's monotonic clock may have it. A stored result was valid when its fill was sent; an
+overtaken one is still as fresh as any reader needs that began no later than the load's own request.
 """
 
 from __future__ import annotations
 
-import contextvars
 import copy
-import os
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
 
 from ..model.entry import Entry
+from ..model.forks import new_lock, register
 
-__all__ = ["Flight", "Flights", "Load", "current_load", "keys_under_way"]
+__all__ = ["Flight", "Flights", "Landing"]
+
+
+class Landing(NamedTuple):
+    """How a load ended, for those who waited for it.
+
+    Args:
+        entry: what was loaded, when others may have it.
+        good_until: readers that began no later than this (monotonic ns) may take ``entry``.
+        error: what the loader raised.
+        run_at_once: the result is for nobody else, and the next one will not be either: all who waited load now.
+    """
+
+    entry: Entry | None = None
+    good_until: int = 0
+    error: Exception | None = None
+    run_at_once: bool = False
+
+
+#: The leader went away without a result: the others try again.
+RETRY: Final = Landing()
 
 
 class Flight:
@@ -28,77 +46,78 @@ class Flight:
 
     __slots__ = (
         "_callbacks",
-        "_error",
         "_lock",
-        "approaching",
         "blocked_on",
-        "entry",
         "event",
-        "good_for",
         "key",
+        "landing",
+        "next_leader",
+        "returned",
         "thread",
         "until",
+        "waiters",
     )
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, next_leader: object = None) -> None:
         self.key: Final = key
-        self.thread: Final = threading.get_ident()
+        self.thread = threading.get_ident()
         self.event: Final = threading.Event()
         #: Set when its loader has returned; its result may have to wait for the rest of a request.
-        self.approaching: Final = threading.Event()
+        self.returned: Final = threading.Event()
         #: When (monotonic, s) nobody waits for it any more.
         self.until = float("inf")
-        self.entry: Entry | None = None
-        self._error: Exception | None = None
-        self.good_for = 0
+        self.landing = RETRY
+        #: The ticket of the waiter that is to lead it; ``None`` once it is led.
+        self.next_leader = next_leader
+        self.waiters: Final[dict[object, int]] = {}
         self.blocked_on: Final[list[Flight]] = []
         self._lock: Final = threading.Lock()
         self._callbacks: list[Callable[[], None]] = []
 
-    @property
     def error(self) -> Exception | None:
         """What its leader's loader raised; everyone who asks gets a copy of their own.
 
         Raised by all who waited, one exception would collect the traceback of each, and keep all their frames alive.
         """
-        return None if self._error is None else _copied(self._error)
+        error = self.landing.error
+        return None if error is None else _copied(error)
 
-    def when_landed(self, tell: Callable[[], None]) -> None:
-        """Call ``tell`` once it has landed; at once when it has already."""
-        self._when(self.event, tell)
+    def when_landed(self, call: Callable[[], None]) -> None:
+        """Call ``call`` once it has landed; at once when it has already."""
+        self._when(self.event, call)
 
-    def when_approaching(self, tell: Callable[[], None]) -> None:
-        """Call ``tell`` once its loader has returned or it has landed; at once when that is so already."""
-        self._when(self.approaching, tell)
+    def when_returned(self, call: Callable[[], None]) -> None:
+        """Call ``call`` once its loader has returned or it has landed; at once when that is so already."""
+        self._when(self.returned, call)
 
-    def _when(self, event: threading.Event, tell: Callable[[], None]) -> None:
+    def _when(self, event: threading.Event, call: Callable[[], None]) -> None:
         with self._lock:
             if not event.is_set():
-                self._callbacks.append(tell)
+                self._callbacks.append(call)
                 return
-        tell()
+        call()
 
-    def approach(self, until: float) -> None:
-        """Its loader has returned: who waits for it waits until then, and no longer."""
+    def has_returned(self, until: float) -> None:
+        """Its loader has returned: who waits for it waits until then (monotonic, s), and no longer."""
         with self._lock:
             if self.event.is_set():
                 return
             self.until = until
-            self.approaching.set()
+            self.returned.set()
             callbacks, self._callbacks = self._callbacks, []
-        for tell in callbacks:
-            tell()
+        for call in callbacks:
+            call()
 
-    def _land(self, entry: Entry | None, good_for: int, error: Exception | None) -> None:
+    def _land(self, landing: Landing) -> None:
         with self._lock:
             if self.event.is_set():
                 return
-            self.entry, self.good_for, self._error = entry, good_for, error
+            self.landing = landing
             self.event.set()
-            self.approaching.set()
+            self.returned.set()
             callbacks, self._callbacks = self._callbacks, []
-        for tell in callbacks:
-            tell()
+        for call in callbacks:
+            call()
 
 
 def _copied(error: Exception) -> Exception:
@@ -115,28 +134,64 @@ class Flights:
     """The flights of one process, by stored key."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock: Final = new_lock()
         self._flights: Final[dict[str, Flight]] = {}
-        self._pid = os.getpid()
+        register(self)
 
-    def join(self, key: str) -> tuple[Flight, bool]:
-        """The flight of ``key`` and whether the caller leads it (it was not under way)."""
-        if self._pid != os.getpid():  # a forked child: those flights are its parent's, and never land here
-            self._lock, self._pid = threading.Lock(), os.getpid()
-            self._flights.clear()
+    def reset_after_fork(self) -> None:
+        """Those flights are the parent's, and never land here."""
+        self._flights.clear()
+
+    def join(self, key: str, ticket: object, began: int) -> tuple[Flight, bool]:
+        """The flight of ``key``, and whether the caller leads it.
+
+        Args:
+            key: the stored key.
+            ticket: names the caller while it leads or waits.
+            began: the instant (monotonic ns) that the caller's result must not be older than.
+        """
         with self._lock:
             flight = self._flights.get(key)
-            if flight is not None:
-                return flight, False
-            flight = self._flights[key] = Flight(key)
-            return flight, True
+            if flight is None:
+                flight = self._flights[key] = Flight(key)
+                return flight, True
+            if flight.next_leader is ticket:
+                flight.next_leader = None
+                flight.thread = threading.get_ident()
+                flight.waiters.pop(ticket, None)
+                return flight, True
+            flight.waiters[ticket] = began
+            return flight, False
 
-    def would_deadlock(self, target: Flight, load: Load | None) -> bool:
+    def leave(self, flight: Flight, ticket: object) -> None:
+        """The caller waits no longer; one that was to lead the next flight does not."""
+        with self._lock:
+            flight.waiters.pop(ticket, None)
+            after = self._flights.get(flight.key)
+            if after is None:
+                return
+            after.waiters.pop(ticket, None)
+            if after.next_leader is not ticket:
+                return
+            if after.waiters:  # the next youngest leads
+                after.next_leader = max(after.waiters, key=after.waiters.__getitem__)
+                waiting = after
+                self._flights[flight.key] = Flight(flight.key, after.next_leader)
+                self._flights[flight.key].waiters.update(after.waiters)
+            else:
+                waiting = self._flights.pop(flight.key)
+        waiting._land(RETRY)
+
+    def would_deadlock(self, target: Flight, led: Iterable[Flight]) -> bool:
         """Whether waiting for ``target`` would close a circle of loads that wait for each other.
 
         Notes the wait when it does not; the caller ends it with :meth:`waited`.
+
+        Args:
+            target: the flight to wait for.
+            led: the flights that the caller leads.
         """
-        mine = _led_by(load)
+        mine = list(led)
         with self._lock:
             ahead, seen = [target], set[int]()
             while ahead:
@@ -150,165 +205,30 @@ class Flights:
                 flight.blocked_on.append(target)
             return False
 
-    def waited(self, target: Flight, load: Load | None) -> None:
+    def waited(self, target: Flight, led: Iterable[Flight]) -> None:
         """The wait noted by :meth:`would_deadlock` is over."""
         with self._lock:
-            for flight in _led_by(load):
+            for flight in led:
                 if target in flight.blocked_on:
                     flight.blocked_on.remove(target)
 
-    def land(
-        self, flight: Flight, entry: Entry | None = None, *, good_for: int = 0, error: Exception | None = None
-    ) -> None:
+    def land(self, flight: Flight, landing: Landing = RETRY) -> None:
         """End a flight and wake who waits; landing it again does nothing.
 
-        Args:
-            flight: the flight.
-            entry: what was loaded, when others may have it.
-            good_for: the instant (monotonic ns) before which a reader must have arrived to take ``entry``.
-            error: what the leader's loader raised.
+        Where the result is too old for some of them, the youngest of those leads the next load: what it loads is fresh
+        enough for all of them (rule R6).
         """
         with self._lock:
             if self._flights.get(flight.key) is flight:
                 del self._flights[flight.key]
-        flight._land(entry, good_for, error)
-
-
-class Load:
-    """One loader at work: what it may fill, and what its result depends on.
-
-    Args:
-        key: the stored key.
-        flight: its flight in this process, when it leads one.
-        began: this process's monotonic clock (ns) before the load's ``as_of`` was read.
-        parent: the load inside which this one runs.
-        fallback: an expired entry that may be served when the loader fails.
-    """
-
-    __slots__ = (
-        "_reset",
-        "began",
-        "cost",
-        "fallback",
-        "flight",
-        "grant",
-        "handed",
-        "key",
-        "keys",
-        "parent",
-        "policy",
-        "started",
-        "tags",
-        "tainted",
-    )
-
-    def __init__(
-        self,
-        key: str,
-        policy: Any,
-        grant: Any,
-        *,
-        flight: Flight | None,
-        began: int,
-        parent: Load | None,
-        fallback: Entry | None = None,
-    ) -> None:
-        self.key: Final = key
-        #: The keys that its loader loads, when they are several.
-        self.keys: tuple[str, ...] = (key,)
-        self.policy: Final = policy
-        self.grant: Any = grant
-        self.flight: Final = flight
-        self.began: Final = began
-        self.parent: Final = parent
-        self.fallback: Final = fallback
-        self.started: Final = time.perf_counter()
-        self.tags: Final[dict[str, None]] = {}
-        self.handed: Final[dict[str, int]] = {}
-        self.tainted = False
-        #: Seconds it took, once it has ended.
-        self.cost = 0.0
-        self._reset: contextvars.Token[Load | None] | None = None
-
-    def __enter__(self) -> Load:
-        self._reset = _current.set(self)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: object, traceback: object) -> None:
-        if self._reset is not None:
-            _current.reset(self._reset)
-            self._reset = None
-        self.cost = time.perf_counter() - self.started
-        # Also when it failed: a caller that carries on without it depends on why it failed.
-        if self.parent is not None:
-            self.parent._inherit(self)
-
-    @property
-    def is_running(self) -> bool:
-        """Whether its loader has begun and not ended."""
-        return self._reset is not None
-
-    def _inherit(self, child: Load) -> None:
-        """A load inside this one has ended, stored or not: what it depends on, this one depends on."""
-        self.tainted = self.tainted or child.tainted
-        tags = (child.policy.member, *child.tags)
-        if child.grant is None:  # it has no clock reading, but began after this load: this load's own holds
-            self.tags.update(dict.fromkeys(tags))
-        elif self._reads(child.grant.epoch):
-            self._hand((tag, child.grant.as_of) for tag in tags)
-        else:
-            self.tags.update(dict.fromkeys(tags))
-            self.tainted = self.tainted or bool(child.handed)  # of which clock those readings are is not known
-        self._hand(child.handed.items())
-
-    def _reads(self, epoch: int) -> bool:
-        """Whether this load is stored, if at all, by the clock that the epoch names (rule R2).
-
-        What stands in while the store is away has a clock of its own; its readings mean nothing in the store's.
-        """
-        return next((load.grant.epoch == epoch for load in _ancestry(self) if load.grant is not None), True)
-
-    def _hand(self, tags: Iterable[tuple[str, int]]) -> None:
-        for tag, as_of in tags:
-            known = self.handed.get(tag)
-            self.handed[tag] = as_of if known is None else min(known, as_of)
-
-    def depend_like(self, other: Load) -> None:
-        """This load ran in one loader with ``other``."""
-        self.tags.update(other.tags)
-        self.handed.update(other.handed)
-        self.tainted = other.tainted
-
-    def hand_up(self, entry: Entry, *, stale: bool = False) -> None:
-        """This load read a cached value: its result depends on all that the value depends on (rule R3)."""
-        self.tainted = self.tainted or stale
-        if entry.epoch == 0:  # loaded while the store was away, after this load began: this load's own clock holds
-            self.tags.update((tag, None) for tag, _ in entry.tags)
-        elif self._reads(entry.epoch):
-            self._hand(entry.tags)
-        else:  # and it may have begun before this load did
-            self.tainted = True
-
-
-_current: Final[contextvars.ContextVar[Load | None]] = contextvars.ContextVar("rcache_load", default=None)
-
-
-def current_load() -> Load | None:
-    """The load that runs in this context, if any."""
-    return _current.get()
-
-
-def keys_under_way() -> set[str]:
-    """The keys of the loaders that run in this context: to wait for one of them would be to wait for oneself."""
-    # In a task that a loader has left behind, its load is no longer running.
-    return {key for load in _ancestry(_current.get()) if load.is_running for key in load.keys}
-
-
-def _led_by(load: Load | None) -> list[Flight]:
-    return [each.flight for each in _ancestry(load) if each.flight is not None]
-
-
-def _ancestry(load: Load | None) -> Iterator[Load]:
-    while load is not None:
-        yield load
-        load = load.parent
+                if landing.error is None and not landing.run_at_once:
+                    younger = {
+                        ticket: began
+                        for ticket, began in flight.waiters.items()
+                        if landing.entry is None or began > landing.good_until
+                    }
+                    if younger:
+                        leader = max(younger, key=younger.__getitem__)
+                        after = self._flights[flight.key] = Flight(flight.key, leader)
+                        after.waiters.update(younger)
+        flight._land(landing)

@@ -1,19 +1,20 @@
-"""Counters: what the cache did, by type.
+"""Counters and records: what the cache did, by type, and what operators want to know of it.
 
-Owns the counting in this process, and the report over it. Counting is a plain call under a lock, not a signal, so that
-it costs the hit path at most a microsecond and loses nothing between threads. The fleet's counters are kept by the
-store, which takes what is new from here once a second.
+Owns the counting in this process, the costliest keys, the recent invalidations, and the report over them. Counting is a
+plain call under a lock, so that it costs the hit path at most a microsecond and loses nothing between threads. The counters
+of all processes are kept by the store, which takes what is new from here once a second.
 """
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+import time
+from collections import deque
+from typing import Final, Protocol, TypedDict
 
-from ..model.forks import new_lock, remember
-from ..stores.protocol import News, Tally
-from .notes import Notes
+from ..model.forks import new_lock, register
+from ..stores.protocol import Counted, Counts, InvalidationRecord
 
-__all__ = ["FIELDS", "Counters", "Meter", "Statistics"]
+__all__ = ["FIELDS", "CacheStats", "Counters", "Meter", "Records", "Statistics", "TypeStats"]
 
 FIELDS: Final = (
     "hits",
@@ -37,17 +38,58 @@ FIELDS: Final = (
 
 #: The fields in which the seconds of an operation are summed; the others' are for meters only.
 _SECONDS: Final = {"hit": "hit_seconds", "load": "load_seconds", "wait": "wait_seconds"}
+#: Types beyond these are counted together, as those that belong to no type: names made for each call must not grow it.
+_TYPES_KEPT: Final = 1000
+_COSTS_KEPT: Final = 1000
+_COSTS_SENT: Final = 50
+_LOG_KEPT: Final = 50
+_NAMES_SHOWN: Final = 20
+
+
+class TypeStats(TypedDict):
+    """The counters of one type, or of all. Seconds are sums; ``hit_rate`` is in per cent, to two decimals."""
+
+    hits: int
+    misses: int
+    stale: int
+    bypasses: int
+    errors: int
+    hit_seconds: float
+    loads: int
+    load_seconds: float
+    waits: int
+    wait_seconds: float
+    collapsed: int
+    refreshes: int
+    stored: int
+    stored_bytes: int
+    refused: int
+    garbage: int
+    invalidations: int
+    total_requests: int
+    hit_rate: float
+
+
+class CacheStats(TypeStats):
+    """What :meth:`CacheManager.stats` returns.
+
+    ``scope`` is ``"all"`` for the counters of all processes, ``"process"`` for this one's alone.
+    """
+
+    is_available: bool
+    scope: str
+    by_type: dict[str, TypeStats]
 
 
 class Meter(Protocol):
-    """Somebody who is told of every count as it happens, a metrics library. It never raises."""
+    """A metrics library that takes every count as it happens. It never raises."""
 
     def count(self, type_name: str, field: str, amount: float) -> None:
         """``amount`` more of ``field`` (see :data:`FIELDS`); ``type_name`` is empty for what belongs to no type."""
         ...
 
     def time(self, type_name: str, operation: str, seconds: float) -> None:
-        """An operation took so long: ``hit`` (look to reply), ``load``, ``wait``, ``set`` or ``invalidate``."""
+        """An operation took so long: ``hit`` (lookup to reply), ``load``, ``wait``, ``set`` or ``invalidate``."""
         ...
 
 
@@ -63,16 +105,15 @@ class Counters:
         self._values: Final[dict[str, float]] = dict.fromkeys(FIELDS, 0)
         self._taken: Final[dict[str, float]] = dict.fromkeys(FIELDS, 0)
 
-    def add(self, name: str, amount: float = 1) -> None:
-        """Count ``amount`` more of ``name``."""
+    def add(self, field: str, amount: float = 1) -> None:
+        """Count ``amount`` more of ``field``."""
         with self._lock:
-            self._values[name] += amount
-        if self._meters:
-            for meter in self._meters:
-                meter.count(self._name, name, amount)
+            self._values[field] += amount
+        for meter in self._meters:
+            meter.count(self._name, field, amount)
 
     def hit(self, seconds: float) -> None:
-        """Count a hit, and the seconds from the look to the reply."""
+        """Count a hit, and the seconds from the lookup to the reply."""
         with self._lock:
             self._values["hits"] += 1
             self._values["hit_seconds"] += seconds
@@ -104,92 +145,166 @@ class Counters:
             self._taken.update(self._values)
             return new
 
-    def forked(self) -> None:
-        """Nothing is new in a forked child; what was counted is its parent's to tell."""
-        self._taken.update(self._values)
-
     def give_back(self, new: dict[str, float]) -> None:
         """What was taken did not arrive: it is new again."""
         with self._lock:
             for name, value in new.items():
                 self._taken[name] -= value
 
+    def reset_after_fork(self) -> None:
+        """What was counted is the parent's to report."""
+        self._taken.update(self._values)
+
+
+class Records:
+    """The costliest keys and the recent invalidations of one process; bounded whatever happens."""
+
+    __slots__ = ("_costs", "_lock", "_log", "_new_costs", "_new_log")
+
+    def __init__(self) -> None:
+        self._lock: Final = new_lock()
+        self._costs: Final[dict[str, float]] = {}
+        self._new_costs: Final[dict[str, float]] = {}
+        self._log: Final[deque[tuple[float, InvalidationRecord]]] = deque(maxlen=_LOG_KEPT)
+        self._new_log: Final[deque[tuple[float, InvalidationRecord]]] = deque(maxlen=_LOG_KEPT)
+
+    def loaded(self, key: str, seconds: float) -> None:
+        """A load of a key took so long."""
+        with self._lock:
+            _add(self._costs, key, seconds)
+            _add(self._new_costs, key, seconds)
+
+    def invalidated(self, scope: str, names: tuple[str, ...], removed: int, *, journalled: bool) -> None:
+        """Something was invalidated just now."""
+        shown = tuple(map(_sendable, names[:_NAMES_SHOWN]))
+        record = InvalidationRecord(time.time(), scope, shown, removed, journalled)
+        with self._lock:
+            self._log.appendleft((time.monotonic(), record))
+            self._new_log.appendleft((time.monotonic(), record))
+
+    def costliest(self, limit: int) -> list[tuple[str, float]]:
+        """The keys whose loads took longest in all, with the seconds."""
+        with self._lock:
+            return sorted(self._costs.items(), key=lambda item: -item[1])[:limit]
+
+    def recent(self) -> list[InvalidationRecord]:
+        """The last invalidations, the newest first."""
+        with self._lock:
+            return [record for _, record in self._log]
+
+    def take(self) -> tuple[dict[str, float], list[InvalidationRecord]]:
+        """What is new since the last take; in the log, how many seconds ago it was."""
+        with self._lock:
+            costs = dict(sorted(self._new_costs.items(), key=lambda item: -item[1])[:_COSTS_SENT])
+            now = time.monotonic()
+            log = [record._replace(at=max(0.0, now - since)) for since, record in self._new_log]
+            self._new_costs.clear()
+            self._new_log.clear()
+            return costs, log
+
+    def give_back(self, costs: dict[str, float], log: list[InvalidationRecord]) -> None:
+        """What was taken did not arrive: it is new again."""
+        with self._lock:
+            now = time.monotonic()
+            for key, seconds in costs.items():
+                _add(self._new_costs, key, seconds)
+            for record in log:  # older than what came since
+                if len(self._new_log) < _LOG_KEPT:
+                    self._new_log.append((now - record.at, record))
+
+    def reset_after_fork(self) -> None:
+        """What was recorded is the parent's to report."""
+        self._new_costs.clear()
+        self._new_log.clear()
+
 
 class Statistics:
-    """The counters of all types of one manager, and its notes.
+    """The counters of all types of one manager, and its records.
 
     Attributes:
-        meters: told of every count; empty unless metrics are wanted.
-        notes: the costliest keys and the recent invalidations.
+        meters: take every count; empty unless metrics are wanted.
+        records: the costliest keys and the recent invalidations.
     """
 
-    __slots__ = ("__weakref__", "_by_type", "_lock", "meters", "notes")
+    __slots__ = ("__weakref__", "_by_type", "_lock", "meters", "records")
 
     def __init__(self) -> None:
         self.meters: Final[list[Meter]] = []
-        self.notes: Final = Notes()
+        self.records: Final = Records()
         self._lock: Final = new_lock()
         self._by_type: Final[dict[str, Counters]] = {}
-        remember(self)
+        register(self)
 
-    def forked(self) -> None:
-        """See :class:`~flask_rcache.forks.Heir`: what is new is told by the parent, and by nobody else."""
+    def reset_after_fork(self) -> None:
+        """What is new is reported by the parent, and by nobody else."""
         for counters in self._by_type.values():
-            counters.forked()
-        self.notes.forked()
+            counters.reset_after_fork()
+        self.records.reset_after_fork()
 
     def of(self, type_name: str) -> Counters:
         """The counters of a type; ``""`` for what belongs to none."""
         counters = self._by_type.get(type_name)
         if counters is None:
             with self._lock:
-                counters = self._by_type.setdefault(type_name, Counters(type_name, self.meters))
+                name = type_name if len(self._by_type) < _TYPES_KEPT else ""
+                counters = self._by_type.setdefault(name, Counters(name, self.meters))
         return counters
 
     def types(self) -> list[str]:
         """The types that something was counted for."""
         return [name for name in tuple(self._by_type) if name]
 
-    def take(self) -> News:
+    def take(self) -> Counted:
         """What is new since the last take, of every type."""
         taken = {name: counters.take() for name, counters in tuple(self._by_type.items())}
-        costs, log = self.notes.take()
-        return News({name: new for name, new in taken.items() if new}, costs, log)
+        costs, log = self.records.take()
+        return Counted({name: new for name, new in taken.items() if new}, costs, log)
 
-    def give_back(self, news: News) -> None:
+    def give_back(self, counted: Counted) -> None:
         """What was taken did not arrive: it is new again."""
-        for name, new in news.tally.items():
+        for name, new in counted.counts.items():
             self.of(name).give_back(new)
-        self.notes.give_back(news.costs, news.log)
+        self.records.give_back(counted.costs, counted.log)
 
-    def report(self, *, is_available: bool, fleet: Tally | None = None) -> dict[str, object]:
+    def report(self, *, is_available: bool, counts: Counts | None = None) -> CacheStats:
         """The figures as :meth:`CacheManager.stats <flask_rcache.CacheManager.stats>` gives them.
 
         Args:
             is_available: whether the store answers.
-            fleet: what the whole fleet has told; without it the figures are this process's.
+            counts: what all processes counted; without it the figures are this process's.
         """
         by_type = {name: counters.snapshot() for name, counters in sorted(self._by_type.items())}
-        if fleet is not None:
+        if counts is not None:
             # Nothing of this process's own on top: asked of one worker and then of another, counters must not fall.
-            by_type = {name: _complete(fleet.get(name, {})) for name in sorted({*fleet, *by_type})}
+            by_type = {name: _complete(counts.get(name, {})) for name in sorted({*counts, *by_type})}
         total = {field: sum(values[field] for values in by_type.values()) for field in FIELDS}
-        report = _figures(total)
-        report["is_available"] = is_available
-        report["scope"] = "process" if fleet is None else "fleet"
-        report["by_type"] = {name: _figures(values) for name, values in by_type.items() if name}
-        return report
+        return CacheStats(
+            **_figures(total),
+            is_available=is_available,
+            scope="process" if counts is None else "all",
+            by_type={name: _figures(values) for name, values in by_type.items() if name},
+        )
+
+
+def _add(costs: dict[str, float], key: str, seconds: float) -> None:
+    costs[key] = costs.get(key, 0.0) + seconds
+    if len(costs) > _COSTS_KEPT:  # the cheaper half goes
+        for cheap, _ in sorted(costs.items(), key=lambda item: item[1])[: _COSTS_KEPT // 2]:
+            del costs[cheap]
+
+
+def _sendable(name: str) -> str:
+    """The beginning of a name; a lone surrogate, which cannot be sent, is spelled out."""
+    return name[:200].encode("utf-8", "backslashreplace").decode()
 
 
 def _complete(counted: dict[str, float]) -> dict[str, float]:
     return {field: counted.get(field, 0) for field in FIELDS}
 
 
-def _figures(values: dict[str, float]) -> dict[str, object]:
+def _figures(values: dict[str, float]) -> TypeStats:
     requests = values["hits"] + values["stale"] + values["misses"]
-    figures: dict[str, object] = {
-        field: round(value, 6) if field.endswith("_seconds") else int(value) for field, value in values.items()
-    }
+    figures = {field: round(value, 6) if field.endswith("_seconds") else int(value) for field, value in values.items()}
     figures["total_requests"] = int(requests)
     figures["hit_rate"] = round(100 * values["hits"] / requests, 2) if requests else 0.0
-    return figures
+    return figures  # type: ignore[return-value]  # its keys are those of FIELDS and the two above

@@ -21,6 +21,7 @@ class Scope:
     Args:
         owner: the cache it belongs to; another cache in the same context has none.
         moment: the latest clock reading heard before it began; ``None`` when none was, or the store is away.
+        is_request: whether it is a request; else loads take the moment at which they begin (rule R3.2).
 
     Attributes:
         began: this process's monotonic clock (ns) when it began, or at its last invalidation or ``fresh()``: what was
@@ -31,22 +32,39 @@ class Scope:
         exchanges: the decorated views of the request that are not finished yet; theirs to use.
     """
 
-    __slots__ = ("began", "exchanges", "is_tainted", "moment", "owner", "reads", "waited")
+    __slots__ = ("_as_of", "_epochs", "began", "exchanges", "is_request", "is_tainted", "moment", "owner", "reads", "waited")
 
-    def __init__(self, owner: object, moment: Moment | None) -> None:
+    def __init__(self, owner: object, moment: Moment | None, *, is_request: bool = True) -> None:
         self.owner: Final = owner
+        self.is_request: Final = is_request
         self.moment = moment
         self.began = time.monotonic_ns()
         self.reads: list[tuple[int, tuple[tuple[str, int], ...]]] = []
         self.is_tainted = False
         self.waited = 0.0
         self.exchanges: Final[list[Any]] = []
+        self._epochs: frozenset[int] = frozenset()
+        self._as_of: dict[str, int] = {}
+
+    def dependencies(self) -> tuple[frozenset[int], dict[str, int]]:
+        """The epochs of the values read so far, and their tags, each with the least of its readings; a copy."""
+        if self.reads:
+            reads, self.reads = self.reads, []
+            self._epochs = self._epochs.union([epoch for epoch, _ in reads])
+            known = self._as_of
+            for _, tags in reads:
+                for tag, as_of in tags:
+                    before = known.get(tag)
+                    if before is None or as_of < before:
+                        known[tag] = as_of
+        return self._epochs, dict(self._as_of)
 
     def renew(self, moment: Moment | None) -> None:
         """Nothing of the source was read yet, as the caller of ``fresh()`` says."""
         self.moment = moment
         self.began = time.monotonic_ns()
         self.reads.clear()
+        self._epochs, self._as_of = frozenset(), {}
         self.is_tainted = False
 
 

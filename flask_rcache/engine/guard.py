@@ -1,0 +1,117 @@
+"""The guarded store: the one place where a failing store becomes "carry on without the cache".
+
+Owns the calls of the hot half that the engine makes, each with its failure counted and announced. ``None`` stands for a
+store that is away. What is done without the cache is the caller's to say.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from ..errors import CodecError, StoreError
+from ..model.entry import Draft, Moment
+from ..stores.protocol import Begun, Filled, LoadedResult, Lookup, Outcome, Store, Want
+from .load import Load
+from .observer import Observer
+from .policies import Policy
+
+__all__ = ["GuardedStore"]
+
+
+class GuardedStore:
+    """A store whose failures never reach the caller.
+
+    Args:
+        store: the store.
+        observer: takes the failures, and what was stored.
+    """
+
+    __slots__ = ("_observer", "store")
+
+    def __init__(self, store: Store, observer: Observer) -> None:
+        self.store: Final = store
+        self._observer: Final = observer
+
+    def read(self, policy: Policy, key: str, tags: tuple[str, ...], *, shared: bool = False) -> Lookup | None:
+        """Look up one key; with ``shared`` the memory tier is left out."""
+        try:
+            lookup = self.store.read(key, tags, 0.0 if shared else policy.l1_ttl)
+        except StoreError as error:
+            self.failed(policy.name, "lookup", error)
+            return None
+        if lookup.error is not None:
+            self.failed(policy.name, "lookup", lookup.error)
+        return lookup
+
+    def read_many(self, policy: Policy, keys: Sequence[str], tags: tuple[str, ...]) -> list[Lookup | None]:
+        """Look up several keys in one round trip."""
+        try:
+            return list(self.store.read_many(keys, tags, policy.l1_ttl))
+        except StoreError as error:
+            self.failed(policy.name, "lookup", error)
+            return [None] * len(keys)
+
+    def begin(self, policy: Policy, wants: Sequence[Want], token: str, moment: Moment | None) -> Sequence[Begun | None]:
+        """Ask for leases."""
+        try:
+            return self.store.begin(wants, token, moment)
+        except StoreError as error:
+            self.failed(policy.name, "begin", error)
+            return [None] * len(wants)
+
+    def fill(self, policy: Policy, results: Sequence[tuple[Load, LoadedResult]]) -> list[Filled | None]:
+        """Store what leased loads produced; their leases end in any case."""
+        began = time.monotonic()
+        try:
+            filled = self.store.fill([result for _, result in results])
+        except (StoreError, CodecError) as error:
+            self.failed(policy.name, "fill", error)
+            self.release(policy, [load for load, _ in results])
+            return [None] * len(results)
+        policy.counters.timed("set", time.monotonic() - began)
+        for (load, result), answer in zip(results, filled, strict=True):
+            load.lease = None
+            self._report(policy, result.lease.key, result.draft, answer)
+        return list(filled)
+
+    def write(
+        self,
+        policy: Policy,
+        writes: Sequence[tuple[str, Draft]],
+        moment: Moment | None,
+        expected: Sequence[bytes] | None = None,
+    ) -> list[Filled | None]:
+        """Store values without a lease."""
+        began = time.monotonic()
+        try:
+            written = self.store.write(writes, moment, expected)
+        except (StoreError, CodecError) as error:
+            self.failed(policy.name, "set", error)
+            return [None] * len(writes)
+        policy.counters.timed("set", time.monotonic() - began)
+        for (key, draft), answer in zip(writes, written, strict=True):
+            self._report(policy, key, draft, answer)
+        return list(written)
+
+    def release(self, policy: Policy, loads: Sequence[Load], *, pass_for: float = 0.0, failed: bool = False) -> None:
+        """Give leases back; loads without one are left out."""
+        leases = [load.lease for load in loads if load.lease is not None]
+        for load in loads:
+            load.lease = None
+        if leases:
+            try:
+                self.store.release(leases, pass_for=pass_for, failed=failed)
+            except StoreError as error:
+                self.failed(policy.name, "release", error)
+
+    def failed(self, type_name: str, operation: str, error: Exception) -> None:
+        """An operation goes on without the cache."""
+        self._observer.failed(type_name, operation, error, self.store.incident)
+
+    def _report(self, policy: Policy, key: str, draft: Draft, answer: Filled) -> None:
+        if answer.outcome is Outcome.STORED:
+            self._observer.stored(policy, key, draft, answer.size)
+        elif answer.outcome is not Outcome.CONFLICT:
+            self._observer.refused(policy)

@@ -1,0 +1,97 @@
+"""The parts of one cache, put together: what the package's own layers work with.
+
+Owns :class:`Engine`, which holds them. What each part does is its own module's; what users call is ``manager``'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from ..codec import ValueCodec
+from ..config.settings import Settings
+from ..model.cache_type import CacheType
+from ..model.keys import Names
+from ..model.scope import Scope, scope_var
+from ..stores.protocol import Catalogue, Store
+from .fetching import Fetching
+from .guard import GuardedStore
+from .observer import Observer
+from .policies import Policies
+from .refresher import Refresher
+from .statistics import Statistics
+from .values import Values
+
+__all__ = ["Engine"]
+
+
+class Engine:
+    """The parts of one cache.
+
+    Args:
+        settings: the app's settings.
+        store: where entries are kept.
+        catalogue: the operators' half of that store.
+        types: the types this app registers beside the built-in ones.
+        values: the classes whose objects may be values.
+        switched_off: whether ``rcache.disabled()`` is in force.
+
+    Raises:
+        ConfigError: two different registrations of one type name, or a class that cannot be a value.
+    """
+
+    __slots__ = (
+        "_switched_off",
+        "catalogue",
+        "fetching",
+        "guarded",
+        "names",
+        "observer",
+        "policies",
+        "refresher",
+        "settings",
+        "statistics",
+        "store",
+        "values",
+    )
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        catalogue: Catalogue,
+        *,
+        types: Iterable[CacheType] = (),
+        values: Iterable[type] = (),
+        switched_off: Callable[[], bool] = bool,
+    ) -> None:
+        self.settings: Final = settings
+        self.store: Final = store
+        self.catalogue: Final = catalogue
+        self.names: Final = Names(settings.prefix)
+        self.statistics: Final = Statistics()
+        self.observer: Final = Observer(self.statistics)
+        self.policies: Final = Policies(types, settings=settings, names=self.names, statistics=self.statistics)
+        self.guarded: Final = GuardedStore(store, self.observer)
+        self.refresher: Final = Refresher()
+        codec = ValueCodec(values)
+        self.fetching: Final = Fetching(
+            self.guarded, self.observer, settings=settings, codec=codec, refresher=self.refresher
+        )
+        self.values: Final = Values(self.guarded, self.fetching, self.observer)
+        self._switched_off: Final = switched_off
+        catalogue.count_from(self.statistics)
+
+    @property
+    def enabled(self) -> bool:
+        """Whether entries are read and filled; invalidations are sent in any case."""
+        return self.settings.enabled and not self._switched_off()
+
+    def scope(self) -> Scope | None:
+        """The scope of this request or context, when it belongs to this cache."""
+        scope = scope_var.get()
+        return scope if scope is not None and scope.owner is self.store else None
+
+    def new_scope(self, *, is_request: bool) -> Scope:
+        """A scope that begins now; a process that has heard no clock reading yet asks for one (rule R3.1)."""
+        return Scope(self.store, self.store.moment or self.store.hear(), is_request=is_request)
