@@ -188,6 +188,7 @@ class Bus:
 
     def _missed(self) -> None:
         """Messages may have been lost: what was held before is not to be trusted."""
+        self._since = time.monotonic_ns()  # what was read before has missed it too
         self._heard_at = 0
         listener = self._listener()
         if listener is not None:

@@ -60,10 +60,21 @@ class Connection:
     Attributes:
         waited: seconds that the last exchange waited in vain.
         generation: of the pool's, in which it was made.
-        used_at: when it was last used, of this process's monotonic clock.
+        used_at: when it was last used, of this process's monotonic clock; 0 as long as it never was.
     """
 
-    __slots__ = ("_buffer", "_driver", "_is_plain", "_reader", "_socket", "_timeout", "generation", "used_at", "waited")
+    __slots__ = (
+        "__weakref__",
+        "_buffer",
+        "_driver",
+        "_is_plain",
+        "_reader",
+        "_socket",
+        "_timeout",
+        "generation",
+        "used_at",
+        "waited",
+    )
 
     def __init__(self, driver: DriverConnection, timeout: float) -> None:
         self._driver: Final = driver
@@ -76,15 +87,16 @@ class Connection:
         self.used_at = 0.0
         self.waited = 0.0
         driver.connect()
-        self._socket: Any = driver._sock
+        plain: Any = driver._sock
+        self._socket: Final[Any] = plain
         # Of a plain socket the kernel times the first look, instead of a poll before each call: two system calls fewer
         # a hit. Not for TLS, nor for a socket that gevent has made cooperative: those keep Python's timeout.
-        self._is_plain: Final = type(self._socket).__module__ == "socket" and sys.platform != "win32"
+        self._is_plain: Final = type(plain).__module__ == "socket" and sys.platform != "win32"
         if self._is_plain:
             limit = struct.pack("ll", 0, int(SLICE * 1_000_000))
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-        self._socket.settimeout(None if self._is_plain else SLICE)
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        plain.settimeout(None if self._is_plain else SLICE)
 
     def exchange(self, payload: bytes, replies: int, limit: float | None = None) -> list[Any]:
         """Send a payload, read the replies; an error reply is an exception in the list.

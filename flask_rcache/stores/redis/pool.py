@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from enum import Enum
 from typing import Any, Final
+from weakref import WeakSet
 
 from redis import ConnectionPool
 from redis.backoff import NoBackoff
@@ -55,6 +56,10 @@ _CONFIGURATION_PAUSE: Final = 5.0
 _CROWDED: Final = 1.0
 #: Attempts to connect that nobody waits for any more and that have not ended: then no more are begun.
 _HANGING_LIMIT: Final = 4
+#: Connections that are made, one after the other, until one belongs to the generation in which it was begun.
+_MAKE_TRIES: Final = 3
+#: Different errors that are logged.
+_LOGGED_LIMIT: Final = 100
 #: Bytes a second that the slowest way to a server takes.
 _SLOWEST: Final = 1_000_000
 #: Bytes that are sent within the timeout in any case.
@@ -170,11 +175,10 @@ class Pool:
 
     Args:
         url: ``redis://``, ``rediss://`` or ``unix://``.
-        timeout: seconds to wait for a connection, and for each answer.
+        timeout: seconds to wait for each answer. One request may wait twice as long in all, a connection included.
         breaker: opened by every failure that leaves the server's state unknown.
         attach: run on each new connection before anything else is sent on it. When it ends the generation (another
             server run than before), the connection it was given is closed, and the next one is given to it.
-        budget: seconds that one request may wait in all; two timeouts when it is not said.
         idle_timeout: seconds after which :meth:`close_idle` closes a connection that nobody used.
         max_connections: how many there may be at most.
 
@@ -194,14 +198,13 @@ class Pool:
         timeout: float,
         breaker: Breaker,
         attach: Callable[[Exchange], None],
-        budget: float | None = None,
         idle_timeout: float = 30.0,
         max_connections: int = 512,
     ) -> None:
         self.location: Final = redacted(url)
         self.generation = 1
         self._timeout: Final = timeout
-        self._budget: Final = Budget(2 * timeout if budget is None else budget)
+        self._budget: Final = Budget(2 * timeout)
         self._breaker: Final = breaker
         self._attach: Final = attach
         self._idle_timeout: Final = idle_timeout
@@ -217,18 +220,27 @@ class Pool:
         )
         #: Connections that nobody uses now; the one used last is at the end.
         self._kept: Final[deque[Connection]] = deque()
-        self._lock = forks.new_lock()
+        #: Every connection there is, in use or not. Weak: one whose user was broken off is nobody's.
+        self._existing: Final[WeakSet[Connection]] = WeakSet()
+        self._subscribers: Final[WeakSet[Connection]] = WeakSet()
+        self._lock: Final = forks.new_lock()
         self._freed = threading.Condition(self._lock)
-        #: Every connection there is, in use or not.
-        self._existing: Final[set[Connection]] = set()
-        self._attempts: Final[set[_Attempt]] = set()
         self._waiting = 0
+        self._attempts: Final[set[_Attempt]] = set()
         self._crowded_until = 0.0
         self._logged: Final[set[str]] = set()
         forks.register(self)
 
     def reset_after_fork(self) -> None:
         """The connections are the parent's: this process closes its copies of them and makes its own."""
+        for connection in (*self._existing, *self._subscribers):
+            connection.close()
+        self._kept.clear()
+        self._existing.clear()
+        self._subscribers.clear()
+        self._attempts.clear()
+        self._freed = threading.Condition(self._lock)
+        self._waiting = 0
 
     @property
     def connections(self) -> int:
@@ -251,23 +263,238 @@ class Pool:
             StoreUnavailableError: the breaker is open, or the server could not be asked, and then it is open now; or the
                 present request has waited for it long enough, and goes on without it alone.
         """
-        raise NotImplementedError
+        if self._breaker.outage is not None and not probing:
+            self._breaker.check()
+        limit = full = self._timeout if len(payload) <= _SMALL else self._whole_limit(len(payload))
+        scope = None if patient else scope_var.get()
+        if scope is not None and (scope.waited or full > self._timeout):
+            limit = self._budget.within(scope, full)
+        connection = self._take()
+        if connection is None:
+            connection = self._obtain(scope, probing)
+            if scope is not None and scope.waited:
+                limit = self._what_is_left(scope, full, connection)
+        try:
+            answers = connection.exchange(payload, replies, limit)
+        except BaseException as error:  # a greenlet's timeout or a signal too: the replies are nobody's now
+            self._discard(connection)
+            if scope is not None:
+                scope.waited += connection.waited
+            if not isinstance(error, RedisError | OSError):
+                raise
+            if isinstance(error, TimeoutError) or not connection.used_at:
+                raise self._unanswered(connection, error, had_all=limit >= full) from error
+            # The server closed a connection that nobody used. Every command of ours may be sent twice.
+            self._end(connection, error)
+            return self.exchange(payload, replies, probing=probing, patient=patient)
+        if connection.waited and scope is not None:
+            scope.waited += connection.waited
+        connection.used_at = time.monotonic()
+        if connection.generation == self.generation:
+            self._kept.append(connection)
+        else:
+            self._discard(connection)
+        if self._waiting:
+            with self._freed:
+                self._freed.notify()
+        return answers
 
     def seconds_for(self, size: int) -> float:
         """Seconds that an exchange of a payload of so many bytes may take now, before it is reported as failed."""
-        raise NotImplementedError
+        left, full = self._budget.left, self._whole_limit(size)
+        return full if left is None else min(full, left)
+
+    def _whole_limit(self, size: int) -> float:
+        return self._timeout + max(0, size - _SMALL) / _SLOWEST
+
+    def _what_is_left(self, scope: Scope, seconds: float, connection: Connection) -> float:
+        """What the request may still wait now that it has a connection; that is not lost when it is nothing."""
+        try:
+            return self._budget.within(scope, seconds)
+        except StoreUnavailableError:
+            self._kept.append(connection)
+            raise
+
+    # --- Failures
 
     def fail(self, error: Exception) -> StoreError:
         """An error reply as one of ours, to be raised; the breaker, the generation and the log learn what it means."""
-        raise NotImplementedError
+        failure = translated(error, self.location)
+        kind = classify(error)
+        if kind is Failure.FULL:
+            self._breaker.full(failure)
+            return failure
+        if kind is Failure.READ_ONLY:
+            self.end_generation(failure)
+        self._trip(kind, failure)
+        return failure
 
     def end_generation(self, cause: Exception) -> None:
         """Close every kept connection; those in use are closed when their exchange returns."""
-        raise NotImplementedError
+        with self._lock:
+            self.generation += 1
+        logger.debug("[CACHE] the connections to %s are given up: %s", self.location, cause)
+        self.close()
 
-    def close_idle(self) -> int:
-        """Close the connections that nobody has used for a while; the number of those there are then."""
-        raise NotImplementedError
+    def _end(self, connection: Connection, cause: Exception) -> None:
+        """End the generation of a connection, unless it has ended."""
+        if connection.generation == self.generation:
+            self.end_generation(cause)
+
+    def _unanswered(self, connection: Connection, error: Exception, *, had_all: bool) -> StoreError:
+        """What an exchange raises that has failed; one that had less than the whole time says nothing of the server."""
+        if isinstance(error, TimeoutError) and not had_all:
+            return StoreUnavailableError(
+                f"{self.location} did not answer within what this request may still wait; it goes on without the cache"
+            )
+        failure = translated(error, self.location)
+        if connection.generation == self.generation:
+            self.end_generation(failure)
+            self._trip(classify(error), failure)
+        return failure
+
+    def _trip(self, kind: Failure, failure: StoreError) -> None:
+        if kind is not Failure.CONFIGURATION:
+            self._breaker.trip(failure)
+            return
+        self._log_once(logging.ERROR, f"[CACHE ERROR] {failure}; running without the cache")
+        self._breaker.trip(failure, pause=_CONFIGURATION_PAUSE)
+
+    def _log_once(self, level: int, message: str) -> None:
+        with self._lock:
+            is_new = message not in self._logged and len(self._logged) < _LOGGED_LIMIT
+            self._logged.add(message)
+        if is_new:
+            logger.log(level, "%s", message)
+
+    # --- Connecting
+
+    def _obtain(self, scope: Scope | None, probing: bool) -> Connection:
+        """The first connection that is free; one more is made if there may be one more.
+
+        Raises:
+            StoreUnavailableError: there was none in time.
+        """
+        full = 2 * self._timeout
+        limit = full if scope is None else self._budget.within(scope, full)
+        attempt: _Attempt | None = None
+        waited = 0.0
+        self._add_waiting(1)
+        try:
+            while True:
+                connection = self._take()
+                if connection is not None:
+                    return connection
+                if not probing:
+                    self._breaker.check()
+                if attempt is not None and attempt.error is not None:
+                    raise attempt.error
+                if attempt is None or attempt.has_ended:
+                    attempt = self._begin_attempt()
+                if waited >= limit:
+                    raise self._none_in_time(had_all=limit >= full)
+                began = time.monotonic()
+                with self._freed:
+                    if not self._kept and not (attempt is not None and attempt.has_ended):
+                        self._freed.wait(SLICE)
+                waited += min(time.monotonic() - began, SLICE)
+        finally:
+            self._add_waiting(-1)
+            if attempt is not None:
+                attempt.is_abandoned = True
+            if scope is not None:
+                scope.waited += waited
+
+    def _add_waiting(self, number: int) -> None:
+        with self._lock:
+            self._waiting += number
+
+    def _take(self) -> Connection | None:
+        """A kept connection of this generation."""
+        while True:
+            try:
+                connection = self._kept.pop()
+            except IndexError:
+                return None
+            if connection.generation == self.generation:
+                return connection
+            self._discard(connection)
+
+    def _none_in_time(self, *, had_all: bool) -> StoreError:
+        """What is raised when no connection was free in time; that all are in use says nothing of the server."""
+        if self._existing:
+            return StoreUnavailableError(
+                f"{self.location}: none of the {self.connections} connections was free in time (RCACHE_MAX_CONNECTIONS)"
+            )
+        failure = StoreUnavailableError(f"{self.location}: no connection could be made in time")
+        if had_all:
+            self._breaker.trip(failure)
+        return failure
+
+    def _begin_attempt(self) -> _Attempt | None:
+        """Begin to connect, unless there are connections enough, or attempts that hang."""
+        with self._lock:
+            room = self._max_connections - len(self._existing) - len(self._attempts)
+            hanging = sum(attempt.is_abandoned for attempt in self._attempts)
+            if room <= 0 or hanging >= _HANGING_LIMIT or time.monotonic() < self._crowded_until:
+                return None
+            attempt = _Attempt()
+            self._attempts.add(attempt)
+        try:
+            threading.Thread(target=self._connect, args=(attempt,), name="flask_rcache-connect", daemon=True).start()
+        except RuntimeError:  # no thread to be had, as at the end of the interpreter
+            self._connect(attempt)
+        return attempt
+
+    def _connect(self, attempt: _Attempt) -> None:
+        """Make a connection for whoever is waiting."""
+        try:
+            connection = self._make()
+            self._existing.add(connection)
+            self._kept.append(connection)
+        except (RedisError, OSError, StoreError) as error:
+            attempt.error = self._not_connected(attempt, error)
+        except BaseException as error:  # a defect: of who asked for it
+            attempt.error = error
+        finally:
+            with self._freed:
+                self._attempts.discard(attempt)
+                attempt.has_ended = True
+                self._freed.notify_all()
+
+    def _not_connected(self, attempt: _Attempt, error: Exception) -> StoreError | None:
+        """What an attempt that has failed means; ``None`` when the connections there are do."""
+        kind = classify(error)
+        if self._existing and kind in (Failure.CROWDED, Failure.UNREACHABLE):
+            # Those are in use, else none would be made: if the server is away, they will find out.
+            self._crowded_until = time.monotonic() + _CROWDED
+            self._log_once(
+                logging.WARNING,
+                f"[CACHE] {self.location} takes no more connections; the requests of this process share those there "
+                "are. If the server's maxclients is reached, set RCACHE_MAX_CONNECTIONS lower, or raise it",
+            )
+            return None
+        failure = translated(error, self.location)
+        if not attempt.is_abandoned:
+            self._trip(kind, failure)
+        return failure
+
+    def _make(self) -> Connection:
+        """A new connection, attached, of one generation from its beginning on."""
+        for _ in range(_MAKE_TRIES):
+            generation = self.generation
+            driver = self._factory.connection_class(**self._factory.connection_kwargs)
+            try:
+                connection = Connection(driver, self._timeout)
+                connection.generation = generation
+                self._attach(connection.exchange)
+            except BaseException:
+                driver.disconnect()
+                raise
+            if generation == self.generation:
+                return connection
+            connection.close()
+        raise StoreUnavailableError(f"{self.location} leads to another server each time")
 
     def subscriber(self) -> Connection:
         """A connection for a subscriber alone; attached, and none of the breaker's business.
@@ -275,8 +502,40 @@ class Pool:
         Raises:
             StoreError: it could not be made.
         """
-        raise NotImplementedError
+        try:
+            connection = self._make()
+        except (RedisError, OSError) as error:
+            raise translated(error, self.location) from error
+        self._subscribers.add(connection)
+        return connection
+
+    # --- Closing
+
+    def _discard(self, connection: Connection) -> None:
+        self._existing.discard(connection)
+        connection.close()
+
+    def close_idle(self) -> int:
+        """Close the connections that nobody has used for a while; the number of those there are then."""
+        before = time.monotonic() - self._idle_timeout
+        while True:
+            try:
+                connection = self._kept.popleft()
+            except IndexError:
+                break
+            if not connection.used_at:
+                connection.used_at = time.monotonic()  # made for somebody who has not waited for it
+            if connection.used_at > before:
+                self._kept.appendleft(connection)
+                break
+            self._discard(connection)
+        return self.connections
 
     def close(self) -> None:
         """Close the kept connections; the pool may be used again."""
-        raise NotImplementedError
+        while True:
+            try:
+                connection = self._kept.pop()
+            except IndexError:
+                return
+            self._discard(connection)
