@@ -15,7 +15,7 @@ from ..errors import StoreFullError
 from ..model import forks
 from ..model.entry import MICROSECONDS, Draft, Entry, Freshness, Moment
 from ..model.keys import Names, key_tag, type_tag
-from .deadlines import Deadlines
+from .timetable import Timetable
 from .glob import glob_regex
 from .lru import BUCKETS, Cell, Lru
 from .protocol import (
@@ -103,7 +103,7 @@ class MemoryStore:
         self._lock: Final = forks.new_lock()
         self._cells: Final = Lru(max_bytes, names.type_of)
         self._leases: Final[dict[str, _Held]] = {}
-        self._lease_ends: Final = Deadlines()
+        self._lease_ends: Final = Timetable()
         self._last = 0
         self._stamps = self._new_stamps()
         forks.register(self)
@@ -303,6 +303,11 @@ class MemoryStore:
         if largest > self._max_bytes:
             raise StoreFullError(f"an entry of {largest} bytes is over RCACHE_L1_BYTES = {self._max_bytes}: it was not kept")
 
+    def holds(self, lease: Lease) -> bool:
+        """Whether it is a lease of this store that has not ended."""
+        held = self._leases.get(lease.key)
+        return held is not None and held.token == lease.token
+
     def returned(self, lease: Lease) -> None:
         """See :meth:`Store.returned`: nothing renews a lease here."""
 
@@ -356,22 +361,22 @@ class MemoryStore:
             return sum([self._cells.drop(key) for key in self._cells if matches(key)])
 
     def forget(self) -> None:
-        """Let every entry and lease go; what is loading is refused when it comes."""
+        """Let everything go; what is loading, or was heard, is of another epoch from here on."""
         with self._lock:
-            self._forget()
+            self._begin_anew()
 
-    def _forget(self) -> None:
+    def _begin_anew(self) -> None:
         self._cells.clear()
         self._leases.clear()
         self._lease_ends.clear()
+        self._stamps = self._new_stamps()
 
     def reset_after_fork(self) -> None:
         """See :class:`~flask_rcache.model.forks.ForkAware`: the parent's loads never end here."""
         self._leases.clear()
         self._lease_ends.clear()
-        if self._lock.locked():  # a thread of the parent was changing all this: begin anew
-            self._forget()
-            self._stamps = self._new_stamps()
+        if self._lock.locked():  # a thread of the parent was in the midst of a change
+            self._begin_anew()
 
     # Listing
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from ..model.entry import MICROSECONDS, Entry, is_valid
-from .deadlines import Deadlines
+from .timetable import Timetable
 
 __all__ = ["StampSet"]
 
@@ -38,7 +38,7 @@ class StampSet:
     (5, True, False)
     """
 
-    __slots__ = ("_deadlines", "_max_rows", "barrier", "epoch", "floor", "forgotten", "rows")
+    __slots__ = ("_ends", "_max_rows", "barrier", "epoch", "floor", "forgotten", "rows")
 
     def __init__(self, epoch: int, *, max_rows: int, now: int = 0) -> None:
         self.epoch: Final = epoch
@@ -47,7 +47,7 @@ class StampSet:
         self.barrier = 0
         self.rows: Final[dict[str, int]] = {}
         self._max_rows: Final = max_rows
-        self._deadlines: Final = Deadlines()
+        self._ends: Final = Timetable()  # until when each row is kept
 
     def validates(self, entry: Entry) -> bool:
         """Whether a stored entry is valid (R1.2)."""
@@ -77,14 +77,14 @@ class StampSet:
         self.floor = max(self.floor, now)
         ahead = {tag: stamp for tag, stamp in self.rows.items() if stamp > now}
         self.rows.clear()
-        self._deadlines.clear()
+        self._ends.clear()
         for tag, stamp in ahead.items():
             self.rows[tag] = stamp
             self._keep_until(tag, stamp + _KEPT)
 
-    def _keep_until(self, tag: str, deadline: int) -> None:
-        if deadline > self._deadlines.get(tag):
-            self._deadlines[tag] = deadline
+    def _keep_until(self, tag: str, end: int) -> None:
+        if end > self._ends.get(tag):
+            self._ends[tag] = end
 
     def _drop(self, added: int, now: int) -> None:
         """Drop rows that are due, and what exceeds the limit: those of no live entry first, the oldest first (R1.4).
@@ -93,9 +93,9 @@ class StampSet:
         for the work of many.
         """
         steps = _STEPS * (added + 1)
-        dropped = self._deadlines.take(steps, steps=steps, until=now)
+        dropped = self._ends.take(steps, steps=steps, until=now)
         excess = len(self.rows) - len(dropped) - self._max_rows
         if excess > 0:
-            dropped += self._deadlines.take(excess, steps=steps)
+            dropped += self._ends.take(excess, steps=steps)
         for tag in dropped:
             self.forgotten = max(self.forgotten, self.rows.pop(tag))

@@ -1,36 +1,52 @@
 """The tiered store: a memory tier in front of Redis, and what stands in while Redis is away.
 
-Owns rule R5: what the memory tier may serve, and for how long. Its entries are ready to serve; each is checked against
-the stamps that came over the bus; none is used for longer than its hold, counted from when the read was sent; and
-nothing is used while the bus is not known to be alive.
+Owns rule R5: what the memory tier may serve, and for how long. Its entries are checked against the stamps that came in
+over the bus; none is used for longer than its ``l1_ttl``, counted from when the read was sent; and nothing is used while
+the bus is not known to be alive. The connections, the bus and the journal are the Redis store's.
 """
 
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from ..errors import StoreUnavailableError
-from ..model.entry import MICROSECONDS, Draft, Entry
-from ..model.forks import new_lock, remember
+from ..model import forks
+from ..model.entry import MICROSECONDS, Draft, Entry, Moment, is_valid
 from ..model.keys import Names, key_tag
 from .glob import glob_regex
 from .lru import Cell, Lru
 from .memory import MemoryStore
-from .protocol import Ask, Begun, Census, Fill, Filled, Gazette, Grant, Listed, News, Page, Reading, Tally, Trouble
-from .redis.bus import Bus, Message
+from .protocol import (
+    Activity,
+    Begun,
+    Counts,
+    CountsSource,
+    Filled,
+    Incident,
+    Lease,
+    Listed,
+    LoadedResult,
+    Lookup,
+    Outcome,
+    Page,
+    Size,
+    Want,
+)
+from .redis.bus import Message
 from .redis.store import RedisStore
+from .timetable import Timetable
 
 __all__ = ["TieredStore"]
 
-#: Stamps and patterns that came in are remembered as long as an entry may be held, and for this long at least: a read
-#: takes its time too.
-_REMEMBERED_NS: Final = 2 * 10**9
+_SECOND: Final = 10**9
+#: Stamps that came in are kept as long as an entry may be held, and for this long at least: a read takes its time too.
+_KEPT_NS: Final = 2 * _SECOND
 _STAMPS_LIMIT: Final = 100_000
-_PATTERNS_LIMIT: Final = 1000
+_STEPS: Final = 8
+#: A stamp is never so far ahead of the store's clock (µs): such a message makes no sense.
+_AHEAD_LIMIT: Final = 60 * MICROSECONDS
 
 
 class TieredStore:
@@ -45,321 +61,367 @@ class TieredStore:
 
     def __init__(self, redis: RedisStore, *, names: Names, max_bytes: int, outage_ttl: float) -> None:
         self.redis: Final = redis
-        self._names: Final = names
-        self._lock: Final = new_lock()
+        self._lock: Final = forks.new_lock()
         self._cells: Final = Lru(max_bytes, names.type_of)
-        self._stamps: Final[OrderedDict[str, tuple[int, int]]] = OrderedDict()
-        self._patterns: Final[list[tuple[int, int, str]]] = []
-        self._floor = 0
-        self._remembered = _REMEMBERED_NS
-        self._unknown_before = 0  # monotonic ns; what was invalidated before is not remembered here
-        self._bus: Final = Bus(redis.wire, names.bus, hear=self._hear, distrust=self._distrust)
+        self._generation = 0  # of the connections that the cells were read over
+        #: Stamps that came in, by tag, and when (monotonic ns). A tag without one: the entry was checked when it was
+        #: read, and no message was missed since.
+        self._rows: Final[dict[str, int]] = {}
+        self._heard: Final = Timetable()
+        self._kept = _KEPT_NS
+        self._unknown_before = 0  # monotonic ns; of what was read before, not all stamps are known here
         self._outage_ttl: Final = outage_ttl
-        self._outage: Final = MemoryStore(names, max_bytes=max_bytes, lease=redis.lease)
-        self._incident = 0
-        redis.on_invalidated = self._hear
-        remember(self)
+        self._outage: Final = MemoryStore(names, max_bytes=max_bytes, lease=redis.lease_seconds)
+        self._outage_number = 0
+        redis.listener = self
+        forks.register(self)
 
     @property
-    def counted(self) -> tuple[Callable[[], News], Callable[[News], None]] | None:
-        """See :class:`Counting`."""
-        return self.redis.counted
-
-    @counted.setter
-    def counted(self, counted: tuple[Callable[[], News], Callable[[News], None]] | None) -> None:
-        self.redis.counted = counted
+    def lease_seconds(self) -> float:
+        """See :attr:`Store.lease_seconds`."""
+        return self.redis.lease_seconds
 
     @property
-    def lease(self) -> float:
-        """See :attr:`Store.lease`."""
-        return self.redis.lease
-
-    @property
-    def trouble(self) -> Trouble | None:
-        """See :attr:`Store.trouble`."""
-        return self.redis.trouble
+    def incident(self) -> Incident | None:
+        """See :attr:`Store.incident`."""
+        return self.redis.incident
 
     @property
     def location(self) -> str:
-        """See :attr:`Store.location`."""
+        """See :attr:`Catalogue.location`."""
         return self.redis.location
+
+    @property
+    def moment(self) -> Moment | None:
+        """See :attr:`Store.moment`; during an outage, of the store that stands in."""
+        outage = self.redis.outage
+        return self.redis.moment if outage is None else self._outage_moment(outage)
+
+    def hear(self) -> Moment | None:
+        """See :meth:`Store.hear`."""
+        outage = self.redis.outage
+        return self.redis.hear() if outage is None else self._outage_moment(outage)
 
     # Reading
 
-    def read(self, key: str, ask: Ask, hold: float = 0.0) -> Reading:
-        """See :meth:`Store.read`; from memory, without a round trip, when it may be."""
-        if not hold:
-            return self.redis.read(key, ask)
-        sent = time.monotonic_ns()
-        reading = self._recall(key, sent, hold)
-        if reading is not None:
-            return reading
-        try:
-            reading = self.redis.read(key, ask)
-        except StoreUnavailableError as error:
-            return self._during_outage(key, ask, hold, error)
-        self._keep(key, reading, sent, hold)
-        return reading
+    def recall(self, key: str, l1_ttl: float) -> Lookup | None:
+        """See :meth:`Store.recall`: what the memory tier holds and may serve."""
+        return self._recall(key, time.monotonic_ns(), l1_ttl) if l1_ttl else None
 
-    def read_many(self, keys: Sequence[str], ask: Ask, hold: float = 0.0) -> list[Reading]:
-        """See :meth:`Store.read_many`; the memory tier answers what it can."""
-        if not hold:
-            return self.redis.read_many(keys, ask)
+    def read(self, key: str, tags: tuple[str, ...], l1_ttl: float = 0.0) -> Lookup:
+        """See :meth:`Store.read`; from memory, without a round trip, when it may be."""
+        if not l1_ttl:
+            return self.redis.read(key, tags)
         sent = time.monotonic_ns()
-        found = {key: reading for key in keys if (reading := self._recall(key, sent, hold)) is not None}
+        lookup = self._recall(key, sent, l1_ttl)
+        if lookup is not None:
+            return lookup
+        generation = self.redis.pool.generation
+        try:
+            lookup = self.redis.read(key, tags)
+        except StoreUnavailableError as error:
+            return self._during_outage(key, l1_ttl, error)
+        self._keep(key, lookup, sent, generation, l1_ttl)
+        return lookup
+
+    def read_many(self, keys: Sequence[str], tags: tuple[str, ...], l1_ttl: float = 0.0) -> list[Lookup]:
+        """See :meth:`Store.read_many`; the memory tier answers what it can."""
+        if not l1_ttl:
+            return self.redis.read_many(keys, tags)
+        sent = time.monotonic_ns()
+        found = {key: lookup for key in keys if (lookup := self._recall(key, sent, l1_ttl)) is not None}
         rest = [key for key in keys if key not in found]
         if rest:
+            generation = self.redis.pool.generation
             try:
-                readings = self.redis.read_many(rest, ask)
+                lookups = self.redis.read_many(rest, tags)
             except StoreUnavailableError as error:
-                readings = [self._during_outage(key, ask, hold, error) for key in rest]
+                lookups = [self._during_outage(key, l1_ttl, error) for key in rest]
             else:
-                for key, reading in zip(rest, readings, strict=True):
-                    self._keep(key, reading, sent, hold)
-            found.update(zip(rest, readings, strict=True))
+                for key, lookup in zip(rest, lookups, strict=True):
+                    self._keep(key, lookup, sent, generation, l1_ttl)
+            found.update(zip(rest, lookups, strict=True))
         return [found[key] for key in keys]
 
-    def _recall(self, key: str, now: int, hold: float) -> Reading | None:
-        """The entry in memory, if it may be used at ``now`` (monotonic ns) and was read within ``hold`` seconds."""
-        cell = self._cells.get(key)
-        if cell is None or not self._bus.alive(now):
+    # The memory tier (R5)
+
+    def _recall(self, key: str, now: int, l1_ttl: float) -> Lookup | None:
+        """The entry in memory, if it may be used at ``now`` (monotonic ns) and was read within ``l1_ttl`` seconds."""
+        if self._cells.get(key) is None or not self.redis.bus.alive(now):
+            return None
+        moment = self.redis.moment
+        if moment is None or moment.generation != self._generation:
             return None
         with self._lock:
             cell = self._cells.get(key)
             if cell is None:
                 return None
-            if cell.expires <= now or not self._valid(key, cell.entry):
+            if cell.expires <= now or not is_valid(cell.entry, moment.epoch, 0, 0, self._rows):
                 self._cells.drop(key)
                 return None
-            if now - cell.read_at >= hold * 1e9:  # this call wants it younger than the one that kept it
+            if now - cell.read_at >= l1_ttl * _SECOND:  # this call wants it younger than the one that kept it
                 return None
             self._cells.used(key)
         # The store's clock goes on as this process's monotonic one does, for the two seconds that this may last.
-        return Reading(cell.entry, cell.now + (now - cell.read_at) // 1000, cell.identity, "", cell.size)
+        return Lookup(cell.entry, cell.now + (now - cell.read_at) // 1000, cell.identity, "", cell.size)
 
-    def _keep(self, key: str, reading: Reading, sent: int, hold: float) -> None:
-        """Promote what was just read, unless an invalidation came in since."""
-        entry = reading.entry
+    def _keep(self, key: str, lookup: Lookup, sent: int, generation: int, l1_ttl: float) -> None:
+        """Keep what was just read, unless it is not known that it is still valid.
+
+        Args:
+            key: the stored key.
+            lookup: what was found.
+            sent: when the read was sent, monotonic ns.
+            generation: of the connections then.
+            l1_ttl: seconds it may be used, from then on.
+        """
+        entry = lookup.entry
         if entry is None:
             return
-        self._bus.ensure()
-        held = int(hold * 1e9)
-        cell = Cell(entry, sent + held, reading.identity, now=reading.now, read_at=sent)
+        held = int(l1_ttl * _SECOND)
+        cell = Cell(entry, sent + held, lookup.identity, now=lookup.now, read_at=sent)
         with self._lock:  # so that a distrust that comes now finds the cell, and clears it
-            if sent <= self._unknown_before or not self._bus.heard_since(sent):
+            if sent <= self._unknown_before or not self.redis.bus.heard_since(sent):
                 return
-            self._remembered = max(self._remembered, held)
-            if self._valid(key, entry) and not self._matches_pattern(key, entry):
+            if generation != self.redis.pool.generation:
+                return
+            if generation != self._generation:
+                self._cells.clear()
+                self._generation = generation
+            self._kept = max(self._kept, held)
+            if self._is_current(key, entry):
                 self._cells.put(key, cell)
 
-    def _valid(self, key: str, entry: Entry) -> bool:
-        """Rule R1 over the stamps that came in; the lock is held."""
-        floor, stamps = self._floor, self._stamps
-        if entry.as_of < floor:
-            return False
-        if stamps:
-            if entry.as_of < stamps.get(key, (0, 0))[0]:
-                return False
-            for tag, as_of in entry.tags:
-                if as_of < floor or as_of < stamps.get(tag, (0, 0))[0]:
-                    return False
-        elif floor:
-            return all(as_of >= floor for _, as_of in entry.tags)
-        return True
+    def _is_current(self, key: str, entry: Entry) -> bool:
+        """Whether nothing that came in since invalidates or replaces an entry; the lock is held."""
+        return entry.created >= self._rows.get(key_tag(key), 0) and is_valid(entry, entry.epoch, 0, 0, self._rows)
 
-    def _matches_pattern(self, key: str, entry: Entry) -> bool:
-        return any(entry.as_of < stamp and glob_regex(pattern).fullmatch(key) for stamp, _, pattern in self._patterns)
-
-    # What is heard
-
-    def _hear(self, message: Message) -> None:
+    def apply(self, message: Message) -> None:
         """Apply an invalidation to the memory tier: from the bus, or this process's own before its call returns."""
-        now = time.monotonic_ns()
+        kind, stamp, now = message.kind, message.stamp, time.monotonic_ns()
+        if stamp > message.clock + _AHEAD_LIMIT:
+            return
+        moment = self.redis.moment
+        makes_sense = moment is None or stamp <= moment.clock + _AHEAD_LIMIT
         with self._lock:
-            if message.kind == "*":
-                self._floor = max(self._floor, message.stamp)
-                self._cells.clear()
-            elif message.kind == "p":
+            if kind == "*" or not makes_sense:
+                self._begin_anew(now)
+            elif kind == "p":
                 for pattern in message.names:
-                    self._patterns.append((message.stamp, now, pattern))
-                    matches = glob_regex(pattern).fullmatch
-                    for key in self._cells:
-                        if matches(key):
-                            self._cells.drop(key)
+                    self._drop_matching(pattern, stamp)
+                self._unknown_before = now
             else:
-                names = message.names
-                if message.kind == "k":  # a key, and the variants that bear it as a tag
-                    names += tuple(map(key_tag, names))
-                for name in names:
-                    known = self._stamps.pop(name, (0, 0))[0]
-                    self._stamps[name] = (max(known, message.stamp), now)
-            self._forget(now)
+                for name in message.names:
+                    if kind == "k":
+                        self._drop_older(name, stamp)
+                    tag = key_tag(name) if kind == "k" else name  # a key's variants have it as a tag
+                    self._rows[tag] = max(self._rows.get(tag, 0), stamp)
+                    self._heard[tag] = now
+                self._forget(len(message.names), now)
 
-    def _forget(self, now: int) -> None:
-        """Drop what came in before everything that is held was read: Redis had it then, and each was checked there."""
-        stamps, patterns = self._stamps, self._patterns
-        before = now - self._remembered
-        if len(stamps) > _STAMPS_LIMIT or len(patterns) > _PATTERNS_LIMIT:  # half of it: not again so soon
-            self._cells.clear()
-            halves = [heard for _, heard in islice(stamps.values(), len(stamps) // 2, None)][:1]
-            before = max([before, *halves, *(heard for _, heard, _ in patterns[len(patterns) // 2 :][:1])])
-        dropped = 0
-        while stamps and (heard := next(iter(stamps.values()))[1]) <= before:
-            stamps.popitem(last=False)
-            dropped = max(dropped, heard)
-        while patterns and patterns[0][1] <= before:
-            dropped = max(dropped, patterns.pop(0)[1])
-        self._unknown_before = max(self._unknown_before, dropped)
+    def _drop_older(self, key: str, stamp: int) -> None:
+        cell = self._cells.get(key)
+        if cell is not None and cell.entry.created < stamp:
+            self._cells.drop(key)
 
-    def _distrust(self) -> None:
+    def _drop_matching(self, pattern: str, stamp: int) -> None:
+        matches = glob_regex(pattern).fullmatch
+        for key in self._cells:
+            if matches(key):
+                self._drop_older(key, stamp)
+
+    def _forget(self, added: int, now: int) -> None:
+        """Forget stamps that came in before everything that is held was read: Redis had them then."""
+        if len(self._rows) > _STAMPS_LIMIT:
+            self._begin_anew(now)
+            return
+        before = now - self._kept
+        steps = _STEPS * (added + 1)
+        forgotten = self._heard.take(steps, steps=steps, until=before)
+        for tag in forgotten:
+            del self._rows[tag]
+        if forgotten:
+            self._unknown_before = max(self._unknown_before, before)
+
+    def _begin_anew(self, now: int) -> None:
+        """Drop everything, what is being read now included; the lock is held.
+
+        What is read from here on was checked in Redis after all stamps that came in, so they are not needed any more.
+        """
+        self._cells.clear()
+        self._rows.clear()
+        self._heard.clear()
+        self._unknown_before = now
+
+    def distrust(self) -> None:
         """Messages may have been missed: what is held is no longer known to be valid."""
         with self._lock:
-            self._cells.clear()
+            self._begin_anew(time.monotonic_ns())
+        if self.redis.outage is None:  # the bus is heard of again, and what stood in is older
             self._outage.forget()
 
-    def forked(self) -> None:
-        """See :class:`~flask_rcache.forks.Heir`: nobody listens here before the bus is asked for again."""
-        self._cells.clear()
-        self._unknown_before = time.monotonic_ns()
+    def reset_after_fork(self) -> None:
+        """See :class:`~flask_rcache.model.forks.ForkAware`: nobody listens here before the bus runs again."""
+        self._begin_anew(time.monotonic_ns())
 
     # Loading
 
-    def begin(self, wants: Sequence[tuple[str, bytes]], token: str) -> list[Begun]:
+    def begin(self, wants: Sequence[Want], token: str, moment: Moment | None) -> list[Begun]:
         """See :meth:`Store.begin`."""
         try:
-            return self.redis.begin(wants, token)
+            return self.redis.begin(wants, token, moment)
         except StoreUnavailableError:
             outage = self.redis.outage
             if not self._outage_ttl or outage is None:
                 raise
             self._enter(outage)
-            return self._outage.begin(wants, token)
+            return self._outage.begin(wants, token, moment)
 
-    def fill(self, fills: Sequence[tuple[Grant, Draft]]) -> list[Filled]:
+    def fill(self, results: Sequence[LoadedResult]) -> list[Filled]:
         """See :meth:`Store.fill`; what was begun during an outage stays in this process, and ends with the outage."""
-        if fills and fills[0][0].epoch == self._outage.epoch:
+        if results and results[0].moment.epoch == self._outage.epoch:
             outage = self.redis.outage
-            if outage is None or outage.incident != self._incident:
-                # Others may have invalidated it meanwhile, which that store has not heard: only who was there before
-                # the load began may have it.
-                self._outage.release([grant for grant, _ in fills])
-                return [Filled(Fill.REFUSED)] * len(fills)
+            if outage is None or outage.number != self._outage_number:
+                # Others may have invalidated it meanwhile, which the store that stood in has not heard: only who was
+                # there before the load began may have it.
+                self._outage.release([result.lease for result in results])
+                return [Filled(Outcome.REFUSED)] * len(results)
             ttl = self._outage_ttl
-            return self._outage.fill([(grant, draft.shortened(ttl)) for grant, draft in fills])
-        filled = self.redis.fill(fills)
-        with self._lock:  # what this process holds is older: a forced refresh must be seen by who asked for it
-            for grant, _ in fills:
-                self._cells.drop(grant.key)
+            return self._outage.fill([result._replace(draft=result.draft.shortened(ttl)) for result in results])
+        filled = self.redis.fill(results)
+        self._drop([result.lease.key for result in results])
         return filled
 
-    def write(self, writes: Sequence[tuple[str, Draft]]) -> list[int]:
+    def write(
+        self, writes: Sequence[tuple[str, Draft]], moment: Moment | None, expected: Sequence[bytes] | None = None
+    ) -> list[Filled]:
         """See :meth:`Store.write`."""
-        return self.redis.write(writes)
+        try:
+            return self.redis.write(writes, moment, expected)
+        finally:
+            self._drop([key for key, _ in writes])
 
-    def returned(self, grant: Grant) -> None:
+    def _drop(self, keys: Sequence[str]) -> None:
+        """What this process holds of keys is older: who has just refreshed or set them must see it."""
+        with self._lock:
+            for key in keys:
+                self._cells.drop(key)
+
+    def returned(self, lease: Lease) -> None:
         """See :meth:`Store.returned`."""
-        self.redis.returned(grant)
+        self.redis.returned(lease)
 
-    def release(self, grants: Sequence[Grant], *, pass_for: float = 0.0, failed: bool = False) -> None:
+    def release(self, leases: Sequence[Lease], *, pass_for: float = 0.0, failed: bool = False) -> None:
         """See :meth:`Store.release`."""
-        local = [grant for grant in grants if grant.epoch == self._outage.epoch]
+        local = [lease for lease in leases if self._outage.holds(lease)]
         if local:
             self._outage.release(local, pass_for=min(pass_for, self._outage_ttl), failed=failed)
-        if len(local) < len(grants):
-            shared = [grant for grant in grants if grant.epoch != self._outage.epoch]
+        if len(local) < len(leases):
+            shared = [lease for lease in leases if lease not in local]
             self.redis.release(shared, pass_for=pass_for, failed=failed)
 
-    # Invalidating: Redis first, whose acknowledgement comes back through _hear; then nothing here is older.
+    # Invalidating: Redis first, whose acknowledgement comes back through apply(); then nothing here is older.
 
     def delete(self, keys: Sequence[str]) -> int:
         """See :meth:`Store.delete`."""
         try:
             return self.redis.delete(keys)
         finally:
-            self._outage.delete(keys)
-            self._drop_unacknowledged()
+            if self._is_unacknowledged():
+                self._outage.delete(keys)
 
-    def invalidate(
-        self, tags: Sequence[str], types: Sequence[str] = (), *, everything: bool = False, soft: bool = False
-    ) -> int:
+    def invalidate(self, tags: Sequence[str], types: Sequence[str] = (), *, everything: bool = False) -> int:
         """See :meth:`Store.invalidate`."""
         try:
-            return self.redis.invalidate(tags, types, everything=everything, soft=soft)
+            return self.redis.invalidate(tags, types, everything=everything)
         finally:
-            self._outage.invalidate(tags, types, everything=everything)
-            self._drop_unacknowledged()
+            if self._is_unacknowledged():
+                self._outage.invalidate(tags, types, everything=everything)
 
     def invalidate_pattern(self, pattern: str, type_name: str | None) -> int:
         """See :meth:`Store.invalidate_pattern`."""
         try:
             return self.redis.invalidate_pattern(pattern, type_name)
         finally:
-            self._outage.invalidate_pattern(pattern, type_name)
-            self._drop_unacknowledged()
+            if self._is_unacknowledged():
+                self._outage.invalidate_pattern(pattern, type_name)
 
-    def _drop_unacknowledged(self) -> None:
-        """Redis did not acknowledge: no stamp is known, so nothing in memory is known to be valid."""
-        if self.redis.outage is not None:
-            with self._lock:
-                self._cells.clear()
-                self._unknown_before = time.monotonic_ns()  # what is being read now may be older
+    def _is_unacknowledged(self) -> bool:
+        """Whether Redis is away, so that no stamp came back: then nothing in memory is known to be valid."""
+        if self.redis.outage is None:
+            return False
+        with self._lock:
+            self._begin_anew(time.monotonic_ns())
+        return True
 
-    def _during_outage(self, key: str, ask: Ask, hold: float, error: StoreUnavailableError) -> Reading:
+    # While Redis is away
+
+    def _during_outage(self, key: str, l1_ttl: float, error: StoreUnavailableError) -> Lookup:
         outage = self.redis.outage
         if not self._outage_ttl or outage is None:
             raise error
         self._enter(outage)
-        reading = self._outage.read(key, ask)
-        entry = reading.entry
+        lookup = self._outage.read(key, ())
+        entry = lookup.entry
         # Counted from when its load began: what it read may have been outdated right after.
-        if entry is not None and reading.now - entry.as_of >= hold * MICROSECONDS:
-            reading = Reading(None, reading.now, reading.identity, "absent")
-        reading.error = error
-        return reading
+        if entry is not None and lookup.now - entry.as_of >= l1_ttl * MICROSECONDS:
+            lookup = Lookup(None, lookup.now, lookup.identity)
+        lookup.error = error
+        return lookup
 
-    def _enter(self, outage: Trouble) -> None:
+    def _outage_moment(self, outage: Incident) -> Moment | None:
+        if not self._outage_ttl:
+            return None
+        self._enter(outage)
+        return self._outage.tick()
+
+    def _enter(self, outage: Incident) -> None:
         """What an earlier outage left is older than what came after it, and so is what was begun in it."""
-        if outage.incident != self._incident:
-            self._outage.forget()
-            self._incident = outage.incident
+        if outage.number != self._outage_number:
+            with self._lock:
+                if outage.number != self._outage_number:
+                    self._outage.forget()
+                    self._outage_number = outage.number
 
     # The rest
 
     def entries(self, type_name: str | None, pattern: str | None) -> Iterator[Listed]:
-        """See :meth:`Store.entries`: the shared store's."""
+        """See :meth:`Catalogue.entries`: the shared store's."""
         return self.redis.entries(type_name, pattern)
 
     def page(self, type_name: str | None, pattern: str | None, cursor: str | None, limit: int) -> Page:
-        """See :meth:`Store.page`."""
+        """See :meth:`Catalogue.page`."""
         return self.redis.page(type_name, pattern, cursor, limit)
 
     def inspect(self, key: str) -> Listed | None:
-        """See :meth:`Store.inspect`."""
+        """See :meth:`Catalogue.inspect`."""
         return self.redis.inspect(key)
 
-    def census(self, types: Sequence[str]) -> dict[str, Census]:
-        """See :meth:`Store.census`."""
-        return self.redis.census(types)
-
-    def gazette(self) -> Gazette:
-        """See :meth:`Store.gazette`."""
-        return self.redis.gazette()
+    def sizes(self, types: Sequence[str]) -> dict[str, Size]:
+        """See :meth:`Catalogue.sizes`."""
+        return self.redis.sizes(types)
 
     def state(self) -> dict[str, Any]:
-        """See :meth:`Store.state`."""
+        """See :meth:`Catalogue.state`."""
         state = self.redis.state()
         state["store"]["kind"] = "tiered"
         with self._lock:
             state["memory_tier"] = self._cells.state()
-        state["bus"] = {"state": self._bus.state}
         return state
 
-    def tallies(self, types: Sequence[str]) -> Tally:
-        """See :meth:`Store.tallies`."""
-        return self.redis.tallies(types)
+    def activity(self) -> Activity | None:
+        """See :meth:`Catalogue.activity`."""
+        return self.redis.activity()
+
+    def counts(self, types: Sequence[str]) -> Counts | None:
+        """See :meth:`Catalogue.counts`."""
+        return self.redis.counts(types)
+
+    def count_from(self, source: CountsSource) -> None:
+        """See :meth:`Catalogue.count_from`."""
+        self.redis.count_from(source)
 
     def close(self) -> None:
         """See :meth:`Store.close`."""
-        self._bus.stop()
-        self._distrust()
         self.redis.close()
+        self.distrust()

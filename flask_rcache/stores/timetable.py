@@ -1,4 +1,4 @@
-"""Names with a deadline each, and those that are due: what keeps a dict from growing without ever being walked.
+"""Names with a time each, and those whose time has come: what keeps a dict from growing without ever being walked.
 
 Owns the order. What is done with a name that is due is its caller's to say; so is the lock.
 """
@@ -8,23 +8,23 @@ from __future__ import annotations
 from heapq import heapify, heappop, heappush
 from typing import Final
 
-__all__ = ["Deadlines"]
+__all__ = ["Timetable"]
 
 _SPARE: Final = 64
 _NEVER: Final = 2**63
 
 
-class Deadlines:
-    """Names, each with a deadline that may be moved; no call walks through all of them.
+class Timetable:
+    """Names, each with a time that may be moved; no call walks through all of them.
 
-    A heap of one item a name. A deadline that is put off leaves its item where it is until its turn comes, so that a
+    A heap of one item a name. A time that is put off leaves its item where it is until its turn comes, so that a
     name that is put off at every request costs a dict's assignment.
 
-    >>> deadlines = Deadlines()
-    >>> deadlines["a"] = 5
-    >>> deadlines["b"] = 3
-    >>> deadlines["b"] = 9
-    >>> deadlines.take(1, until=8, steps=10), deadlines.take(1, until=8, steps=10), deadlines.take(1, steps=10)
+    >>> table = Timetable()
+    >>> table["a"] = 5
+    >>> table["b"] = 3
+    >>> table["b"] = 9
+    >>> table.take(1, until=8, steps=10), table.take(1, until=8, steps=10), table.take(1, steps=10)
     (['a'], [], ['b'])
     """
 
@@ -39,11 +39,11 @@ class Deadlines:
         return len(self._at)
 
     def get(self, name: str, default: int = 0) -> int:
-        """The deadline of a name."""
+        """The time of a name."""
         return self._at.get(name, default)
 
     def __setitem__(self, name: str, at: int) -> None:
-        """Give a name its deadline, or another one."""
+        """Give a name its time, or another one."""
         self._at[name] = at
         queued = self._queued.get(name)
         if queued is None or at < queued:
@@ -65,27 +65,27 @@ class Deadlines:
         self._heap.clear()
 
     def take(self, count: int, *, steps: int, until: int = _NEVER) -> list[str]:
-        """Take the names with the earliest deadlines away.
+        """Take the names whose times are the earliest away.
 
         Args:
             count: names at most.
             steps: items looked at, at most; those that were put off cost one each.
-            until: only deadlines that are not after this.
+            until: only times that are not after this.
         """
-        heap, queued, deadlines = self._heap, self._queued, self._at
+        heap, queued, times = self._heap, self._queued, self._at
         taken: list[str] = []
         while heap and steps > 0 and len(taken) < count and heap[0][0] <= until:
             steps -= 1
             place, name = heappop(heap)
-            if queued.get(name) != place:  # its deadline was moved forward: another item stands for it
+            if queued.get(name) != place:  # its time was moved forward: another item stands for it
                 continue
-            at = deadlines.get(name)
+            at = times.get(name)
             if at is None:
                 del queued[name]
             elif at > place:
                 queued[name] = at
                 heappush(heap, (at, name))
             else:
-                del deadlines[name], queued[name]
+                del times[name], queued[name]
                 taken.append(name)
         return taken
