@@ -160,7 +160,7 @@ class Fetching:
         if value is not MISSING:
             return cast(T, value)
         run = _Run(self, call, lambda _: {key: loader()})
-        done = self.drive(self._steps(call, {key: lookup}, began), policy, run.loader)
+        done = self.drive(*self._steps(call, {key: lookup}, began), run.loader)
         return cast(T, self._result(call, key, lookup, done, run, loader))
 
     async def afetch(self, call: Call, key: str, loader: Callable[[], Awaitable[T]]) -> T:
@@ -181,7 +181,7 @@ class Fetching:
             return {key: await loader()}
 
         run = _Run(self, call, load_one)
-        done = await self.drive_async(self._steps(call, {key: lookup}, began), policy, run.async_loader)
+        done = await self.drive_async(*self._steps(call, {key: lookup}, began), run.async_loader)
         value = self._result(call, key, lookup, done, run, None)
         return cast(T, await loader() if value is MISSING else value)
 
@@ -226,7 +226,7 @@ class Fetching:
         if not missing:
             return found
         run = _Run(self, call, loader)
-        done = self.drive(self._steps(call, missing, began, shares_errors=False), policy, run.loader)
+        done = self.drive(*self._steps(call, missing, began, shares_errors=False), run.loader)
         for key, lookup in missing.items():
             shared = done.shared.get(key)
             if shared is not None and shared.stale:
@@ -377,26 +377,20 @@ class Fetching:
 
     def _steps(
         self, call: Call, lookups: Mapping[str, Lookup | None], began: int, *, shares_errors: bool = True
-    ) -> Steps:
-        tags = call.all_tags
-        readers = [Reader(key, tags, lookup) for key, lookup in lookups.items()]
-        return self.watched(
-            load(readers, self.flights, self.terms(call.policy, began=began, shares_errors=shares_errors))
-        )
+    ) -> tuple[Steps, Terms]:
+        readers = [Reader(key, call.all_tags, lookup) for key, lookup in lookups.items()]
+        terms = self.terms(call.policy, began=began, shares_errors=shares_errors)
+        return load(readers, self.flights, terms), terms
 
-    def watched(self, steps: Steps) -> Steps:
-        """The steps themselves; a seam for tests that look at the commands."""
-        return steps
-
-    def drive(self, steps: Steps, policy: Policy, run: Callable[[Sequence[Load]], Loaded]) -> Done:
+    def drive(self, steps: Steps, terms: Terms, run: Callable[[Sequence[Load]], Loaded]) -> Done:
         """Carry the commands of a load out in this thread.
 
         Args:
             steps: of :func:`~flask_rcache.engine.load.load`.
-            policy: of the call.
+            terms: of the same.
             run: runs the loader; it does not raise what the loader raises.
         """
-        with self._leases_end(policy, steps) as loads:
+        with self._ending(steps, terms) as loads:
             reply: Any = None
             while True:
                 try:
@@ -410,13 +404,11 @@ class Fetching:
                     reply = None
                     _block(command)
                 else:
-                    reply = self.perform(policy, command)
+                    reply = self.perform(terms.policy, command)
 
-    async def drive_async(
-        self, steps: Steps, policy: Policy, run: Callable[[Sequence[Load]], Awaitable[Loaded]]
-    ) -> Done:
+    async def drive_async(self, steps: Steps, terms: Terms, run: Callable[[Sequence[Load]], Awaitable[Loaded]]) -> Done:
         """Carry the commands of a load out without blocking the event loop."""
-        with self._leases_end(policy, steps) as loads:
+        with self._ending(steps, terms) as loads:
             reply: Any = None
             while True:
                 try:
@@ -430,7 +422,7 @@ class Fetching:
                     reply = None
                     await _suspend(command)
                 else:
-                    reply = await asyncio.to_thread(self.perform, policy, command)
+                    reply = await asyncio.to_thread(self.perform, terms.policy, command)
 
     def perform(self, policy: Policy, command: Command) -> Any:
         """Carry out a command that asks the store; the reply."""
@@ -448,16 +440,17 @@ class Fetching:
         return None
 
     @contextmanager
-    def _leases_end(self, policy: Policy, steps: Steps) -> Iterator[list[Load]]:
+    def _ending(self, steps: Steps, terms: Terms) -> Iterator[list[Load]]:
         """However a load ends, its flights and leases do too; the leases are those of the loads put in the list."""
         loads: list[Load] = []
         try:
             yield loads
         finally:
             steps.close()
+            self._observer.waited(terms.policy, terms.waited, terms.collapsed)
             held = [each for each in loads if each.lease is not None]
             if held:
-                self.guarded.release(policy, held)
+                self.guarded.release(terms.policy, held)
 
     # In the background
 
@@ -473,7 +466,7 @@ class Fetching:
                 return run.loader(loads)
 
             run = _Run(self, call, lambda _: {key: loader()})
-            self.drive(self.watched(load([reader], self.flights, terms)), call.policy, run_counted)
+            self.drive(load([reader], self.flights, terms), terms, run_counted)
             if run.error is not None:
                 raise run.error
             return True
