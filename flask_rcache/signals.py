@@ -103,8 +103,8 @@ class Audited:
     """Somebody changed the cache through the admin API or the command line.
 
     ``subject`` is who, as the guard names them, or ``cli:`` and the user of the machine; ``action`` is
-    ``"invalidate-type"``, ``"invalidate-pattern"``, ``"invalidate-tags"`` or ``"clear-all"``; ``target`` what was named;
-    ``count`` what the call returned; ``journalled`` whether the store was away, so that it is sent later.
+    ``"invalidate-type"``, ``"invalidate-pattern"``, ``"invalidate-tags"`` or ``"clear-all"``; ``target`` what was
+    named; ``count`` what the call returned; ``journalled`` whether the store was away, so that it is sent later.
     """
 
     subject: str
@@ -115,7 +115,7 @@ class Audited:
 
 
 def emit(signal: NamedSignal, sender: Any, event: object) -> None:
-    """Send ``event`` to every receiver of ``signal``; one that raises is logged, and the others are called all the same."""
+    """Send ``event`` to every receiver of ``signal``; one that raises is logged, and the others are still called."""
     for receiver in signal.receivers_for(sender):
         try:
             receiver(sender, event=event)

@@ -1,7 +1,7 @@
 """Values that may have to be loaded: the drivers of ``load`` in threads and in asyncio.
 
-Owns the run of a loader, what is kept of it in the call and in the background, and the memory of what can't be stored. Who
-loads and who waits is ``load``'s.
+Owns the run of a loader, what is kept of it in the call and in the background, and the memory of what can't be stored.
+Who loads and who waits is ``load``'s.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The one algorithm that loads: who loads, who waits, what is stored, and what may be shared (rules R3, R4, R6).
 
-Owns :class:`Load` (one loader at work), :func:`decide` (what an entry is good for) and :func:`load`, a generator without
-I/O for one key or many. It yields commands (*look*, *begin*, *run the loader*, *wait*, *fill*, *release*) and is sent what
-became of them. ``fetching`` drives it in threads and in asyncio, ``views`` over the hooks of a request. A hit does not
-pass through it.
+Owns :class:`Load` (one loader at work), :func:`decide` (what an entry is good for) and :func:`load`, a generator
+without I/O for one key or many. It yields commands (*look*, *begin*, *run the loader*, *wait*, *fill*, *release*) and is
+sent what became of them. ``fetching`` drives it in threads and in asyncio, ``views`` over the hooks of a request. A hit
+does not pass through it.
 """
 
 from __future__ import annotations
@@ -658,10 +658,10 @@ def _taken(run: _Run, reader: Reader, begun: Begun | None) -> Load | None:
         if patient and not run.is_over:
             run.busy.add(key)
             return None
-    if begun is not None and begun.kind is Begin.PASS and lease is not None and not lease.after_failure:
-        if flight is not None:  # the last result was for nobody else: all who wait load now
-            run.flights.land(flight, Landing(run_at_once=True))
-            run.led[key] = flight = None
+    passes = begun is not None and begun.kind is Begin.PASS and lease is not None and not lease.after_failure
+    if passes and flight is not None:  # the last result was for nobody else: all who wait load now
+        run.flights.land(flight, Landing(run_at_once=True))
+        run.led[key] = flight = None
     return Load(key, terms.policy, lease, flight=flight, terms=terms, stand_in=fallback(reader.lookup))
 
 

@@ -151,8 +151,8 @@ class CacheManager:
     ) -> bool:
         """Store a value that was read in this request or context. Prefer :meth:`fetch`: it knows when it was read.
 
-        It counts as a load that ends at once: after an invalidation of its tags in the same request it is refused, until
-        :meth:`fresh` is called. When it can't be stored, the value that was there is removed.
+        It counts as a load that ends at once: after an invalidation of its tags in the same request it is refused,
+        until :meth:`fresh` is called. When it can't be stored, the value that was there is removed.
 
         Args:
             cache_type: the type, or its registered name.
@@ -606,7 +606,7 @@ class CacheManager:
         return Call(policy, checked, ttl=by_result, keep=keep, name=name)
 
     def _by_stored(self, policy: Policy, keys: Iterable[K]) -> dict[str, K]:
-        """The keys by their stored keys, which tell ``(1,)`` and ``(True,)`` apart; of two spellings of one the first."""
+        """The keys by their stored keys, which differ for ``(1,)`` and ``(True,)``; of two spellings the first."""
         if isinstance(keys, str | bytes) or not isinstance(keys, Iterable):
             raise ConfigError(f"keys must be a list of keys, not {keys!r:.80}: write [{keys!r:.80}]")
         by_stored: dict[str, K] = {}

@@ -1,7 +1,7 @@
 """The one observer: what happened becomes counters, signals, spans and log lines.
 
-Owns how each outcome is counted and announced, for values and responses alike, and the span around a lookup. What happened
-is decided by who calls it.
+Owns how each outcome is counted and announced, for values and responses alike, and the span around a lookup. What
+happened is decided by who calls it.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ class Observer:
         """Log a warning, once for each thing that it is about."""
         if about not in self._warned:
             self._warned[about] = None
-            logger.warning("[CACHE] " + message, *args)
+            logger.warning("[CACHE] %s", message % args)
 
 
 def _report(outcome: str) -> None:

@@ -1,7 +1,7 @@
 """Background refreshes: a bounded pool that loads anew what is served stale meanwhile.
 
-Owns the worker threads, which key may be refreshed now (one refresh a key, none while it backs off after a failure), and
-an end that never hangs. What a refresh does is its job's affair.
+Owns the worker threads, which key may be refreshed now (one refresh a key, none while it backs off after a failure),
+and an end that never hangs. What a refresh does is its job's affair.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """One load per key in a process: who leads, who waits, and whom a result may serve.
 
-Owns :class:`Flight` (one load that others may wait for), :class:`Landing` (how it ended) and :class:`Flights` (those under
-way). How one waits is the driver's, what is loaded ``load``'s. It knows no store.
+Owns :class:`Flight` (one load that others may wait for), :class:`Landing` (how it ended) and :class:`Flights` (those
+under way). How one waits is the driver's, what is loaded ``load``'s. It knows no store.
 
-A result may serve a reader only with a reason (rule R6). Here that is one number, ``good_until``: readers that *began* no
-later than that instant of this process's monotonic clock may have it. A stored result was valid when its fill was sent; an
-overtaken one is still as fresh as any reader needs that began no later than the load's own request.
+A result may serve a reader only with a reason (rule R6). Here that is one number, ``good_until``: readers that *began*
+no later than that instant of this process's monotonic clock may have it. A stored result was valid when its fill was
+sent; an overtaken one is still as fresh as any reader needs that began no later than the load's own request.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Counters and records: what the cache did, by type, and what operators want to know of it.
 
 Owns the counting in this process, the costliest keys, the recent invalidations, and the report over them. Counting is a
-plain call under a lock, so that it costs the hit path at most a microsecond and loses nothing between threads. The counters
-of all processes are kept by the store, which takes what is new from here once a second.
+plain call under a lock, so that it costs the hit path at most a microsecond and loses nothing between threads. The
+counters of all processes are kept by the store, which takes what is new from here once a second.
 """
 
 from __future__ import annotations

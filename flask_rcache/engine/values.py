@@ -1,6 +1,7 @@
 """Values that are known: ``get``, ``set``, ``add``, ``incr`` and their many-forms.
 
-Owns the way of a value from the call to the store and back, without a load. Loading what is not there is ``fetching``'s.
+Owns the way of a value from the call to the store and back, without a load. Loading what is not there is
+``fetching``'s.
 """
 
 from __future__ import annotations

@@ -32,7 +32,18 @@ class Scope:
         exchanges: the decorated views of the request that are not finished yet; theirs to use.
     """
 
-    __slots__ = ("_as_of", "_epochs", "began", "exchanges", "is_request", "is_tainted", "moment", "owner", "reads", "waited")
+    __slots__ = (
+        "_as_of",
+        "_epochs",
+        "began",
+        "exchanges",
+        "is_request",
+        "is_tainted",
+        "moment",
+        "owner",
+        "reads",
+        "waited",
+    )
 
     def __init__(self, owner: object, moment: Moment | None, *, is_request: bool = True) -> None:
         self.owner: Final = owner
