@@ -1,34 +1,50 @@
 """``RCache``: the Flask extension.
 
 Owns ``init_app``: reading the settings, choosing the store, and putting a :class:`CacheManager` at
-``app.extensions["rcache"]``. It keeps no app; one ``RCache`` may serve several.
+``app.extensions["rcache"]``. It keeps no app; one ``RCache`` may serve several, and its methods are those of the
+current app's manager. What only some apps need is imported when their settings ask for it.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
+import logging
 import os
-import weakref
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Concatenate, Final, ParamSpec, TypeVar
 
-from flask import Flask
+from flask import Flask, current_app
 
+from . import context, views
 from .cli import cache
-from .codec import Codec
 from .config.settings import Settings, load_settings
-from .context import EXTENSION, environ_now
+from .context import EXTENSION, manager_of
 from .engine.manager import CacheManager
 from .errors import ConfigError
 from .model.cache_type import CacheType
 from .model.keys import Names
-from .stores import MemoryStore, RedisStore, Store, TieredStore
-from .views import install
-from .views.binding import options_of
-from .views.identity import user_key
+from .stores.memory import MemoryStore
+from .stores.protocol import Store
+from .views.startup import check_at_first_use
 
 __all__ = ["RCache"]
+
+logger: Final = logging.getLogger("flask_rcache")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _of_current_app(method: Callable[Concatenate[CacheManager, P], R]) -> Callable[Concatenate[RCache, P], R]:
+    """The same method, for the manager of the current app."""
+
+    @functools.wraps(method)
+    def call(_: RCache, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return method(manager_of(current_app), *args, **kwargs)
+
+    return call
 
 
 class RCache:
@@ -37,13 +53,18 @@ class RCache:
     Args:
         app: initialise this app at once.
         types: cache types to register beside the built-in ones.
+        values: classes of values to store: dataclasses, named tuples, enums, pydantic models, or classes with
+            ``__cache_value__`` and ``from_cache_value``.
 
     Raises:
-        ConfigError: a setting or a type is not usable.
+        ConfigError: a setting, a type or a class is not usable.
     """
 
-    def __init__(self, app: Flask | None = None, *, types: Iterable[CacheType] = ()) -> None:
+    def __init__(
+        self, app: Flask | None = None, *, types: Iterable[CacheType] = (), values: Iterable[type] = ()
+    ) -> None:
         self._types: Final = tuple(types)
+        self._values: Final = tuple(values)
         self._disabled = 0
         if app is not None:
             self.init_app(app)
@@ -55,29 +76,31 @@ class RCache:
             app: reads ``app.config["RCACHE_*"]``, now and not later.
 
         Raises:
-            ConfigError: a setting or a type is not usable, or the app has a cache already.
+            ConfigError: a setting, a type or a class is not usable, or the app has a cache already.
         """
         if EXTENSION in app.extensions:
             raise ConfigError(f"{app.name!r} has a cache already: call init_app once for each app")
         settings = load_settings(app.config, os.environ, testing=app.testing)
-        user_key(settings)  # one that cannot be used is told of now
+        if settings.user_jwt_key is not None:
+            importlib.import_module("flask_rcache.config.jwt_keys").user_key(
+                settings
+            )  # an unusable one is an error now
         manager = CacheManager(
             settings,
-            store_of(settings, scope=environ_now),
+            _store_of(settings),
             types=self._types,
-            discover=_discovery(app),
+            values=self._values,
             switched_off=lambda: self._disabled > 0,
-            enter=_context_of(app),
         )
+        manager.engine.observer.send_as(app)
         for name in settings.metrics:
-            _measured_by(name, manager)
-        if settings.admin:  # the last that may fail: a blueprint cannot be taken away
-            from .admin import register
-
-            register(app, settings)
+            _export_to(name, manager)
+        _add_admin_api(app, settings)  # the last that may fail: a blueprint cannot be taken away
         app.extensions[EXTENSION] = manager
         app.cli.add_command(cache)
-        install(app)
+        context.install(app, manager)
+        views.install(app)
+        check_at_first_use(app)
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
@@ -88,9 +111,54 @@ class RCache:
         finally:
             self._disabled -= 1
 
+    @property
+    def is_available(self) -> bool:
+        """See :attr:`CacheManager.is_available <flask_rcache.CacheManager.is_available>`."""
+        return manager_of(current_app).is_available
 
-def _measured_by(name: str, manager: CacheManager) -> None:
-    """Have a metrics library told of every count.
+    get = _of_current_app(CacheManager.get)
+    set = _of_current_app(CacheManager.set)
+    add = _of_current_app(CacheManager.add)
+    incr = _of_current_app(CacheManager.incr)
+    delete = _of_current_app(CacheManager.delete)
+    fetch = _of_current_app(CacheManager.fetch)
+    afetch = _of_current_app(CacheManager.afetch)
+    get_many = _of_current_app(CacheManager.get_many)
+    set_many = _of_current_app(CacheManager.set_many)
+    fetch_many = _of_current_app(CacheManager.fetch_many)
+    tag = _of_current_app(CacheManager.tag)
+    limit_ttl = _of_current_app(CacheManager.limit_ttl)
+    fresh = _of_current_app(CacheManager.fresh)
+    invalidate_type = _of_current_app(CacheManager.invalidate_type)
+    invalidate_tags = _of_current_app(CacheManager.invalidate_tags)
+    invalidate_pattern = _of_current_app(CacheManager.invalidate_pattern)
+    clear_all = _of_current_app(CacheManager.clear_all)
+    stats = _of_current_app(CacheManager.stats)
+    entries = _of_current_app(CacheManager.entries)
+    page = _of_current_app(CacheManager.page)
+    inspect = _of_current_app(CacheManager.inspect)
+    overview = _of_current_app(CacheManager.overview)
+
+
+def _store_of(settings: Settings) -> Store:
+    """The store that an app's settings ask for: memory, Redis, or Redis behind a memory tier."""
+    names = Names(settings.prefix)
+    if not settings.is_shared:
+        return MemoryStore(
+            names, max_bytes=settings.l1_bytes, lease=settings.load_timeout, max_stamps=settings.max_stamps
+        )
+    from .stores.redis.store import RedisStore  # needs redis-py
+
+    redis = RedisStore(settings, names)
+    if not settings.l1_bytes or not settings.l1_ttl:
+        return redis
+    from .stores.tiered import TieredStore
+
+    return TieredStore(redis, names=names, max_bytes=settings.l1_bytes, outage_ttl=settings.outage_ttl)
+
+
+def _export_to(name: str, manager: CacheManager) -> None:
+    """Have a metrics library count what a manager does.
 
     Raises:
         ConfigError: its package is not installed.
@@ -103,52 +171,17 @@ def _measured_by(name: str, manager: CacheManager) -> None:
         raise ConfigError(f"RCACHE_METRICS names {name}: install it with `pip install flask-rcache[{name}]`") from error
 
 
-def store_of(settings: Settings, *, scope: Callable[[], MutableMapping[str, Any] | None] = lambda: None) -> Store:
-    """The store that an app's settings ask for: memory, Redis, or Redis behind a memory tier.
+def _add_admin_api(app: Flask, settings: Settings) -> None:
+    """Give an app the admin API, if there is something that says who may call it."""
+    if not settings.admin:
+        return
+    if settings.admin_jwt_key is None and settings.admin_jwks_url is None and settings.admin_guard is None:
+        logger.info(
+            "[CACHE] there is no admin API at %s: RCACHE_ADMIN_JWT_KEY, RCACHE_ADMIN_JWKS_URL or RCACHE_ADMIN_GUARD is "
+            "needed for one",
+            settings.admin_url_prefix,
+        )
+        return
+    from .admin import register
 
-    Args:
-        settings: the app's.
-        scope: gives the environ of the present request, whose waiting has a budget.
-    """
-    names = Names(settings.prefix)
-    if settings.url.startswith("memory:"):
-        return MemoryStore(names, max_bytes=settings.l1_bytes, lease=settings.load_timeout)
-    codec = Codec(compress_from=settings.compress_from, level=settings.compress_level, max_size=settings.max_bytes * 2)
-    redis = RedisStore(
-        settings.url,
-        names=names,
-        codec=codec,
-        timeout=settings.timeout,
-        lease=settings.lease,
-        load_timeout=settings.load_timeout,
-        cold=settings.on_failover == "cold",
-        scope=scope,
-    )
-    if not settings.l1_bytes or not settings.l1_ttl:
-        return redis
-    return TieredStore(redis, names=names, max_bytes=settings.l1_bytes, outage_ttl=settings.outage_ttl)
-
-
-def _context_of(app: Flask) -> Callable[[], AbstractContextManager[Any]]:
-    """Gives an app context for a background refresh, without keeping the app alive."""
-    ref = weakref.ref(app)
-
-    def enter() -> AbstractContextManager[Any]:
-        living = ref()
-        return nullcontext() if living is None else living.app_context()
-
-    return enter
-
-
-def _discovery(app: Flask) -> Callable[[], Iterable[CacheType]]:
-    """Gives the types on an app's decorated views, without keeping the app alive."""
-    ref = weakref.ref(app)
-
-    def discover() -> Iterable[CacheType]:
-        living = ref()
-        for view in () if living is None else tuple(living.view_functions.values()):
-            for options in options_of(view):
-                if isinstance(options.cache_type, CacheType):
-                    yield options.cache_type
-
-    return discover
+    register(app, settings)

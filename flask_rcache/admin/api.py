@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
-from .. import signals as events
-from ..engine import audit
-from ..engine.manager import CacheManager
+from .. import audit, signals
+from ..engine.manager import CacheManager, Invalidated
+from ..engine.statistics import FIELDS
 from ..errors import ConfigError, UnknownTypeError
 from ..stores.protocol import Listed
-from .bodies import Body, Refused, listing, pattern_of, soft_of, tags_of
+from .bodies import Body, Refused, listing, pattern_of, tags_of
 
 __all__ = ["CALLS", "Answer", "Call", "Question"]
 
@@ -29,8 +29,12 @@ _STATS: Final = (
     "hit_rate",
     "is_available",
 )
-#: In the report's total, and not counted by type.
-_NOT_BY_TYPE: Final = ("is_available", "scope", "by_type")
+#: What a type has that nothing was counted for.
+_NOTHING: Final[Mapping[str, float]] = {
+    **{field: 0.0 if field.endswith("_seconds") else 0 for field in FIELDS},
+    "total_requests": 0,
+    "hit_rate": 0.0,
+}
 
 
 class Question(NamedTuple):
@@ -44,7 +48,7 @@ class Question(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What is answered; the status is 202 when the store is away and hears of a change later."""
+    """The answer; the status is 202 when the store is away, so that a change is sent to it later."""
 
     body: dict[str, object]
     status: int = 200
@@ -59,10 +63,9 @@ class Call(NamedTuple):
 
 def _stats(question: Question) -> Answer:
     report = question.manager.stats()
-    counted = cast("dict[str, dict[str, object]]", report["by_type"])
-    nothing = {name: type(value)() for name, value in report.items() if name not in _NOT_BY_TYPE}
-    by_type = {name: counted.get(name, nothing) for name in sorted({*question.manager.types, *counted})}
-    return _success(cache_stats={**{name: report[name] for name in _STATS}, "by_type": by_type})
+    counted = report["by_type"]
+    by_type = {name: counted.get(name, _NOTHING) for name in sorted({*question.manager.types, *counted})}
+    return _success(cache_stats={**{name: report[name] for name in _STATS}, "by_type": by_type})  # type: ignore[literal-required]  # each is a key
 
 
 def _overview(question: Question) -> Answer:
@@ -93,15 +96,8 @@ def _invalidate_type(question: Question) -> Answer:
     manager, name = question.manager, question.part
     with _explained(manager, "unknown_type"):
         cache_type = manager.known_type(name)
-    soft = soft_of(question.body)
-    return _changed(
-        question,
-        audit.action("invalidate-type", soft=soft),
-        (name,),
-        lambda: manager.invalidate_type(cache_type, soft=soft),
-        f"Cache {name!r}",
-        cache_type=name,
-    )
+    removed = manager.invalidate_type(cache_type)
+    return _changed(question, "invalidate-type", (name,), removed, f"Cache {name!r}", cache_type=name)
 
 
 def _invalidate_pattern(question: Question) -> Answer:
@@ -109,49 +105,33 @@ def _invalidate_pattern(question: Question) -> Answer:
     pattern, kind = pattern_of(question.body)
     with _explained(manager, "invalid_body"):
         cache_type = None if kind is None else manager.known_type(kind)
-        whole, _ = manager.names.pattern(pattern, type_name=None if cache_type is None else cache_type.name)
-    return _changed(
-        question,
-        "invalidate-pattern",
-        (whole,),
-        lambda: manager.invalidate_pattern(pattern, type=cache_type),
-        f"Pattern {whole!r}",
-        pattern=whole,
-    )
+        whole, _ = manager.engine.names.pattern(pattern, type_name=None if cache_type is None else cache_type.name)
+    removed = manager.invalidate_pattern(pattern, type=cache_type)
+    return _changed(question, "invalidate-pattern", (whole,), removed, f"Pattern {whole!r}", pattern=whole)
 
 
 def _invalidate_tags(question: Question) -> Answer:
     tags = tuple(dict.fromkeys(tags_of(question.body)))
-    soft = soft_of(question.body)
-    shown = "1 tag" if len(tags) == 1 else f"{len(tags)} tags"
-    return _changed(
-        question,
-        audit.action("invalidate-tags", soft=soft),
-        tags,
-        lambda: question.manager.invalidate_tags(*tags, soft=soft),
-        shown.capitalize(),
-        tags=list(tags),
-    )
+    removed = question.manager.invalidate_tags(*tags)
+    what = "1 tag" if len(tags) == 1 else f"{len(tags)} tags"
+    return _changed(question, "invalidate-tags", tags, removed, what, tags=list(tags))
 
 
 def _clear_all(question: Question) -> Answer:
-    return _changed(question, "clear-all", (), question.manager.clear_all, "Cache")
+    return _changed(question, "clear-all", (), question.manager.clear_all(), "Cache")
 
 
 def _changed(
-    question: Question, action: str, target: tuple[str, ...], act: Callable[[], int], what: str, **more: object
+    question: Question, action: str, target: tuple[str, ...], removed: Invalidated, what: str, **more: object
 ) -> Answer:
-    """Make a change, note who did, and say what came of it."""
-    with question.manager.watching_invalidations() as told:
-        removed = act()
-    journalled = told.journalled
-    audit.record(question.manager, events.Audited(question.subject, action, target, removed, journalled))
-    if journalled:
-        status, message = "accepted", f"{what} will be invalidated in the store as soon as it is back"
+    """Record a change in the audit trail, and answer what became of it."""
+    audit.record(signals.Audited(question.subject, action, target, int(removed), removed.journalled))
+    if removed.journalled:
+        status, message = "accepted", f"{what} will be invalidated in the store as soon as it is available again"
     else:
         status, message = "success", f"{what} invalidated successfully"
     body = {"status": status, **more, "deleted_keys": removed, "message": message}
-    return Answer(body, 202 if journalled else 200)
+    return Answer(body, 202 if removed.journalled else 200)
 
 
 @contextmanager
@@ -168,14 +148,14 @@ def _explained(manager: CacheManager, code: str) -> Iterator[None]:
 def _need_store(manager: CacheManager) -> None:
     if not manager.is_available:
         raise Refused(
-            503, "unavailable", "the store is away: what it holds cannot be listed", headers={"Retry-After": "5"}
+            503, "unavailable", "the store is unavailable: its entries cannot be listed", headers={"Retry-After": "5"}
         )
 
 
 def _shown(manager: CacheManager, entry: Listed) -> dict[str, object]:
     return {
         "key": entry.key,
-        "type": manager.names.split(entry.key)[0],
+        "type": manager.engine.names.split(entry.key)[0],
         "kind": entry.kind,
         "ttl": round(entry.ttl, 3),
         "age": round(entry.age, 3),
@@ -195,9 +175,9 @@ CALLS: Final[Mapping[str, Mapping[str, Call]]] = {
     "/overview": {"GET": Call(_overview)},
     "/keys": {"GET": Call(_keys)},
     "/keys/<path:part>": {"GET": Call(_key)},
-    "/invalidate/<part>": {"POST": Call(_invalidate_type, ("soft",))},
+    "/invalidate/<part>": {"POST": Call(_invalidate_type, ())},
     "/invalidate-pattern": {"POST": Call(_invalidate_pattern, ("pattern", "type"))},
-    "/invalidate-tags": {"POST": Call(_invalidate_tags, ("tags", "soft"))},
+    "/invalidate-tags": {"POST": Call(_invalidate_tags, ("tags",))},
     "/clear-all": {"POST": Call(_clear_all, ())},
     "/clear": {"POST": Call(_clear_all, ())},
 }

@@ -1,7 +1,7 @@
-"""The admin API as a blueprint: one door that every call passes, and JSON for whatever is answered.
+"""The admin API as a blueprint: one check that every call passes, and JSON for whatever is answered.
 
 Owns the order of the checks (method, who asks, what was sent) and the HTTP of the answers. What the calls do is
-``api``'s; the dashboard's page is ``page``'s, and passes no door: it holds no data.
+``api``'s; the dashboard's page is ``page``'s, and needs no token: it has no data.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["register"]
 
 logger: Final = logging.getLogger("flask_rcache")
 
-#: All are taken in, so that what is not allowed is answered here, in JSON, and to nobody without a token.
+#: All of them, so that a method that is not allowed is answered here, in JSON, and to nobody without a token.
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 _REALM: Final = 'Bearer realm="flask_rcache"'
 
@@ -37,7 +37,7 @@ Admit = Callable[[], str | Reply]
 
 
 class _Answer(Response):
-    """An answer that nobody may keep, whatever the app's ``after_request`` makes of its headers."""
+    """An answer that nobody may store, whatever the app's ``after_request`` does to its headers."""
 
     default_mimetype = "application/json"
 
@@ -53,7 +53,7 @@ class _Answer(Response):
 
 
 def register(app: Flask, settings: Settings) -> None:
-    """Give an app the admin API; nothing of it keeps the app alive.
+    """Add the admin API to an app that has a key or a guard for it; nothing of it keeps the app alive.
 
     Raises:
         ConfigError: the guard's settings are not usable.
@@ -62,9 +62,9 @@ def register(app: Flask, settings: Settings) -> None:
     blueprint = Blueprint("rcache_admin", __name__, url_prefix=settings.admin_url_prefix)
     for rule, calls in CALLS.items():
         name = rule.strip("/").split("/<")[0] + ("_one" if "<path:" in rule else "")
-        _add(blueprint, rule, name, _door(admit, calls))
+        _add(blueprint, rule, name, _guarded(admit, calls))
     for rule, name in (("", "root"), ("/", "root_slash"), ("/<path:part>", "unknown")):
-        _add(blueprint, rule, name, _door(admit, {}))
+        _add(blueprint, rule, name, _guarded(admit, {}))
     page.register(blueprint)
     # By their codes, so that the app's own handlers of these codes do not come first.
     blueprint.register_error_handler(404, _error)
@@ -76,8 +76,8 @@ def _add(blueprint: Blueprint, rule: str, name: str, view: Callable[..., Reply])
     blueprint.add_url_rule(rule, name, view, methods=_METHODS, provide_automatic_options=False)
 
 
-def _door(admit: Admit, calls: Mapping[str, Call]) -> Callable[..., Reply]:
-    """The view of one path: what every call passes before it does anything."""
+def _guarded(admit: Admit, calls: Mapping[str, Call]) -> Callable[..., Reply]:
+    """The view of one path: the checks that every call passes before it does anything."""
 
     def view(part: str = "") -> Reply:
         try:
@@ -89,7 +89,7 @@ def _door(admit: Admit, calls: Mapping[str, Call]) -> Callable[..., Reply]:
         except Forbidden as error:
             logger.warning("[CACHE ADMIN] refused: %s", error)
             challenge = {"WWW-Authenticate": f'{_REALM}, error="insufficient_scope"'}
-            return _json(_problem("forbidden", "you may not do this"), 403, challenge)
+            return _json(_problem("forbidden", "this is not allowed for this caller"), 403, challenge)
         except HTTPException as error:
             return _error(error)
 
@@ -100,7 +100,7 @@ def _answered(admit: Admit, calls: Mapping[str, Call], part: str) -> Reply:
     method = "GET" if request.method == "HEAD" else request.method
     allow = {"Allow": ", ".join(sorted({*calls, "OPTIONS", *(["HEAD"] if "GET" in calls else [])}))}
     if method == "OPTIONS" and calls:
-        return _Answer(status=204, headers=allow)  # without data, and without leave for other origins
+        return _Answer(status=204, headers=allow)  # without data, and without permission for other origins
     subject = admit()
     if isinstance(subject, Reply):
         return subject
@@ -134,7 +134,8 @@ def _sent() -> bytes:
 
 def _guard_of(settings: Settings) -> Admit:
     keyring = keyring_of(settings)
-    if settings.admin_guard is not None:
+    if keyring is None:
+        assert settings.admin_guard is not None
         return _own_guard(settings.admin_guard)
     guard = JwtGuard(
         keyring,
@@ -150,14 +151,14 @@ def _guard_of(settings: Settings) -> Admit:
 def _own_guard(guard: Callable[[Any], Any]) -> Admit:
     """The app's guard in place of tokens.
 
-    A text is the subject; ``True`` lets in without a name; ``None`` is nobody (401), ``False`` and ``""`` are somebody
-    who may not (403). A response is sent as it is, and what the guard raises is the app's to answer.
+    A text is the subject; ``True`` admits without a name; ``None`` is a caller who is not known (401), ``False`` and
+    ``""`` one who is not allowed (403). A response is sent as it is; what the guard raises goes to the app's handlers.
     """
 
     def admit() -> str | Reply:
         admitted = current_app.ensure_sync(guard)(request)
         if admitted is None:
-            raise Unauthenticated("RCACHE_ADMIN_GUARD knows nobody", given=False)
+            raise Unauthenticated("RCACHE_ADMIN_GUARD does not know the caller", given=False)
         if isinstance(admitted, Reply):
             return admitted
         if not isinstance(admitted, str | bool):
@@ -171,7 +172,7 @@ def _own_guard(guard: Callable[[Any], Any]) -> Admit:
 
 
 def _same_site() -> None:
-    """Refuse changes that another site's page asks for: a guard of the app's own may go by cookies.
+    """Refuse changes that another site's page asks for: a guard of the app's own may use cookies.
 
     Source: the Fetch Metadata specification; ``Origin`` (RFC 6454) for browsers and schemes without it.
     """
@@ -181,7 +182,7 @@ def _same_site() -> None:
     if site is None and origin is not None:
         site = "same-origin" if _host_of(origin) == request.host.lower() else "cross-site"
     if site not in (None, "same-origin", "none"):
-        raise Forbidden("a page of another site asked for a change")
+        raise Forbidden("the request comes from a page of another site")
 
 
 def _host_of(origin: str) -> str | None:
@@ -204,12 +205,12 @@ def _unauthenticated(error: Unauthenticated) -> Response:
 
 
 def _error(error: HTTPException) -> Reply:
-    """What Flask or a guard aborts with, in the shape of all errors; a response that it brings is left as it is."""
+    """What Flask or a guard aborts with, in the shape of all errors; a response that it has is left as it is."""
     if error.response is not None:
         return error.response  # type: ignore[return-value]  # the sans-I/O type of what is a Response
     status = error.code or 500
     kept = {name: value for name, value in error.get_headers() if name.lower() != "content-type"}
-    message = "the server failed; its log says more" if status >= 500 else error.description or error.name
+    message = "an error in the server; its log says more" if status >= 500 else error.description or error.name
     return _json(_problem(error.name.lower().replace(" ", "_"), message), status, kept)
 
 

@@ -9,14 +9,14 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["LONGEST_BODY", "Body", "Refused", "fields", "listing", "pattern_of", "soft_of", "tags_of"]
+__all__ = ["LONGEST_BODY", "Body", "Refused", "fields", "listing", "pattern_of", "tags_of"]
 
 LONGEST_BODY: Final = 64 * 1024
 _LONGEST_TEXT: Final = 1024
 _MOST_TAGS: Final = 1000
 _MOST_ENTRIES: Final = 1000
 
-#: What a call's body holds, once it is known to be a JSON object.
+#: The members of a call's body.
 Body = dict[str, Any]
 
 
@@ -69,10 +69,10 @@ def fields(data: bytes, *, is_json: bool, known: Sequence[str]) -> Body:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> Body:
-    """A JSON object whose members are there once: of two that differ nobody can tell which is meant."""
+    """A JSON object in which no member is repeated: of two that differ, which one is meant is unclear."""
     body = dict(pairs)
     if len(body) != len(pairs):
-        raise ValueError("a member is there twice")
+        raise ValueError("a member is repeated")
     return body
 
 
@@ -92,14 +92,6 @@ def tags_of(body: Body) -> list[str]:
     return [_text(tag, "tags", _bad_body) for tag in tags]
 
 
-def soft_of(body: Body) -> bool:
-    """Whether entries are to expire in place of being removed."""
-    soft = body.get("soft", False)
-    if not isinstance(soft, bool):
-        raise _bad_body('"soft" must be true or false')
-    return soft
-
-
 def listing(query: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """The arguments of a listing: ``type``, ``pattern``, ``cursor`` and ``limit``.
 
@@ -112,7 +104,7 @@ def listing(query: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         raise _bad_argument(f"this call does not know {_listed(unknown)}: it takes {_listed(known)}")
     repeated = [name for name, values in query.items() if len(values) > 1]
     if repeated:
-        raise _bad_argument(f"{_listed(repeated)} is there more than once")
+        raise _bad_argument(f"{_listed(repeated)} is given more than once")
     # An empty argument is one that was left out: forms send those.
     given: dict[str, Any] = {name: _text(values[0], name, _bad_argument) for name, values in query.items() if values[0]}
     if "limit" in given:
@@ -129,7 +121,7 @@ def _text(value: object, name: str, refused: Callable[[str], Refused]) -> str:
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise refused(f'"{name}" holds half a character') from error
+        raise refused(f'"{name}" contains a lone surrogate') from error
     return value
 
 

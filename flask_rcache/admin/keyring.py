@@ -1,14 +1,13 @@
 """The keys that verify an administrator's tokens, and the algorithms that each of them allows.
 
 Owns the choice of a key for a token, and the keys of a JWKS URL, which are fetched rarely. How a configured key is read
-is ``tokenkeys``'s. What a token may say, and who is let in, is ``guard``'s.
+is ``config.jwt_keys``'s. What a token may say, and who is admitted, is ``guard``'s.
 """
 
 from __future__ import annotations
 
 import http.client
 import logging
-import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, Protocol
@@ -19,6 +18,7 @@ import jwt
 from ..config.jwt_keys import ASYMMETRIC, KeyAndAlgorithms, algorithms_of, configured_key, narrowed, need_cryptography
 from ..config.parsers import redacted
 from ..errors import AuthError, ConfigError
+from ..model.forks import new_lock
 
 __all__ = ["FixedKey", "KeyAndAlgorithms", "Keyring", "RemoteKeys", "fixed_key", "remote_keys"]
 
@@ -52,25 +52,16 @@ class FixedKey(NamedTuple):
 
 
 def fixed_key(raw: str | bytes, wanted: tuple[str, ...] = ()) -> FixedKey:
-    """A key as it is configured: a secret, or a public key in PEM.
-
-    Args:
-        raw: the secret or the PEM text.
-        wanted: narrows the algorithms that the key's kind allows.
-
-    Raises:
-        ConfigError: it is too short, private, of a kind not supported, or a public key that is not in PEM; or
-            ``wanted`` has an algorithm that is not the key's.
-    """
+    """A key as it is configured; see :func:`~flask_rcache.config.jwt_keys.configured_key`."""
     return FixedKey(*configured_key(raw, wanted, setting=_SETTING))
 
 
 class RemoteKeys:
-    """The public keys behind a JWKS URL, held for a while.
+    """The public keys behind a JWKS URL, cached for a while.
 
-    The URL is asked at most once in ``pause`` seconds, whatever tokens name and whether it answers or not: nobody can
-    use this process to press the provider, and a provider that is away does not slow each request. What was fetched is
-    still used for ``hold`` seconds while it is away.
+    The URL is fetched at most once in ``pause`` seconds, whatever tokens name and whether it answers or not: nobody can
+    use this process to flood the provider, and a provider that is away does not slow each request. While it is away,
+    cached keys work for ``longest`` seconds.
 
     Args:
         fetch: gets the JWKS, a mapping with ``keys``.
@@ -80,7 +71,7 @@ class RemoteKeys:
 
     lifetime: Final = 300.0
     pause: Final = 30.0
-    hold: Final = 3600.0
+    longest: Final = 3600.0
 
     def __init__(
         self,
@@ -92,7 +83,7 @@ class RemoteKeys:
         self._fetch: Final = fetch
         self._wanted: Final = narrowed(ASYMMETRIC, wanted, "a JWKS", setting=_SETTING)
         self._clock: Final = clock
-        self._lock: Final = threading.Lock()
+        self._lock: Final = new_lock()
         self._keys: dict[str, KeyAndAlgorithms] = {}
         self._fetched = -float("inf")
         self._tried = -float("inf")
@@ -101,20 +92,20 @@ class RemoteKeys:
         """See :meth:`Keyring.key_for`."""
         kid = header.get("kid")
         if not isinstance(kid, str) or not kid:
-            raise AuthError("the token names no key (kid), and with a JWKS it has to")
+            raise AuthError("the token names no key (kid), which a JWKS requires")
         if header.get("alg") not in self._wanted:
             raise AuthError(f"algorithm {header.get('alg')!r:.40} is not allowed")
         found = self._keys.get(kid)
         if found is None or self._clock() - self._fetched > self.lifetime:
             self._renew(kid)
             found = self._keys.get(kid)
-        if found is None or self._clock() - self._fetched > self.hold:
+        if found is None or self._clock() - self._fetched > self.longest:
             raise AuthError(f"no key {kid!r:.80} is known from {_JWKS}")
         return found
 
     def _renew(self, kid: str) -> None:
         """Fetch the keys, unless that was tried a moment ago or another thread has just done it."""
-        # Whose key is known goes on with it while another thread fetches; the others wait for that thread.
+        # A token whose key is known does not wait while another thread fetches; others wait for that thread.
         if not self._lock.acquire(blocking=kid not in self._keys):
             return
         try:
@@ -143,7 +134,7 @@ class RemoteKeys:
                 key = jwt.PyJWK.from_dict(raw).key
                 algorithms = tuple(name for name in algorithms_of(key) if name in self._wanted)
             except (jwt.PyJWTError, ConfigError, KeyError, TypeError, ValueError, AttributeError) as error:
-                # Private and symmetric keys, and what is none: one odd key must not spoil the others.
+                # Private and symmetric keys, and what is no key: one bad key does not make the others unusable.
                 logger.warning("[CACHE ADMIN] key %.80r of %s is not used: %s", raw["kid"], _JWKS, error)
                 continue
             if raw.get("alg") is not None:

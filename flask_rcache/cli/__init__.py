@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .commands import cache
+from .group import cache
 
 __all__ = ["cache"]

@@ -1,12 +1,11 @@
 """The commands that invalidate: by type, by tags, by pattern, and everything.
 
-Owns the question before ``clear``, and what is said when an invalidation did not reach the store: the journal that
+Owns the question before ``clear-all``, and what is said when an invalidation did not reach the store: the journal that
 would deliver it later ends with this process, so that is a failure here.
 """
 
 from __future__ import annotations
 
-import contextvars
 import getpass
 import logging
 import sys
@@ -17,49 +16,38 @@ from typing import Any, Final
 import click
 from flask import current_app
 
-from .. import signals as events
+from .. import audit, signals
 from ..context import manager_of
-from ..engine import audit
-from ..engine.manager import CacheManager
+from ..engine.manager import CacheManager, Invalidated
 from .output import Command, Failure, answer, answers, away, note_memory
 
-__all__ = ["clear", "invalidate", "invalidate_pattern", "invalidate_tags"]
+__all__ = ["clear_all", "invalidate_pattern", "invalidate_tags", "invalidate_type"]
 
-_LOOK_EVERY: Final = 0.1
-
-
-_softly: Final = click.option(
-    "--soft", is_flag=True, help="Expire them: what may be served stale is, while it is loaded anew."
-)
+_TICK: Final = 0.1
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, name="invalidate-type")
 @click.argument("type_name", metavar="TYPE")
-@_softly
 @answers
-def invalidate(*, type_name: str, soft: bool, as_json: bool) -> None:
+def invalidate_type(*, type_name: str, as_json: bool) -> None:
     """Make every entry of a type invalid, in all processes."""
     manager = manager_of(current_app)
     cache_type = manager.known_type(type_name)
     name = cache_type.name
-    action = audit.action("invalidate-type", soft=soft)
-    removed = _delivered(manager, action, (name,), lambda: manager.invalidate_type(cache_type, soft=soft))
+    removed = _delivered(manager, "invalidate-type", (name,), lambda: manager.invalidate_type(cache_type))
     document = {"status": "success", "cache_type": name, "deleted_keys": removed}
-    became = "expired" if soft else "removed"
-    answer(document, f"Cache {name!r} invalidated: {_entries(removed)} {became}.", as_json=as_json)
+    answer(document, f"Cache {name!r} invalidated: {_entries(removed)} removed.", as_json=as_json)
 
 
 @click.command(cls=Command, name="invalidate-tags")
 @click.argument("tags", metavar="TAG...", nargs=-1, required=True)
-@_softly
 @answers
-def invalidate_tags(*, tags: tuple[str, ...], soft: bool, as_json: bool) -> None:
-    """Make every entry that bears one of the tags invalid, in all processes."""
+def invalidate_tags(*, tags: tuple[str, ...], as_json: bool) -> None:
+    """Make every entry that has any of the tags invalid, in all processes."""
     manager = manager_of(current_app)
-    action = audit.action("invalidate-tags", soft=soft)
-    stamped = _delivered(manager, action, tags, lambda: manager.invalidate_tags(*tags, soft=soft))
-    document = {"status": "success", "tags": list(dict.fromkeys(tags)), "stamped": stamped}
-    answer(document, f"{stamped} {'tag' if stamped == 1 else 'tags'} invalidated.", as_json=as_json)
+    count = _delivered(manager, "invalidate-tags", tags, lambda: manager.invalidate_tags(*tags))
+    document = {"status": "success", "tags": list(dict.fromkeys(tags)), "deleted_keys": count}
+    answer(document, f"{count} {'tag' if count == 1 else 'tags'} invalidated.", as_json=as_json)
 
 
 @click.command(cls=Command, name="invalidate-pattern")
@@ -73,7 +61,7 @@ def invalidate_pattern(*, pattern: str, type_name: str | None, as_json: bool) ->
     """
     manager = manager_of(current_app)
     cache_type = None if type_name is None else manager.known_type(type_name)
-    glob, _ = manager.names.pattern(pattern, type_name=None if cache_type is None else cache_type.name)
+    glob, _ = manager.engine.names.pattern(pattern, type_name=None if cache_type is None else cache_type.name)
     removed = _delivered(
         manager,
         "invalidate-pattern",
@@ -84,10 +72,10 @@ def invalidate_pattern(*, pattern: str, type_name: str | None, as_json: bool) ->
     answer(document, f"{_entries(removed)} removed that matched {glob}", as_json=as_json)
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, name="clear-all")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @answers
-def clear(*, yes: bool, as_json: bool) -> None:
+def clear_all(*, yes: bool, as_json: bool) -> None:
     """Make every entry of this cache invalid; other keys of the database are not touched."""
     manager = manager_of(current_app)
     if not yes:
@@ -99,31 +87,32 @@ def clear(*, yes: bool, as_json: bool) -> None:
 
 def _ask(manager: CacheManager) -> None:
     if not sys.stdin.isatty():
-        raise Failure("usage", "Nobody can be asked here: say --yes to clear the whole cache.", exit_code=2)
+        raise Failure("usage", "There is no terminal to ask on: pass --yes to clear the whole cache.", exit_code=2)
     count = sum(row["entries"] for row in manager.overview()["types"].values())
-    where = f"{manager.settings.prefix!r} at {manager.store.location}"
+    where = f"{manager.settings.prefix!r} at {manager.engine.catalogue.location}"
     click.confirm(f"Make all of the cache {where} invalid ({_entries(count)})?", abort=True, err=True)
 
 
-def _delivered(manager: CacheManager, action: str, target: tuple[str, ...], act: Callable[[], int]) -> int:
+def _delivered(
+    manager: CacheManager, action: str, target: tuple[str, ...], invalidate: Callable[[], Invalidated]
+) -> int:
     """What an invalidation returned, once the store has acknowledged it; with its line in the audit trail.
 
     Raises:
-        Failure: it has not.
+        Failure: the store has not.
     """
     note_memory(manager)
-    with manager.watching_invalidations() as told:
-        count = act()
-    if told.journalled:
+    count = invalidate()
+    if count.journalled:
         cause = away(manager)
-        why = "the store is away" if cause is None else f"the store is away ({cause})"
-        raise Failure("not-delivered", f"Not delivered: {why}. Nothing was invalidated; run it again.")
+        why = "the store is unavailable" if cause is None else f"the store is unavailable ({cause})"
+        raise Failure("not_delivered", f"Not delivered: {why}. Nothing was invalidated; run it again.")
     # INFO: on a terminal the answer says as much.
-    audit.record(manager, events.Audited(_somebody(), action, target, count), level=logging.INFO)
-    return count
+    audit.record(signals.Audited(_user(), action, target, int(count)), level=logging.INFO)
+    return int(count)
 
 
-def _somebody() -> str:
+def _user() -> str:
     """Who runs the command, as the machine knows them."""
     try:
         return f"cli:{getpass.getuser()}"
@@ -131,35 +120,35 @@ def _somebody() -> str:
         return "cli"
 
 
-def _with_bar(act: Callable[[], int]) -> int:
+def _with_bar(act: Callable[[], Invalidated]) -> Invalidated:
     """Run what may take long, with a bar on a terminal's standard error."""
     if not sys.stderr.isatty():
         return act()
+    app = current_app._get_current_object()  # type: ignore[attr-defined]  # a proxy's, which its type hides
     ended = threading.Event()
     result: list[Any] = []
 
     def run() -> None:
         try:
-            result.append(act())
+            with app.app_context():
+                result.append(act())
         except BaseException as error:  # noqa: BLE001  # the command raises it
             result.append(error)
         finally:
             ended.set()
 
-    # In this context: whoever watches what becomes of invalidations sees this one.
-    here = contextvars.copy_context()
-    threading.Thread(target=here.run, args=(run,), name="flask_rcache-command", daemon=True).start()
-    if not ended.wait(_LOOK_EVERY):
+    threading.Thread(target=run, name="flask_rcache-command", daemon=True).start()
+    if not ended.wait(_TICK):
         # Without a length: how many keys match is not known before the end.
-        waits = iter(lambda: ended.wait(_LOOK_EVERY), True)
+        waits = iter(lambda: ended.wait(_TICK), True)
         with click.progressbar(waits, label="Walking the keys", file=sys.stderr) as bar:
             for _ in bar:
                 pass
     outcome = result[0]
     if isinstance(outcome, BaseException):
         raise outcome
-    count: int = outcome
-    return count
+    removed: Invalidated = outcome
+    return removed
 
 
 def _entries(count: int) -> str:

@@ -1,29 +1,28 @@
 """What a command prints, and how it ends.
 
 Owns aligned tables, the one JSON document of ``--json``, and the exit codes: 0 when it is done, 1 when a check failed,
-something is not there or the store is away, 2 when the command was not given as it must be. Answers go to standard
-output, everything else to standard error.
+something was not found or the store is away, 2 for an error of usage. Answers go to standard output, everything else to
+standard error.
 """
 
 from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import click
-from flask.cli import AppGroup
+from flask.cli import with_appcontext
 
 from ..engine.manager import CacheManager
 from ..errors import ConfigError, StoreFullError
 from ..stores.protocol import Listed
+from .group import usage_errors
 
 __all__ = [
     "Column",
     "Command",
-    "Commands",
     "Failure",
     "answer",
     "answers",
@@ -51,7 +50,7 @@ class Failure(click.ClickException):
     Args:
         code: one word for scripts.
         message: one sentence with the remedy.
-        exit_code: 1, or 2 when the command was not given as it must be.
+        exit_code: 1, or 2 for an error of usage.
         more: further members of the JSON document.
     """
 
@@ -67,36 +66,14 @@ class Failure(click.ClickException):
 
 
 class Command(click.Command):
-    """A command whose errors of usage are JSON too, where ``--json`` is among what was given."""
+    """A command whose errors of usage are JSON too, where ``--json`` is among its arguments."""
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        """Parse what was given."""
-        with _usage_told("--json" in args):
+        """Parse the arguments."""
+        with usage_errors(as_json="--json" in args):
             return super().make_context(info_name, args, parent, **extra)
-
-
-class Commands(AppGroup):
-    """The group of them; that there is no such command is an error of usage too."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command."""
-        with _usage_told("--json" in args):
-            return super().resolve_command(ctx, args)
-
-
-@contextmanager
-def _usage_told(as_json: bool) -> Iterator[None]:
-    try:
-        yield
-    except click.UsageError as error:
-        if as_json:
-            document = {"status": "error", "error": "usage", "message": error.format_message()}
-            click.echo(json.dumps(document, indent=2))
-        raise
 
 
 class Column(NamedTuple):
@@ -108,13 +85,14 @@ class Column(NamedTuple):
 
 
 def answers(command: F) -> F:
-    """Give a command ``--json``, and have it end as documented whatever it raises."""
+    """Give a command ``--json`` and the app's context, and have it end as documented whatever it raises."""
+    in_context = with_appcontext(command)
 
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
     @functools.wraps(command)
     def run(*args: Any, as_json: bool, **kwargs: Any) -> None:
         try:
-            command(*args, as_json=as_json, **kwargs)
+            in_context(*args, as_json=as_json, **kwargs)
         except ConfigError as error:
             _fail(Failure("usage", str(error), exit_code=2), as_json=as_json)
         except Failure as failure:
@@ -137,25 +115,25 @@ def answer(document: Any, text: str, *, as_json: bool) -> None:
 
 
 def note(text: str) -> None:
-    """Say something beside the answer, on standard error."""
+    """Print a remark on the answer, on standard error."""
     click.echo(_lines(text), err=True)
 
 
 def note_memory(manager: CacheManager) -> None:
-    """Say that a cache in memory is this process's own, where a command would make one think otherwise."""
-    if manager.store.location.startswith("memory:"):
+    """Say that a cache in memory is this process's own, not that of the running app."""
+    if manager.engine.catalogue.location.startswith("memory:"):
         note("Note: on memory:// each process has a cache of its own; this is not that of the running app.")
 
 
 def away(manager: CacheManager) -> Exception | None:
-    """Why the store cannot be asked; ``None`` when it can. One that is full can be."""
-    trouble = manager.store.trouble
-    return None if trouble is None or isinstance(trouble.cause, StoreFullError) else trouble.cause
+    """Why the store cannot be asked; ``None`` when it can. A full store can be."""
+    incident = manager.engine.store.incident
+    return None if incident is None or isinstance(incident.cause, StoreFullError) else incident.cause
 
 
 def store_away(cause: Exception) -> Failure:
     """The failure of a command that needs the store."""
-    return Failure("unavailable", f"The store is away: {cause}. `flask cache check` looks for the reason.")
+    return Failure("unavailable", f"The store is unavailable: {cause}. `flask cache check` looks for the reason.")
 
 
 # Tables

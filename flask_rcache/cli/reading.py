@@ -16,6 +16,7 @@ from flask import current_app
 
 from ..context import manager_of
 from ..engine.manager import CacheManager
+from ..engine.statistics import CacheStats
 from ..errors import InvalidKeyError
 from ..stores.protocol import Listed, Page
 from .output import (
@@ -53,7 +54,7 @@ _KEYS: Final = (
 def stats(*, as_json: bool) -> None:
     """Show what the cache did: hits, misses, loads, errors, by type.
 
-    With Redis the figures are those of the whole fleet, up to the last second.
+    With Redis the figures are those of all processes, up to the last second.
     """
     manager = manager_of(current_app)
     figures = manager.stats()
@@ -61,14 +62,15 @@ def stats(*, as_json: bool) -> None:
     note_memory(manager)
     answer(figures, _stats_text(manager, figures), as_json=as_json)
     if cause is not None:
-        note(f"The store is away: {cause}. These are the figures of this process only.")
+        note(f"The store is unavailable: {cause}. These are the figures of this process only.")
         raise click.exceptions.Exit(1)
 
 
-def _stats_text(manager: CacheManager, figures: dict[str, Any]) -> str:
-    scope = "the whole fleet" if figures["scope"] == "fleet" else "this process only"
+def _stats_text(manager: CacheManager, figures: CacheStats) -> str:
+    location = manager.engine.catalogue.location
+    scope = "all processes" if figures["scope"] == "all" else "this process only"
     head = [
-        f"store     {manager.store.location} ({'available' if figures['is_available'] else 'not available'})",
+        f"store     {location} ({'available' if figures['is_available'] else 'not available'})",
         f"figures   of {scope}",
         f"hit rate  {figures['hit_rate']:.2f} % of {figures['total_requests']:,} requests",
         f"errors    {figures['errors']:,}",
@@ -90,7 +92,7 @@ def _stats_text(manager: CacheManager, figures: dict[str, Any]) -> str:
         for name, row in figures["by_type"].items()
         if any(row.values())
     ]
-    return "\n".join([*head, table(columns, rows) if rows else "Nothing has been asked for yet."])
+    return "\n".join([*head, table(columns, rows) if rows else "There have been no lookups yet."])
 
 
 # Listing
@@ -108,7 +110,7 @@ def keys(
 ) -> None:
     """List live entries with ttl, age, size, kind, key and tags; never a value.
 
-    A negative ttl is that of an entry which may still be served stale.
+    An entry with a negative ttl has expired, and may still be served stale.
     """
     manager = manager_of(current_app)
     note_memory(manager)
@@ -119,14 +121,14 @@ def keys(
         more = "" if pages.cursor is None else f" There is more: --cursor {pages.cursor}"
         note(f"{count:,} {'entry' if count == 1 else 'entries'}.{more}")
     if pages.cause is not None:
-        note(f"The listing broke off. {pages.cause.message}")
+        note(f"The listing is not complete. {pages.cause.message}")
         raise click.exceptions.Exit(1)
 
 
 class _Pages:
-    """A listing page by page; where it stands when it ends is in ``cursor``, why it broke off in ``cause``.
+    """A listing page by page; when it ends, ``cursor`` is where it stands, and ``cause`` why it could not go on.
 
-    Nothing but the first page raises, so that what has been printed before stays one whole answer.
+    Only the first page raises, so that what has been printed before is a whole document.
     """
 
     def __init__(
@@ -203,7 +205,7 @@ def _write_json(pages: _Pages, seen: Callable[[int], None]) -> int:
 
 @contextmanager
 def _progress(manager: CacheManager, type_name: str | None, *, hidden: bool) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal's standard error, while a long listing goes into a file; told how many entries are done."""
+    """A bar on a terminal's standard error, while a long listing goes into a file; to call with each step done."""
     if hidden or sys.stdout.isatty() or not sys.stderr.isatty():
         yield lambda _: None
         return
@@ -232,7 +234,7 @@ def inspect(*, key: str, as_json: bool) -> None:
         cause = away(manager)
         if cause is not None:
             raise store_away(cause)
-        raise Failure("not-found", f"There is no live entry {stored!r}.", key=stored)
+        raise Failure("not_found", f"There is no live entry {stored!r}.", key=stored)
     rows = [
         ("key", listed.key),
         ("kind", listed.kind or "-"),
@@ -247,12 +249,12 @@ def inspect(*, key: str, as_json: bool) -> None:
 
 
 def stored_key(manager: CacheManager, key: str) -> str:
-    """The stored key that somebody means by ``cache:search:42`` or ``search:42``.
+    """The stored key that is meant by ``cache:search:42`` or ``search:42``.
 
     Raises:
         ConfigError: it names no entry of this cache.
     """
-    names = manager.names
+    names = manager.engine.names
     if key.startswith(names.entries):
         type_name, _, id = key.removeprefix(names.entries).partition(":")
         if type_name and id:

@@ -1,4 +1,4 @@
-"""The command ``token``: an admin token, as the guard of the admin API wants it.
+"""The command ``token``: an admin token, as the guard of the admin API requires it.
 
 Owns the claims that it signs. It can sign only where the app's own secret verifies: with a public key, a JWKS URL or a
 guard of the app's own, tokens are made elsewhere.
@@ -29,16 +29,16 @@ _PATH: Final = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)+")
 
 
 @click.command(cls=Command)
-@click.option("--subject", default="cli", show_default=True, help="Who it is for, as the audit trail will show.")
+@click.option("--subject", default="cli", show_default=True, help="The subject, as the audit trail will show it.")
 @click.option(
-    "--expires", type=click.IntRange(1, _MOST), default=3600, show_default=True, help="Seconds until it is of no use."
+    "--expires", type=click.IntRange(1, _MOST), default=3600, show_default=True, help="Seconds until it expires."
 )
 @click.option("--claim", "claims", metavar="NAME=VALUE", multiple=True, help="A further claim; VALUE is JSON or text.")
 @answers
 def token(*, subject: str, expires: int, claims: tuple[str, ...], as_json: bool) -> None:
     """Make a token for the admin API and the dashboard.
 
-    The token alone goes to standard output. Whoever has it may do everything the admin API allows.
+    Only the token goes to standard output. It allows everything that the admin API can do.
     """
     settings = manager_of(current_app).settings
     secret = _secret(settings)
@@ -60,7 +60,7 @@ def token(*, subject: str, expires: int, claims: tuple[str, ...], as_json: bool)
     until = dt.datetime.fromtimestamp(now + expires, dt.UTC)
     note(f"For {subject!r}, until {until:%Y-%m-%d %H:%M:%S} UTC.")
     if expires > _DAY:
-        note("It cannot be taken back before that, other than by changing RCACHE_ADMIN_JWT_KEY: a day is plenty.")
+        note("It cannot be revoked before that, except by changing RCACHE_ADMIN_JWT_KEY: prefer a day or less.")
 
 
 def _secret(settings: Settings) -> str | bytes:
@@ -70,34 +70,34 @@ def _secret(settings: Settings) -> str | bytes:
         Failure: tokens for this app are not made with one, or it takes none.
     """
     if not settings.admin:
-        raise Failure("closed", "This app has no admin API: RCACHE_ADMIN is false.")
+        raise Failure("no_admin_api", "This app has no admin API: RCACHE_ADMIN is false.")
     if settings.admin_guard is not None:
-        raise Failure("not-ours", "RCACHE_ADMIN_GUARD decides who is let in, not a token of this command.")
+        raise Failure("not_ours", "RCACHE_ADMIN_GUARD decides who is admitted, not a token of this command.")
     if settings.admin_jwks_url is not None:
-        raise Failure("not-ours", "RCACHE_ADMIN_JWKS_URL is set: get a token from that identity provider.")
+        raise Failure("not_ours", "RCACHE_ADMIN_JWKS_URL is set: get a token from that identity provider.")
     key = settings.admin_jwt_key
     if key is None:
         raise Failure(
-            "closed",
-            "The admin API is closed: set RCACHE_ADMIN_JWT_KEY to a secret of 32 bytes or more, such as "
+            "no_admin_api",
+            "This app has no admin API: set RCACHE_ADMIN_JWT_KEY to a secret of 32 bytes or more, such as "
             '`python -c "import secrets; print(secrets.token_hex(32))"` prints.',
         )
     if (b"-----BEGIN" if isinstance(key, bytes) else "-----BEGIN") in key:  # type: ignore[operator]  # of one kind both
         raise Failure(
-            "not-ours", "RCACHE_ADMIN_JWT_KEY is a public key, which verifies only: sign where the private key is."
+            "not_ours", "RCACHE_ADMIN_JWT_KEY is a public key, which verifies only: sign where the private key is."
         )
     return key
 
 
 def _role(settings: Settings, subject: str) -> dict[str, Any]:
-    """The claim that lets in: by its name, or as objects in each other where that is a path.
+    """The claim with the role: by its name, or as nested objects where that is a path.
 
     A name such as ``https://shop.example/roles`` has dots and is no path; the guard looks for a whole name first.
     """
     claim, value = settings.admin_claim, settings.admin_value
     if claim in _OURS:
         if claim != "sub" or subject != value:
-            how = f"say --subject {value!r}" if claim == "sub" else "set another claim"
+            how = f"pass --subject {value!r}" if claim == "sub" else "set another claim"
             raise Failure(
                 "usage", f"RCACHE_ADMIN_CLAIM is {claim!r}, which has a meaning of its own: {how}.", exit_code=2
             )

@@ -1,13 +1,10 @@
 """The command ``types``, and where a ttl comes from.
 
-Owns the question which of the five places a ttl was taken from, and which views use a type. Resolving the ttl itself is
-``registry``'s.
+Owns the question which of the five places a ttl was taken from. Resolving the ttl itself is ``engine.policies``'s.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
@@ -15,11 +12,12 @@ from flask import Flask, current_app
 
 from ..context import manager_of
 from ..engine.manager import CacheManager
-from ..model.cache_type import FROM_HEADERS, CacheType, Ttl
-from ..views.binding import Options, options_of
+from ..model.cache_type import FROM_HEADERS, CacheType, Lifetime
+from ..views.binding import Options
+from ..views.startup import decorated
 from .output import Column, Command, answer, answers, seconds_text, table
 
-__all__ = ["decorated", "ttl_document", "ttl_source", "ttl_text", "types"]
+__all__ = ["ttl_document", "ttl_source", "types"]
 
 
 @click.command(cls=Command)
@@ -31,67 +29,49 @@ def types(*, as_json: bool) -> None:
     known = manager.types
     users: dict[str, list[tuple[str, Options]]] = {name: [] for name in known}
     for endpoint, options in decorated(app):
-        users[manager.registry.resolve(options.cache_type).name].append((endpoint, options))
-    documents = [_document(app, manager, cache_type, users[name]) for name, cache_type in sorted(known.items())]
+        users[manager.engine.policies.resolve(options.cache_type).name].append((endpoint, options))
+    documents = [_document(manager, cache_type, users[name]) for name, cache_type in sorted(known.items())]
     answer({"types": documents}, _text(documents), as_json=as_json)
 
 
-def decorated(app: Flask) -> Iterator[tuple[str, Options]]:
-    """The endpoints whose views are decorated, with what stands above each."""
-    for endpoint, view in sorted(app.view_functions.items()):
-        for options in options_of(view):
-            yield endpoint, options
-
-
-def ttl_source(manager: CacheManager, config: Mapping[str, Any], cache_type: CacheType, ttl: Ttl | None = None) -> str:
+def ttl_source(manager: CacheManager, cache_type: CacheType, ttl: object = None) -> str:
     """Where the ttl of a call comes from: ``call``, the name of a setting, ``type`` or ``default``.
 
     Args:
         manager: the app's.
-        config: the app's ``config``; what is not in it came from the environment.
         cache_type: the type of the call.
         ttl: the call's own.
     """
     if ttl is not None:
         return "call"
-    if cache_type.name in manager.settings.ttls:
-        name = cache_type.name.upper()
-        for mapping, where in ((config, "app.config"), (os.environ, "environment")):
-            for key in (f"RCACHE_TTL_{name}", f"CACHE_TTL_{name}"):
-                if mapping.get(key) is not None:
-                    return f"{key} ({where})"
-        return "settings"
+    source = manager.settings.ttl_sources.get(cache_type.name)
+    if source is not None:
+        return f"{source.key} ({'app.config' if source.in_config else 'environment'})"
     return "default" if cache_type.ttl is None else "type"
 
 
-def ttl_text(ttl: Ttl) -> str:
-    """A ttl for people."""
-    return "from headers" if ttl is FROM_HEADERS else seconds_text(ttl)
-
-
-def ttl_document(ttl: Ttl) -> float | str:
+def ttl_document(ttl: Lifetime) -> float | str:
     """A ttl as JSON."""
     return "from-headers" if ttl is FROM_HEADERS else ttl
 
 
-def _document(
-    app: Flask, manager: CacheManager, cache_type: CacheType, users: list[tuple[str, Options]]
-) -> dict[str, Any]:
-    policy = manager.policy(cache_type)
+def _document(manager: CacheManager, cache_type: CacheType, users: list[tuple[str, Options]]) -> dict[str, Any]:
+    policies = manager.engine.policies
+    policy = policies.policy(cache_type)
     return {
         "name": cache_type.name,
         "ttl": ttl_document(policy.ttl),
-        "ttl_from": ttl_source(manager, app.config, cache_type),
-        "adaptive": list(policy.adaptive) if policy.adaptive else None,
+        "ttl_from": ttl_source(manager, cache_type),
+        "adaptive_ttl": list(policy.adaptive_ttl) if policy.adaptive_ttl else None,
         "stale_while_revalidate": cache_type.stale_while_revalidate,
         "stale_if_error": cache_type.stale_if_error,
-        "l1_ttl": policy.hold,
+        "l1_ttl": policy.l1_ttl,
         "per_user": cache_type.per_user,
         "views": [
             {
                 "endpoint": endpoint,
-                "ttl": ttl_document(manager.policy(options.cache_type, options.ttl).ttl),
-                "ttl_from": ttl_source(manager, app.config, manager.registry.resolve(options.cache_type), options.ttl),
+                "ttl": ttl_document(policies.policy(options.cache_type, options.ttl).ttl),
+                "ttl_from": ttl_source(manager, policies.resolve(options.cache_type), options.ttl),
             }
             for endpoint, options in users
         ],
@@ -114,8 +94,8 @@ def _text(documents: list[dict[str, Any]]) -> str:
 
 def _row(document: dict[str, Any]) -> tuple[str, ...]:
     ttl = _seconds(document["ttl"])
-    if document["adaptive"]:
-        ttl = " to ".join(map(seconds_text, document["adaptive"]))
+    if document["adaptive_ttl"]:
+        ttl = " to ".join(map(seconds_text, document["adaptive_ttl"]))
     views = [
         view["endpoint"] + ("" if view["ttl"] == document["ttl"] else f" ({_seconds(view['ttl'])})")
         for view in document["views"]

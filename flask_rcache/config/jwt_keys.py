@@ -1,22 +1,34 @@
-"""The keys that verify tokens: what a configured text is, and the algorithms that its kind allows.
+"""Verifying tokens: what a configured key is, which algorithms its kind allows, and the one call that verifies.
 
 Owns the reading of a key, a secret or a public one and never one for the other. Who asks for it, ``admin`` or
-``views``, says which settings it comes from. What a token may say is theirs.
+``views``, says which settings it comes from; what a token may say is theirs. Imported only when a key is configured:
+it imports PyJWT.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import re
 from typing import Any, Final, NamedTuple
 
 import jwt
 from jwt.algorithms import HMACAlgorithm
 
-from ..errors import ConfigError
+from ..errors import AuthError, ConfigError
+from .settings import Settings
 
-__all__ = ["ASYMMETRIC", "KeyAndAlgorithms", "algorithms_of", "configured_key", "narrowed", "need_cryptography"]
+__all__ = [
+    "ASYMMETRIC",
+    "KeyAndAlgorithms",
+    "algorithms_of",
+    "configured_key",
+    "narrowed",
+    "need_cryptography",
+    "user_key",
+    "verified_claims",
+]
 
 _RSA: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 _CURVES: Final = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512", "secp256k1": "ES256K"}
@@ -47,6 +59,66 @@ class KeyAndAlgorithms(NamedTuple):
 
     key: Any
     algorithms: tuple[str, ...]
+
+
+def verified_claims(
+    token: str,
+    key: KeyAndAlgorithms,
+    *,
+    required: tuple[str, ...] = ("exp",),
+    audience: tuple[str, ...] = (),
+    issuer: str | None = None,
+    leeway: float = 0,
+) -> dict[str, Any]:
+    """What a token claims, once its signature and its times are verified.
+
+    Args:
+        token: as it was sent.
+        key: verifies it, with these algorithms only.
+        required: claims that it must have.
+        audience: of which ``aud`` must have one; not checked when empty.
+        issuer: what ``iss`` must be; not checked when it is ``None``.
+        leeway: seconds that the clocks may differ.
+
+    Raises:
+        AuthError: it is not valid; the message is for the log.
+    """
+    try:
+        claims: dict[str, Any] = jwt.decode(
+            token,
+            key.key,
+            algorithms=list(key.algorithms),
+            audience=audience or None,
+            issuer=issuer,
+            leeway=leeway,
+            options={"require": list(required), "verify_aud": bool(audience)},
+        )
+    # Beside invalid tokens: a key that fits no algorithm, and what odd numbers, nesting or bytes raise in the library.
+    except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise AuthError(f"{type(error).__name__}: {error}") from error
+    return claims
+
+
+def user_key(settings: Settings) -> KeyAndAlgorithms | None:
+    """The key that verifies users' tokens, and the algorithms it allows; ``None`` when none is set.
+
+    Raises:
+        ConfigError: it is too short, private or of a kind not supported, or the algorithms are not its own.
+    """
+    key, wanted = settings.user_jwt_key, settings.user_jwt_algorithms
+    if not key:
+        return None
+    if isinstance(key, jwt.PyJWK):
+        key = key.key
+    if isinstance(key, str | bytes):
+        return _configured_user_key(key, wanted)
+    return KeyAndAlgorithms(key, wanted or algorithms_of(key))
+
+
+@functools.lru_cache(maxsize=16)
+def _configured_user_key(key: str | bytes, wanted: tuple[str, ...]) -> KeyAndAlgorithms:
+    """The key that a text is; a PEM is not read anew for each request."""
+    return configured_key(key, wanted, setting="RCACHE_USER_JWT")
 
 
 def configured_key(raw: str | bytes, wanted: tuple[str, ...] = (), *, setting: str) -> KeyAndAlgorithms:

@@ -1,6 +1,6 @@
 """What the cache does, as metrics and spans: :mod:`.prometheus` and :mod:`.opentelemetry`, each an extra of its own.
 
-Nothing is imported here: an app without these packages pays for neither.
+Each is imported when it is switched on.
 """
 
 from __future__ import annotations

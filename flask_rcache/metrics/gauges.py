@@ -1,7 +1,7 @@
 """The gauges: what a cache *is* at a moment, where the counters say what it did.
 
-Owns the way from ``manager.overview()`` to figures with labels, for the managers of one exporter, which it holds
-weakly. An overview asks the store, so this is never called on the way of a request.
+Owns the way from ``manager.overview()`` to figures with labels, for the managers of one exporter, which it
+keeps weakly. An overview asks the store, so this is never called on the way of a request.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Watched:
         return any(method() is not None for method in tuple(self._asked))
 
     def add(self, manager: CacheManager) -> None:
-        """Show a manager, too. ``current_cache`` will do: the bound method is the manager's own."""
+        """Show a manager, too; ``current_cache`` works as well: the bound method is the manager's own."""
         self._forget()
         self._asked[weakref.WeakMethod(manager.overview)] = manager.settings.prefix
 
@@ -95,7 +95,7 @@ class Watched:
             state = overview()
             terms: list[_Term] = [(name, (cache,), value, merge) for name, value, merge in _of_process(state)]
             place = (cache, state["store"]["location"])
-            if state["scope"] != "fleet" or place not in places:
+            if state["scope"] != "all" or place not in places:
                 terms += [(name, (cache,), value, _add) for name, value in _of_store(state)]
                 for type_name, kept in state["types"].items():
                     labels = (cache, self._labels.of(type_name))
@@ -124,7 +124,7 @@ def _of_process(state: dict[str, Any]) -> Iterator[tuple[str, float, _Merge]]:
         yield "tier_entries", float(tier["entries"]), _add
         yield "tier_bytes", float(tier["bytes"]), _add
         yield "tier_max_bytes", float(tier["max_bytes"]), _add
-    if bus is not None and bus["state"] != "off":  # off: not used since the fork, so that it neither lives nor fails
+    if bus is not None and bus["state"] != "off":  # off: not used since the fork
         yield "bus_alive", float(bus["state"] == "alive"), min
 
 

@@ -51,12 +51,12 @@ class Instrument(NamedTuple):
     merge: str = ""
 
 
-#: By the field of ``stats.FIELDS`` that each counts.
+#: By the field of ``statistics.FIELDS`` that each counts.
 COUNTERS: Final[dict[str, Instrument]] = {
     "hits": Instrument("cache_hits_total", "cache.hits", "{hit}", "Fresh entries served."),
     "misses": Instrument("cache_misses_total", "cache.misses", "{miss}", "Lookups that found nothing to serve."),
     "stale": Instrument("cache_stale_total", "cache.stale", "{hit}", "Expired entries served during their refresh."),
-    "bypasses": Instrument("cache_bypasses_total", "cache.bypasses", "{bypass}", "Requests that pass the cache by."),
+    "bypasses": Instrument("cache_bypasses_total", "cache.bypasses", "{bypass}", "Requests that bypass the cache."),
     "errors": Instrument("cache_errors_total", "cache.errors", "{error}", "Operations that went on without the store."),
     "loads": Instrument("cache_loads_total", "cache.loads", "{load}", "Loads that ended with a result."),
     "load_seconds": Instrument("cache_load_seconds_total", "cache.load.time", "s", "Seconds spent in loads."),
@@ -65,7 +65,7 @@ COUNTERS: Final[dict[str, Instrument]] = {
         "cache_lease_wait_seconds_total", "cache.lease.wait.time", "s", "Seconds that readers waited for loads."
     ),
     "collapsed": Instrument(
-        "cache_loads_collapsed_total", "cache.loads.collapsed", "{load}", "Readers served by somebody else's load."
+        "cache_loads_collapsed_total", "cache.loads.collapsed", "{load}", "Readers served by another reader's load."
     ),
     "refreshes": Instrument("cache_refreshes_total", "cache.refreshes", "{refresh}", "Background refreshes begun."),
     "stored": Instrument("cache_fills_stored_total", "cache.fills.stored", "{fill}", "Results stored."),
@@ -79,7 +79,7 @@ COUNTERS: Final[dict[str, Instrument]] = {
     ),
 }
 
-#: Fields of ``stats.FIELDS`` that are no counter here, because the latency's sum has them.
+#: Fields of ``statistics.FIELDS`` that are no counter here, because the latency's sum has them.
 IN_LATENCY: Final = frozenset({"hit_seconds"})
 
 LATENCY: Final = Instrument(
@@ -115,7 +115,7 @@ GAUGES: Final[dict[str, Instrument]] = {
         "cache_store_warnings",
         "cache.store.warnings",
         "{warning}",
-        "Things about the server that weaken a promise.",
+        "Warnings about the server's configuration.",
         _CACHE,
         "livemax",
     ),
@@ -152,16 +152,16 @@ GAUGES: Final[dict[str, Instrument]] = {
         "livesum",
     ),
     "bus_alive": Instrument(
-        "cache_bus_alive", "cache.bus.alive", "1", "1 when invalidations of others arrive.", _CACHE, "livemin"
+        "cache_bus_alive", "cache.bus.alive", "1", "1 when invalidations of other processes arrive.", _CACHE, "livemin"
     ),
     "breaker_open": Instrument(
-        "cache_breaker_open", "cache.breaker.open", "1", "1 while nobody asks the store.", _CACHE, "livemax"
+        "cache_breaker_open", "cache.breaker.open", "1", "1 while the store is not used.", _CACHE, "livemax"
     ),
     "journal_pending": Instrument(
         "cache_journal_pending",
         "cache.journal.pending",
         "{invalidation}",
-        "Invalidations that the store has not heard of.",
+        "Invalidations that the store has not acknowledged.",
         _CACHE,
         "livesum",
     ),
@@ -197,7 +197,7 @@ class Labels:
 
     Args:
         limit: names kept. More than this many series are a mistake (a type made for each user, say), and a monitoring
-            system must not die of it.
+            system must not break because of it.
     """
 
     def __init__(self, limit: int = 200) -> None:

@@ -42,7 +42,7 @@ def instrument(
 ) -> None:
     """Count what a cache does in OpenTelemetry's instruments, and open a span ``cache.fetch`` for each lookup.
 
-    Doing it again changes nothing but the tracer. Spans never bear the key, which may be personal.
+    Doing it again changes nothing but the tracer. Spans never have the key, which may be personal.
 
     Args:
         manager: ``app.extensions["rcache"]``. Several apps of one process share the instruments of a provider.
@@ -57,7 +57,7 @@ def instrument(
                 _global.append(exporter)
             else:
                 _exporters[meter_provider] = weakref.ref(exporter)
-        meters = manager.statistics.meters
+        meters = manager.engine.statistics.meters
         if exporter.meter not in meters:
             exporter.watched.add(manager)
             meters.append(exporter.meter)
@@ -68,7 +68,7 @@ def uninstrument(manager: CacheManager, *, meter_provider: MeterProvider | None 
     """Count no more, and open no spans."""
     with _instrumenting:
         exporter = _find(meter_provider)
-        meters = manager.statistics.meters
+        meters = manager.engine.statistics.meters
         if exporter is not None and exporter.meter in meters:
             meters.remove(exporter.meter)
             exporter.watched.discard(manager)
@@ -109,7 +109,7 @@ class OpenTelemetryMeter:
     def __init__(self, meter: metrics.Meter, labels: Labels, exporter: _Exporter) -> None:
         self._labels: Final = labels
         self._broken = False
-        #: Kept alive by whoever counts with it: OpenTelemetry's own references are its affair.
+        #: Kept alive by whoever counts with it; OpenTelemetry's own references may be weak.
         self.exporter: Final = exporter
         self._counters: Final = {
             field: meter.create_counter(each.otel, each.unit, each.help) for field, each in COUNTERS.items()
@@ -121,7 +121,7 @@ class OpenTelemetryMeter:
         self._timed: Final[dict[tuple[str, str], dict[str, str]]] = {}
 
     def count(self, type_name: str, field: str, amount: float) -> None:
-        """Count ``amount`` more of a field of ``stats.FIELDS``."""
+        """Count ``amount`` more of a field of ``statistics.FIELDS``."""
         try:
             counter = self._counters.get(field)
             if counter is not None:

@@ -1,6 +1,6 @@
 """Prometheus: the counters, the latency and the state of the cache, through prometheus_client.
 
-Owns the collectors, one set for each registry, whatever the number of apps. How they are exposed is the app's affair:
+Owns the collectors, one set for each registry, whatever the number of apps. The app exposes them:
 it has a ``/metrics`` already, or makes one with ``prometheus_client.make_wsgi_app``.
 
 In multiprocess mode (``PROMETHEUS_MULTIPROC_DIR``) only native collectors are seen, so that a thread sets the gauges
@@ -32,7 +32,7 @@ logger: Final = logging.getLogger("flask_rcache")
 
 _EVERY: Final = 5.0  # seconds between two settings of the gauges in multiprocess mode
 
-#: What a gauge says that is no longer known, by how it is merged: something that changes no other process's figure.
+#: The value of a gauge that is no longer known, by how it is merged: one that changes no other process's figure.
 _NEUTRAL: Final = {"livesum": 0.0, "livemax": 0.0, "livemin": 1.0, "livemostrecent": float("nan")}
 
 
@@ -51,7 +51,7 @@ def instrument(manager: CacheManager, *, registry: CollectorRegistry | None = No
         exporter = _exporters.get(where)
         if exporter is None:
             exporter = _exporters[where] = _Exporter(where)
-        meters = manager.statistics.meters
+        meters = manager.engine.statistics.meters
         if exporter.meter not in meters:
             exporter.watched.add(manager)
             meters.append(exporter.meter)
@@ -61,7 +61,7 @@ def uninstrument(manager: CacheManager, *, registry: CollectorRegistry | None = 
     """Count no more. What was counted stays in the registry; a thread that has nothing to do ends."""
     with _instrumenting:
         exporter = _exporters.get(REGISTRY if registry is None else registry)
-        meters = manager.statistics.meters
+        meters = manager.engine.statistics.meters
         if exporter is not None and exporter.meter in meters:
             meters.remove(exporter.meter)
             exporter.watched.discard(manager)
@@ -93,7 +93,7 @@ class PrometheusMeter:
         self._times: Final[dict[str, dict[str, Callable[[float], None]]]] = {}
 
     def count(self, type_name: str, field: str, amount: float) -> None:
-        """Count ``amount`` more of a field of ``stats.FIELDS``."""
+        """Count ``amount`` more of a field of ``statistics.FIELDS``."""
         try:
             keeper = self._keeper
             if keeper is not None and not keeper.asked:

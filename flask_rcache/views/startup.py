@@ -1,0 +1,166 @@
+"""What is checked when an app is first used: the cache types of its views, and the settings about types and workers.
+
+Owns the moments (a context, a command, the first request: views are registered after ``init_app``), and what is then an
+error and what a warning. Resolving names is ``engine.policies``'s.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+import click
+from flask import Flask, appcontext_pushed, request, request_started
+from flask.cli import ScriptInfo
+from flask.globals import app_ctx
+
+from ..config.settings import nearest
+from ..context import manager_of
+from ..engine.manager import CacheManager
+from ..errors import ConfigError, UnknownTypeError
+from ..model.cache_type import FROM_HEADERS, CacheType
+from .binding import Options, options_of
+
+__all__ = ["check", "check_at_first_use", "decorated"]
+
+logger: Final = logging.getLogger("flask_rcache")
+
+
+class _State:
+    """What is known of an app that has answered no request yet."""
+
+    __slots__ = ("checked", "discovered", "registered")
+
+    def __init__(self, registered: frozenset[str]) -> None:
+        self.registered: Final = registered
+        #: How many views there were when their types were discovered, and when all was checked.
+        self.discovered = self.checked = -1
+
+
+_states: Final[WeakKeyDictionary[Flask, _State]] = WeakKeyDictionary()
+
+
+def check_at_first_use(app: Flask) -> None:
+    """Discover and check the types on an app's views before its first request or command, and then no more."""
+    _states[app] = _State(frozenset(manager_of(app).engine.policies.types))
+    # By module-level functions: signals keep receivers weakly.
+    appcontext_pushed.connect(_on_context, sender=app)
+    request_started.connect(_on_request, sender=app)
+
+
+def decorated(app: Flask) -> Iterator[tuple[str, Options]]:
+    """The endpoints whose views are decorated, with the decorator's options."""
+    for endpoint, view in sorted(app.view_functions.items()):
+        for options in options_of(view):
+            yield endpoint, options
+
+
+def _on_context(app: Flask, **_: Any) -> None:
+    state = _states[app]
+    views = len(app.view_functions)
+    if state.discovered != views:
+        _discover(app)
+        state.discovered = views
+    if state.checked != views and _is_command(app):
+        try:
+            check(app, state.registered)
+        except ConfigError:
+            app_ctx.pop()  # the context that is being pushed
+            raise
+        state.checked = views
+
+
+def _on_request(app: Flask, **_: Any) -> None:
+    _discover(app)
+    check(app, _states[app].registered)
+    # From the first request on Flask takes no more views.
+    appcontext_pushed.disconnect(_on_context, sender=app)
+    request_started.disconnect(_on_request, sender=app)
+    if request.is_multiprocess and not manager_of(app).settings.is_shared:
+        logger.warning(
+            "[CACHE] several worker processes, and each has a cache of its own (memory://): none learns of another's "
+            "invalidations. Set RCACHE_URL to a Redis or Valkey server"
+        )
+
+
+def _is_command(app: Flask) -> bool:
+    """Whether a command of an app that is loaded runs here; a server's command is none, as requests do the same."""
+    context = click.get_current_context(silent=True)
+    if context is None or context.info_name == "run":
+        return False
+    info = context.find_object(ScriptInfo)
+    return getattr(info, "_loaded_app", None) is app
+
+
+def _discover(app: Flask) -> None:
+    policies = manager_of(app).engine.policies
+    for _, options in decorated(app):
+        if isinstance(options.cache_type, CacheType):
+            policies.discover(options.cache_type.definition)
+
+
+def check(app: Flask, registered: frozenset[str]) -> None:
+    """Check the types on an app's views, and the settings that name types.
+
+    Args:
+        app: its views have been discovered.
+        registered: the names of the types that are registered otherwise.
+
+    Raises:
+        UnknownTypeError: a view names a type that there is not; the message lists the known ones.
+        ConfigError: two views have different types of one name, or ``app.config`` sets the ttl of a type that there is
+            not.
+
+    Warns:
+        UserWarning: the environment sets the ttl of a type that there is not.
+    """
+    manager = manager_of(app)
+    found: dict[str, tuple[str, CacheType]] = {}
+    for endpoint, options in decorated(app):
+        try:
+            definition = manager.engine.policies.resolve(options.cache_type).definition
+        except UnknownTypeError as error:
+            raise UnknownTypeError(f"the view at {endpoint!r}: {error}") from None
+        name = definition.name
+        other, known = found.setdefault(name, (endpoint, definition))
+        if known != definition and name not in registered:
+            raise ConfigError(
+                f"the views at {other!r} and {endpoint!r} have different cache types called {name!r}: rename one, or "
+                f"register one with RCache(types=[...]) and use its .replace(...) for the other"
+            )
+        _compare_ttls(manager, endpoint, options, name)
+    _check_ttl_settings(manager)
+
+
+def _compare_ttls(manager: CacheManager, endpoint: str, options: Options, type_name: str) -> None:
+    """Say once that a decorator's ttl makes a setting ineffective there."""
+    configured = manager.settings.ttls.get(type_name)
+    if configured is None or options.ttl is None or options.ttl == configured:
+        return
+    own = "the response's headers" if options.ttl is FROM_HEADERS else f"{options.ttl:g} s"
+    manager.engine.observer.warn_once(
+        f"ttl/{endpoint}/{options.function}",
+        "%s is %g s, but the view at %r has a ttl in its decorator, which wins: %s",
+        manager.settings.ttl_sources[type_name],
+        configured,
+        endpoint,
+        own,
+    )
+
+
+def _check_ttl_settings(manager: CacheManager) -> None:
+    known = manager.engine.policies.types
+    for name, source in manager.settings.ttl_sources.items():
+        if name in known or not source.key.startswith("RCACHE_"):  # CACHE_TTL_… may be another library's
+            continue
+        keys = [f"RCACHE_TTL_{each.upper()}" for each in (*known, "default")]
+        message = (
+            f"{source}: there is no cache type {name!r}{nearest(source.key, keys)}; a type that no view has is "
+            f"registered with RCache(types=[...])"
+        )
+        if source.in_config:
+            raise ConfigError(message)
+        warnings.warn(message, stacklevel=2)
