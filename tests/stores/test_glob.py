@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fnmatch
 from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flask_rcache.stores.glob import glob_regex
 from tests.servers import Server
@@ -45,3 +48,24 @@ def test_glob_regex__agrees_with_the_server(server: Server) -> None:
         pattern = "".join(random.choice("ab]^!-\\[?c*") for _ in range(random.randint(1, 7)))
         found = {key.decode() for key in client.keys(pattern)}
         assert {text for text in texts if glob_regex(pattern).fullmatch(text)} == found, pattern
+
+
+@given(st.text(alphabet="ab*?[]^-\\c:", max_size=8), st.text(alphabet="abc:*-^]", max_size=6))
+def test_glob_regex__never_raises(pattern: str, text: str) -> None:
+    """Any text is a pattern; one without specials matches itself only."""
+    matched = glob_regex(pattern).fullmatch(text) is not None
+    if not set(pattern) & set("*?[]\\"):
+        assert matched == (pattern == text)
+
+
+@given(st.text("ab*?", max_size=10), st.text("ab", max_size=10))
+def test_glob_regex__as_fnmatch(pattern: str, text: str) -> None:
+    """Stars and question marks mean what they do everywhere."""
+    assert bool(glob_regex(pattern).fullmatch(text)) is fnmatch.fnmatchcase(text, pattern)
+
+
+def test_glob_regex__many_stars() -> None:
+    """A pattern of many stars is answered at once; backtracking would take longer than the tests."""
+    key = "cache:search:" + "a" * 5000
+    assert glob_regex("*a" * 200 + "*").fullmatch(key)
+    assert not glob_regex("*a" * 200 + "*b").fullmatch(key)

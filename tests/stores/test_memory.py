@@ -1,67 +1,114 @@
-"""What only the memory store has: an injected clock, a byte budget, and globs of its own."""
+"""What only the memory store has: an injected clock, a byte budget, rows that go by time, and forks of its own."""
 
 from __future__ import annotations
 
-import fnmatch
+import os
 import threading
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from flask_rcache.errors import StoreFullError
 from flask_rcache.model.entry import Freshness
 from flask_rcache.model.keys import Names, user_tag
-from flask_rcache.stores import Begin, Fill, MemoryStore
-from flask_rcache.stores.glob import glob_regex
-from tests.stores.kit import SECOND, memory_kit
+from flask_rcache.stores.memory import MemoryStore
+from flask_rcache.stores.protocol import Begin, Outcome
+from tests.stores.kit import SECOND, Clock, Kit, memory_kit
+
+
+def _tick(kit: Kit, seconds: float) -> None:
+    assert kit.clock is not None
+    kit.clock.tick(seconds)
 
 
 def test_read__expiry_by_the_clock() -> None:
     """Fresh until the ttl, stale in its window, for errors only after it, then gone."""
     kit = memory_kit()
-    assert kit.clock is not None
     key = kit.key()
     kit.load(key, ttl=10.0, stale_while_revalidate=5.0, stale_if_error=20.0)
     seen = []
-    for _ in range(4):
-        reading = kit.read(key)
-        seen.append(None if reading.entry is None else reading.entry.freshness(reading.now))
-        kit.clock.tick(10.0 if not seen[1:] else 8.0)
+    for pause in (10.1, 8.0, 8.0, 8.0):
+        lookup = kit.read(key)
+        seen.append(None if lookup.entry is None else lookup.entry.freshness(lookup.now))
+        _tick(kit, pause)
     assert seen == [Freshness.FRESH, Freshness.STALE, Freshness.ERROR_ONLY, Freshness.ERROR_ONLY]
-    kit.clock.tick(8.0)
-    assert kit.read(key).unfit == "absent"
+    assert kit.read(key).reason == "absent"
 
 
-def test_tick__clock_that_goes_backwards() -> None:
-    """TIME may step back: grants and stamps still order as they happened (rule R2)."""
+def test_clock__that_goes_backwards() -> None:
+    """A clock may step back: loads and stamps still order as they happened (rule R2), and ages do not grow negative."""
     kit = memory_kit()
-    assert kit.clock is not None
     key = kit.key()
-    early = kit.grant(key)
-    kit.clock.tick(-3600.0)
+    early = kit.start(key)
+    _tick(kit, -3600.0)
     kit.store.invalidate((), ["search"])
-    assert kit.fill(early) is Fill.OVERTAKEN
-    kit.clock.tick(-3600.0)
-    late = kit.grant(key)
-    assert late.as_of > early.as_of
-    assert kit.fill(late) is Fill.STORED
-    assert kit.value(key) == b"v"
+    assert kit.fill(early) is Outcome.OVERTAKEN
+    _tick(kit, -3600.0)
+    late = kit.start(key)
+    assert late.moment.clock > early.moment.clock
+    assert kit.fill(late) is Outcome.STORED
+    lookup = kit.read(key)
+    assert lookup.entry is not None
+    assert lookup.now >= lookup.entry.created > late.moment.clock
     kit.store.invalidate((), ["search"])
     assert kit.value(key) is None
 
 
-def test_invalidate__pruned_stamps_raise_the_floor() -> None:
-    """Above 100,000 stamps the oldest goes, and what it had made invalid does not come back."""
+def test_clock__default_is_microseconds_of_the_epoch() -> None:
+    """Without a clock the store has its own; it looks like wall time."""
+    store = MemoryStore(Names(), max_bytes=1000)
+    assert store.read("cache:search:a", ()).now > 1_600_000_000 * SECOND
+
+
+def test_moment__asking_does_not_move_the_clock() -> None:
+    """A moment is a reading that was given out already; many requests that begin between two changes share it."""
     kit = memory_kit()
-    grant = kit.grant(kit.key())
-    kit.store.invalidate([user_tag("first")])
-    between = kit.grant(kit.key("b")).as_of
-    kit.store.invalidate([user_tag(str(number)) for number in range(100_000)])
-    assert kit.fill(grant, tags=["first"]) is Fill.OVERTAKEN
-    # What is newer than the pruned stamp is none the worse for it.
-    handed = ((user_tag("other"), between),)
-    assert kit.fill(kit.grant(kit.key("c")), handed=handed) is Fill.STORED
+    _tick(kit, 10.0)
+    first = kit.moment()
+    _tick(kit, 10.0)
+    assert kit.moment() == first
+    kit.store.invalidate([user_tag("eu")])
+    assert kit.moment() > first
+
+
+@pytest.mark.parametrize(("passed", "outcome"), [(359.0, Outcome.STORED), (361.0, Outcome.OVERTAKEN)])
+def test_rows__are_kept_300_seconds_after_their_last_entry(passed: float, outcome: Outcome) -> None:
+    """Until then a row proves that an old reading is good; afterwards only what was read since its stamp is."""
+    kit = memory_kit()
+    kit.store.invalidate([user_tag("eu")])
+    kit.load(kit.key(), tags=["eu"], ttl=60.0)
+    early = kit.moment()
+    kit.store.invalidate([user_tag("other")])  # goes first, and is later than `early`
+    _tick(kit, passed)
+    for number in range(10):  # each drops what is due
+        kit.store.invalidate([user_tag(f"more{number}")])
+    inherited = ((user_tag("eu"), early.clock),)
+    assert kit.fill(kit.start(kit.key("b")), inherited=inherited) is outcome
+
+
+def test_rows__an_expired_entry_keeps_none_of_them() -> None:
+    """Rows go some at a time, whatever is invalidated or filled: in the end there are those of the last 300 s."""
+    kit = memory_kit()
+    assert isinstance(kit.store, MemoryStore)
+    for number in range(2000):
+        kit.load(kit.key(f"k{number}"), tags=[f"t{number}"])
+    assert len(kit.store._stamps.rows) == 2001
+    _tick(kit, 361.0)
+    for number in range(200):
+        kit.store.invalidate([user_tag(f"late{number}")])
+    assert len(kit.store._stamps.rows) == 200
+
+
+def test_invalidate__everything_after_many_rows() -> None:
+    """The floor stands for all rows: they are not needed any more."""
+    kit = memory_kit()
+    assert isinstance(kit.store, MemoryStore)
+    before = kit.start(kit.key())
+    kit.store.invalidate([user_tag(str(number)) for number in range(1000)])
+    kit.store.invalidate((), (), everything=True)
+    assert not kit.store._stamps.rows
+    assert kit.fill(before) is Outcome.OVERTAKEN
+    kit.load(kit.key())
+    assert kit.value(kit.key()) == b"v"
 
 
 def test_put__budget_drops_the_least_recently_used() -> None:
@@ -78,15 +125,14 @@ def test_put__budget_drops_the_least_recently_used() -> None:
 def test_put__budget_holds_under_replacement_and_removal() -> None:
     """Replacing, deleting and expiring give their bytes back: the budget stays usable for ever."""
     kit = memory_kit(max_bytes=10_000)
-    assert kit.clock is not None
     for number in range(50):
-        kit.store.write([(kit.key(), kit.draft(kit.key(), b"x" * 2000))])
+        kit.write(kit.key(), b"x" * 2000)
         if number % 3 == 0:
             kit.store.delete([kit.key()])
         if number % 5 == 0:
             kit.store.invalidate((), ["search"])
         if number % 7 == 0:
-            kit.clock.tick(61.0)
+            _tick(kit, 61.0)
             kit.read(kit.key())
     keys = [kit.key(f"k{number}") for number in range(3)]
     for key in keys:
@@ -95,37 +141,114 @@ def test_put__budget_holds_under_replacement_and_removal() -> None:
 
 
 def test_put__larger_than_the_budget() -> None:
-    """What cannot fit is refused, tells so, and pushes nothing out; the earlier value is not left to be served."""
+    """What cannot fit is refused with an error and pushes nothing out; the earlier value is not left to be served."""
     kit = memory_kit(max_bytes=10_000)
     kit.load(kit.key("small"))
     kit.load(kit.key(), b"old")
-    with pytest.raises(StoreFullError):
-        kit.store.write([(kit.key(), kit.draft(kit.key(), b"x" * 20_000))])
+    with pytest.raises(StoreFullError, match="RCACHE_L1_BYTES"):
+        kit.write(kit.key(), b"x" * 20_000)
     assert kit.value(kit.key()) is None
     assert kit.value(kit.key("small")) == b"v"
-    grant = kit.grant(kit.key("big"))
+    started = kit.start(kit.key("big"))
     with pytest.raises(StoreFullError):
-        kit.fill(grant, b"x" * 20_000)
+        kit.fill(started, b"x" * 20_000)
     assert kit.ask(kit.key("big")).kind is Begin.GRANTED
 
 
 def test_begin__expired_leases_do_not_pile_up() -> None:
-    """Leases and pass markers of keys that nobody asks for again go away."""
+    """Leases and pass markers of keys that nobody asks for again go, a few at each request."""
     kit = memory_kit()
-    assert kit.clock is not None
-    for number in range(3000):
-        kit.store.release([kit.grant(kit.key(f"k{number}"))], pass_for=1.0)
-        if number == 1500:
-            kit.clock.tick(2.0)
     assert isinstance(kit.store, MemoryStore)
-    assert len(kit.store._leases) < 2000
+    for number in range(3000):
+        kit.mark(kit.key(f"k{number}"), 1.0)
+    _tick(kit, 2.0)
+    for number in range(400):
+        kit.start(kit.key(f"later{number}"))
+    assert len(kit.store._leases) == 400
+
+
+def test_begin__a_marker_that_is_asked_for_lives_on() -> None:
+    """A load under a marker may take as long as a lease, and its fill still finds the marker."""
+    kit = memory_kit()
+    kit.mark(kit.key(), 1.0)
+    started = kit.passing(kit.key())
+    _tick(kit, 3.0)
+    for number in range(20):
+        kit.ask(kit.key(f"other{number}"))
+    assert kit.fill(started) is Outcome.STORED
+
+
+def test_forget__of_another_epoch() -> None:
+    """After it nothing that was heard or begun before is stored, and nothing is left."""
+    kit = memory_kit()
+    assert isinstance(kit.store, MemoryStore)
+    kit.load(kit.key())
+    before, started = kit.moment(), kit.start(kit.key("b"))
+    kit.store.forget()
+    assert kit.value(kit.key()) is None
+    assert kit.ask(kit.key(), moment=before).kind is Begin.UNSTORABLE
+    assert kit.fill(started) is Outcome.REFUSED
+    assert kit.write(kit.key(), moment=before) is Outcome.REFUSED
+    kit.load(kit.key(), b"new")
+    assert kit.value(kit.key()) == b"new"
+
+
+@pytest.mark.parametrize("changing", [False, True])
+def test_fork__leases_are_the_parents(changing: bool) -> None:
+    """A child keeps the entries, unless a thread was changing them; nobody waits there for loads of the parent."""
+    kit = memory_kit()
+    assert isinstance(kit.store, MemoryStore)
+    kit.load(kit.key())
+    kit.start(kit.key("b"))
+    if changing:
+        kit.store._lock.acquire()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            kept = kit.value(kit.key()) == (None if changing else b"v")
+            free = kit.ask(kit.key("b")).kind is Begin.GRANTED
+            kit.load(kit.key("c"))
+            code = 0 if kept and free and kit.value(kit.key("c")) == b"v" else 2
+        finally:
+            os._exit(code)
+    if changing:
+        kit.store._lock.release()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert kit.ask(kit.key("b")).kind is Begin.BUSY
+
+
+def test_page__every_entry_once() -> None:
+    """Pages of a listing hold every live entry once, by type and pattern too; a made-up cursor is refused."""
+    kit = memory_kit()
+    keys = {kit.key(f"k{number}") for number in range(500)}
+    for key in keys:
+        kit.load(key)
+    kit.load(kit.key("p", "product"))
+    assert isinstance(kit.store, MemoryStore)
+
+    def listed(type_name: str | None, pattern: str | None) -> list[str]:
+        found: list[str] = []
+        page = kit.store.page(type_name, pattern, None, 7)  # type: ignore[attr-defined]
+        while True:
+            assert len(page.entries) <= 7
+            found += [item.key for item in page.entries]
+            if page.cursor is None:
+                return found
+            page = kit.store.page(type_name, pattern, page.cursor, 7)  # type: ignore[attr-defined]
+
+    assert sorted(listed(None, None)) == sorted([*keys, kit.key("p", "product")])
+    assert listed("product", None) == [kit.key("p", "product")]
+    assert sorted(listed("search", kit.key("k1*"))) == sorted(key for key in keys if key.startswith(kit.key("k1")))
+    with pytest.raises(ValueError, match="listing"):
+        kit.store.page(None, None, "nonsense", 7)
 
 
 def test_store__threads() -> None:
     """Many threads at once: budget and index stay right."""
     names = Names()
-    store = MemoryStore(names, max_bytes=200_000)
-    kit = memory_kit()
+    store = MemoryStore(names, max_bytes=200_000, clock=Clock())
+    kit = Kit(store, names)
     errors: list[BaseException] = []
 
     def work(thread: int) -> None:
@@ -137,8 +260,8 @@ def test_store__threads() -> None:
                 elif number % 7 == 0:
                     store.delete([key])
                 else:
-                    store.write([(key, kit.draft(key, b"x" * 3000))])
-                    store.read(key, tuple)
+                    kit.write(key, b"x" * 3000)
+                    store.read(key, ())
         except BaseException as error:  # noqa: BLE001  # whatever it is, the test must hear of it
             errors.append(error)
 
@@ -152,30 +275,3 @@ def test_store__threads() -> None:
     assert sum(item.size for item in listed) <= 200_000
     assert store.invalidate((), (), everything=True) == len(listed)
     assert list(store.entries(None, None)) == []
-
-
-@given(st.text(alphabet="ab*?[]^-\\c:", max_size=8), st.text(alphabet="abc:*-^]", max_size=6))
-def test_glob_regex__never_raises(pattern: str, text: str) -> None:
-    """Any text is a pattern; one without specials matches itself only."""
-    matched = glob_regex(pattern).fullmatch(text) is not None
-    if not set(pattern) & set("*?[]\\"):
-        assert matched == (pattern == text)
-
-
-def test_clock__default_is_microseconds_of_the_epoch() -> None:
-    """Without a clock the store has its own; it looks like wall time."""
-    store = MemoryStore(Names(), max_bytes=1000)
-    assert store.read("cache:search:a", tuple).now > 1_600_000_000 * SECOND
-
-
-def test_glob_regex__many_stars() -> None:
-    """A pattern of many stars is answered at once; backtracking would take longer than the tests."""
-    key = "cache:search:" + "a" * 5000
-    assert glob_regex("*a" * 200 + "*").fullmatch(key)
-    assert not glob_regex("*a" * 200 + "*b").fullmatch(key)
-
-
-@given(st.text("ab*?", max_size=10), st.text("ab", max_size=10))
-def test_glob_regex__as_fnmatch(pattern: str, text: str) -> None:
-    """Stars and question marks mean what they do everywhere."""
-    assert bool(glob_regex(pattern).fullmatch(text)) is fnmatch.fnmatchcase(text, pattern)
