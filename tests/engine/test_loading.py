@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from types import FrameType
 from typing import Any, cast
@@ -15,9 +15,7 @@ from typing import Any, cast
 import pytest
 
 from flask_rcache import MISSING, CacheManager, CacheType
-from flask_rcache.engine.single_flight import Flights, Load, current_load
-from flask_rcache.engine.waiting import Step, Wait, drive
-from flask_rcache.model.entry import Draft, Entry
+from flask_rcache.engine import fetching
 from tests.processes import wait_until
 from tests.servers import Server
 from tests.stores.kit import manager
@@ -57,11 +55,13 @@ def together(*acts: Callable[[], object]) -> list[object]:
 
 
 def waiting(number: int) -> Callable[[], bool]:
-    """Whether so many threads wait for another's flight; a counter would tell of them before they have joined it."""
+    """Whether so many threads wait for another's load."""
 
     def wait() -> bool:
         threads = sys._current_frames().values()
-        return sum(any(frame.f_code is Wait.block.__code__ for frame in _stack(each)) for each in threads) >= number
+        return (
+            sum(any(frame.f_code is fetching._block.__code__ for frame in _stack(each)) for each in threads) >= number
+        )
 
     return wait
 
@@ -117,29 +117,6 @@ def test_fetch_many__inside_a_load_waits_no_longer_than_a_lease(redis_server: Se
     assert cache.fetch("query", "a", lambda: cache.fetch_many("query", ["b"], lambda keys: {"b": 2})) == {"b": 2}
     assert time.monotonic() - before < 10
     cache.close()
-
-
-def test_drive__a_wait_that_ends_in_an_error_ends_the_algorithm() -> None:
-    """What a signal raises in a wait is often kept, with its frames; nothing that they hold stays taken."""
-    ended: list[str] = []
-
-    class Interrupted:
-        def block(self) -> None:
-            raise TimeoutError("a signal handler's")
-
-        async def suspend(self) -> None:
-            raise TimeoutError("a signal handler's")
-
-    def algorithm() -> Generator[Step, None, None]:
-        try:
-            yield Interrupted()
-        finally:
-            ended.append("freed")
-
-    kept = algorithm()
-    with pytest.raises(TimeoutError):
-        drive(kept)
-    assert ended == ["freed"]
 
 
 # Sharing
@@ -241,30 +218,6 @@ def test_fetch__a_task_waits_for_a_thread_and_a_thread_for_a_task(cache: CacheMa
             return str(asyncio.run(cache.afetch("search", leader, aslow)))
 
         assert together(lead, follow) == ["led", "led"]
-
-
-def test_fetch__follower_after_the_fill_reads_again(cache: CacheManager) -> None:
-    """Who joins a flight whose fill was sent before it arrived does not take its result: it looks (rule R6)."""
-    flights = cache.loading._flights
-    policy = cache.policy("search")
-    stored = "cache:search:a"
-    flight, leads = flights.join(stored)
-    assert leads
-    entry = Entry.of(Draft(b"overtaken", ttl=60.0), epoch=1, as_of=1, created=1)
-    seen: list[object] = []
-    arrived = time.monotonic_ns()
-    for good_for, expected in ((arrived - 1, "load"), (arrived + 10**12, "shared")):
-        flight = flights.join(stored)[0]
-        algorithm = cache.loading.admit(policy, stored, cache.loading.look(policy, stored), arrived)
-        assert isinstance(next(algorithm), Wait)
-        flights.land(flight, entry, good_for=good_for)
-        try:
-            next(algorithm)
-        except StopIteration as stop:
-            seen.append((expected, isinstance(stop.value, Load)))
-            if isinstance(stop.value, Load):
-                cache.loading.abandon(stop.value)
-    assert seen == [("load", True), ("shared", False)]
 
 
 def test_fetch__overtaken_result_is_not_shared_with_later_readers(cache: CacheManager) -> None:
@@ -410,7 +363,7 @@ def test_afetch__follower_is_cancelled(cache: CacheManager) -> None:
     leader, one, two, three = asyncio.run(main())
     assert [leader, one, three] == ["value"] * 3
     assert isinstance(two, asyncio.CancelledError)
-    assert len(cache.loading._flights._flights) == 0
+    assert len(cache.engine.fetching.flights._flights) == 0
 
 
 def test_fetch__uncacheable_results_are_not_waited_for(cache: CacheManager) -> None:
@@ -477,7 +430,7 @@ def test_fetch__two_that_need_each_other(cache: CacheManager) -> None:
     results = together(lambda: cache.fetch("search", "a", one), lambda: cache.fetch("search", "b", two))
     assert time.monotonic() - started < 3
     assert {str(result)[:2] for result in results} == {"a+", "b+"}
-    assert cache.loading._flights._flights == {}
+    assert cache.engine.fetching.flights._flights == {}
 
 
 def test_fetch__inside_a_loop_whose_task_leads(cache: CacheManager) -> None:
@@ -553,7 +506,7 @@ def test_stats__a_request_is_counted_once(cache: CacheManager, call: str) -> Non
     act = calls[call]
 
     def counted() -> tuple[int, ...]:
-        stats = cache.statistics.report(is_available=True)
+        stats = cache.engine.statistics.report(is_available=True)
         return tuple(cast(int, stats[name]) for name in ("misses", "stale", "total_requests"))
 
     act(lambda: "old")
@@ -585,122 +538,3 @@ def test_fetch_many__stale_if_error(cache: CacheManager) -> None:
     cache.invalidate_type("query")
     with pytest.raises(ZeroDivisionError):
         cache.fetch_many(part, ["a", "b"], fails)
-
-
-# The pieces
-
-
-def test_current_load__is_of_its_own_context() -> None:
-    """Threads and tasks do not see each other's loads."""
-    seen: list[object] = []
-
-    class Policy:
-        member = "c:x"
-
-    load = Load("cache:x:a", Policy(), None, flight=None, began=0, parent=None)
-    with load:
-        assert current_load() is load
-        thread = threading.Thread(target=lambda: seen.append(current_load()))
-        thread.start()
-        thread.join()
-    assert seen == [None]
-    assert current_load() is None
-
-
-class Plain(Exception):
-    """An error as most are."""
-
-
-class Composed(Exception):
-    """An error that makes its text of its arguments, so that a copy would say it twice."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(f"no {what}")
-
-
-class Demanding(Exception):
-    """An error that cannot be made again from its text."""
-
-    def __init__(self, *, what: str) -> None:
-        super().__init__(what)
-
-
-def raised(error: Exception) -> Exception:
-    try:
-        raise error from ValueError("the cause")
-    except type(error) as caught:
-        return caught
-
-
-def test_flight__each_who_waited_has_an_exception_of_its_own() -> None:
-    """One for all would gather the frames of all; what cannot be copied exactly is shared all the same."""
-    for error in (Plain("a", 1), KeyError("k"), OSError(2, "no"), Composed("milk"), Demanding(what="x")):
-        flight, _ = Flights().join("k")
-        flight._land(None, 0, raised(error))
-        one, two = flight.error, flight.error
-        assert one is not None
-        assert two is not None
-        assert (type(one), one.args, str(one)) == (type(error), error.args, str(error))
-        if isinstance(error, Composed | Demanding):
-            assert one is two is error
-        else:
-            assert len({id(one), id(two), id(error)}) == 3
-            assert (one.__traceback__, one.__cause__) == (None, None)
-
-
-@pytest.mark.parametrize(
-    ("kind", "joins"),
-    [
-        ("sync", "before"),
-        ("sync", "after"),
-        ("async", "before"),
-        ("async", "after"),
-    ],
-)
-def test_approach__nobody_waits_longer_than_it_says(kind: str, joins: str) -> None:
-    """Who waits for a flight whose loader has returned waits until the time that it names, whenever he came."""
-    flights, took = Flights(), []
-    flight, _ = flights.join("k")
-    waiting = threading.Event()
-
-    def wait() -> None:
-        started = time.monotonic()
-        waiting.set()
-        if kind == "sync":
-            Wait(flight, timeout=30).block()
-        else:
-            asyncio.run(Wait(flight, timeout=30).suspend())
-        took.append(time.monotonic() - started)
-
-    thread = threading.Thread(target=wait, daemon=True)
-    if joins == "before":
-        thread.start()
-        assert waiting.wait(10)
-        flight.approach(time.monotonic() + 0.1)
-    else:
-        flight.approach(time.monotonic() + 0.1)
-        thread.start()
-    thread.join(5)
-    flights.land(flight)
-    thread.join(5)
-    assert took[0] < 3
-
-
-def test_land__twice_and_late_listeners() -> None:
-    """The first end counts; who listens after it is told at once."""
-    flights = Flights()
-    flight, leads = flights.join("k")
-    assert leads
-    assert flights.join("k") == (flight, False)
-    told: list[int] = []
-    flight.when_landed(lambda: told.append(1))
-    flights.land(flight, error=ValueError("first"))
-    flights.land(flight, error=ValueError("second"))
-    assert str(flight.error) == "first"
-    flight.when_landed(lambda: told.append(2))
-    assert told == [1, 2]
-    again, leads = flights.join("k")
-    assert leads
-    assert again is not flight
-    flights.land(flight)
-    assert flights.join("k") == (again, False)

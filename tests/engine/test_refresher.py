@@ -123,9 +123,9 @@ def test_fetch__a_refresh_that_cannot_begin_gives_its_load_up():
             raise RuntimeError("somebody's receiver of appcontext_pushed")
         yield
 
-    cache.enter = broken
+    cache.engine.refresher.context = broken
     assert cache.fetch(kind, "k", lambda: 2) == 1
-    assert until(lambda: not cache.refresher._busy)
+    assert until(lambda: not cache.engine.refresher._busy)
     clock.now += 100 * SECOND
     before = time.monotonic()
     assert cache.fetch(kind, "k", lambda: 3) == 3
@@ -134,7 +134,7 @@ def test_fetch__a_refresh_that_cannot_begin_gives_its_load_up():
 
 def test_fetch__early_refresh_comes_before_the_end():
     """With a large beta and a costly load a fresh value is refreshed before it expires."""
-    clock, kind = Clock(), CacheType("kind", ttl=10, early=100)
+    clock, kind = Clock(), CacheType("kind", ttl=10, early_refresh=100)
     cache = cache_on(clock)
     loads: list[int] = []
 
@@ -151,24 +151,24 @@ def test_fetch__early_refresh_comes_before_the_end():
 def test_policy__adaptive_and_jitter():
     """The cost of a load chooses the ttl between its bounds, and jitter only shortens it."""
     cache = cache_on(Clock())
-    adaptive = cache.policy(CacheType("kind", adaptive=(30, 90)))
+    adaptive = cache.engine.policies.policy(CacheType("kind", adaptive_ttl=(30, 90)))
     assert [round(adaptive.lifetime(cost, 0.5)) for cost in (0.001, 0.1, 1, 10, 100)] == [30, 50, 70, 90, 90]
-    assert cache.policy(CacheType("kind", adaptive=(30, 90)), 5).lifetime(100, 0) == 5
-    jitter = cache.policy(CacheType("kind", ttl=100, jitter=0.2))
+    assert cache.engine.policies.policy(CacheType("kind", adaptive_ttl=(30, 90)), 5).lifetime(100, 0) == 5
+    jitter = cache.engine.policies.policy(CacheType("kind", ttl=100, jitter=0.2))
     assert [jitter.lifetime(0, draw) for draw in (0, 0.5, 1)] == pytest.approx([100, 90, 80])
 
 
-def test_refresher__a_failing_key_backs_off_and_the_rest_goes_on():
-    """A job that fails is told of and not tried again at once; another key is."""
-    now, failed = [0.0], []
-    refresher = Refresher(failed=lambda key, error: failed.append((key, str(error))), clock=lambda: now[0])
+def test_refresher__a_failing_key_backs_off_and_the_rest_goes_on(caplog):
+    """A job that fails is logged and not tried again at once; another key is."""
+    now = [0.0]
+    refresher = Refresher(clock=lambda: now[0])
 
     def bad() -> bool:
         raise ValueError("no")
 
     assert refresher.submit("a", bad)
     assert until(lambda: not refresher._busy)
-    assert failed == [("a", "no")]
+    assert "a could not be refreshed: ValueError: no" in caplog.text
     assert not refresher.submit("a", bad), "it backs off"
     assert refresher.submit("b", lambda: True)
     now[0] += 1.1
@@ -182,13 +182,7 @@ def test_refresher__a_failing_key_backs_off_and_the_rest_goes_on():
 @pytest.mark.parametrize("error", [asyncio.CancelledError, SystemExit, KeyboardInterrupt])
 def test_refresher__outlives_what_is_no_exception(error):
     """A cancelled task or an exit in a loader is a failure like others, and the worker goes on."""
-    failed = []
-
-    def fails(key: str, error: BaseException) -> None:
-        failed.append((key, type(error)))
-        raise LookupError("who is told fails too")
-
-    refresher = Refresher(failed=fails, workers=1)
+    refresher = Refresher(workers=1)
 
     def bad() -> bool:
         raise error
@@ -196,13 +190,12 @@ def test_refresher__outlives_what_is_no_exception(error):
     assert refresher.submit("a", bad)
     assert refresher.submit("b", lambda: True)
     assert until(lambda: not refresher._busy)
-    assert failed == [("a", error)]
     assert not refresher.submit("a", bad), "it backs off"
 
 
 def test_refresher__no_thread_left(monkeypatch):
     """Where the system gives no thread nothing is refreshed, and nothing is raised; later it is."""
-    refresher = Refresher(failed=lambda key, error: None)
+    refresher = Refresher()
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", no_thread)
         assert [refresher.submit("a", lambda: True), refresher.submit("a", lambda: True)] == [False, False]
@@ -213,7 +206,7 @@ def test_refresher__no_thread_left(monkeypatch):
 
 def test_refresher__no_thread_beside_the_one_there_is(monkeypatch):
     """The worker that there is takes the job."""
-    refresher = Refresher(failed=lambda key, error: None)
+    refresher = Refresher()
     gate, done = threading.Event(), threading.Event()
     assert refresher.submit("a", lambda: gate.wait(10))
     with monkeypatch.context() as patch:
@@ -230,7 +223,7 @@ def no_thread(thread):
 def test_refresher__closing_waits_for_nobody():
     """A refresh that hangs holds up neither the end nor what comes after it."""
     gate = threading.Event()
-    refresher = Refresher(failed=lambda key, error: None, workers=1)
+    refresher = Refresher(workers=1)
     assert refresher.submit("a", lambda: gate.wait(10))
     assert refresher.submit("b", lambda: True)
     before = time.monotonic()
