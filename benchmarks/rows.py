@@ -5,6 +5,7 @@ Owns the rows. A row is called in process, as `app.wsgi_app(environ, start_respo
 
 from __future__ import annotations
 
+import itertools
 import socket
 import warnings
 from collections.abc import Callable, Iterable
@@ -56,22 +57,27 @@ class Row:
             raise AssertionError(f"{self.title}: another body came back ({len(body)} bytes)")
         if ran != (0 if self.must_hit else 1):
             raise AssertionError(f"{self.title}: the view ran {ran} times in one call")
-        if self.title.startswith("ours") and ("X-Cache", "HIT") not in headers:
-            raise AssertionError(f"{self.title}: not marked as a hit: {headers}")
+        verdict = "HIT" if self.must_hit else "MISS"
+        if self.title.startswith("ours") and ("X-Cache", verdict) not in headers:
+            raise AssertionError(f"{self.title}: not marked as a {verdict}: {headers}")
 
 
-def wsgi_caller(app: Flask) -> Callable[[], tuple[list[tuple[str, str]], bytes]]:
-    """Make the function that sends one GET through the application."""
+def wsgi_caller(app: Flask, *, fresh_url: bool = False) -> Callable[[], tuple[list[tuple[str, str]], bytes]]:
+    """Make the function that sends one GET through the application; with ``fresh_url`` each to a URL of its own."""
     environ = EnvironBuilder(path=_PATH, base_url="http://127.0.0.1/").get_environ()
     wsgi_app = app.wsgi_app
     headers: list[tuple[str, str]] = []
+    numbers = itertools.count()
 
     def start_response(status: str, fields: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], None]:
         headers[:] = fields
         return lambda data: None
 
     def call() -> tuple[list[tuple[str, str]], bytes]:
-        answer: Iterable[bytes] = wsgi_app(environ.copy(), start_response)
+        sent = environ.copy()
+        if fresh_url:
+            sent["QUERY_STRING"] = f"n={next(numbers)}"
+        answer: Iterable[bytes] = wsgi_app(sent, start_response)
         body = b"".join(answer)
         close = getattr(answer, "close", None)
         if close is not None:
@@ -137,7 +143,7 @@ def one_get(server: Server) -> Row:
     return Row("bare view + redis.get", wsgi_caller(app), lambda: views.count, False, client.close)
 
 
-def _ours(title: str, url: str, **config: Any) -> Row:
+def _ours(title: str, url: str, *, misses: bool = False, **config: Any) -> Row:
     app, views = Flask(f"ours-{title}"), _Counter()
     app.config.update(TESTING=True, RCACHE_URL=url, RCACHE_PREFIX=f"bench-{title.replace(' ', '-')}", **config)
     RCache(app)
@@ -148,7 +154,8 @@ def _ours(title: str, url: str, **config: Any) -> Row:
         return views.respond()
 
     close = app.extensions["rcache"].close
-    return Row(f"ours, {title} hit", wsgi_caller(app), lambda: views.count, True, close)
+    title = f"ours, {title} {'miss' if misses else 'hit'}"
+    return Row(title, wsgi_caller(app, fresh_url=misses), lambda: views.count, not misses, close)
 
 
 def ours_memory(server: Server) -> Row:
@@ -164,6 +171,16 @@ def ours_redis(server: Server) -> Row:
 def ours_tiered(server: Server) -> Row:
     """This cache on Redis with the memory tier in front, as it is by default."""
     return _ours("memory tier", server.url)
+
+
+def ours_memory_miss(server: Server) -> Row:
+    """This cache without Redis, each request for a URL that nothing is stored for."""
+    return _ours("memory", "memory://", misses=True)
+
+
+def ours_redis_miss(server: Server) -> Row:
+    """The same on Redis: lookup, lease and fill."""
+    return _ours("redis", server.url, misses=True, RCACHE_L1_TTL=0)
 
 
 def _flask_caching(title: str, config: dict[str, Any]) -> Row:
@@ -193,6 +210,8 @@ ROWS: dict[str, Callable[[Server], Row]] = {
     "memory": ours_memory,
     "tiered": ours_tiered,
     "redis": ours_redis,
+    "memory-miss": ours_memory_miss,
+    "redis-miss": ours_redis_miss,
     "fc-simple": flask_caching_simple,
     "fc-redis": flask_caching_redis,
 }
