@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, Protocol
@@ -26,6 +27,7 @@ logger: Final = logging.getLogger("flask_rcache")
 
 _SETTING: Final = "RCACHE_ADMIN_JWT"
 _JWKS: Final = "RCACHE_ADMIN_JWKS_URL"
+_NO_REDIRECTS: Final = (2, 14)
 
 
 class Keyring(Protocol):
@@ -153,7 +155,8 @@ def remote_keys(url: str, wanted: tuple[str, ...] = (), *, timeout: float = 3.0)
         timeout: seconds to wait for the URL's answer.
 
     Raises:
-        ConfigError: not ``https://`` (``http://`` only to this machine), or no package to read the keys with.
+        ConfigError: not ``https://`` (``http://`` only to this machine), or the packages of the extra ``jwks`` are not
+            there.
     """
     try:
         parts = urlsplit(url)
@@ -163,5 +166,19 @@ def remote_keys(url: str, wanted: tuple[str, ...] = (), *, timeout: float = 3.0)
     if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and is_local)):
         raise ConfigError(f"{_JWKS} must begin with https:// (http:// only for localhost), not {redacted(url)!r:.200}")
     need_cryptography(_JWKS)
+    if _version(jwt.__version__) < _NO_REDIRECTS:
+        raise ConfigError(
+            f"{_JWKS} needs PyJWT 2.14 or later, whose client follows no redirects, not {jwt.__version__}: "
+            'pip install "flask-rcache[jwks]"'
+        )
     client = jwt.PyJWKClient(url, cache_jwk_set=False, timeout=timeout)
     return RemoteKeys(client.fetch_data, wanted=wanted)
+
+
+def _version(text: str) -> tuple[int, ...]:
+    """The first two numbers of a version.
+
+    >>> _version("2.12.1")
+    (2, 12)
+    """
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:2])

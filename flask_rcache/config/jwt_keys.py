@@ -52,6 +52,7 @@ _OPENSSH: Final = re.compile(
 _JWK: Final = re.compile(rb"""["'\s]*[{\[].*"(?:kty|x5c)\\*\"""", re.DOTALL)
 #: So many times a key may have been encoded.
 _ENCODED: Final = 3
+_LONGEST_TOKEN: Final = 8192
 
 
 class KeyAndAlgorithms(NamedTuple):
@@ -83,6 +84,8 @@ def verified_claims(
     Raises:
         AuthError: it is not valid; the message is for the log.
     """
+    if len(token) > _LONGEST_TOKEN:
+        raise AuthError(f"a token of {len(token)} bytes: {_LONGEST_TOKEN} at most")
     try:
         claims: dict[str, Any] = jwt.decode(
             token,
@@ -238,4 +241,4 @@ def need_cryptography(what: str) -> None:
     try:
         import cryptography  # noqa: F401  # only whether it is there
     except ImportError as error:
-        raise ConfigError(f'{what} needs the package cryptography: pip install "pyjwt[crypto]"') from error
+        raise ConfigError(f"{what} needs the package cryptography: pip install cryptography") from error
