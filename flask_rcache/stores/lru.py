@@ -45,7 +45,7 @@ class Lru:
         type_of: the type's name of a stored key.
     """
 
-    __slots__ = ("_bytes", "_cells", "_index", "_max_bytes", "_type_of")
+    __slots__ = ("_bytes", "_cells", "_index", "_max_bytes", "_type_of", "get", "used")
 
     def __init__(self, max_bytes: int, type_of: Callable[[str], str]) -> None:
         self._max_bytes: Final = max_bytes
@@ -53,6 +53,10 @@ class Lru:
         self._cells: Final[OrderedDict[str, Cell]] = OrderedDict()
         self._index: Final[dict[str, dict[int, set[str]]]] = {}
         self._bytes = 0
+        #: The cell of a key, or ``None``; does not count as a use.
+        self.get: Final[Callable[[str], Cell | None]] = self._cells.get
+        #: Note that a key that is there was used just now.
+        self.used: Final[Callable[[str], None]] = self._cells.move_to_end
 
     def __len__(self) -> int:
         return len(self._cells)
@@ -61,14 +65,6 @@ class Lru:
     def bytes(self) -> int:
         """Bytes in use."""
         return self._bytes
-
-    def get(self, key: str) -> Cell | None:
-        """The cell of a key; does not count as a use."""
-        return self._cells.get(key)
-
-    def used(self, key: str) -> None:
-        """Note that a key was used just now."""
-        self._cells.move_to_end(key)
 
     def put(self, key: str, cell: Cell) -> int:
         """Keep a cell, which may push others out, or not fit at all; its size in bytes."""

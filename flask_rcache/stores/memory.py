@@ -106,6 +106,7 @@ class MemoryStore:
         self._lease_ends: Final = Timetable()
         self._last = 0
         self._stamps = self._new_stamps()
+        self._moment = Moment(self._stamps.epoch, self._last)
         forks.register(self)
 
     def _new_stamps(self) -> StampSet:
@@ -136,7 +137,10 @@ class MemoryStore:
     @property
     def moment(self) -> Moment:
         """See :attr:`Store.moment`: the last reading given out. Nothing was invalidated since."""
-        return Moment(self._stamps.epoch, self._last)
+        moment, epoch = self._moment, self._stamps.epoch
+        if moment.clock != self._last or moment.epoch != epoch:
+            self._moment = moment = Moment(epoch, self._last)
+        return moment
 
     def hear(self) -> Moment:
         """See :meth:`Store.hear`."""
@@ -174,8 +178,11 @@ class MemoryStore:
             return [self._look(key, now) for key in keys]
 
     def _look(self, key: str, now: int) -> Lookup:
-        cell = self._live(key, now)
+        cell = self._cells.get(key)
         if cell is None:
+            return Lookup(None, now)
+        if cell.expires <= now:
+            self._cells.drop(key)
             return Lookup(None, now)
         if not self._stamps.validates(cell.entry):
             return Lookup(None, now, cell.identity, "invalid")

@@ -68,8 +68,7 @@ class StampSet:
     def attach(self, tags: tuple[tuple[str, int], ...], expires: int, now: int) -> None:
         """Keep the rows of an entry that was just stored; the missing ones are made, each at its tag's ``as_of`` (R1.3)."""
         for tag, as_of in tags:
-            stamp = self.rows.setdefault(tag, as_of)
-            self._keep_until(tag, max(stamp, expires) + _KEPT)
+            self._keep_until(tag, max(self.rows.setdefault(tag, as_of), expires) + _KEPT)
         self._drop(len(tags), now)
 
     def raise_floor(self, now: int) -> None:
