@@ -1,22 +1,17 @@
 """Names: how keys, tags and internal keys are spelled. The only module that knows.
 
-Owns the stored key ``{prefix}:{type}:{id}``, the internal names ``{prefix}~…`` beside them, and the hash that
-makes any Python key a safe id. Does not read or write anything.
+Owns the stored key ``{prefix}:{type}:{id}`` and the internal names ``{prefix}~…`` beside them. How any Python key
+becomes a safe id is ``typed_keys``'s. Does not read or write anything.
 """
 
 from __future__ import annotations
 
-import datetime as dt
-import math
 import re
-import struct
-from collections.abc import Iterable, Mapping
-from decimal import Decimal
-from hashlib import blake2b
+from collections.abc import Iterable
 from typing import Final
-from uuid import UUID
 
 from ..errors import ConfigError, InvalidKeyError
+from .typed_keys import READABLE, Key, hashed_id, is_plain, key_id, request_id
 
 __all__ = [
     "Key",
@@ -25,153 +20,13 @@ __all__ = [
     "key_id",
     "key_tag",
     "request_id",
-    "user_tag",
     "tag_of",
     "type_tag",
     "url_tag",
+    "user_tag",
 ]
 
-#: What names an entry within its cache type.
-Key = str | int | tuple[object, ...]
-
-#: Ids that stay readable; everything else is hashed. ``~`` is not in it, so no readable id is a hashed one.
-_READABLE: Final = re.compile(r"[A-Za-z0-9_.@=+,/-]+(?::[A-Za-z0-9_.@=+,/-]+)*")
-_READABLE_LENGTH: Final = 200
 _PREFIX_REFUSED: Final = re.compile(r"""[:~*?\[\]{}"\\]|[^\x21-\x7e]""")
-_LONGEST_INT: Final = 10**30
-_DIGEST: Final = 16  # bytes: 128 bits
-
-
-def key_id(key: object) -> str:
-    """The id of a key within its type.
-
-    Args:
-        key: a string, an integer or a tuple of plain values (nested tuples, lists, sets and dicts included).
-
-    Returns:
-        The key itself when it is short and harmless, else ``~`` and a 128-bit hash of its typed form.
-
-    Raises:
-        InvalidKeyError: another type, or a tuple that holds something without a stable form.
-
-    >>> key_id("patient-42"), key_id(42)
-    ('patient-42', '42')
-    >>> key_id("a*b")[0]
-    '~'
-    >>> key_id((1, "1")) == key_id(("1", 1))
-    False
-    """
-    if type(key) is str:
-        if 0 < len(key) <= _READABLE_LENGTH and _READABLE.fullmatch(key):
-            return key
-        return _hashed(b"str", key.encode("utf-8", "surrogatepass"))
-    if type(key) is int:
-        return str(key) if -_LONGEST_INT < key < _LONGEST_INT else _hashed(b"int", b"%x" % key)
-    if isinstance(key, tuple):
-        out: list[bytes] = []
-        _typed(key, out, 0)
-        return _hashed(b"tuple", b"".join(out))
-    if isinstance(key, str | int) and not isinstance(key, bool):  # a subclass: its own text would surprise
-        raise InvalidKeyError(f"a key must be a plain str or int, not the subclass {type(key).__name__}: convert it first")
-    raise InvalidKeyError(f"a key must be a str, an int or a tuple, not {type(key).__name__} {key!r:.80}")
-
-
-def _hashed(kind: bytes, data: bytes) -> str:
-    return "~" + blake2b(data, digest_size=_DIGEST, person=kind).hexdigest()
-
-
-def request_id(parts: Iterable[str]) -> str:
-    """The id of a request: its parts length-prefixed and hashed, so that no two lists of parts meet.
-
-    >>> request_id(["a", "bc"]) == request_id(["ab", "c"])
-    False
-    """
-    hashed = blake2b(digest_size=_DIGEST, person=b"request")
-    for part in parts:
-        data = part.encode("utf-8", "surrogatepass")
-        hashed.update(b"%d:" % len(data) + data)
-    return "~" + hashed.hexdigest()
-
-
-def _typed(value: object, out: list[bytes], depth: int) -> None:
-    """Append a form of ``value`` in which type and length are explicit, so that different values differ."""
-    if depth > 32:
-        raise InvalidKeyError("a key tuple is nested more than 32 deep: pass an id instead")
-    kind = type(value)
-    if kind in _SCALARS:
-        data = _scalar(value)
-        out.append(b"%s%d:" % (_SCALARS[kind], len(data)))
-        out.append(data)
-    elif isinstance(value, tuple | list):
-        out.append(b"%c%d:" % (b"(" if isinstance(value, tuple) else b"[", len(value)))
-        for item in value:
-            _typed(item, out, depth + 1)
-    elif isinstance(value, Mapping):
-        pairs = sorted((_joined(name, depth), _joined(item, depth)) for name, item in value.items())
-        out.append(b"{%d:" % len(pairs))
-        out.extend(part for pair in pairs for part in pair)
-    elif isinstance(value, set | frozenset):
-        members = sorted(_joined(item, depth) for item in value)
-        out.append(b"<%d:" % len(members))
-        out.extend(members)
-    else:
-        raise InvalidKeyError(
-            f"a key cannot hold {kind.__module__}.{kind.__qualname__}: pass its id, or give a key_func= that does"
-        )
-
-
-def _joined(value: object, depth: int) -> bytes:
-    out: list[bytes] = []
-    _typed(value, out, depth + 1)
-    return b"".join(out)
-
-
-_SCALARS: Final[Mapping[type, bytes]] = {
-    type(None): b"n",
-    bool: b"b",
-    int: b"i",
-    float: b"f",
-    str: b"s",
-    bytes: b"y",
-    Decimal: b"d",
-    dt.date: b"D",
-    dt.datetime: b"T",
-    dt.time: b"t",
-    dt.timedelta: b"l",
-    UUID: b"u",
-}
-
-
-def is_plain(value: object) -> bool:
-    """Whether a value can stand in a key and never changes: a scalar, or tuples and frozensets of them.
-
-    >>> is_plain((1, "a", None)), is_plain([1]), is_plain(len)
-    (True, False, False)
-    """
-    if type(value) in _SCALARS:
-        return True
-    if type(value) not in (tuple, frozenset):
-        return False
-    try:
-        key_id((value,))
-        return all(map(is_plain, value))  # type: ignore[call-overload]
-    except InvalidKeyError:
-        return False
-
-
-def _scalar(value: object) -> bytes:
-    if isinstance(value, str):
-        return value.encode("utf-8", "surrogatepass")
-    if isinstance(value, bytes):
-        return value
-    if isinstance(value, float):
-        # NaN has many bit patterns and one meaning; -0.0 stays apart from 0.0.
-        return b"nan" if math.isnan(value) else struct.pack(">d", value)
-    if isinstance(value, int):  # hexadecimal: no limit on digits and no quadratic cost
-        return b"%x" % value
-    if isinstance(value, dt.datetime | dt.time):
-        return f"{value.isoformat()}/{value.fold}/{value.tzinfo!r}".encode()
-    return str(value).encode()
 
 
 def type_tag(name: str) -> str:
@@ -189,9 +44,9 @@ def user_tag(tag: str) -> str:
         try:
             tag.encode()
         except UnicodeEncodeError:  # a lone surrogate cannot be sent as UTF-8
-            return "t~" + _hashed(b"tag", tag.encode("utf-8", "surrogatepass"))
+            return "t~" + hashed_id(b"tag", tag.encode("utf-8", "surrogatepass"))
         return "t:" + tag
-    return "t~" + _hashed(b"tag", tag.encode("utf-8", "surrogatepass"))
+    return "t~" + hashed_id(b"tag", tag.encode("utf-8", "surrogatepass"))
 
 
 def _is_whole(text: str) -> bool:
@@ -355,5 +210,5 @@ class Names:
 
 
 #: A hash, the variant of one, or the variant of a readable id.
-_HASHED_ID: Final = re.compile(rf"~[0-9a-f]{{32}}(?:~[0-9a-f]{{32}})?|{_READABLE.pattern}~[0-9a-f]{{32}}")
+_HASHED_ID: Final = re.compile(rf"~[0-9a-f]{{32}}(?:~[0-9a-f]{{32}})?|{READABLE.pattern}~[0-9a-f]{{32}}")
 _TYPE_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
