@@ -55,6 +55,7 @@ class Kit:
         client: a plain client of its server; ``None`` for the memory store.
         clock: the memory store's clock.
         connect: makes another store on the same data, as another process has it.
+        l1_ttl: seconds that reads let a memory tier hold what they find.
     """
 
     store: Store
@@ -62,6 +63,7 @@ class Kit:
     client: redis.Redis | None = None
     clock: Clock | None = None
     connect: Callable[[], Store] | None = None
+    l1_ttl: float = 0.0
     tokens: Iterator[str] = field(default_factory=_tokens)
 
     def key(self, id: str = "a", type: str = "search") -> str:
@@ -83,7 +85,7 @@ class Kit:
     # Reading
 
     def read(self, key: str, *tags: str) -> Lookup:
-        return self.store.read(key, self.tags(key, *tags))
+        return self.store.read(key, self.tags(key, *tags), self.l1_ttl)
 
     def value(self, key: str) -> object:
         entry = self.read(key).entry
