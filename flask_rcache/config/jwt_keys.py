@@ -26,6 +26,7 @@ __all__ = [
     "configured_key",
     "narrowed",
     "need_cryptography",
+    "unverified_header",
     "user_key",
     "verified_claims",
 ]
@@ -53,6 +54,9 @@ _JWK: Final = re.compile(rb"""["'\s]*[{\[].*"(?:kty|x5c)\\*\"""", re.DOTALL)
 #: So many times a key may have been encoded.
 _ENCODED: Final = 3
 _LONGEST_TOKEN: Final = 8192
+#: What an invalid token raises; after the first what odd numbers, nesting or bytes raise in the library, or a key that
+#: fits no algorithm.
+_INVALID: Final = (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
 
 
 class KeyAndAlgorithms(NamedTuple):
@@ -60,6 +64,20 @@ class KeyAndAlgorithms(NamedTuple):
 
     key: Any
     algorithms: tuple[str, ...]
+
+
+def unverified_header(token: str) -> dict[str, Any]:
+    """The header of a token, which anybody may have written: it says which key to try.
+
+    Raises:
+        AuthError: it is too long, or no token; the message is for the log.
+    """
+    if len(token) > _LONGEST_TOKEN:
+        raise AuthError(f"a token of {len(token)} bytes: {_LONGEST_TOKEN} at most")
+    try:
+        return jwt.get_unverified_header(token)
+    except _INVALID as error:
+        raise AuthError(f"{type(error).__name__}: {error}") from error
 
 
 def verified_claims(
@@ -96,8 +114,7 @@ def verified_claims(
             leeway=leeway,
             options={"require": list(required), "verify_aud": bool(audience)},
         )
-    # Beside invalid tokens: a key that fits no algorithm, and what odd numbers, nesting or bytes raise in the library.
-    except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
+    except _INVALID as error:
         raise AuthError(f"{type(error).__name__}: {error}") from error
     return claims
 

@@ -21,6 +21,8 @@ from flask_rcache.admin.guard import JwtGuard, Unauthenticated
 from flask_rcache.admin.keyring import remote_keys
 from tests.admin.tokens import jwk, private_key, token
 
+pytestmark = pytest.mark.jwks
+
 
 class _Keys(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
