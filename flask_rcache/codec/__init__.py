@@ -5,6 +5,6 @@ that is checked, or :class:`~flask_rcache.errors.DecodeError`.
 """
 
 from .envelope import IDENTITY, MAGIC, TIMES, Codec
-from .values import MAX_DEPTH, decode_value, encode_value
+from .values import MAX_DEPTH, ValueCodec, decode_value, encode_value
 
-__all__ = ["IDENTITY", "MAGIC", "MAX_DEPTH", "TIMES", "Codec", "decode_value", "encode_value"]
+__all__ = ["IDENTITY", "MAGIC", "MAX_DEPTH", "TIMES", "Codec", "ValueCodec", "decode_value", "encode_value"]

@@ -15,24 +15,24 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import ormsgpack
+from markupsafe import Markup
 
 from flask_rcache.errors import EncodeError
+from flask_rcache.model.objects import type_name
 
-__all__ = ["EXT_TO_SCALAR", "SCALAR_TO_EXT", "type_name"]
+__all__ = ["EXT_TO_SCALAR", "FIRST_SCALAR", "SCALAR_TO_EXT"]
+
+#: Extensions below it are the marks of containers and objects.
+FIRST_SCALAR: Final = 16
 
 _INT, _DECIMAL, _DATE, _DATETIME, _TIME, _TIMEDELTA, _UUID, _COMPLEX = range(16, 24)
-_DATETIME_IN_ZONE, _TIME_IN_ZONE = range(24, 26)
+_DATETIME_IN_ZONE, _TIME_IN_ZONE, _MARKUP = range(24, 27)
 
 # A context of our own: the thread's decides on letter case, and on whether garbage raises or is NaN.
 _DECIMALS: Final = Context(capitals=1, traps=[InvalidOperation])
 _TIMEDELTA_FIELDS: Final = struct.Struct(">iii")
 _COMPLEX_FIELDS: Final = struct.Struct(">dd")
 _MICROSECOND: Final = timedelta(microseconds=1)
-
-
-def type_name(kind: type) -> str:
-    """The qualified name of a type, as error messages show it."""
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _int(value: int) -> ormsgpack.Ext:
@@ -95,6 +95,7 @@ SCALAR_TO_EXT: Final[dict[type, Callable[[Any], ormsgpack.Ext]]] = {
     # Its is_safe, a hint at how it was generated that takes no part in equality, is not kept.
     UUID: lambda value: ormsgpack.Ext(_UUID, value.bytes),
     complex: lambda value: ormsgpack.Ext(_COMPLEX, _COMPLEX_FIELDS.pack(value.real, value.imag)),
+    Markup: lambda value: ormsgpack.Ext(_MARKUP, str.encode(value)),
 }
 #: Reads the payload of an extension; raises anything where it is not what we write.
 EXT_TO_SCALAR: Final[dict[int, Callable[[bytes], Any]]] = {
@@ -108,4 +109,5 @@ EXT_TO_SCALAR: Final[dict[int, Callable[[bytes], Any]]] = {
     _COMPLEX: lambda data: complex(*_COMPLEX_FIELDS.unpack(data)),
     _DATETIME_IN_ZONE: lambda data: _read_clock(datetime, data),
     _TIME_IN_ZONE: lambda data: _read_clock(time, data),
+    _MARKUP: lambda data: Markup(data.decode()),  # noqa: S704  # it was one when it was stored
 }
