@@ -1,8 +1,8 @@
 """Another revision and this one, in turns: whether a change made hits or misses slower.
 
-`python -m benchmarks.compare REVISION` checks that revision out into a temporary folder and measures each row in processes
-of the two trees, one after the other, several times. Printed are medians of this tree's figures, and of the ratios pair by
-pair, each beside a bare view of the same process.
+`python -m benchmarks.compare REVISION` checks that revision out into a temporary folder and measures each row in
+processes of the two trees, one after the other, several times. Printed are medians of both trees' figures, each beside
+a bare view of the same process, and of the ratios pair by pair.
 """
 
 from __future__ import annotations

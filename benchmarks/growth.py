@@ -1,7 +1,7 @@
 """What a large cache costs: hits, invalidation and memory with a thousand entries and with a million.
 
-`python -m benchmarks.growth` fills a private server with values of 100 bytes under one type, measures hits of random keys,
-prints the bytes that an entry takes beside its own, and times the invalidation of the type.
+`python -m benchmarks.growth` fills a private server with values of 100 bytes under one type, measures hits of random
+keys, prints the bytes that an entry takes beside its own, and times the invalidation of the type.
 """
 
 from __future__ import annotations

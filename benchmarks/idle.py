@@ -1,8 +1,8 @@
 """What a process costs that does nothing: commands a second that its server sees, and CPU.
 
-`python -m benchmarks.idle` starts a server and an application with a memory tier, answers a few requests, and then waits.
-The commands are those of ``INFO commandstats``, so what scripts call on the server counts too; ``sent`` are those that
-came over the wire.
+`python -m benchmarks.idle` starts a server and an application with a memory tier, answers a few requests, and then
+waits. The commands are those of ``INFO commandstats``, so what scripts call on the server counts too; ``sent`` are
+those that came over the wire.
 """
 
 from __future__ import annotations
