@@ -2,54 +2,45 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
 
 import pytest
 from flask import Flask
 
-from flask_rcache import CacheManager, CacheType, RCache, cache_response, current_cache
+from flask_rcache.errors import StoreUnavailableError
+from flask_rcache.model.scope import Scope
+from flask_rcache.stores.redis.budget import Budget
 from tests.chaos.sluggish import Sluggish
-from tests.processes import wait_until
 from tests.servers import Server
-from tests.stores.kit import manager
+from tests.stores.transport import Transport, request
 
-KIND = CacheType("kind", ttl=60, l1_ttl=0)
+TIMEOUT = 0.4
 
 
 @pytest.fixture
-def proxy(redis_server: Server) -> Iterator[Sluggish]:
+def slow(redis_server: Server) -> Iterator[Sluggish]:
     with Sluggish(redis_server.port) as made:
         yield made
 
 
 @pytest.fixture
-def shop(proxy: Sluggish) -> Iterator[Flask]:
-    """An app whose page reads the cache ten times and invalidates, and whose timeout is 0.4 s."""
-    app = Flask("shop")
-    app.config.update(RCACHE_URL=proxy.url, RCACHE_TIMEOUT=0.4, SECRET_KEY="s")
-    RCache(app, types=[KIND])
-
-    @app.get("/page")
-    @cache_response(KIND)
-    def page() -> str:
-        return many()
-
-    def many() -> str:
-        for number in range(10):
-            current_cache.fetch(KIND, number, lambda: 1)
-        current_cache.invalidate_tags("x")
-        return "done"
-
-    app.add_url_rule("/many", view_func=many)
-    yield app
-    app.extensions["rcache"].close()
+def transport(slow: Sluggish) -> Iterator[Transport]:
+    made = Transport(slow.url, timeout=TIMEOUT)
+    yield made
+    made.pool.close()
 
 
-def cache_of(app: Flask) -> CacheManager:
-    found: CacheManager = app.extensions["rcache"]
-    return found
+def asked(transport: Transport, number: int) -> int:
+    """How many of so many commands are answered."""
+    answered = 0
+    for _ in range(number):
+        try:
+            answered += transport.ask("PING") == b"PONG"
+        except StoreUnavailableError:
+            continue
+    return answered
 
 
 def took(action: Callable[[], object]) -> float:
@@ -58,91 +49,92 @@ def took(action: Callable[[], object]) -> float:
     return time.monotonic() - began
 
 
+def test_budget__what_is_left() -> None:
+    """Outside of a request there is none; in one, what it has waited is taken off."""
+    budget = Budget(0.5)
+    assert budget.left is None
+    with request() as scope:
+        assert budget.left == 0.5
+        scope.waited = 0.2
+        assert budget.left == pytest.approx(0.3)
+        assert copy_context().run(lambda: budget.left) == pytest.approx(0.3), "a thread of the request shares it"
+        assert budget.within(scope, 0.1) == 0.1
+        assert budget.within(scope, 1.0) == pytest.approx(0.3)
+    spent = Scope(None, None)
+    spent.waited = 0.6
+    with pytest.raises(StoreUnavailableError, match="without the cache"):
+        budget.within(spent, 0.1)
+
+
 @pytest.mark.chaos
-@pytest.mark.parametrize("path", ["/page", "/many"])
 @pytest.mark.parametrize("connected", [True, False], ids=["connected", "to connect"])
-def test_budget__a_slow_store(shop: Flask, proxy: Sluggish, path: str, connected: bool) -> None:
-    """Each answer a little below the timeout: without a budget the request would wait for more than three seconds."""
-    client = shop.test_client()
+def test_budget__a_slow_store(transport: Transport, slow: Sluggish, connected: bool) -> None:
+    """Each answer a little below the timeout: the request goes on without the cache, alone; without a budget it would
+    wait for more than three seconds."""
     if connected:
-        assert client.get(path).status_code == 200
-        cache_of(shop).clear_all()
-    proxy.delay = 0.3
-    seconds = took(lambda: client.get(path))
-    assert 0.25 < seconds < 1.6  # two timeouts, and what a busy machine adds
-    assert not cache_of(shop).is_available
-    assert min(took(lambda: client.get(path)) for _ in range(3)) < 0.25  # nobody waits any more
-    proxy.delay = 0.0
-    wait_until(lambda: cache_of(shop).is_available, timeout=20, what="the store is prompt again")
-    assert cache_of(shop).overview()["journal"]["pending"] == 0
-    assert client.get("/many").data == b"done"
+        transport.ask("PING")
+    slow.delay = 0.3
+    for _ in range(2):
+        with request() as scope:
+            seconds = took(lambda: asked(transport, 10))
+            assert 0.25 < seconds < 1.6  # two timeouts, and what a busy machine adds
+            assert scope.waited <= 2 * TIMEOUT + 0.05
+            assert took(lambda: asked(transport, 10)) < 0.1, "it waits no more"
+    assert not transport.breaker.is_open, "it answers in time"
+    slow.delay = 0.0
+    with request():
+        assert asked(transport, 10) == 10
 
 
 @pytest.mark.chaos
-def test_budget__stays_open_while_it_is_slow(shop: Flask, proxy: Sluggish) -> None:
-    """A probe that is answered slowly does not bring the waiting back; but what is journalled is delivered."""
-    client = shop.test_client()
-    client.get("/many")
-    proxy.delay = 0.3
-    client.get("/many")
-    cache = cache_of(shop)
-    assert not cache.is_available
-    cache.invalidate_tags("y")
-    wait_until(lambda: cache.overview()["journal"]["pending"] == 0, timeout=20, what="the journal is delivered")
-    assert not cache.is_available
-    slow = sum(took(lambda: client.get("/many")) > 0.25 for _ in range(20))
-    assert slow <= 2  # not one in two, as it would be if each probe brought the waiting back
+def test_budget__prompt_answers_cost_nothing(transport: Transport, slow: Sluggish) -> None:
+    """A page of a thousand lookups is slow by itself."""
+    transport.ask("PING")
+    with request() as scope:
+        assert asked(transport, 1000) == 1000
+    assert scope.waited < 0.4  # the few that a busy machine held up
+    slow.delay = 0.05
+    with request() as scope:
+        assert asked(transport, 4) == 4
+    assert 0.1 < scope.waited < 0.3
 
 
 @pytest.mark.chaos
-def test_budget__outside_of_a_request(shop: Flask, proxy: Sluggish) -> None:
-    """A script has no budget: it gets its answers."""
-    with shop.app_context():
-        current_cache.set(KIND, "a", 1)
-        proxy.delay = 0.1
-        assert [current_cache.get(KIND, "a") for _ in range(12)] == [1] * 12
-    assert cache_of(shop).is_available
+def test_budget__outside_of_a_request_and_walks(transport: Transport, slow: Sluggish) -> None:
+    """A script has no budget, and a walk over many keys counts for no request: each answer has its timeout."""
+    transport.ask("PING")
+    slow.delay = 0.1
+    assert asked(transport, 12) == 12
+    with request() as scope:
+        assert [transport.ask("PING", patient=True) for _ in range(12)] == [b"PONG"] * 12
+        assert scope.waited == 0
+        assert asked(transport, 1) == 1
 
 
 @pytest.mark.chaos
-def test_budget__a_walk_takes_its_time(shop: Flask, proxy: Sluggish) -> None:
-    """A pattern over many keys takes many answers; that it is long does not say that the store is sick."""
-    cache = cache_of(shop)
-    cache.set_many(KIND, dict.fromkeys(range(3000), 1))
-    proxy.delay = 0.1
+def test_budget__a_page(slow: Sluggish) -> None:
+    """A page of ten cached parts and an invalidation, each answered a little below the timeout: slow once, not dead."""
+    from flask_rcache import CacheType, RCache, cache_response, current_cache
 
-    @shop.post("/sweep")
-    def sweep() -> str:
-        return f"{current_cache.invalidate_pattern('kind:*')} {len(list(current_cache.entries()))}"
+    kind = CacheType("kind", ttl=60, l1_ttl=0)
+    app = Flask("shop")
+    app.config.update(RCACHE_URL=slow.url, RCACHE_TIMEOUT=TIMEOUT)
+    RCache(app, types=[kind])
 
-    assert shop.test_client().post("/sweep").data == b"3000 0"
+    @app.get("/page")
+    @cache_response(kind)
+    def page() -> str:
+        for number in range(10):
+            current_cache.fetch(kind, number, lambda: 1)
+        current_cache.invalidate_tags("x")
+        return "done"
+
+    client, cache = app.test_client(), app.extensions["rcache"]
+    assert client.get("/page").data == b"done"
+    cache.clear_all()
+    slow.delay = 0.3
+    assert 0.25 < took(lambda: client.get("/page")) < 1.6
+    slow.delay = 0.0
+    assert client.get("/page").data == b"done"
     assert cache.is_available
-
-
-@pytest.mark.chaos
-def test_budget__each_request_has_its_own(shop: Flask, proxy: Sluggish) -> None:
-    """What one request has waited is not held against the next."""
-    client = shop.test_client()
-
-    @shop.get("/one")
-    def one() -> str:
-        return str(current_cache.get(KIND, 3))
-
-    client.get("/one")
-    proxy.delay = 0.15
-    assert [client.get("/one").status_code for _ in range(8)] == [200] * 8
-    assert cache_of(shop).is_available
-
-
-@pytest.mark.chaos
-def test_timeout__bounds_a_whole_answer(redis_server: Server) -> None:
-    """An answer that trickles is late as a whole, though no part of it is; without that it would take ten seconds."""
-    with Sluggish(redis_server.port) as slow:
-        cache = manager(slow.url, timeout=0.5)
-        cache.set(KIND, "long", os.urandom(20_000))
-        assert cache.get(KIND, "long") is not None
-        slow.delay, slow.drop = 0.1, 200
-        assert took(lambda: cache.get(KIND, "long")) < 5
-        assert not cache.is_available
-        slow.delay, slow.drop = 0.0, 0
-        cache.close()
+    cache.close()

@@ -1,27 +1,31 @@
-"""Ways to a server: TLS, users and passwords, database numbers, sockets; and secrets that stay secret."""
+"""Ways to a server: TLS, users and passwords, database numbers, sockets, gevent; and secrets that stay secret."""
 
 from __future__ import annotations
 
 import datetime as dt
 import ipaddress
 import logging
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from flask import Flask
 
-from flask_rcache import CacheManager, RCache
 from flask_rcache.errors import ConfigError, StoreUnavailableError
+from flask_rcache.stores.redis.breaker import Breaker
+from flask_rcache.stores.redis.pool import Pool
 from tests.processes import free_port
 from tests.servers import Server
-from tests.stores.kit import Kit, redis_store
+from tests.stores.transport import Transport, at_once
 
-Caches = Callable[..., CacheManager]
+Servers = Callable[..., Server]
+VALUE = b"y" * 300_000
 
 
 def certificate(directory: Path) -> tuple[Path, Path]:
@@ -50,16 +54,12 @@ def certificate(directory: Path) -> tuple[Path, Path]:
     return paths
 
 
-def works(cache: CacheManager) -> bool:
-    loaded = cache.fetch("search", "a", lambda: {"x": "y" * 100_000})
-    return cache.is_available and cache.get("search", "a") == loaded and cache.invalidate_type("search") == 1
-
-
-def test_wire__tls(private_server: Callable[..., Server], caches: Caches, tmp_path: Path) -> None:
-    """rediss:// works with the server's certificate named, and refuses a server that it cannot check."""
+@pytest.fixture
+def secure(private_server: Servers, tmp_path: Path) -> tuple[Server, str, Path]:
+    """A server with TLS, where that is, and its certificate."""
     cert, key = certificate(tmp_path)
     port = free_port()
-    private_server(
+    server = private_server(
         "redis",
         tls_port=port,
         tls_cert_file=str(cert),
@@ -67,18 +67,62 @@ def test_wire__tls(private_server: Callable[..., Server], caches: Caches, tmp_pa
         tls_ca_cert_file=str(cert),
         tls_auth_clients="no",
     )
-    assert works(caches(f"rediss://localhost:{port}/0?ssl_ca_certs={cert}"))
-    assert works(caches(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={cert}"))
-    unchecked = caches(f"rediss://localhost:{port}/0")
-    assert unchecked.get("search", "a") is None
-    assert not unchecked.is_available
-    plain = caches(f"redis://localhost:{port}/0")
-    assert plain.fetch("search", "a", lambda: 1) == 1
-    assert not plain.is_available
+    return server, f"localhost:{port}/0", cert
 
 
-def test_wire__user_and_password(private_server: Callable[..., Server], caches: Caches) -> None:
-    """An ACL user that may reach the cache's own keys and channel only; special characters in the password."""
+@pytest.fixture
+def works() -> Iterator[Callable[[str], bool]]:
+    """Whether a server can be used over a URL, by several threads at once and with large values."""
+    made: list[Transport] = []
+
+    def check(url: str) -> bool:
+        made.append(Transport(url))
+        ask = made[-1].ask
+        stored = at_once(lambda number: ask("SET", f"cache:{number}", VALUE), 4)
+        return stored == [b"OK"] * 4 and ask("GET", "cache:3") == VALUE and ask("PING") == b"PONG"
+
+    yield check
+    for each in made:
+        each.pool.close()
+
+
+def refused(url: str) -> str:
+    """What is said when a server cannot be used over a URL."""
+    transport = Transport(url)
+    with pytest.raises(StoreUnavailableError) as raised:
+        transport.ask("PING")
+    assert transport.breaker.is_open
+    assert transport.pool.connections == 0
+    return str(raised.value)
+
+
+def test_wire__tls(secure: tuple[Server, str, Path], works: Callable[[str], bool]) -> None:
+    """rediss:// works with the server's certificate named, and refuses a server that it cannot check."""
+    _, place, cert = secure
+    assert works(f"rediss://{place}?ssl_ca_certs={cert}")
+    assert works(f"rediss://{place.replace('localhost', '127.0.0.1')}?ssl_ca_certs={cert}")
+    assert "certificate" in refused(f"rediss://{place}")
+    assert "Connection" in refused(f"redis://{place}")
+
+
+@pytest.mark.chaos
+def test_wire__tls_and_a_server_that_falls_silent(secure: tuple[Server, str, Path]) -> None:
+    """The timeout holds over TLS too."""
+    server, place, cert = secure
+    transport = Transport(f"rediss://{place}?ssl_ca_certs={cert}", timeout=0.5)
+    assert transport.ask("PING") == b"PONG"
+    server.pause()
+    with pytest.raises(StoreUnavailableError, match="no answer within 0.50 s"):
+        transport.ask("PING")
+    with pytest.raises(StoreUnavailableError):
+        transport.ask("PING", probing=True)
+    server.resume()
+    assert transport.ask("PING", probing=True) == b"PONG"
+    transport.pool.close()
+
+
+def test_wire__user_and_password(private_server: Servers, works: Callable[[str], bool]) -> None:
+    """An ACL user that may reach the cache's own keys only; special characters in the password."""
     server = private_server()
     server.client().acl_setuser(
         "app",
@@ -88,11 +132,115 @@ def test_wire__user_and_password(private_server: Callable[..., Server], caches: 
         channels=["cache~*"],
         commands=["+@all", "-@admin", "-@dangerous", "+info"],
     )
-    assert works(caches(f"redis://app:p%40ss%3Aw%2Frd%25@127.0.0.1:{server.port}/0"))
+    assert works(f"redis://app:p%40ss%3Aw%2Frd%25@127.0.0.1:{server.port}/0")
 
 
-def test_wire__acl_without_info(private_server: Callable[..., Server], caches: Caches, tmp_path: Path) -> None:
-    """Without INFO a restart from an old snapshot could not be told: the cache stays away and says what to grant."""
+def test_wire__password_only(private_server: Servers, works: Callable[[str], bool]) -> None:
+    """requirepass, over TCP and over the unix socket."""
+    server = private_server(requirepass="secret")
+    assert works(server.url)
+    assert works(server.socket_url)
+
+
+@pytest.mark.parametrize("place", ["tcp", "unix"])
+def test_wire__database_number(redis_server: Server, place: str, works: Callable[[str], bool]) -> None:
+    """The number in the URL is the database used."""
+    where = f"redis://127.0.0.1:{redis_server.port}/3" if place == "tcp" else f"{redis_server.socket_url}?db=3"
+    assert works(where)
+    assert redis_server.client(db=3).exists("cache:3") == 1
+    assert redis_server.client(db=0).exists("cache:3") == 0
+
+
+@pytest.mark.parametrize("option", ["bogus=1", "ssl_cert_reqs=none", "timeout=20", "socket_timeout=abc", "db=first"])
+def test_wire__an_option_that_no_connection_takes(option: str) -> None:
+    """It ends the start and names the setting; later it would be an error of each request."""
+    url = f"redis://app:s3cr3t@127.0.0.1:{free_port()}/0?{option}"
+    with pytest.raises(ConfigError, match="RCACHE_URL") as raised:
+        Pool(url, timeout=1.0, breaker=Breaker(), attach=lambda _: None)
+    assert "s3cr3t" not in str(raised.value)
+
+
+def test_wire__the_protocol_is_the_engines(redis_server: Server) -> None:
+    """With `protocol=2` in the URL the replies are still those that the engine reads."""
+    transport = Transport(f"{redis_server.url}?protocol=2")
+    redis_server.client().hset("h", "a", "1")
+    assert transport.ask("HGETALL", "h") == {b"a": b"1"}
+    transport.pool.close()
+
+
+def test_wire__location_hides_the_password(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither the location, nor the error, nor its log line shows it, wherever it stands in the URL."""
+    port = free_port()
+    for url in (f"redis://app:s3cr3t@127.0.0.1:{port}/0", f"redis://127.0.0.1:{port}/0?password=s3cr3t"):
+        transport = Transport(url)
+        assert "s3cr3t" not in transport.pool.location
+        assert str(port) in transport.pool.location
+        with caplog.at_level(logging.DEBUG), pytest.raises(StoreUnavailableError) as raised:
+            transport.ask("PING")
+        error: BaseException | None = raised.value
+        while error is not None:
+            assert "s3cr3t" not in str(error)
+            error = error.__cause__
+        assert "s3cr3t" not in caplog.text
+
+
+GEVENT = """
+import gevent.monkey
+gevent.monkey.patch_all()
+import os, signal, sys, time
+import gevent
+from tests.stores.transport import Transport, request
+from flask_rcache.errors import StoreUnavailableError
+from flask_rcache.stores.redis.bus import Bus
+
+class Listener:
+    def apply(self, message): pass
+    def distrust(self): pass
+
+url, pid = sys.argv[1], int(sys.argv[2])
+transport = Transport(url, timeout=0.5)
+asking = [gevent.spawn(transport.ask, "BLPOP", f"nothing{number}", 0.2) for number in range(20)]
+gevent.joinall(asking, raise_error=True)
+assert transport.ask("SET", "k", b"x" * 3_000_000) == b"OK"
+assert len(transport.ask("GET", "k")) == 3_000_000
+listener = Listener()
+bus = Bus(transport.pool, "channel", listener)
+bus.ensure()
+with gevent.Timeout(10):
+    while bus.state != "alive":
+        gevent.sleep(0.01)
+bus.stop()
+ticks = []
+gevent.spawn(lambda: [ticks.append(gevent.sleep(0.02)) for _ in range(1000)])
+gevent.sleep(0)
+os.kill(pid, signal.SIGSTOP)
+began = time.monotonic()
+try:
+    with request() as scope:
+        transport.ask("PING")
+except StoreUnavailableError:
+    assert 0.4 < time.monotonic() - began < 3, time.monotonic() - began
+    assert 0.4 < scope.waited < 0.6, scope.waited
+    assert len(ticks) > 8, "the hub went on"
+    print("GOOD", end="")
+finally:
+    os.kill(pid, signal.SIGCONT)
+"""
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_wire__gevent(secure: tuple[Server, str, Path], tls: bool) -> None:
+    """Greenlets that wait for an answer let the others run, and their timeout holds."""
+    server, place, cert = secure
+    url = f"rediss://{place}?ssl_ca_certs={cert}" if tls else server.url
+    command = [sys.executable, "-W", "ignore", "-c", GEVENT, url, str(server.pid)]
+    done: Any = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "GOOD", done.stderr
+
+
+def test_wire__acl_without_info(private_server: Servers, caches: Callable[..., Any], tmp_path: Path) -> None:
+    """Without INFO a restart from an old snapshot could not be noticed: the cache stays away and says what to grant."""
     acl = tmp_path / "users.acl"
     acl.write_text(
         "user default on nopass ~* &* +@all\n"
@@ -100,12 +248,10 @@ def test_wire__acl_without_info(private_server: Callable[..., Server], caches: C
         "user granted on nopass ~cache* &* +@all -@admin -@dangerous +info\n"
     )
     server = private_server("redis", save="3600 1000000", aclfile=str(acl))
-    refused, granted = (caches(f"redis://{user}:x@127.0.0.1:{server.port}/0") for user in ("app", "granted"))
-    warm = redis_store(f"redis://app:x@127.0.0.1:{server.port}/0", cold=False)
-    assert refused.fetch("search", "a", lambda: "loaded") == "loaded"
-    assert not refused.is_available
-    assert "+info" in str(refused.store.trouble)
-    assert Kit(warm).value("cache:search:a") is None
+    without, granted = (caches(f"redis://{user}:x@127.0.0.1:{server.port}/0") for user in ("app", "granted"))
+    assert without.fetch("search", "a", lambda: "loaded") == "loaded"
+    assert not without.is_available
+    assert "+info" in str(without.store.incident)
     granted.fetch("search", "a", lambda: "old", tags=["eu"])
     server.client().save()
     granted.invalidate_tags("eu")
@@ -113,112 +259,5 @@ def test_wire__acl_without_info(private_server: Callable[..., Server], caches: C
     server.restart()
     assert server.client().exists("cache:search:a") == 1
     assert granted.get("search", "a") is None
-    assert works(granted)
-    warm.close()
-
-
-def test_wire__password_only(private_server: Callable[..., Server], caches: Caches) -> None:
-    """requirepass, over TCP and over the unix socket."""
-    server = private_server(requirepass="secret")
-    assert works(caches(server.url))
-    assert works(caches(server.socket_url))
-
-
-def test_wire__database_number(redis_server: Server, caches: Caches) -> None:
-    """The number in the URL is the database used, also over a unix socket."""
-    root = f"redis://127.0.0.1:{redis_server.port}"
-    caches(f"{root}/3").set("search", "a", 3)
-    assert caches(f"{root}/0").get("search", "a") is None
-    assert caches(f"{redis_server.socket_url}?db=3").get("search", "a") == 3
-    assert redis_server.client(db=3).exists("cache:search:a") == 1
-
-
-@pytest.mark.parametrize("option", ["bogus=1", "ssl_cert_reqs=none", "timeout=20", "socket_timeout=abc", "db=first"])
-def test_wire__an_option_that_no_connection_takes(option: str) -> None:
-    """It ends the start and names the setting; later it would be an error of each request."""
-    app = Flask("options")
-    app.config["RCACHE_URL"] = f"redis://app:s3cr3t@127.0.0.1:{free_port()}/0?{option}"
-    with pytest.raises(ConfigError, match="RCACHE_URL") as raised:
-        RCache(app)
-    assert "s3cr3t" not in str(raised.value)
-    assert "rcache" not in app.extensions
-
-
-def test_wire__the_protocol_is_the_engines(redis_server: Server, caches: Caches) -> None:
-    """With `protocol=2` in the URL values are found again: the replies are those that the engine reads."""
-    assert works(caches(f"{redis_server.url}?protocol=2"))
-
-
-def test_wire__location_hides_the_password(caplog: pytest.LogCaptureFixture) -> None:
-    """Neither the location, nor the error, nor its log line shows it, wherever it stands in the URL."""
-    port = free_port()
-    for url in (f"redis://app:s3cr3t@127.0.0.1:{port}/0", f"redis://127.0.0.1:{port}/0?password=s3cr3t"):
-        kit = Kit(redis_store(url))
-        assert "s3cr3t" not in kit.store.location
-        assert str(port) in kit.store.location
-        with caplog.at_level(logging.DEBUG), pytest.raises(StoreUnavailableError) as raised:
-            kit.read(kit.key())
-        error: BaseException | None = raised.value
-        while error is not None:
-            assert "s3cr3t" not in str(error)
-            error = error.__cause__
-        assert "s3cr3t" not in caplog.text
-        kit.store.close()
-
-
-def test_exchange__interrupted_reply_is_nobody_elses(redis_server: Server) -> None:
-    """A reader broken off between question and answer leaves no reply behind for the next one."""
-    import signal
-
-    class Broken(BaseException):
-        pass
-
-    def break_off(*_: object) -> None:
-        raise Broken
-
-    kit = Kit(redis_store(redis_server.url, timeout=5.0))
-
-    def read_until_broken_off() -> None:
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
-        kit.read(kit.key("a"))
-
-    for name in "ab":
-        kit.load(kit.key(name), name.encode())
-    kit.store.read(kit.key("a"), tuple)
-    client = redis_server.client()
-    previous = signal.signal(signal.SIGALRM, break_off)
-    try:
-        client.execute_command("CLIENT", "PAUSE", "1500", "ALL")
-        with pytest.raises(Broken):
-            read_until_broken_off()
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
-    assert [kit.value(kit.key(name)) for name in "bab"] == [b"b", b"a", b"b"]
-    kit.store.close()
-
-
-def test_exchange__threads_share_the_pool(redis_server: Server) -> None:
-    """Many threads at once each get their own answers, on no more connections than threads."""
-    import threading
-
-    kit = Kit(redis_store(redis_server.url))
-    for number in range(20):
-        kit.load(kit.key(f"k{number}"), b"%d" % number)
-    wrong: list[int] = []
-
-    def read(start: int) -> None:
-        for step in range(200):
-            number = (start + step) % 20
-            if kit.value(kit.key(f"k{number}")) != b"%d" % number:
-                wrong.append(number)
-
-    before = len(redis_server.client().client_list())
-    readers = [threading.Thread(target=read, args=(number,)) for number in range(8)]
-    for reader in readers:
-        reader.start()
-    for reader in readers:
-        reader.join()
-    assert wrong == []
-    assert len(redis_server.client().client_list()) - before <= 10
-    kit.store.close()
+    assert granted.fetch("search", "a", lambda: "new") == "new"
+    assert granted.is_available

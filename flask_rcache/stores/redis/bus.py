@@ -243,7 +243,7 @@ def _listen(ref: weakref.ReferenceType[Bus], stop: threading.Event) -> None:
                 session = _Session(bus._subscribe())
             session.handle(bus, replies)
             failures = 0
-        except Exception as error:  # whatever comes in: without this thread there is no memory tier
+        except Exception as error:  # noqa: BLE001  # whatever comes in: without this thread there is no memory tier
             bus = ref()
             if bus is not None:
                 bus._missed()

@@ -54,7 +54,7 @@ _AWAY: Final = (RedisConnectionError, RedisTimeoutError, OSError, AuthorizationE
 _CONFIGURATION_PAUSE: Final = 5.0
 #: Seconds in which no new connection is asked for after the server has refused one more.
 _CROWDED: Final = 1.0
-#: Attempts to connect that nobody waits for any more and that have not ended: then no more are begun.
+#: Attempts to connect that have taken longer than anybody waits: when there are so many, no more are begun.
 _HANGING_LIMIT: Final = 4
 #: Connections that are made, one after the other, until one belongs to the generation in which it was begun.
 _MAKE_TRIES: Final = 3
@@ -162,12 +162,12 @@ def _factory(url: str, **options: Any) -> ConnectionPool:
 class _Attempt:
     """One attempt to connect; ``error`` is what became of it when it has failed."""
 
-    __slots__ = ("error", "has_ended", "is_abandoned")
+    __slots__ = ("began", "error", "has_ended")
 
     def __init__(self) -> None:
+        self.began: Final = time.monotonic()
         self.error: BaseException | None = None
         self.has_ended = False
-        self.is_abandoned = False
 
 
 class Pool:
@@ -204,6 +204,7 @@ class Pool:
         self.location: Final = redacted(url)
         self.generation = 1
         self._timeout: Final = timeout
+        self._connect_limit: Final = 2 * timeout
         self._budget: Final = Budget(2 * timeout)
         self._breaker: Final = breaker
         self._attach: Final = attach
@@ -260,8 +261,8 @@ class Pool:
             The replies in order; an error reply stands in the list as the driver's exception, see :meth:`fail`.
 
         Raises:
-            StoreUnavailableError: the breaker is open, or the server could not be asked, and then it is open now; or the
-                present request has waited for it long enough, and goes on without it alone.
+            StoreUnavailableError: the breaker is open; or the server could not be asked, and then it is open now; or
+                the present request has waited long enough, and goes on without the cache alone.
         """
         if self._breaker.outage is not None and not probing:
             self._breaker.check()
@@ -375,7 +376,7 @@ class Pool:
         Raises:
             StoreUnavailableError: there was none in time.
         """
-        full = 2 * self._timeout
+        full = self._connect_limit
         limit = full if scope is None else self._budget.within(scope, full)
         attempt: _Attempt | None = None
         waited = 0.0
@@ -389,7 +390,7 @@ class Pool:
                     self._breaker.check()
                 if attempt is not None and attempt.error is not None:
                     raise attempt.error
-                if attempt is None or attempt.has_ended:
+                if attempt is None or attempt.has_ended:  # without an error: another thread was faster
                     attempt = self._begin_attempt()
                 if waited >= limit:
                     raise self._none_in_time(had_all=limit >= full)
@@ -400,8 +401,6 @@ class Pool:
                 waited += min(time.monotonic() - began, SLICE)
         finally:
             self._add_waiting(-1)
-            if attempt is not None:
-                attempt.is_abandoned = True
             if scope is not None:
                 scope.waited += waited
 
@@ -432,13 +431,14 @@ class Pool:
         return failure
 
     def _begin_attempt(self) -> _Attempt | None:
-        """Begin to connect, unless there are connections enough, or attempts that hang."""
+        """Begin to connect, unless as many attempts are under way as wait, or connections are enough."""
         with self._lock:
-            room = self._max_connections - len(self._existing) - len(self._attempts)
-            hanging = sum(attempt.is_abandoned for attempt in self._attempts)
-            if room <= 0 or hanging >= _HANGING_LIMIT or time.monotonic() < self._crowded_until:
-                return None
             attempt = _Attempt()
+            room = self._max_connections - len(self._existing) - len(self._attempts)
+            hanging = sum(attempt.began - each.began > self._connect_limit for each in self._attempts)
+            is_enough = room <= 0 or len(self._attempts) - hanging >= self._waiting
+            if is_enough or hanging >= _HANGING_LIMIT or attempt.began < self._crowded_until:
+                return None
             self._attempts.add(attempt)
         try:
             threading.Thread(target=self._connect, args=(attempt,), name="flask_rcache-connect", daemon=True).start()
@@ -454,7 +454,7 @@ class Pool:
             self._kept.append(connection)
         except (RedisError, OSError, StoreError) as error:
             attempt.error = self._not_connected(attempt, error)
-        except BaseException as error:  # a defect: of who asked for it
+        except BaseException as error:  # noqa: BLE001  # a defect, in attaching: who asked gets it
             attempt.error = error
         finally:
             with self._freed:
@@ -475,7 +475,7 @@ class Pool:
             )
             return None
         failure = translated(error, self.location)
-        if not attempt.is_abandoned:
+        if time.monotonic() - attempt.began <= self._connect_limit:  # else it says nothing of what is now
             self._trip(kind, failure)
         return failure
 
