@@ -128,16 +128,16 @@ def _typed(value: Any, out: list[bytes], depth: int) -> None:
     if depth > _DEEPEST:
         raise InvalidKeyError(f"a key tuple is nested more than {_DEEPEST} deep: pass an id instead")
     kind = type(value)
-    if kind in _SCALARS:
+    if kind is str:
+        data = _text(value)
+        out.append(b"s%d:%b" % (len(data), data))
+    elif kind in _SCALARS:
         data = _scalar(value)
-        out.append(b"%s%d:" % (_SCALARS[kind], len(data)))
-        out.append(data)
+        out.append(b"%b%d:%b" % (_SCALARS[kind], len(data), data))
     elif kind is tuple or kind is list:
         _sequence(b"(" if kind is tuple else b"[", value, out, depth)
     elif kind is dict:
-        pairs = sorted((_joined(name, depth), _joined(item, depth)) for name, item in value.items())
-        out.append(b"{%d:" % len(pairs))
-        out.extend(part for pair in pairs for part in pair)
+        _mapping(value, out, depth)
     elif kind is set or kind is frozenset:
         _members(value, out, depth)
     else:
@@ -154,6 +154,18 @@ def _sequence(letter: bytes, items: Sequence[object], out: list[bytes], depth: i
     out.append(b"%s%d:" % (letter, len(items)))
     for item in items:
         _typed(item, out, depth + 1)
+
+
+def _mapping(value: dict[Any, object], out: list[bytes], depth: int) -> None:
+    """A dict, whatever the order of its keys."""
+    out.append(b"{%d:" % len(value))
+    if set(map(type, value)) <= {str}:
+        for name in sorted(value):
+            _typed(name, out, depth + 1)
+            _typed(value[name], out, depth + 1)
+        return
+    for pair in sorted((_joined(name, depth), _joined(item, depth)) for name, item in value.items()):
+        out.extend(pair)
 
 
 def _members(items: Iterable[object], out: list[bytes], depth: int) -> None:
@@ -243,9 +255,16 @@ _SCALARS: Final[Mapping[type, bytes]] = {
 }
 
 
+def _text(value: str) -> bytes:
+    try:
+        return str.encode(value)
+    except UnicodeEncodeError:  # lone surrogates
+        return str.encode(value, "utf-8", "surrogatepass")
+
+
 def _scalar(value: object) -> bytes:
     if isinstance(value, str):
-        return str.encode(value, "utf-8", "surrogatepass")
+        return _text(value)
     if isinstance(value, bytes):
         return value
     if isinstance(value, float):
