@@ -128,7 +128,7 @@ class Inspector:
         incident = engine.store.incident
         state = engine.catalogue.state()
         state["store"]["is_available"] = incident is None
-        state["store"]["trouble"] = None if incident is None else str(incident.cause)
+        state["store"]["incident"] = None if incident is None else str(incident.cause)
         records = engine.statistics.records
         costs = records.costliest(_COSTLIEST) if activity is None else activity.costs
         log = records.recent() if activity is None else activity.log

@@ -74,7 +74,7 @@ def test_overview(cache: CacheManager) -> None:
     assert overview["scope"] == ("process" if is_memory else "all")
     assert overview["store"]["kind"] == ("memory" if is_memory else "redis")
     assert overview["store"]["is_available"] is True
-    assert overview["store"]["trouble"] is None
+    assert overview["store"]["incident"] is None
     assert overview["types"]["search"]["entries"] == 1
     assert overview["types"]["search"]["bytes"] >= 100
     assert overview["types"]["product"] == {"entries": 0, "bytes": 0}
@@ -108,7 +108,7 @@ def test_overview__store_away(private_server: Callable[..., Server]) -> None:
     overview = cache.overview()
     assert overview["scope"] == "process"
     assert overview["store"]["is_available"] is False
-    assert overview["store"]["trouble"]
+    assert overview["store"]["incident"]
     assert overview["store"]["server"] is None
     assert overview["breaker"]["is_open"] is True
     assert overview["journal"]["pending"] == 1
