@@ -610,7 +610,7 @@ def test_dashboard__redis_stopped_and_back(person, private_server) -> None:
         page = someone.sign_in().page
         expect(page.locator("#keys tr")).to_have_count(1)
         server.stop()
-        expect(page.locator("#notes")).to_contain_text("is down")
+        expect(page.locator("#notes")).to_contain_text("is unavailable")
         expect(page.locator("#notes")).to_contain_text("Views go on without it")
         expect(page.locator("#notes")).to_contain_text("Figures of process")
         expect(page.locator("#health")).to_contain_text("Breakeropen")
@@ -620,7 +620,7 @@ def test_dashboard__redis_stopped_and_back(person, private_server) -> None:
         expect(page.locator("#results")).to_contain_text("Journalled")
         expect(page.locator("#health")).to_contain_text("1 pending")
         page.get_by_role("button", name="List keys").click()
-        expect(page.locator("#keys-count")).to_contain_text("cannot be listed until it is back")
+        expect(page.locator("#keys-count")).to_contain_text("cannot be listed until it is available again")
         server.start()
         expect(page.locator("#notes > *")).to_have_count(0)
         expect(page.locator("#health")).to_contain_text("Journalempty")
@@ -720,12 +720,12 @@ def test_dashboard__rates_survive_resets(person, memory_site) -> None:
       const history = new History();
       for (let at = 0; at < 900; at += 2) history.add(at, "process 7", stats(64));
       const shares = new History();
-      [[0, 0], [2, 10], [2.5, 11], [4, 30], [20, 40]].forEach(([at, hits]) => shares.add(at, "fleet", stats(hits)));
+      [[0, 0], [2, 10], [2.5, 11], [4, 30], [20, 40]].forEach(([at, hits]) => shares.add(at, "all", stats(hits)));
       const shown = shares.points.map((point) => point.share ?? null);
       return [history.points.length, history.points.at(-1).hits, shown, ...rates()];
       function rates() {
         const again = new History();
-        for (const [at, source, hits] of [[0, "fleet", 100], [2, "fleet", 110], [4, "fleet", 3], [6, "fleet", 5],
+        for (const [at, source, hits] of [[0, "all", 100], [2, "all", 110], [4, "all", 3], [6, "all", 5],
           [8, "process 7", 50], [60, "process 7", 60], [62, "process 7", 64]]) again.add(at, source, stats(hits));
         return again.points.map((point) => (point.gap ? null : [point.hits, point.types.a]));
       }

@@ -1,17 +1,17 @@
-// What changes the cache: each asks first, and says what came of it.
+// What changes the cache: each asks first, and reports the result.
 
 import { call } from "./api.js";
 import { $, el } from "./dom.js";
 import { plural } from "./format.js";
 
 const SHOWN = 8000;
-const JOURNALLED = "Journalled: the store is away. This process has dropped it at once, "
-  + "the others will when the store is back.";
+const JOURNALLED = "Journalled: the store is unavailable. This process has dropped it at once, "
+  + "the others will when the store is available again.";
 
 /**
  * Ask whether to go on, and do it inside the dialog, so that a failure can be read there and tried again. When a dialog
  * closes, the browser gives the focus back to the button that opened it.
- * `field` names an input whose text `act(text)` gets. Resolves to what `act` gave, or null when it was called off.
+ * `field` names an input whose text `act(text)` gets. Resolves to what `act` returned, or null when it was cancelled.
  */
 export function confirmed({ title, text, yes, field, act }) {
   const dialog = $("confirm");
@@ -55,8 +55,8 @@ export function confirmed({ title, text, yes, field, act }) {
   });
 }
 
-/** Say what came of something; read aloud, shown for eight seconds or until it is clicked. */
-export function tell(kind, text) {
+/** Report a result; read aloud, shown for eight seconds or until it is clicked. */
+export function report(kind, text) {
   const note = el("p", { class: `note ${kind}`, text });
   $("results").append(note);
   const gone = () => note.remove();
@@ -81,7 +81,7 @@ export class Actions {
     const much = entries ? `About ${plural(entries, "entry", "entries")} will` : "Its entries will";
     return this.#ask({
       title: `Invalidate ${name}?`,
-      text: `${much} be loaded anew when they are next asked for, in every process.`,
+      text: `${much} be loaded again at their next request, in every process.`,
       yes: `Invalidate ${name}`,
       act: () => this.#send(`invalidate/${encodeURIComponent(name)}`),
       says: (removed) => `${name}: ${plural(removed, "entry", "entries")} invalidated.`,
@@ -101,7 +101,7 @@ export class Actions {
   tags() {
     return this.#ask({
       title: "Invalidate tags",
-      text: "Every entry that bears one of the tags becomes invalid, in every process.",
+      text: "Every entry that has any of the tags becomes invalid, in every process.",
       yes: "Invalidate tags",
       field: "Tags, separated by commas",
       act: (text) => {
@@ -126,7 +126,7 @@ export class Actions {
   entry(key) {
     return this.#ask({
       title: "Invalidate this entry?",
-      text: `${key} will be loaded anew when it is next asked for.`,
+      text: `${key} will be loaded again at its next request.`,
       yes: "Invalidate entry",
       act: () => this.#send("invalidate-pattern", { pattern: key.replace(/[\\*?[\]]/g, "\\$&") }),
       says: (removed) => (removed ? "The entry was removed." : "The entry was gone already."),
@@ -136,8 +136,8 @@ export class Actions {
   async #ask({ says, ...question }) {
     const answer = await confirmed(question);
     if (answer === null || answer.refused) return false;
-    if (answer.status === 202) tell("warn", JOURNALLED);
-    else tell("good", says(answer.data.deleted_keys));
+    if (answer.status === 202) report("warn", JOURNALLED);
+    else report("good", says(answer.data.deleted_keys));
     this.#done();
     return true;
   }

@@ -63,7 +63,7 @@ export class Board {
   }
 }
 
-/** Whether nobody can say what there is: the indexes are in the store. */
+/** Whether the number of entries is not known: the indexes are in the store. */
 const unknown = (overview) => !overview.store.is_available && !Object.keys(overview.types).length;
 
 function typeFigures(row, { bytes: size, entries, figures, trend }) {
@@ -98,7 +98,7 @@ function tiles(overview, stats, history) {
   tile("load", time === null ? NONE : seconds(time), `${mean} · ${plural(stats.loads, "load")}`);
   const kept = Object.values(overview.types);
   const sum = (field) => kept.reduce((total, type) => total + type[field], 0);
-  if (unknown(overview)) tile("entries", NONE, "not known while the store is away");
+  if (unknown(overview)) tile("entries", NONE, "not known while the store is unavailable");
   else tile("entries", count(sum("entries")), `≈ ${bytes(sum("bytes"))}`);
   tile("errors", count(stats.errors), `${plural(stats.refused, "fill")} refused · ${count(stats.garbage)} unreadable`);
   $("tile-errors").classList.toggle("bad", stats.errors > 0);

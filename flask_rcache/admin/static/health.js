@@ -7,29 +7,28 @@ const SERVERS = { redis: "Redis", valkey: "Valkey" };
 
 const nameOf = (store) => SERVERS[store.server?.name] ?? "Redis";
 
-/** The banners: what weakens a promise, and what these figures are the figures of. */
+/** The banners: what is wrong, and whose figures these are. */
 export function notes(host, { bus, journal, process, scope, store }) {
   const found = [];
   if (!store.is_available) {
     const waiting = journal.pending ? `${plural(journal.pending, "is", "are")} waiting now.` : "None is waiting now.";
     found.push({
       kind: "bad",
-      title: `${nameOf(store)} is down`,
-      text: "Views go on without it: each process loads for itself and keeps results for a moment. Invalidations take "
-        + `effect in this process at once, and are journalled for the others until it is back. ${waiting}`,
-      cause: store.trouble,
+      title: `${nameOf(store)} is unavailable`,
+      text: "The app runs without it: each process loads for itself and keeps results for a moment. Invalidations take "
+        + `effect in this process at once, and are journalled for the others until it is available again. ${waiting}`,
+      cause: store.incident,
     });
   } else if (bus?.state === "down") {
     found.push({
       kind: "warn",
       title: "The bus is down",
-      text: "This process does not hear of invalidations, so its memory tier is not used. Every answer comes from the "
-        + "store: slower, and right.",
+      text: "This process receives no invalidations, so its memory tier is not used: without pub/sub, reads go to Redis.",
     });
   }
-  for (const text of store.warnings) found.push({ kind: "warn", title: "Mind", text });
+  for (const text of store.warnings) found.push({ kind: "warn", title: "Warning", text });
   if (scope === "process") {
-    const away = "Those of the fleet are in the store, and cannot be read now.";
+    const away = "Those of all processes are in the store, and cannot be read now.";
     const why = store.kind === "memory" ? "Each process has a cache of its own." : away;
     found.push({ kind: "", title: `Figures of process ${process.pid} only`, text: why });
   }
@@ -80,7 +79,7 @@ function parts({ breaker, bus, journal, memory_tier: tier, store }) {
     name: "Journal",
     state: journal.pending ? "warn" : "good",
     value: journal.pending ? `${count(journal.pending)} pending` : "empty",
-    detail: journal.pending ? "sent as soon as the store is back" : "every invalidation was acknowledged",
+    detail: journal.pending ? "sent as soon as the store is available again" : "every invalidation was acknowledged",
   });
   return found;
 }
@@ -91,7 +90,7 @@ function storeOf(store) {
   if (store.kind === "memory") {
     return { name: "Store", state: "good", value: "memory", detail: "of one process; nothing is shared" };
   }
-  if (!store.is_available) return { name, state: "bad", value: "down", detail: "looked for once a second" };
+  if (!store.is_available) return { name, state: "bad", value: "down", detail: "tried once a second" };
   if (!server) return { name, state: "good", value: "answers" };
   const offset = Math.abs(server.clock_offset ?? 0);
   const clock = offset >= 1 ? `, its clock differs by ${seconds(offset)}` : "";

@@ -7,7 +7,7 @@ const SMOOTHED = 5;
 
 /**
  * The last five minutes. A point is `{ at, hits, stale, misses, loads, load_seconds, types, share }`, or `{ at, gap }` where
- * no rate can be told: the first reading, counters that began anew, another process, a pause. `share` is the hit rate of the
+ * no rate is known: the first reading, counters that began anew, another process, a pause. `share` is the hit rate of the
  * last ten seconds in percent, null when nothing was asked for; the others are per second.
  */
 export class History {

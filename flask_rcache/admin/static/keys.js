@@ -83,7 +83,7 @@ export class Keys {
     } catch (error) {
       if (round !== this.#round || this.#failed(error)) return;
       this.#cursor = null;
-      const away = "The store is away: what it holds cannot be listed until it is back.";
+      const away = "The store is unavailable: its entries cannot be listed until it is available again.";
       this.#show(error.status === 503 ? away : error.message);
     } finally {
       if (round === this.#round) this.#busy = $("keys-more").disabled = false;
@@ -97,7 +97,7 @@ export class Keys {
   #summary() {
     const found = this.#entries.length;
     if (this.#cursor !== null) return found ? `${plural(found, "entry", "entries")} so far.` : "Nothing so far.";
-    if (!found) return this.#filtered ? "No live entry matches." : "The cache holds no entries.";
+    if (!found) return this.#filtered ? "No live entry matches." : "There are no entries in the cache.";
     return `${plural(found, "entry", "entries")}.`;
   }
 
@@ -137,7 +137,7 @@ export class Keys {
     } catch (error) {
       if (this.#shown !== key || this.#failed(error)) return;
       $("entry-drop").disabled = error.status === 404;
-      setText(note, error.status === 404 ? "It is gone: expired, evicted or invalidated." : error.message);
+      setText(note, error.status === 404 ? "This entry is no longer there: it expired, was evicted or was invalidated." : error.message);
     }
   }
 

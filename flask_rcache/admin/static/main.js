@@ -15,7 +15,7 @@ const REFUSED = {
 const ENDED = { 401: "You have been signed out: the token has expired or is no longer accepted.", 403: REFUSED[403] };
 const TOKEN = /^[\w.~+/-]+=*$/;
 
-const poller = new Poller(poll, told);
+const poller = new Poller(poll, changed);
 const actions = new Actions(refused, () => poller.now());
 const board = new Board((type, entries) => actions.type(type, entries));
 const keys = new Keys(actions, refused);
@@ -34,7 +34,7 @@ async function poll(signal) {
 function show(data, skew) {
   const { overview, stats } = data;
   // Counters of a process are its own: two answers of different processes have no difference.
-  const source = overview.scope === "process" ? `process ${overview.process.pid}` : "fleet";
+  const source = overview.scope === "process" ? `process ${overview.process.pid}` : "all";
   history.add(performance.now() / 1000, source, stats);
   const first = document.body.dataset.view !== "board";
   if (first) view("board");
@@ -44,7 +44,7 @@ function show(data, skew) {
   if (first) keys.list();
 }
 
-function told({ state, error, delay }) {
+function changed({ state, error, delay }) {
   $("pulse").toggleAttribute("data-asking", state === "asking");
   if (state === "asking" || (error && refused(error))) return;
   $("pulse").dataset.state = state;
@@ -56,7 +56,7 @@ function told({ state, error, delay }) {
   setText($("trouble-next"), `Next try in ${Math.round(delay / 1000)} s.`);
 }
 
-/** Take over when the token does not do: back to signing in, with the reason. Says whether it did. */
+/** Go back to signing in when the token is not accepted, with the reason; whether that was so. */
 function refused({ status }) {
   if (status !== 401 && status !== 403) return false;
   const was = token.get() !== null || document.body.dataset.view === "board";
@@ -89,7 +89,7 @@ async function signIn(event) {
   event.preventDefault();
   const given = $("token").value.trim().replace(/^bearer\s+/i, "");
   if (!given) return complain("Paste a token first.");
-  if (!TOKEN.test(given)) return complain("That is not a token: it holds characters that no token has.");
+  if (!TOKEN.test(given)) return complain("That is not a token: it has characters that no token has.");
   complain("");
   $("sign-in").disabled = true;
   setText($("sign-in"), "Checking…");
@@ -112,5 +112,5 @@ async function signIn(event) {
 $("signin-form").addEventListener("submit", signIn);
 $("sign-out").addEventListener("click", () => signOut(""));
 $("retry").addEventListener("click", () => poller.now());
-// Asked without a token too: an app's own guard may know its users by other means.
+// Requests without a token too: an app's own guard may identify its users by other means.
 poller.start();

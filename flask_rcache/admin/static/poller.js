@@ -6,15 +6,15 @@ const LONGEST = 30000;
 export class Poller {
   #run = null;
   #load;
-  #told;
+  #changed;
 
   /**
-   * `load(signal)` asks once. `told({ state, error, delay })` hears how it goes: "asking", then "live", "waiting" (with the
-   * error and the milliseconds to the next try) or "hidden".
+   * `load(signal)` asks once. `changed({ state, error, delay })` is called with the state: "asking", then "live",
+   * "waiting" (with the error and the milliseconds to the next try) or "hidden".
    */
-  constructor(load, told) {
+  constructor(load, changed) {
     this.#load = load;
-    this.#told = told;
+    this.#changed = changed;
     document.addEventListener("visibilitychange", () => {
       if (document.hidden) this.#pause();
       else this.now();
@@ -44,27 +44,27 @@ export class Poller {
   #pause() {
     if (this.#run === null) return;
     clearTimeout(this.#run.timer);
-    this.#told({ state: "hidden" });
+    this.#changed({ state: "hidden" });
   }
 
   async #ask(run) {
     run.busy = true;
-    this.#told({ state: "asking" });
-    let news = { state: "live" };
+    this.#changed({ state: "asking" });
+    let outcome = { state: "live" };
     try {
       await this.#load(run.abort.signal);
       run.failures = 0;
     } catch (error) {
       if (run !== this.#run) return;
       run.failures += 1;
-      news = { state: "waiting", error, delay: Math.min(INTERVAL * 2 ** (run.failures - 1), LONGEST) };
+      outcome = { state: "waiting", error, delay: Math.min(INTERVAL * 2 ** (run.failures - 1), LONGEST) };
     }
     run.busy = false;
     if (run !== this.#run) return;
-    this.#told(news);
-    // Whoever was told may have stopped the run.
+    this.#changed(outcome);
+    // The callback may have stopped the run.
     if (run !== this.#run) return;
-    if (document.hidden) this.#told({ state: "hidden" });
-    else run.timer = setTimeout(() => this.now(), news.delay ?? INTERVAL);
+    if (document.hidden) this.#changed({ state: "hidden" });
+    else run.timer = setTimeout(() => this.now(), outcome.delay ?? INTERVAL);
   }
 }
