@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from typing import Any, Final, TypeVar, cast
 
 from ..codec import ValueCodec
@@ -156,11 +155,14 @@ class Fetching:
         began = time.monotonic_ns()
         policy = call.policy
         lookup = self.guarded.read(policy, key, call.all_tags if call.tags else policy.tags)
-        value = self._served(call, key, lookup, began, partial(self._refresh, call, key, lookup, loader))
+        value, decision = self._served(call, key, lookup, began)
         if value is not MISSING:
+            if decision is not Decision.HIT:
+                self._refresh(call, key, lookup, loader)
             return cast(T, value)
         run = _Run(self, call, lambda _: {key: loader()})
-        done = self.drive(*self._steps(call, {key: lookup}, began), run.loader)
+        with self._counted(policy):
+            done = self.drive(*self._steps(call, {key: lookup}, began), run.loader)
         return cast(T, self._result(call, key, lookup, done, run, loader))
 
     async def afetch(self, call: Call, key: str, loader: Callable[[], Awaitable[T]]) -> T:
@@ -172,16 +174,18 @@ class Fetching:
         lookup = self._store.recall(key, policy.l1_ttl)
         if lookup is None:
             lookup = await asyncio.to_thread(self.guarded.read, policy, key, call.all_tags)
-        blocking = _in_a_loop_of_its_own(loader)
-        value = self._served(call, key, lookup, began, partial(self._refresh, call, key, lookup, blocking))
+        value, decision = self._served(call, key, lookup, began)
         if value is not MISSING:
+            if decision is not Decision.HIT:
+                self._refresh(call, key, lookup, _in_a_loop_of_its_own(loader))
             return cast(T, value)
 
         async def load_one(_: list[str]) -> Mapping[str, T]:
             return {key: await loader()}
 
         run = _Run(self, call, load_one)
-        done = await self.drive_async(*self._steps(call, {key: lookup}, began), run.async_loader)
+        with self._counted(policy):
+            done = await self.drive_async(*self._steps(call, {key: lookup}, began), run.async_loader)
         value = self._result(call, key, lookup, done, run, None)
         return cast(T, await loader() if value is MISSING else value)
 
@@ -225,6 +229,8 @@ class Fetching:
                 found[key] = value
         if not missing:
             return found
+        for key, lookup in missing.items():
+            self._observer.announce_miss(policy, key, lookup)
         run = _Run(self, call, loader)
         done = self.drive(*self._steps(call, missing, began, shares_errors=False), run.loader)
         for key, lookup in missing.items():
@@ -232,7 +238,7 @@ class Fetching:
             if shared is not None and shared.stale:
                 self._observer.stale(policy, key, lookup)
             else:
-                self._observer.missed(policy, key, lookup)
+                self._observer.count_miss(policy)
             if shared is not None:
                 found[key] = self._decoded(policy, shared.entry)
                 record_read(self._store, shared.entry, stale=shared.stale)
@@ -253,27 +259,24 @@ class Fetching:
         if lookup.entry is not None:
             record_read(self._store, lookup.entry)
 
-    def _served(self, call: Call, key: str, lookup: Lookup | None, began: int, refresh: Callable[[], None]) -> Any:
-        """The value of a lookup that may be served, refreshed in the background where it should be."""
-        entry = lookup.entry if lookup is not None else None
-        if lookup is None or entry is None:
-            return MISSING
+    def _served(self, call: Call, key: str, lookup: Lookup | None, began: int) -> tuple[Any, Decision]:
+        """The value of a lookup that may be served, or ``MISSING``; and whether it is to be refreshed."""
         policy = call.policy
-        inside = current_load() is not None
-        decision = decide(entry, lookup.now, inside_load=inside, beta=policy.beta, draw=random.random())
-        if decision is Decision.LOAD:
-            return MISSING
-        value = self._decoded(policy, entry)
-        if value is MISSING:
-            return value
-        if decision is Decision.STALE:
-            self._observer.stale(policy, key, lookup)
-        else:
-            self._observer.hit(policy, key, lookup, began)
-        record_read(self._store, entry, stale=decision is Decision.STALE)
-        if decision is not Decision.HIT:
-            refresh()
-        return value
+        entry = lookup.entry if lookup is not None else None
+        if lookup is not None and entry is not None:
+            inside = current_load() is not None
+            draw = random.random() if policy.beta else 1.0
+            decision = decide(entry, lookup.now, inside_load=inside, beta=policy.beta, draw=draw)
+            value = MISSING if decision is Decision.LOAD else self._decoded(policy, entry)
+            if value is not MISSING:
+                if decision is Decision.STALE:
+                    self._observer.stale(policy, key, lookup)
+                else:
+                    self._observer.hit(policy, key, lookup, began)
+                record_read(self._store, entry, stale=decision is Decision.STALE)
+                return value, decision
+        self._observer.announce_miss(policy, key, lookup)
+        return MISSING, Decision.LOAD
 
     def _result(
         self,
@@ -290,7 +293,7 @@ class Fetching:
         if shared is not None and shared.stale:
             self._observer.stale(policy, key, lookup)
         else:
-            self._observer.missed(policy, key, lookup)
+            self._observer.count_miss(policy)
         if shared is None:
             if run.error is not None:
                 raise run.error
@@ -328,13 +331,16 @@ class Fetching:
             if self._settings.strict:
                 raise
             self._unstorable[key] = time.monotonic() + _UNSTORABLE_SECONDS
-            call.policy.counters.add("errors")
-            about = call.name or f"cache type {call.policy.name!r}"
-            self._observer.warn_once(
-                f"encode/{about}", "what %s returns can't be stored, and is loaded at each call: %s", about, error
-            )
+            self._observer.unstorable(call.policy, call.name or key, error)
             return None
         return content
+
+    def copied(self, value: T) -> T:
+        """An equal value that shares no object with it; the value itself when it can't be stored."""
+        try:
+            return cast(T, self._codec.decode(self._codec.encode(value)))
+        except CodecError:
+            return value
 
     def _is_unstorable(self, call: Call, key: str) -> bool:
         """Whether the last result of a key could not be stored: then the caller loads, without a round trip."""
@@ -391,38 +397,56 @@ class Fetching:
             run: runs the loader; it does not raise what the loader raises.
         """
         with self._ending(steps, terms) as loads:
-            reply: Any = None
-            while True:
-                try:
-                    command = steps.send(reply)
-                except StopIteration as stop:
-                    return cast(Done, stop.value)
-                if isinstance(command, RunLoader):
-                    loads.extend(command.loads)
-                    reply = run(command.loads)
-                elif isinstance(command, WaitFor | Pause):
-                    reply = None
-                    _block(command)
-                else:
-                    reply = self.perform(terms.policy, command)
+            found = self.advance(steps, terms)
+            while isinstance(found, RunLoader):
+                loads.extend(found.loads)
+                found = self.advance(steps, terms, run(found.loads))
+            return found
 
     async def drive_async(self, steps: Steps, terms: Terms, run: Callable[[Sequence[Load]], Awaitable[Loaded]]) -> Done:
         """Carry the commands of a load out without blocking the event loop."""
         with self._ending(steps, terms) as loads:
-            reply: Any = None
-            while True:
-                try:
-                    command = steps.send(reply)
-                except StopIteration as stop:
-                    return cast(Done, stop.value)
-                if isinstance(command, RunLoader):
-                    loads.extend(command.loads)
-                    reply = await run(command.loads)
-                elif isinstance(command, WaitFor | Pause):
-                    reply = None
-                    await _suspend(command)
-                else:
-                    reply = await asyncio.to_thread(self.perform, terms.policy, command)
+            found = await self.advance_async(steps, terms)
+            while isinstance(found, RunLoader):
+                loads.extend(found.loads)
+                found = await self.advance_async(steps, terms, await run(found.loads))
+            return found
+
+    def advance(self, steps: Steps, terms: Terms, reply: Any = None) -> RunLoader | Done:
+        """Carry commands out in this thread up to the next run of the loader, or to the end.
+
+        Args:
+            steps: of :func:`~flask_rcache.engine.load.load`.
+            terms: of the same.
+            reply: what the loader that was run last produced; ``None`` at the beginning.
+        """
+        while True:
+            try:
+                command = steps.send(reply)
+            except StopIteration as stop:
+                return cast(Done, stop.value)
+            if isinstance(command, RunLoader):
+                return command
+            if isinstance(command, WaitFor | Pause):
+                reply = None
+                _block(command)
+            else:
+                reply = self.perform(terms.policy, command)
+
+    async def advance_async(self, steps: Steps, terms: Terms, reply: Any = None) -> RunLoader | Done:
+        """:meth:`advance` without blocking the event loop."""
+        while True:
+            try:
+                command = steps.send(reply)
+            except StopIteration as stop:
+                return cast(Done, stop.value)
+            if isinstance(command, RunLoader):
+                return command
+            if isinstance(command, WaitFor | Pause):
+                reply = None
+                await _suspend(command)
+            else:
+                reply = await asyncio.to_thread(self.perform, terms.policy, command)
 
     def perform(self, policy: Policy, command: Command) -> Any:
         """Carry out a command that asks the store; the reply."""
@@ -451,6 +475,15 @@ class Fetching:
             held = [each for each in loads if each.lease is not None]
             if held:
                 self.guarded.release(terms.policy, held)
+
+    @contextmanager
+    def _counted(self, policy: Policy) -> Iterator[None]:
+        """Whoever waited and got another's exception has missed too."""
+        try:
+            yield
+        except BaseException:
+            self._observer.count_miss(policy)
+            raise
 
     # In the background
 

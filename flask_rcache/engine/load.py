@@ -1,9 +1,9 @@
 """The one algorithm that loads: who loads, who waits, what is stored, and what may be shared (rules R3, R4, R6).
 
 Owns :class:`Load` (one loader at work), :func:`decide` (what an entry is good for) and :func:`load`, a generator
-without I/O for one key or many. It yields commands (*look*, *begin*, *run the loader*, *wait*, *fill*, *release*) and is
-sent what became of them. ``fetching`` drives it in threads and in asyncio, ``views`` over the hooks of a request. A hit
-does not pass through it.
+without I/O for one key or many. It yields commands (*look*, *begin*, *run the loader*, *wait*, *fill*, *release*) and
+is sent what became of them. ``fetching`` drives it in threads and in asyncio, ``views`` over the hooks of a request. A
+hit does not pass through it.
 """
 
 from __future__ import annotations
@@ -129,11 +129,13 @@ class Load:
         flight: its flight in this process, when it leads one.
         terms: of the reader that runs it.
         stand_in: an expired entry that may be served when the loader fails.
+        answer: what the store answered when it was asked for the lease; ``None`` when it was not, or is away.
     """
 
     __slots__ = (
         "_reset",
         "_scope_reset",
+        "answer",
         "began",
         "cost",
         "flight",
@@ -161,8 +163,10 @@ class Load:
         flight: Flight | None,
         terms: Terms,
         stand_in: Entry | None = None,
+        answer: Begin | None = None,
     ) -> None:
         self.key: Final = key
+        self.answer: Final = answer
         #: The keys that its loader loads, when they are several.
         self.keys: tuple[str, ...] = (key,)
         self.policy: Final = policy
@@ -584,9 +588,8 @@ class _Run:
         for key, reader in list(self.waiting.items()):
             if key in self.led:
                 continue
-            if (
-                key in terms.own_keys or self.is_over or reader.rounds >= _LOADS_WAITED_FOR
-            ):  # a loader of this very key runs around this: its result is not stored
+            # A loader of this very key may run around this one: what it loads is not stored.
+            if key in terms.own_keys or self.is_over or reader.rounds >= _LOADS_WAITED_FOR:
                 reader.alone = True
             if reader.alone:
                 self.lead_alone(key)
@@ -662,7 +665,8 @@ def _taken(run: _Run, reader: Reader, begun: Begun | None) -> Load | None:
     if passes and flight is not None:  # the last result was for nobody else: all who wait load now
         run.flights.land(flight, Landing(run_at_once=True))
         run.led[key] = flight = None
-    return Load(key, terms.policy, lease, flight=flight, terms=terms, stand_in=fallback(reader.lookup))
+    answer = None if begun is None else begun.kind
+    return Load(key, terms.policy, lease, flight=flight, terms=terms, stand_in=fallback(reader.lookup), answer=answer)
 
 
 def _loads(run: _Run, loads: list[Load]) -> Generator[Command, Any, None]:

@@ -138,7 +138,7 @@ class CacheManager:
         if not engine.enabled:
             engine.observer.bypassed(policy, len(by_stored))
             return {}
-        return _by_key(by_stored, engine.values.get_many(policy, by_stored))
+        return self._by_key(by_stored, engine.values.get_many(policy, by_stored))
 
     def set(
         self,
@@ -371,9 +371,9 @@ class CacheManager:
             return {}
         load = _by_stored_key(by_stored, loader)
         if engine.enabled:
-            return _by_key(by_stored, engine.fetching.fetch_many(call, list(by_stored), load))
+            return self._by_key(by_stored, engine.fetching.fetch_many(call, list(by_stored), load))
         engine.observer.bypassed(call.policy, len(by_stored))
-        return _by_key(by_stored, load(list(by_stored)))
+        return self._by_key(by_stored, load(list(by_stored)))
 
     # During a load
 
@@ -602,30 +602,32 @@ class CacheManager:
         policy = self.engine.policies.policy(cache_type, None if callable(ttl) else ttl)
         if policy.ttl is FROM_HEADERS and by_result is None:
             raise ConfigError(f"a value has no headers: give a ttl for cache type {policy.name!r} here")
-        checked = tuple(map(user_tag, check_tags(tags))) if tags else ()
+        checked = () if tags == () else tuple(map(user_tag, check_tags(tags)))
         return Call(policy, checked, ttl=by_result, keep=keep, name=name)
 
-    def _by_stored(self, policy: Policy, keys: Iterable[K]) -> dict[str, K]:
-        """The keys by their stored keys, which differ for ``(1,)`` and ``(True,)``; of two spellings the first."""
+    def _by_stored(self, policy: Policy, keys: Iterable[K]) -> dict[str, list[K]]:
+        """The keys by their stored keys, which differ for ``(1,)`` and ``(True,)``; 42 and "42" have the same."""
         if isinstance(keys, str | bytes) or not isinstance(keys, Iterable):
             raise ConfigError(f"keys must be a list of keys, not {keys!r:.80}: write [{keys!r:.80}]")
-        by_stored: dict[str, K] = {}
+        by_stored: dict[str, list[K]] = {}
         for key in keys:
-            by_stored.setdefault(self.engine.names.stored(policy.name, key, hashed=False), key)
+            by_stored.setdefault(self.engine.names.stored(policy.name, key, hashed=False), []).append(key)
         return by_stored
 
-
-def _by_key(by_stored: Mapping[str, K], values: Mapping[str, T]) -> dict[K, T]:
-    """The values by the keys as they were given, in their order; of two that Python holds equal the first."""
-    result: dict[K, T] = {}
-    for stored, key in by_stored.items():
-        if stored in values:
-            result.setdefault(key, values[stored])
-    return result
+    def _by_key(self, by_stored: Mapping[str, list[K]], values: Mapping[str, T]) -> dict[K, T]:
+        """The values by the keys as they were given; of two that Python holds equal the first."""
+        result: dict[K, T] = {}
+        for stored, keys in by_stored.items():
+            if stored in values:
+                result.setdefault(keys[0], values[stored])
+                for key in keys[1:]:  # another spelling: it shares no object with the first
+                    if key not in result:
+                        result[key] = self.engine.fetching.copied(values[stored])
+        return result
 
 
 def _by_stored_key(
-    by_stored: Mapping[str, K], loader: Callable[[list[K]], Mapping[K, T]]
+    by_stored: Mapping[str, list[K]], loader: Callable[[list[K]], Mapping[K, T]]
 ) -> Callable[[list[str]], dict[str, T]]:
     """The loader of several keys, asked by stored key; keys that Python holds equal go to different calls of it."""
 
@@ -635,7 +637,7 @@ def _by_stored_key(
         while rest:
             together: dict[K, str] = {}
             for each in rest:
-                together.setdefault(by_stored[each], each)
+                together.setdefault(by_stored[each][0], each)
             mapping = loader(list(together))
             if not hasattr(mapping, "keys") or not hasattr(mapping, "__getitem__"):
                 kind = type(mapping).__name__

@@ -94,14 +94,22 @@ class Observer:
 
     def missed(self, policy: Policy, key: str, lookup: Lookup | None) -> None:
         """Nothing could be served; ``lookup`` is ``None`` when the store is away."""
-        policy.counters.add("misses")
-        if self.tracer is not None:
-            _report("miss")
+        self.announce_miss(policy, key, lookup)
+        self.count_miss(policy)
+
+    def announce_miss(self, policy: Policy, key: str, lookup: Lookup | None) -> None:
+        """A load may begin; whether it was a miss or stale in the end is counted later."""
         reason = "unavailable" if lookup is None else lookup.reason or "expired"
         if reason == "garbage":
             policy.counters.add("garbage")
         if signals.cache_miss.receivers:
             signals.emit(signals.cache_miss, self.sender, signals.Miss(policy.name, key, reason))
+
+    def count_miss(self, policy: Policy) -> None:
+        """Nothing was served that had been announced as a miss."""
+        policy.counters.add("misses")
+        if self.tracer is not None:
+            _report("miss")
 
     def bypassed(self, policy: Policy, amount: int = 1) -> None:
         """A call did not use the cache."""
@@ -186,6 +194,15 @@ class Observer:
             known, self._incident = self._incident >= incident.number, max(self._incident, incident.number)
         if not known:
             logger.error("[CACHE ERROR] Redis is unavailable; running without the cache: %s", incident.cause)
+
+    def unstorable(self, policy: Policy, about: str, error: Exception) -> None:
+        """A value can't be stored; ``about`` is the function that returned it, or the key that it was for."""
+        policy.counters.add("errors")
+        if signals.cache_error.receivers:
+            signals.emit(signals.cache_error, self.sender, signals.CacheError(policy.name, "encode", error))
+        self.warn_once(
+            f"encode/{about}", "the value of %s can't be stored, and is loaded at each call: %s", about, error
+        )
 
     def warn_once(self, about: str, message: str, *args: object) -> None:
         """Log a warning, once for each thing that it is about."""

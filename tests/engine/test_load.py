@@ -194,6 +194,7 @@ def test_load__waits_no_longer_than_it_may() -> None:
     script.begins(BUSY)
     script.now = 5.0
     script.reply()
+    script.begins(BUSY)
     assert script.expects(RunLoader).loads[0].lease is None
 
 
