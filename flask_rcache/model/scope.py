@@ -30,6 +30,7 @@ class Scope:
         is_tainted: whether one of them was stale.
         waited: seconds that it has waited for the store (its budget).
         exchanges: the decorated views of the request that are not finished yet; theirs to use.
+        is_finished: whether the final headers of the request are known: what is called now waits for none.
     """
 
     __slots__ = (
@@ -37,6 +38,7 @@ class Scope:
         "_epochs",
         "began",
         "exchanges",
+        "is_finished",
         "is_request",
         "is_tainted",
         "moment",
@@ -54,6 +56,7 @@ class Scope:
         self.is_tainted = False
         self.waited = 0.0
         self.exchanges: Final[list[Any]] = []
+        self.is_finished = False
         self._epochs: frozenset[int] = frozenset()
         self._as_of: dict[str, int] = {}
 
