@@ -69,8 +69,7 @@ def test_budget__what_is_left() -> None:
 @pytest.mark.chaos
 @pytest.mark.parametrize("connected", [True, False], ids=["connected", "to connect"])
 def test_budget__a_slow_store(transport: Transport, slow: Sluggish, connected: bool) -> None:
-    """Each answer a little below the timeout: the request goes on without the cache, alone; without a budget it would
-    wait for more than three seconds."""
+    """Each answer a little below the timeout: the request goes on without the cache, alone, and not after 3 seconds."""
     if connected:
         transport.ask("PING")
     slow.delay = 0.3

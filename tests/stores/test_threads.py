@@ -1,18 +1,16 @@
-"""Bookkeeping that many threads change at the same time, without a lock on the way of a read."""
+"""What many threads change at the same time, without a lock on the way of a hit."""
 
 from __future__ import annotations
 
 import itertools
 import sys
-import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 
-import flask_rcache.engine.manager as manager_module
-import flask_rcache.stores.redis.reading as reader_module
-from flask_rcache import CacheManager
-from flask_rcache.stores import RedisStore
+from flask_rcache.model.bounded import BoundedDict
+from tests.servers import Server
+from tests.stores.transport import Transport, at_once
 
 
 @pytest.fixture
@@ -24,40 +22,46 @@ def _often() -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
-def raised(act: Callable[[int], object], *, times: int = 20000, threads: int = 6) -> list[Exception]:
+def raised(act: Callable[[int], object], *, times: int, threads: int = 6) -> list[object]:
     """What an act raises that many threads do at the same time, each time with another number."""
-    errors: list[Exception] = []
     numbers = itertools.count()
 
-    def work() -> None:
-        try:
-            for _ in range(times):
-                act(next(numbers))
-        except Exception as error:  # noqa: BLE001  # whatever it is
-            errors.append(error)
+    def work(_: int) -> None:
+        for _ in range(times):
+            act(next(numbers))
 
-    running = [threading.Thread(target=work) for _ in range(threads)]
-    for each in running:
-        each.start()
-    for each in running:
-        each.join()
-    return errors
+    return [each for each in at_once(work, threads) if each is not None]
 
 
 @pytest.mark.usefixtures("_often")
-def test_learn__from_many_threads(caches: Callable[..., CacheManager], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A read that finds the memory of keys full makes room in it, and never fails for it."""
-    store = caches("redis://127.0.0.1:1/0").store
-    assert isinstance(store, RedisStore)
-    monkeypatch.setattr(reader_module, "_KNOWN_LIMIT", 50)
-    assert raised(lambda number: store._learn(f"cache:kind:{number}", ("c:kind",))) == []
-    assert len(store._known) <= 60
+def test_bounded_dict__from_many_threads() -> None:
+    """Who finds it full makes room in it, and never fails for it."""
+    known: BoundedDict[str, int] = BoundedDict(50)
+
+    def put(number: int) -> None:
+        known[f"cache:kind:{number % 80}"] = number
+        known.get(f"cache:kind:{number}")
+
+    assert raised(put, times=20_000) == []
+    assert 1 < len(known) <= 60
 
 
 @pytest.mark.usefixtures("_often")
-def test_remember_vary__from_many_threads(caches: Callable[..., CacheManager], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same of what URLs vary by."""
-    cache = caches("memory://")
-    monkeypatch.setattr(manager_module, "_VARYING_KEPT", 50)
-    assert raised(lambda number: cache.remember_vary(f"cache:kind:{number}", ())) == []
-    assert len(cache.vary_names) <= 60
+def test_pool__its_end_among_exchanges(redis_server: Server) -> None:
+    """Generations that end and connections that are closed at any moment cost no exchange and lose no connection."""
+    transport = Transport(redis_server.url, timeout=5.0, idle_timeout=0.001)
+    wrong: list[int] = []
+
+    def act(number: int) -> None:
+        if number % 97 == 0:
+            transport.pool.end_generation(RuntimeError("a test"))
+        elif number % 89 == 0:
+            transport.pool.close_idle()
+        elif transport.ask("ECHO", number) != b"%d" % number:
+            wrong.append(number)
+
+    assert raised(act, times=300) == []
+    assert wrong == []
+    assert not transport.breaker.is_open
+    transport.pool.end_generation(RuntimeError("a test"))
+    assert transport.pool.connections == 0

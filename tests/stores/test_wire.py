@@ -112,7 +112,7 @@ def test_wire__tls_and_a_server_that_falls_silent(secure: tuple[Server, str, Pat
     transport = Transport(f"rediss://{place}?ssl_ca_certs={cert}", timeout=0.5)
     assert transport.ask("PING") == b"PONG"
     server.pause()
-    with pytest.raises(StoreUnavailableError, match="no answer within 0.50 s"):
+    with pytest.raises(StoreUnavailableError, match="no answer within"):
         transport.ask("PING")
     with pytest.raises(StoreUnavailableError):
         transport.ask("PING", probing=True)

@@ -10,6 +10,7 @@ holds up nobody for longer than a timeout, and a server that takes no more conne
 
 from __future__ import annotations
 
+import inspect
 import logging
 import re
 import threading
@@ -22,6 +23,7 @@ from weakref import WeakSet
 
 from redis import ConnectionPool
 from redis.backoff import NoBackoff
+from redis.connection import AbstractConnection
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
@@ -33,7 +35,6 @@ from redis.exceptions import (
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
-from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from ...config.parsers import redacted
@@ -159,6 +160,19 @@ def _factory(url: str, **options: Any) -> ConnectionPool:
     return pool
 
 
+def _only_connecting() -> dict[str, Any]:
+    """Options that switch off what the driver does beside connecting, as its version calls them."""
+    known = inspect.signature(AbstractConnection.__init__).parameters
+    options: dict[str, Any] = (
+        {"driver_info": None} if "driver_info" in known else {"lib_name": None, "lib_version": None}
+    )
+    try:
+        from redis.maint_notifications import MaintNotificationsConfig  # since redis-py 7
+    except ImportError:
+        return options
+    return {**options, "maint_notifications_config": MaintNotificationsConfig(enabled=False)}
+
+
 class _Attempt:
     """One attempt to connect; ``error`` is what became of it when it has failed."""
 
@@ -216,8 +230,7 @@ class Pool:
             socket_timeout=timeout,
             socket_connect_timeout=timeout,
             retry=Retry(NoBackoff(), 0),
-            maint_notifications_config=MaintNotificationsConfig(enabled=False),
-            driver_info=None,
+            **_only_connecting(),
         )
         #: Connections that nobody uses now; the one used last is at the end.
         self._kept: Final[deque[Connection]] = deque()
@@ -386,10 +399,10 @@ class Pool:
                 connection = self._take()
                 if connection is not None:
                     return connection
-                if not probing:
-                    self._breaker.check()
                 if attempt is not None and attempt.error is not None:
                     raise attempt.error
+                if not probing:
+                    self._breaker.check()
                 if attempt is None or attempt.has_ended:  # without an error: another thread was faster
                     attempt = self._begin_attempt()
                 if waited >= limit:
