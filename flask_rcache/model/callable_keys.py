@@ -1,96 +1,158 @@
-"""What tells two callables apart in a key: a function's name, what it has closed over, the object it is bound to.
+"""What tells two callables apart in a key: their names, their wrappers, what they have closed over and are bound to.
 
 Owns that part of the keys of calls; every process that runs the same source must come to the same. How a key is
-spelled is ``keys``'s, and when one is asked for ``functions``' and ``views``'.
+spelled is ``typed_keys``'s, and when one is asked for ``functions``' and ``views``'.
 """
 
 from __future__ import annotations
 
+import copyreg
 import dis
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from types import BuiltinFunctionType, CellType, CodeType, MemberDescriptorType
-from typing import Any, Final, NamedTuple
+from contextvars import ContextVar
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any, Final
 
 from ..errors import ConfigError, InvalidKeyError
-from .keys import Key, is_plain, key_id
+from .bounded import BoundedDict
+from .objects import (
+    attributes,
+    class_fingerprint,
+    class_name,
+    code_fingerprint,
+    has_hidden_state,
+    instance_dict,
+    is_of_python,
+    type_name,
+    unwrapped,
+)
+from .typed_keys import Key, key_id
 
-__all__ = ["captured", "closed_over", "function_name", "is_method", "object_key"]
+__all__ = ["Identity", "function_name", "identity_of", "is_method", "object_key", "signature_of"]
 
 _LAMBDA: Final = "<lambda>"
+_LOCAL: Final = "<locals>"
+_MOST_LAYERS: Final = 50
+#: What ``functools.update_wrapper`` copies to a wrapper, which says nothing of it.
+_COPIED: Final = frozenset({"__wrapped__", *functools.WRAPPER_ASSIGNMENTS})
+#: The code first seen under a name: other functions of that name have a fingerprint in theirs.
+_first_code: Final[BoundedDict[str, str]] = BoundedDict(10_000)
+
+
+class Identity:
+    """What one callable is in the keys of its calls, as it is wrapped and as it is closed over.
+
+    Args:
+        function: the callable.
+
+    Attributes:
+        name: ``module:qualname`` of what is wrapped innermost; with a fingerprint where several functions have it.
+
+    Raises:
+        ConfigError: it has no name, as an object with a ``__call__`` has none.
+    """
+
+    __slots__ = ("_cells", "_fixed", "_given", "name")
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.name: Final = function_name(function)
+        *wrappers, plain = _layers(function)
+        fixed = [_wrapper_token(layer) for layer in wrappers if not isinstance(layer, _GIVES)]
+        self._fixed: Final = key_id(tuple(fixed)) if fixed else ""
+        #: Partials and bound methods: what they give to each call.
+        self._given: Final = [layer for layer in wrappers if isinstance(layer, _GIVES)]
+        functions = [layer for layer in (*wrappers, plain) if isinstance(layer, FunctionType)]
+        self._cells: Final = [cell for layer in functions for cell in _cells_of(layer)]
+
+    def __call__(self) -> tuple[object, ...]:
+        """What the key of a call holds beside its name and arguments, as it is now: closed-over values may change.
+
+        Raises:
+            InvalidKeyError: it is bound to an object, or a partial of one, that can't stand in a key.
+        """
+        parts: list[object] = [self._fixed] if self._fixed else []
+        for cell in self._cells:
+            token = cell.token()
+            if token is not None:
+                parts.append((cell.name, token))
+        for layer in self._given:
+            if isinstance(layer, MethodType):
+                parts.append(object_key(layer.__self__, self.name))
+            else:
+                parts += [[_argument(each) for each in layer.args]]
+                parts += [{name: _argument(each) for name, each in layer.keywords.items()}]
+        return tuple(parts)
+
+    def text(self) -> str:
+        """The callable as it is now, in one text: two that do different things, made by one factory, have two."""
+        more = self()
+        return self.name + (key_id(more) if more else "")
+
+
+def identity_of(function: Callable[..., Any]) -> str:
+    """The text of a callable's :class:`Identity`, for those who need it but once.
+
+    Raises:
+        ConfigError: it has no name.
+        InvalidKeyError: it is bound to an object that can't be told from others of its class.
+
+    >>> identity_of(identity_of)
+    'flask_rcache.model.callable_keys:identity_of'
+    """
+    return Identity(function).text()
 
 
 def function_name(function: Callable[..., Any]) -> str:
-    """``module:qualname`` of a function and of what it wraps; lambdas have a fingerprint of their code besides.
+    """``module:qualname`` of a function and of what it wraps, with a fingerprint where it is not the only one.
 
     Raises:
-        ConfigError: it has no name, as a ``functools.partial`` has none.
+        ConfigError: it has no name, as an object with a ``__call__`` has none.
     """
-    plain = inspect.unwrap(function)
+    plain = _innermost(function)
     qualname = getattr(plain, "__qualname__", None)
     if qualname is None:
-        raise ConfigError(f"caching needs a function: its name is part of the key, and {function!r:.80} has none")
+        raise ConfigError(
+            f"caching needs a function: its name is part of the key, and an object of {type_name(type(plain))} has "
+            "none; wrap it in a def"
+        )
     name = f"{plain.__module__}:{qualname}"
-    code = getattr(plain, "__code__", None)
-    if code is None or code.co_name != _LAMBDA:
+    if not isinstance(plain, FunctionType):
         return name
-    # All lambdas of a function have one name.
-    return f"{name}@{code.co_firstlineno}-{key_id(_content(code))[1:17]}"
+    fingerprint = _fingerprint(plain.__code__)
+    if not _is_only_one(plain) or _first_code.get(name, fingerprint) != fingerprint:
+        return f"{name}@{fingerprint}"
+    _first_code[name] = fingerprint
+    return name
 
 
-def _content(code: CodeType) -> tuple[object, ...]:
-    """What a function does, in a form that is the same in every process."""
-    consts = (_content(each) if isinstance(each, CodeType) else _constant(each) for each in code.co_consts)
-    return (code.co_code, code.co_names, code.co_varnames, code.co_freevars, *consts)
+def signature_of(function: Callable[..., Any]) -> inspect.Signature:
+    """The signature that a call is bound to: the outermost that names its parameters.
 
+    A wrapper that takes ``*args, **kwargs`` is taken to pass them on; one that names its own has its own defaults.
 
-def _constant(value: object) -> object:
-    return value if is_plain(value) else repr(value)
+    Raises:
+        ConfigError: it has none, as some functions in C.
+    """
+    for layer in _layers(function):
+        try:
+            signature = inspect.signature(layer, follow_wrapped=False)
+        except ValueError as error:
+            raise ConfigError(
+                f"caching needs a function whose arguments are known, {error}: wrap it in a def"
+            ) from error
+        kinds = {each.kind for each in signature.parameters.values()}
+        if isinstance(layer, _GIVES) or not kinds >= _ANYTHING:
+            return signature
+    return signature
 
 
 def is_method(function: Callable[..., Any]) -> bool:
     """Whether it is written in a class and takes the object first."""
     owner = getattr(inspect.unwrap(function), "__qualname__", "").rpartition(".")[0]
-    in_class = bool(owner) and not owner.endswith("<locals>")
+    in_class = bool(owner) and not owner.endswith(_LOCAL)
     return in_class and next(iter(inspect.signature(function).parameters), "") in ("self", "cls")
-
-
-def captured(function: Callable[..., Any]) -> tuple[tuple[str, CellType], ...]:
-    """The variables of enclosing functions that a function, or a wrapper around it, reads and does not assign."""
-    found = []
-    seen = 0
-    each: Any = function
-    while each is not None and seen < 50:
-        code, cells = getattr(each, "__code__", None), getattr(each, "__closure__", None)
-        if isinstance(code, CodeType) and cells:
-            # What it assigns is its own state, a counter, and no parameter: with it no two calls would be the same.
-            assigned = set(_assigned(code))
-            found += [pair for pair in zip(code.co_freevars, cells, strict=True) if pair[0] not in assigned]
-        each, seen = getattr(each, "__wrapped__", None), seen + 1
-    return tuple(found)
-
-
-def _assigned(code: CodeType) -> Iterator[str]:
-    for instruction in dis.get_instructions(code):
-        if instruction.opname == "STORE_DEREF":
-            yield instruction.argval
-    for const in code.co_consts:
-        if isinstance(const, CodeType):
-            yield from _assigned(const)
-
-
-def closed_over(cells: tuple[tuple[str, CellType], ...]) -> tuple[tuple[str, object], ...]:
-    """The plain values among captured variables, as they are now; an app, a function or a list is left out."""
-    values = []
-    for name, cell in cells:
-        try:
-            value = cell.cell_contents
-        except ValueError:  # not assigned yet
-            continue
-        if is_plain(value):
-            values.append((name, value))
-    return tuple(values)
 
 
 def object_key(bound: object, method: str) -> Key:
@@ -101,57 +163,225 @@ def object_key(bound: object, method: str) -> Key:
         method: the name of the method, for the message.
 
     Returns:
-        Its class; with what its ``__cache_key__()`` gives, or with its value when it is a plain one.
+        Its class; with the object itself where it can stand in a key, as one with a ``__cache_key__()`` can.
 
     Raises:
         InvalidKeyError: it has a state that cannot stand in a key.
     """
     if isinstance(bound, type):
-        return (_name_of(bound),)
+        return (_class_token(bound),)
     kind = type(bound)
-    traits = _traits(kind)  # type: ignore[arg-type]  # mypy: a class is hashable
-    own_key = getattr(kind, "__cache_key__", None)
-    if own_key is not None:
-        return (traits.name, own_key(bound))
-    if not getattr(bound, "__dict__", None) and not any(hasattr(bound, slot) for slot in traits.slots):
-        if not traits.has_value:
-            return (traits.name,)
-        if _can_be_key(bound):
-            return (traits.name, bound)
-    raise InvalidKeyError(
-        f"{method} would give one {kind.__name__} what it gave another: give the class a __cache_key__() that says "
-        "what tells its objects apart, or @cached a key_func=, or make it a @staticmethod if no object matters"
-    )
-
-
-class _Traits(NamedTuple):
-    """What the key of a method's object is made of."""
-
-    name: str
-    slots: tuple[str, ...]
-    has_value: bool
-    """Whether objects of the class hold something beside attributes, as numbers, lists and thread locals do."""
-
-
-@functools.lru_cache(maxsize=256)
-def _traits(kind: type) -> _Traits:
-    slots = (
-        name for each in kind.__mro__ for name, member in vars(each).items() if isinstance(member, MemberDescriptorType)
-    )
-    has_value = any(
-        isinstance(vars(each).get("__new__"), BuiltinFunctionType) for each in kind.__mro__ if each is not object
-    )
-    has_value = has_value or issubclass(kind, Mapping)
-    return _Traits(_name_of(kind), tuple(slots), has_value)
-
-
-def _name_of(kind: type) -> str:
-    return f"{kind.__module__}:{kind.__qualname__}"
-
-
-def _can_be_key(value: object) -> bool:
     try:
-        key_id((value,))
-    except InvalidKeyError:
+        return (_class_token(kind), key_id((bound,)))
+    except InvalidKeyError as error:
+        if hasattr(kind, "__cache_key__"):
+            raise
+        if not attributes(bound) and not has_hidden_state(kind):
+            return (_class_token(kind),)
+        raise InvalidKeyError(
+            f"{method} would give one {kind.__name__} what it gave another: give the class a __cache_key__() that says "
+            "what tells its objects apart, or @cached a key_func=, or make it a @staticmethod if no object matters"
+        ) from error
+
+
+# The layers of a wrapped function
+
+#: Layers that add arguments to each call.
+_GIVES: Final = (functools.partial, MethodType)
+_ANYTHING: Final = frozenset({inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD})
+
+
+def _layers(function: Any) -> Iterator[Any]:
+    """A callable, what it wraps, and so on inwards."""
+    for _ in range(_MOST_LAYERS):
+        yield function
+        if isinstance(function, functools.partial):
+            function = function.func
+        elif isinstance(function, MethodType | staticmethod | classmethod):
+            function = function.__func__
+        elif "__wrapped__" in (held := instance_dict(function)):
+            function = held["__wrapped__"]
+        else:
+            return
+
+
+def _innermost(function: Any) -> Any:
+    *_, last = _layers(function)
+    return last
+
+
+def _fingerprint(code: CodeType) -> str:
+    return key_id((code_fingerprint(code),))[1:17]
+
+
+def _wrapper_token(wrapper: Any) -> list[object]:
+    """What tells a wrapper from others: its code and defaults, or what an object that stands for a function holds."""
+    if isinstance(wrapper, FunctionType):
+        name = f"{wrapper.__globals__.get('__name__')}:{wrapper.__code__.co_qualname}"
+        if not _is_only_one(wrapper):
+            name += _fingerprint(wrapper.__code__)
+        named = (wrapper.__kwdefaults__ or {}).items()
+        return [name, [_token(each) for each in wrapper.__defaults__ or ()], {key: _token(each) for key, each in named}]
+    return [
+        _class_token(type(wrapper)),
+        [(name, _token(each)) for name, each in attributes(wrapper) if name not in _COPIED],
+    ]
+
+
+def _argument(value: object) -> str:
+    """An argument that a partial adds to each call.
+
+    Raises:
+        InvalidKeyError: it can't stand in a key.
+    """
+    token = _token(value)
+    return key_id((value,)) if token is None else token
+
+
+def _is_only_one(function: FunctionType) -> bool:
+    """Whether its name leads to one piece of code: then a change of that code, or another Python, keeps its keys."""
+    code = function.__code__
+    if code.co_name == _LAMBDA:
         return False
-    return True
+    if _LOCAL not in code.co_qualname:
+        return True
+    found: Any = function.__globals__
+    for step in code.co_qualname.split(f".{_LOCAL}")[0].split("."):
+        found = unwrapped((found if isinstance(found, dict) else instance_dict(found)).get(step))
+    around = getattr(found, "__code__", None)
+    return isinstance(around, CodeType) and [each.co_qualname for each in _codes(around)].count(code.co_qualname) == 1
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    for const in code.co_consts:
+        if isinstance(const, CodeType):
+            yield const
+            yield from _codes(const)
+
+
+# What a function has closed over
+
+
+class _Cell:
+    """A variable of an enclosing function, as part of a key.
+
+    A value that can't change is taken as it is at the call. One that can, a list or a dict, is taken as it was when the
+    cell was first seen: what becomes of it later is no other function, and it may be what the function caches from.
+    """
+
+    __slots__ = ("_cell", "_seen", "_token", "name")
+
+    def __init__(self, name: str, cell: CellType) -> None:
+        self.name: Final = name
+        self._cell: Final = cell
+        self._seen: object = None
+        self._token: str | None = None
+        self.token()
+
+    def token(self) -> str | None:
+        """The variable's value as a text; ``None`` for an object that says nothing of itself."""
+        try:
+            value = self._cell.cell_contents
+        except ValueError:  # not assigned yet
+            return None
+        if value is not self._seen or hasattr(type(value), "__cache_key__"):
+            self._token, self._seen = _token(value), value
+        return self._token
+
+
+def _cells_of(function: FunctionType) -> list[_Cell]:
+    """The variables of enclosing functions that a function reads and neither assigns nor changes."""
+    code = function.__code__
+    own = _changed(code)
+    return [
+        _Cell(name, cell)
+        for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True)
+        if name not in own
+    ]
+
+
+#: What changes a list, a dict or a set.
+_CHANGES: Final = frozenset(
+    name
+    for mutable, fixed in ((list, tuple), (dict, Mapping), (set, frozenset))
+    for name in set(dir(mutable)) - set(dir(fixed))
+    if not name.startswith("_") and name not in ("copy", "fromkeys")
+)
+
+
+_STORES: Final = frozenset({"STORE_SUBSCR", "DELETE_SUBSCR", "STORE_ATTR"})
+
+
+def _changed(code: CodeType) -> set[str]:
+    """The closed-over names that a function assigns, or whose items it does: its own state, such as a list of calls.
+
+    With these in the key no two calls would be the same.
+    """
+    found: set[str] = set()
+    loaded: dict[object, str] = {}  # by where in the source the name stands
+    for instruction in dis.get_instructions(code):
+        where = instruction.positions and (instruction.positions.lineno, instruction.positions.col_offset)
+        name = instruction.opname
+        if name == "STORE_DEREF":
+            found.add(instruction.argval)
+        elif name in ("LOAD_DEREF", "LOAD_CLASSDEREF"):
+            loaded[where] = instruction.argval
+        elif where in loaded and (name in _STORES or (name.startswith("LOAD_") and instruction.argval in _CHANGES)):
+            found.add(loaded[where])  # it begins with that name: `seen[key] = …`, `seen.append(…)`
+    for const in code.co_consts:
+        if isinstance(const, CodeType):
+            found |= _changed(const)
+    return found
+
+
+#: The functions whose tokens are being made in this context, outermost first.
+_under_way: Final[ContextVar[tuple[object, ...]]] = ContextVar("rcache_function_tokens", default=())
+_DEEPEST: Final = 8
+
+
+def _token(value: Any) -> str | None:
+    """A closed-over value as a text; ``None`` for an object that says nothing of itself: an app, an engine, a lock."""
+    kind = type(value)
+    if issubclass(kind, type):
+        return key_id(("class", _class_token(value)))
+    if issubclass(kind, ModuleType):
+        return key_id(("module", value.__name__))
+    if issubclass(kind, (FunctionType, *_GIVES)) or "__wrapped__" in instance_dict(value):
+        return _function_token(value)
+    try:
+        return key_id((value,))
+    except InvalidKeyError:
+        return None if is_of_python(kind) or hasattr(kind, "__next__") else _built_in_token(value)
+
+
+def _built_in_token(value: Any) -> str | None:
+    """An object of a class in C, as ``copy`` would make it again: ``str.upper``, ``prices.get``, a pattern."""
+    try:
+        reduce = copyreg.dispatch_table.get(type(value))
+        made: Any = value.__reduce_ex__(2) if reduce is None else reduce(value)
+    except Exception:  # noqa: BLE001  # a class of any library; most say that they can't be copied
+        return None
+    if isinstance(made, str):
+        return key_id(("named", getattr(value, "__module__", None), made))
+    if len(made) != 2:
+        return None
+    tokens = [_token(made[0]), *map(_token, made[1])]
+    return None if None in tokens else key_id(("made", *tokens))
+
+
+def _function_token(function: Any) -> str | None:
+    outer = _under_way.get()
+    if len(outer) >= _DEEPEST or any(each is function for each in outer):  # it has closed over itself
+        return None
+    entered = _under_way.set((*outer, function))
+    try:
+        return key_id(("function", identity_of(function)))
+    except ConfigError:  # it has no name, or is bound to an object that can't stand in a key
+        return None
+    finally:
+        _under_way.reset(entered)
+
+
+def _class_token(kind: type) -> str:
+    fingerprint = class_fingerprint(kind)
+    return class_name(kind) + (key_id(fingerprint) if fingerprint else "")

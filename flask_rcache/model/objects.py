@@ -23,8 +23,10 @@ __all__ = [
     "code_fingerprint",
     "field_names",
     "has_hidden_state",
+    "instance_dict",
     "is_model",
     "is_named_tuple",
+    "is_of_python",
     "is_of_sqlalchemy",
     "type_name",
     "unwrapped",
@@ -34,6 +36,8 @@ R = TypeVar("R")
 
 #: Classes in C whose whole state can be read. Those of an ordinary object hold none beside its attributes.
 _TRANSPARENT: Final[frozenset[Any]] = frozenset({object, Generic, list, tuple, dict, OrderedDict, set, frozenset})
+#: Flags of a class, as CPython's object.h has them.
+_IMMUTABLE_TYPE: Final = 1 << 8
 _HEAP_TYPE: Final = 1 << 9
 #: What is found out of a class is remembered for the classes in use.
 _once: Final[Callable[[Callable[[type], R]], Callable[[type], R]]] = functools.lru_cache(maxsize=512)
@@ -94,6 +98,15 @@ def is_of_sqlalchemy(kind: type) -> bool:
 _OF_SQLALCHEMY: Final = ("_sa_class_manager", "_sa_instance_state", "__mapper__", "__table__", "_mapping")
 
 
+def instance_dict(value: object) -> Mapping[str, Any]:
+    """The ``__dict__`` of an object itself, which may be a proxy of another; empty where it has none."""
+    try:
+        held: Mapping[str, Any] = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return {}
+    return held
+
+
 def attributes(value: object) -> list[tuple[str, Any]]:
     """What an object has in its ``__dict__`` and its slots, by name; what it only caches is left out.
 
@@ -102,11 +115,7 @@ def attributes(value: object) -> list[tuple[str, Any]]:
     [('a', 2), ('b', 1)]
     """
     kind = type(value)
-    try:
-        held: dict[str, Any] = object.__getattribute__(value, "__dict__")
-    except AttributeError:
-        held = {}
-    found = [(name, item) for name, item in held.items() if not _is_cached(kind, name)]
+    found = [(name, item) for name, item in instance_dict(value).items() if not _is_cached(kind, name)]
     for slot in _slots(kind):
         try:
             found.append((slot.__name__, slot.__get__(value)))
@@ -131,10 +140,15 @@ def _slots(kind: type) -> tuple[MemberDescriptorType, ...]:
 def has_hidden_state(kind: type) -> bool:
     """Whether its objects may hold what is neither an attribute nor an item: a file, a lock, another library's C."""
     return any(
-        not base.__flags__ & _HEAP_TYPE or isinstance(vars(base).get("__new__"), BuiltinFunctionType)
+        not is_of_python(base) or isinstance(vars(base).get("__new__"), BuiltinFunctionType)
         for base in kind.__mro__
         if base not in _TRANSPARENT
     )
+
+
+def is_of_python(kind: type) -> bool:
+    """Whether a class was made by a ``class`` statement; a few in C look as if."""
+    return kind.__flags__ & (_HEAP_TYPE | _IMMUTABLE_TYPE) == _HEAP_TYPE
 
 
 def _static(kind: type, name: str) -> Any:
@@ -186,7 +200,7 @@ def _found(module: str, qualname: str) -> object:
     """What a qualified name leads to."""
     found: Any = sys.modules.get(module)
     for step in qualname.split("."):
-        found = vars(found).get(step) if hasattr(found, "__dict__") else None
+        found = instance_dict(found).get(step)
     return found
 
 
@@ -215,7 +229,7 @@ def unwrapped(item: Any) -> Any:
         if isinstance(item, staticmethod | classmethod):
             item = item.__func__
         else:
-            held = getattr(item, "__dict__", {})
+            held = instance_dict(item)
             if "__wrapped__" not in held:
                 break
             item = held["__wrapped__"]
