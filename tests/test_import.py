@@ -1,0 +1,100 @@
+"""What an app pays for: the modules, the time and the memory of importing the package and making a cache in memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.processes import ROOT
+
+#: What an app with ``memory://`` and nothing else configured never needs.
+NEVER = (
+    *("redis", "hiredis", "zstandard", "jwt", "cryptography", "prometheus_client", "opentelemetry"),
+    *("asyncio", "concurrent.futures", "difflib", "statistics", "ipaddress", "http.server", "sqlalchemy", "pydantic"),
+    *("flask_login", "flask_rcache.admin", "flask_rcache.metrics", "flask_rcache.stores.redis"),
+    *("flask_rcache.stores.tiered", "flask_rcache.config.jwt_keys"),
+)
+#: The one module of the command line that is loaded: the group.
+GROUP = {"flask_rcache.cli", "flask_rcache.cli.group"}
+
+MAKE = """
+from flask_rcache import RCache
+app = flask.Flask("app")
+app.config.update(CONFIG)
+RCache(app)
+"""
+
+
+def _run(code: str, config: dict[str, Any] | None = None) -> Any:
+    """Run code in an interpreter of its own, and read the JSON that it prints."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("COV_", "COVERAGE_"))}
+    script = f"import json, sys, time, resource\nCONFIG = {config or {}!r}\n{code}"
+    result = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def _loaded(config: dict[str, Any] | None = None, then: str = "") -> set[str]:
+    """The modules that are there, and that importing Flask alone does not bring."""
+    code = (
+        f"import flask\nbefore = set(sys.modules)\n{MAKE}\n{then}\nprint(json.dumps(sorted({{*sys.modules}} - before)))"
+    )
+    return set(_run(code, config))
+
+
+def _within(names: set[str], package: str) -> set[str]:
+    return {name for name in names if name == package or name.startswith(package + ".")}
+
+
+def test_import__loads_nothing_that_is_not_configured() -> None:
+    """With a cache in memory neither Redis nor tokens nor exporters nor commands are loaded."""
+    loaded = _loaded()
+    assert {package: names for package in NEVER if (names := _within(loaded, package))} == {}
+    assert _within(loaded, "flask_rcache.cli") == GROUP
+
+
+@pytest.mark.parametrize(
+    ("config", "package"),
+    [
+        ({"RCACHE_URL": "redis://127.0.0.1:1"}, "redis"),
+        ({"RCACHE_USER_JWT_KEY": "k" * 32}, "jwt"),
+        ({"RCACHE_ADMIN_JWT_KEY": "k" * 32}, "flask_rcache.admin"),
+        ({"RCACHE_METRICS": ["prometheus"]}, "prometheus_client"),
+        ({"RCACHE_METRICS": ["opentelemetry"]}, "opentelemetry"),
+    ],
+    ids=lambda given: next(iter(given)) if isinstance(given, dict) else given,
+)
+def test_import__loads_what_is_configured(config: dict[str, Any], package: str) -> None:
+    """Each is there as soon as a setting asks for it, so that what is wrong with it is an error of the start."""
+    assert _within(_loaded(config), package)
+
+
+def test_import__a_command_is_loaded_when_it_is_called() -> None:
+    """And no other with it."""
+    loaded = _loaded(then="app.test_cli_runner().invoke(args=['cache', 'stats'])")
+    assert "flask_rcache.cli.reading" in loaded
+    assert not loaded & {"flask_rcache.cli.doctor", "flask_rcache.cli.explain", "flask_rcache.cli.tokens"}
+
+
+def test_import__time_and_memory() -> None:
+    """Importing it and making a cache takes at most a quarter of the time of importing Flask, and 6 MB."""
+    clocks = """
+def used():
+    return time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+"""
+    code = (
+        f"{clocks}\nstart = used()\nimport flask\nbetween = used()\n{MAKE}\nprint(json.dumps([start, between, used()]))"
+    )
+    runs = [_run(code) for _ in range(9)]
+    base = min(between[0] - start[0] for start, between, _ in runs)
+    more = min(end[0] - between[0] for _, between, end in runs)
+    memory = min(end[1] - between[1] for _, between, end in runs)
+    assert more <= 0.25 * base, f"{more * 1000:.1f} ms beside {base * 1000:.1f} ms"
+    assert memory <= 6, f"{memory:.1f} MB"
