@@ -1,7 +1,7 @@
 """A stub of the next Flask, as a plugin of pytest: ``-p tests.next_flask``. One context is the app's and the request's.
 
 What changes, by Flask's main branch (3.2): ``flask.globals`` has no ``request_ctx`` and no ``_cv_request``;
-``RequestContext`` is ``AppContext``, which says whether it ``has_request``; each request and command pushes a context of
+``RequestContext`` is ``AppContext``, which says whether it ``has_request``; each request and command pushes one of
 its own, and one without a request hides the one with it; ``appcontext_pushed`` is sent before the session is opened and
 the URL is matched.
 

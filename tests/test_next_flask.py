@@ -1,4 +1,4 @@
-"""The next Flask merges the request's context into the app's: the views and what is checked at the start work there too."""
+"""The next Flask merges the request's context into the app's: views and the checks of the start work there too."""
 
 from __future__ import annotations
 
