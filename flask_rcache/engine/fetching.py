@@ -193,12 +193,26 @@ class Fetching:
         """Load a key now, whatever lies there, and replace it on success; a loader that fails changes nothing."""
         alone = Load(key, call.policy, None, flight=None, terms=self.terms(call.policy))
         run = _Run(self, call, lambda _: {key: loader()})
-        loaded = run.loader([alone])
+        self._replace(call, alone, run.loader([alone]))
+        return cast(T, run.values[key])
+
+    async def arefresh(self, call: Call, key: str, loader: Callable[[], Awaitable[T]]) -> T:
+        """:meth:`refresh` with an async loader."""
+
+        async def load_one(_: list[str]) -> Mapping[str, T]:
+            return {key: await loader()}
+
+        terms = await asyncio.to_thread(self.terms, call.policy)
+        alone = Load(key, call.policy, None, flight=None, terms=terms)
+        run = _Run(self, call, load_one)
+        await asyncio.to_thread(self._replace, call, alone, await run.async_loader([alone]))
+        return cast(T, run.values[key])
+
+    def _replace(self, call: Call, alone: Load, loaded: Loaded) -> None:
         if loaded.error is not None:
             raise loaded.error
         if loaded.drafts and not alone.is_tainted and alone.moment is not None:
             self.guarded.write(call.policy, list(loaded.drafts.items()), alone.moment)
-        return cast(T, run.values[key])
 
     # Several keys
 

@@ -323,6 +323,7 @@ class CacheManager:
         tags: Iterable[str] = (),
         keep: Callable[[T], object] | None = None,
         name: str | None = None,
+        refresh: bool = False,
     ) -> T:
         """:meth:`fetch` with an async loader; neither Redis nor waiting for another's load blocks the event loop."""
         engine = self.engine
@@ -331,6 +332,8 @@ class CacheManager:
         if not engine.enabled:
             engine.observer.bypassed(call.policy)
             return await loader()
+        if refresh:
+            return await engine.fetching.arefresh(call, stored, loader)
         with engine.observer.span(call.policy.name):
             return await engine.fetching.afetch(call, stored, loader)
 
