@@ -1,14 +1,20 @@
 """Entries as bytes, and back: the envelope that a store keeps under an entry's key.
 
-Big-endian: magic and version, ``epoch``, ``as_of``, ``created``, flags, length of the meta; the meta, in
-MessagePack, with what else an :class:`~flask_rcache.entry.Entry` has and the body's size; the body, an
-encoded value or a response's, compressed where that is worth it. A store overwrites the three times in place,
-so nothing else depends on them.
+Big-endian: magic and version, ``epoch``, ``as_of``, ``created``, flags, the lengths of two parts in MessagePack; the
+tags; the meta, with what else an :class:`~flask_rcache.model.entry.Entry` has and the body's size; the body, an encoded
+value or a response's, compressed where that is worth it. A store overwrites the three times in place, so nothing else
+depends on them. The tags are a part of their own so that a reader who knows them (a hit on an entry with thousands) can
+leave them out.
+
+Bytes come from whoever can write to the store. They are an entry as a whole, one that :meth:`Codec.seal` could have
+written, or :class:`~flask_rcache.errors.DecodeError`.
 """
 
 from __future__ import annotations
 
+import re
 import struct
+from functools import lru_cache
 from itertools import chain
 from math import inf
 from typing import Any, Final
@@ -16,26 +22,33 @@ from typing import Any, Final
 import ormsgpack
 import zstandard
 
-from flask_rcache.errors import DecodeError, EncodeError
-from flask_rcache.model.entry import Content, Draft, Entry, StoredResponse
+from ..errors import DecodeError, EncodeError
+from ..model.entry import Content, Draft, Entry, StoredResponse, VariantMarker
 
 __all__ = ["IDENTITY", "MAGIC", "TIMES", "Codec"]
 
 #: How every entry begins; the last byte is the version of the format.
-MAGIC: Final = b"RCE\x01"
+MAGIC: Final = b"RCE\x02"
 #: Where ``epoch``, ``as_of`` and ``created`` lie, which a store writes at the fill.
 TIMES: Final = slice(4, 28)
-#: Where ``epoch`` and ``as_of`` lie: together they identify one fill.
-IDENTITY: Final = slice(4, 20)
+#: The same: together they identify one fill.
+IDENTITY: Final = TIMES
 
-_HEAD: Final = struct.Struct(">4sQQQBI")
+_HEAD: Final = struct.Struct(">4sQQQBII")
 _HEAD_SIZE: Final = _HEAD.size
-_COMPRESSED: Final = 0b01
-_RESPONSE: Final = 0b10
-#: A response without a status: it says which variants there are. ``delete.lua`` looks at this bit.
+_COMPRESSED: Final = 0b001
+_RESPONSE: Final = 0b010
 _MARKER: Final = 0b100
-_HIGHEST_FLAGS: Final = _COMPRESSED | _RESPONSE | _MARKER
-_HIGHEST_TIME: Final = 2**64 - 1
+#: Every reading of the clock, and every epoch, is exact as a double.
+_HIGHEST_TIME: Final = 2**53
+
+# Sources: RFC 9110, 5.1 (a field name is a token), 5.5 (values), 15 (status codes); RFC 9112, 4 (the reason phrase).
+_TOKENS: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:\n[!#$%&'*+.^_`|~0-9A-Za-z-]+)*")
+_STATUS: Final = re.compile(r"[1-5][0-9][0-9](?: [\t -~\x80-\xff]*)?")
+_AGE: Final = re.compile(r"[0-9]+")
+#: What selects a variant: the name of a field, or a kind and a name such as ``cookie:lang``.
+_SELECTORS: Final = re.compile(r"[!-+\--~]*")
+_VARIANT_IDS: Final = re.compile(r"[0-9a-f]*")
 
 
 class Codec:
@@ -64,48 +77,55 @@ class Codec:
         self._compressors = [zstandard.ZstdCompressor(level=level)]
         self._decompressors = [zstandard.ZstdDecompressor()]
 
-    def seal(self, draft: Draft, *, epoch: int = 0, as_of: int = 0, created: int = 0) -> bytes:
+    def seal(self, draft: Draft, *, epoch: int = 0, as_of: int | None = None, created: int = 0) -> bytes:
         """Write a draft as an envelope.
 
         Args:
             draft: what a load produced.
             epoch: the stamp set's name; this and the next two a store may overwrite (:data:`TIMES`).
-            as_of: µs of the store's clock when the load began.
-            created: µs of the store's clock at the fill.
+            as_of: the reading from which it is known to reflect the source (µs); ``None`` when only the store will know.
+            created: the reading at the fill (µs).
 
         Returns:
             The envelope.
 
         Raises:
-            EncodeError: the body is over ``max_size``, or a duration, time or tag makes no sense.
+            EncodeError: the body is over ``max_size``, or a duration, time, tag, status or header makes no sense.
         """
-        content = draft.content
+        content, flags, body = draft.content, 0, b""
+        first: Any = None
+        second: Any = None
         if isinstance(content, StoredResponse):
-            flags, body, status = _RESPONSE, content.body, content.status
-            flags |= 0 if status else _MARKER
-            headers = list(chain.from_iterable(content.headers))
+            flags, body = _RESPONSE, content.body
+            first, second = content.status, list(chain.from_iterable(content.headers))
+        elif isinstance(content, VariantMarker):
+            flags, first, second = _MARKER, list(content.fields), list(content.ids)
         else:
-            flags, body, status, headers = 0, content, None, None
+            body = content
         size = len(body)
         if size > self._max_size:
             raise EncodeError(f"{size} bytes are over the limit of {self._max_size}: cache less, or raise it")
         durations = draft.ttl, draft.stale_while_revalidate, draft.stale_if_error, draft.cost
         try:
-            meta = [*map(float, durations), list(draft.tags), list(draft.handed), status, headers, size]
-            _check(*meta)
-            packed_meta = ormsgpack.packb(meta)
+            meta = [*map(float, durations), size, draft.origin, first, second]
+            _check_meta(flags, *meta)
+            tags = _tags_part(draft, as_of)
+            _check_tags(*tags)
+            packed_tags, packed_meta = ormsgpack.packb(tags), ormsgpack.packb(meta)
             if size >= self._compress_from:
                 body = self._compressed(body)
             flags |= _COMPRESSED * (len(body) < size)
-            return _HEAD.pack(MAGIC, epoch, as_of, created, flags, len(packed_meta)) + packed_meta + body
+            head = _HEAD.pack(MAGIC, epoch, as_of or 0, created, flags, len(packed_tags), len(packed_meta))
+            return head + packed_tags + packed_meta + body
         except (TypeError, ValueError, OverflowError, struct.error) as error:
             raise EncodeError(f"an entry that makes no sense: {error}") from error
 
-    def unseal(self, raw: bytes) -> Entry:
+    def unseal(self, raw: bytes, tags: tuple[tuple[str, int], ...] | None = None) -> Entry:
         """Read an envelope.
 
         Args:
             raw: what a store holds under an entry's key.
+            tags: the entry's, when they are known from an earlier reading of the same fill: they are not read again.
 
         Returns:
             The entry; its content is still encoded.
@@ -114,32 +134,31 @@ class Codec:
             DecodeError: it is not an entry of this version, whole, and within ``max_size``.
         """
         try:
-            magic, epoch, as_of, created, flags, meta_size = _HEAD.unpack_from(raw)
-            if magic != MAGIC or flags > _HIGHEST_FLAGS:
+            magic, epoch, as_of, created, flags, tags_size, meta_size = _HEAD.unpack_from(raw)
+            if magic != MAGIC or flags > _MARKER:
                 raise DecodeError("not an entry of this version")
-            body_at = _HEAD_SIZE + meta_size
-            meta = ormsgpack.unpackb(raw[_HEAD_SIZE:body_at])
-            _check(*meta)
-            ttl, swr, sie, cost, own, handed, status, headers, size = meta
+            meta_at = _HEAD_SIZE + tags_size
+            body_at = meta_at + meta_size
+            meta = ormsgpack.unpackb(raw[meta_at:body_at])
+            kind = flags & ~_COMPRESSED
+            _check_meta(kind, *meta)
+            ttl, swr, sie, cost, size, origin, first, second = meta
             if size > self._max_size:
                 raise DecodeError("a body over the limit")
             body = raw[body_at:]
             if flags & _COMPRESSED:
                 body = self._decompressed(body, size)
-            if (
-                len(body) != size
-                or (status is not None) != bool(flags & _RESPONSE)
-                or (status == "") != bool(flags & _MARKER)
-            ):
-                raise DecodeError("a body of another size or kind than its entry says")
-            tags = tuple([(tag, as_of) for tag in own])
-            if handed:
-                tags += tuple([(tag, since) for tag, since in handed])
+            if len(body) != size:
+                raise DecodeError("a body of another size than its entry says")
+            if tags is None:
+                tags = _unpacked_tags(raw[_HEAD_SIZE:meta_at], as_of, created)
             content: Content = body
-            if status is not None:
-                texts = iter(headers)
-                content = StoredResponse(status, tuple(zip(texts, texts, strict=True)), body)
-            return Entry(content, epoch, as_of, created, ttl, swr, sie, tags, cost)
+            if kind == _RESPONSE:
+                texts = iter(second)
+                content = StoredResponse(first, tuple(zip(texts, texts, strict=True)), body)
+            elif kind:
+                content = VariantMarker(tuple(first), tuple(second))
+            return Entry(content, epoch, as_of, created, ttl, swr, sie, tags, cost, origin)
         except (TypeError, ValueError, struct.error, zstandard.ZstdError) as error:
             raise DecodeError(f"not an entry: {error}") from error
 
@@ -156,19 +175,24 @@ class Codec:
             DecodeError: it does not begin as an entry of this version.
         """
         try:
-            magic, epoch, as_of, created, flags, meta_size = _HEAD.unpack_from(raw)
-            if magic != MAGIC or flags > _HIGHEST_FLAGS:
+            magic, epoch, as_of, created, flags, tags_size, meta_size = _HEAD.unpack_from(raw)
+            if magic != MAGIC or flags > _MARKER:
                 raise DecodeError("not an entry of this version")
-            needed = _HEAD_SIZE + meta_size
-            empty = Entry(b"", epoch, as_of, created, 0.0)
+            meta_at = _HEAD_SIZE + tags_size
+            needed = meta_at + meta_size
             if len(raw) < needed:
-                return empty, needed
-            meta = ormsgpack.unpackb(raw[_HEAD_SIZE:needed])
-            _check(*meta)
-            ttl, swr, sie, cost, own, handed, status, _, _ = meta
-            tags = (*((tag, as_of) for tag in own), *((tag, since) for tag, since in handed))
-            content: Content = b"" if status is None else StoredResponse(status, (), b"")
-            return Entry(content, epoch, as_of, created, ttl, swr, sie, tags, cost), 0
+                return Entry(b"", epoch, as_of, created, 0.0), needed
+            meta = ormsgpack.unpackb(raw[meta_at:needed])
+            kind = flags & ~_COMPRESSED
+            _check_meta(kind, *meta)
+            ttl, swr, sie, cost, _, origin, first, second = meta
+            tags = _unpacked_tags(raw[_HEAD_SIZE:meta_at], as_of, created)
+            content: Content = b""
+            if kind == _RESPONSE:
+                content = StoredResponse(first, (), b"")
+            elif kind:
+                content = VariantMarker(tuple(first), tuple(second))
+            return Entry(content, epoch, as_of, created, ttl, swr, sie, tags, cost, origin), 0
         except (TypeError, ValueError, struct.error) as error:
             raise DecodeError(f"not an entry: {error}") from error
 
@@ -184,7 +208,7 @@ class Codec:
 
     def _decompressed(self, frame: bytes, size: int) -> bytes:
         """What is in the one frame: ``size`` bytes, and none after it."""
-        # The frame's own word on its size decides what is allocated, whatever max_output_size says.
+        # The size that the frame states decides what is allocated, whatever max_output_size says.
         if zstandard.frame_content_size(frame) != size:
             raise DecodeError("a compressed body of another size than its entry says")
         try:
@@ -197,24 +221,93 @@ class Codec:
         return body
 
 
-def _check(
-    ttl: Any, swr: Any, sie: Any, cost: Any, own: Any, handed: Any, status: Any, headers: Any, size: Any
+# --- Tags: those of the load's own as_of, then the others and their readings
+
+
+def _tags_part(draft: Draft, as_of: int | None) -> tuple[list[str], list[str], list[int]]:
+    if not draft.inherited:
+        return list(draft.tags), [], []
+    clock = _HIGHEST_TIME if as_of is None else as_of
+    pairs = draft.tags_as_of(clock)
+    others = [(tag, reading) for tag, reading in pairs if reading != clock]
+    return [tag for tag, reading in pairs if reading == clock], [tag for tag, _ in others], [at for _, at in others]
+
+
+def _check_tags(own: Any, others: Any, readings: Any) -> None:
+    """Raise ValueError or TypeError where the tags are not what :meth:`Codec.seal` writes."""
+    if not (type(own) is type(others) is type(readings) is list) or len(others) != len(readings):
+        raise TypeError("tags are not lists")
+    "".join(own)  # takes only str
+    if others:
+        "".join(others)
+        if set(map(type, readings)) != {int} or min(readings) < 0 or max(readings) >= _HIGHEST_TIME:
+            raise ValueError("a tag has no reading of the clock")
+
+
+def _unpacked_tags(packed: bytes, as_of: int, created: int) -> tuple[tuple[str, int], ...]:
+    own, others, readings = ormsgpack.unpackb(packed)
+    _check_tags(own, others, readings)
+    tags = tuple([(tag, as_of) for tag in own])
+    if not others:
+        return tags
+    if max(readings) > max(as_of, created):
+        raise ValueError("a tag has a reading of after the fill")
+    return tags + tuple(zip(others, readings, strict=True))
+
+
+# --- The meta
+
+
+def _check_meta(
+    kind: int, ttl: Any, swr: Any, sie: Any, cost: Any, size: Any, origin: Any, first: Any, second: Any
 ) -> None:
     """Raise ValueError or TypeError where the meta is not what :meth:`Codec.seal` writes.
 
-    Every hit runs it: unrolled, and a join, which takes only str, to look at all texts of a list at once.
+    Every hit runs it: unrolled, and whole lists looked at in one step. ``first`` and ``second`` are a response's status
+    and headers (names and values by turns), or a marker's fields and ids.
     """
     if not (type(ttl) is type(swr) is type(sie) is type(cost) is float):
         raise TypeError("a duration is not a float")
     if not (0.0 <= ttl < inf and 0.0 <= swr < inf and 0.0 <= sie < inf and 0.0 <= cost < inf):
         raise ValueError("a duration is not a finite number of seconds")
-    if not (type(own) is type(handed) is list) or type(size) is not int or size < 0:
-        raise TypeError("tags are not lists, or the size is not a count")
-    "".join(own)
-    for tag, since in handed:
-        if type(tag) is not str or type(since) is not int or not 0 <= since <= _HIGHEST_TIME:
-            raise ValueError("a tag handed up is not a str with a time")
-    if status is not None or headers is not None:
-        if type(status) is not str or type(headers) is not list:
-            raise TypeError("a response has no status, or no headers")
-        "".join(headers)
+    if type(size) is not int or size < 0 or type(origin) is not str:
+        raise TypeError("the size is not a count, or the origin no text")
+    if kind == _RESPONSE:
+        _check_response(first, second)
+    elif kind == _MARKER:
+        _check_marker(first, second, size)
+    elif kind or first is not None or second is not None:
+        raise TypeError("a value has a status, or is of an unknown kind")
+
+
+def _check_response(status: Any, headers: Any) -> None:
+    if type(status) is not str or type(headers) is not list or len(headers) % 2:
+        raise TypeError("a response has no status, or no headers")
+    texts = "".join(headers)
+    if "\n" in texts or "\r" in texts or "\0" in texts:
+        raise ValueError("a header has a line break in it")
+    if _check_head(status, "\n".join(headers[::2]) if headers else None):
+        for name, value in zip(headers[::2], headers[1::2], strict=True):
+            if name.lower() == "age" and not _AGE.fullmatch(value):
+                raise ValueError(f"Age is no number of seconds: {value!r:.80}")
+
+
+@lru_cache(maxsize=256)
+def _check_head(status: str, names: str | None) -> bool:
+    """Check a status and the names of the headers, one a line; whether ``Age`` is among them. An app has few of each."""
+    if not _STATUS.fullmatch(status):
+        raise ValueError(f"{status!r:.80} is no status line")
+    if names is None:
+        return False
+    if not _TOKENS.fullmatch(names):
+        raise ValueError("the name of a header is no token")
+    return "age" in names.lower().split("\n")
+
+
+def _check_marker(fields: Any, ids: Any, size: int) -> None:
+    if not (type(fields) is type(ids) is list) or size:
+        raise TypeError("a variant marker has no fields, or a body")
+    if not _SELECTORS.fullmatch("".join(fields)) or "" in fields or "*" in fields:
+        raise ValueError("a field that selects variants is no name")
+    if not _VARIANT_IDS.fullmatch("".join(ids)) or "" in ids or len(set(map(len, ids))) > 1:
+        raise ValueError("the id of a variant is no hexadecimal number")

@@ -77,11 +77,13 @@ def url_tag(parts: Iterable[str]) -> str:
     return "u:" + request_id(parts)
 
 
-#: Members of the stamp set that are not tags; no type or tag member begins with ``=``.
+#: Members of the stamp set that are not rows. No tag begins with ``=``, nor with the ``~`` of a row's companion.
 EPOCH: Final = "=epoch"
-FLOOR: Final = "=floor"
+RUN: Final = "=run"
 CLOCK: Final = "=clock"
+FLOOR: Final = "=floor"
 BARRIER: Final = "=barrier"
+FORGOTTEN: Final = "=forgotten"
 
 
 class Names:
@@ -100,7 +102,7 @@ class Names:
     ('cache~lease:search:flights', 'cache~index:search')
     """
 
-    __slots__ = ("bus", "costs", "entries", "loads", "log", "meta", "prefix", "probe", "soft", "stamps")
+    __slots__ = ("bus", "costs", "entries", "loads", "log", "meta", "prefix", "probe", "stamps")
 
     def __init__(self, prefix: str = "cache") -> None:
         if not isinstance(prefix, str) or not prefix or len(prefix) > 64 or _PREFIX_REFUSED.search(prefix):
@@ -113,7 +115,6 @@ class Names:
         self.meta = prefix + "~meta"
         self.bus = prefix + "~bus"
         self.probe = prefix + "~probe"
-        self.soft = prefix + "~soft"
         self.costs = prefix + "~costs"
         self.log = prefix + "~log"
         self.loads = prefix + "~loads"
@@ -178,7 +179,7 @@ class Names:
         return f"{self.prefix}~index:{type_name}"
 
     def stats(self, type_name: str) -> str:
-        """The counters of a type, of the whole fleet."""
+        """The counters of a type, across all processes."""
         return f"{self.prefix}~stats:{type_name}"
 
     def pattern(self, pattern: str, *, type_name: str | None = None) -> tuple[str, str | None]:
@@ -200,7 +201,7 @@ class Names:
         if not isinstance(pattern, str) or not pattern:
             raise ConfigError(f"a pattern must be a non-empty string such as 'search:*', not {pattern!r}")
         if not pattern.isascii() and not _is_whole(pattern):
-            raise ConfigError(f"a pattern cannot hold half a character, as {pattern!r:.200} does")
+            raise ConfigError(f"a pattern must not contain a lone surrogate, as {pattern!r:.200} does")
         root = self.entries if type_name is None else f"{self.entries}{type_name}:"
         whole = pattern if pattern.startswith(root) else root + pattern
         if type_name is None:

@@ -1,18 +1,19 @@
-"""The journal: invalidations that the store has not acknowledged yet.
+"""The journal: invalidations that the store has not acknowledged, and those that it has acknowledged just now.
 
-Owns what must be told to the store before anything is trusted from it again. It lives in this process: what is only
-journalled is not known to other processes, and dies with this one.
+Owns what has to be sent before anything is trusted from the store again. It lives in this process: what is only
+journalled is not known to other processes, and is lost with this one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ...model.forks import new_lock
 
-__all__ = ["Journal", "Pending"]
+__all__ = ["Invalidation", "Journal"]
 
 _LIMIT: Final = 10_000
 #: Each is a walk over all keys of its type, while the cache is off.
@@ -20,17 +21,89 @@ _PATTERNS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Pending:
-    """What was invalidated while the store was away; ``everything`` stands for all the rest."""
+class Invalidation:
+    """What is invalidated together; ``everything`` stands for all the rest. Patterns come with their type, if plain."""
 
-    tags: tuple[str, ...] = ()
-    types: tuple[str, ...] = ()
-    keys: tuple[str, ...] = ()
-    patterns: tuple[tuple[str, str | None], ...] = ()
+    tags: Sequence[str] = ()
+    types: Sequence[str] = ()
+    keys: Sequence[str] = ()
+    patterns: Sequence[tuple[str, str | None]] = ()
     everything: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.tags or self.types or self.keys or self.patterns or self.everything)
+
+    def items(self) -> Iterable[tuple[str, Any]]:
+        """One item a tag, type, key or pattern."""
+        for kind in ("tags", "types", "keys", "patterns"):
+            for name in getattr(self, kind):
+                yield kind, name
+
+    @classmethod
+    def of(cls, items: Iterable[tuple[str, Any]], *, everything: bool = False) -> Invalidation:
+        """The invalidation of such items."""
+        found: dict[str, list[Any]] = {"tags": [], "types": [], "keys": [], "patterns": []}
+        for kind, name in items:
+            found[kind].append(name)
+        return cls(**{kind: tuple(names) for kind, names in found.items()}, everything=everything)
+
+
+@dataclass(slots=True)
+class _Items:
+    """Items, each with when it was noted (monotonic seconds); above the limit, everything."""
+
+    limit: int
+    at: dict[tuple[str, Any], float] = field(default_factory=dict)
+    everything_at: float | None = None
+
+    def __len__(self) -> int:
+        return len(self.at) if self.everything_at is None else 1
+
+    def add(self, invalidation: Invalidation, now: float) -> None:
+        if invalidation.everything:
+            self._collapse(now)
+            return
+        for item in invalidation.items():
+            self.at.pop(item, None)  # so that the oldest stay in front
+            self.at[item] = now
+        if invalidation.patterns:
+            self._widen(now)
+        if len(self.at) > self.limit:
+            self._collapse(now)
+
+    def _widen(self, now: float) -> None:
+        """Their types, or everything, in place of many patterns: one stamp each."""
+        patterns = [item for item in self.at if item[0] == "patterns"]
+        if len(patterns) <= _PATTERNS:
+            return
+        types = {type_name for _, (_, type_name) in patterns}
+        if None in types:
+            self._collapse(now)
+            return
+        for item in patterns:
+            del self.at[item]
+        self.at.update({("types", name): now for name in types})
+
+    def _collapse(self, now: float) -> None:
+        self.everything_at = now
+        self.at.clear()
+
+    def forget(self, before: float) -> None:
+        """Forget what was noted before."""
+        if self.everything_at is not None and self.everything_at < before:
+            self.everything_at = None
+        while self.at:
+            item = next(iter(self.at))
+            if self.at[item] >= before:
+                break
+            del self.at[item]
+
+    def take(self) -> Invalidation:
+        everything = self.everything_at is not None  # which swallows the rest
+        taken = Invalidation.of(() if everything else self.at, everything=everything)
+        self.at.clear()
+        self.everything_at = None
+        return taken
 
 
 class Journal:
@@ -40,78 +113,46 @@ class Journal:
 
     Args:
         limit: items above which the journal collapses to "everything".
+        keep: seconds for which what was acknowledged is kept: an old master that was still writable may have
+            acknowledged it, and then its successor has to be told (DESIGN, Outages 6).
+        clock: monotonic seconds.
     """
 
-    __slots__ = ("_everything", "_items", "_limit", "_lock")
+    __slots__ = ("_clock", "_keep", "_lock", "_pending", "_recent")
 
-    def __init__(self, *, limit: int = _LIMIT) -> None:
-        self._limit: Final = limit
+    def __init__(
+        self, *, limit: int = _LIMIT, keep: float = 60.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._keep: Final = keep
+        self._clock: Final = clock
         self._lock: Final = new_lock()
-        self._items: Final[dict[str, dict[object, None]]] = {"tags": {}, "types": {}, "keys": {}, "patterns": {}}
-        self._everything = False
+        self._pending: Final = _Items(limit)
+        self._recent: Final = _Items(limit)
 
     def __len__(self) -> int:
+        return len(self._pending)
+
+    def add(self, invalidation: Invalidation) -> None:
+        """Note what was not acknowledged."""
         with self._lock:
-            return sum(map(len, self._items.values())) + self._everything
+            self._pending.add(invalidation, self._clock())
 
-    def add(
-        self,
-        *,
-        tags: Sequence[str] = (),
-        types: Sequence[str] = (),
-        keys: Sequence[str] = (),
-        patterns: Sequence[tuple[str, str | None]] = (),
-        everything: bool = False,
-    ) -> None:
-        """Note an invalidation."""
+    def acknowledged(self, invalidation: Invalidation) -> None:
+        """Keep what was acknowledged for a while."""
+        now = self._clock()
         with self._lock:
-            if everything:
-                self._collapse()
-            if self._everything:
-                return
-            for kind, items in (("tags", tags), ("types", types), ("keys", keys), ("patterns", patterns)):
-                self._items[kind].update(dict.fromkeys(items))
-            if len(self._items["patterns"]) > _PATTERNS:
-                self._widen()
-            if sum(map(len, self._items.values())) > self._limit:
-                self._collapse()
+            self._recent.add(invalidation, now)
+            self._recent.forget(now - self._keep)
 
-    def _widen(self) -> None:
-        """Their types, or everything, in place of many patterns: one stamp each."""
-        patterns: Any = self._items["patterns"]
-        types = dict.fromkeys(type_name for _, type_name in patterns)
-        if None in types:
-            self._collapse()
-        else:
-            self._items["types"].update(types)
-            patterns.clear()
-
-    def _collapse(self) -> None:
-        self._everything = True
-        for items in self._items.values():
-            items.clear()
-
-    def take(self) -> Pending:
-        """Everything noted so far, which is now the caller's to deliver or to give back with :meth:`add`."""
+    def replay(self) -> bool:
+        """Another server answers from here on: what was acknowledged just now is pending again. Whether anything is."""
+        now = self._clock()
         with self._lock:
-            pending = Pending(
-                tags=tuple(self._items["tags"]),  # type: ignore[arg-type]
-                types=tuple(self._items["types"]),  # type: ignore[arg-type]
-                keys=tuple(self._items["keys"]),  # type: ignore[arg-type]
-                patterns=tuple(self._items["patterns"]),  # type: ignore[arg-type]
-                everything=self._everything,
-            )
-            for items in self._items.values():
-                items.clear()
-            self._everything = False
-            return pending
+            self._recent.forget(now - self._keep)
+            self._pending.add(self._recent.take(), now)
+            return bool(self._pending)
 
-    def give_back(self, pending: Pending) -> None:
-        """Note again what could not be delivered."""
-        self.add(
-            tags=pending.tags,
-            types=pending.types,
-            keys=pending.keys,
-            patterns=pending.patterns,
-            everything=pending.everything,
-        )
+    def take(self) -> Invalidation:
+        """Everything pending, which is now the caller's to deliver, or to :meth:`add` again."""
+        with self._lock:
+            return self._pending.take()

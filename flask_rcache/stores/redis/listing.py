@@ -1,4 +1,4 @@
-"""Listing what lies in Redis: entries by pattern and page by page, how much there is, and what the fleet has noted.
+"""The operators' half of the Redis store: entries by pattern and page by page, how much there is, how the server is.
 
 Owns the walks over indexes and keys. Of an entry only the beginning is fetched, never its body; every walk has a bound
 that does not depend on how many entries there are.
@@ -9,40 +9,36 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Collection, Iterator, Sequence
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 import ormsgpack
 
 from ...codec import Codec
-from ...errors import ConfigError, DecodeError
-from ...model.entry import Entry, Freshness
+from ...errors import DecodeError, StoreError
+from ...model.entry import MICROSECONDS, Entry, Freshness, is_valid
 from ..glob import glob_regex
-from ..protocol import Census, Gazette, Listed, Logged, Page
-from .connection import Exchange, pack
-from .scripts import Argument
+from ..protocol import Activity, Counts, CountsSource, Listed, Page, Size
+from .connection import pack
+from .counting import Counters
+from .invalidating import CHUNK, Invalidator, chunks
+from .journal import Journal
+from .scripts import Argument, Call, load
 from .server import Server
 
-__all__ = ["CHUNK", "Listing", "chunks"]
+__all__ = ["RedisCatalogue"]
 
-CHUNK: Final = 500  # keys a script call: bounds the server's stall and Lua's stack
 _HEAD_BYTES: Final = 2048
+_LONGEST_HEAD: Final = 4 * 1024 * 1024
 _SAMPLE: Final = 64
 _ROWS_A_PAGE: Final = 5000
 _SCANNED: Final = 100
-_LOADS_SHOWN: Final = 100
 
 #: As Redis writes the score of a row, or the beginning. Anything else would be an error of the script, and its error is
 #: one of the server: it opens the breaker.
 _SCORE: Final = re.compile(r"-?inf|[0-9]{1,20}(?:\.[0-9]{1,20})?(?:e\+?[0-9]{1,3})?")
-
-T = TypeVar("T")
-
-
-def chunks(items: Sequence[T]) -> list[Sequence[T]]:
-    """The items in parts that one script call takes."""
-    return [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
 
 
 class _Place(NamedTuple):
@@ -70,79 +66,62 @@ class _Place(NamedTuple):
         return cls(type_name, score, member, scan)
 
 
-class Listing(Server):
-    """The listing half of the Redis store."""
+class RedisCatalogue:
+    """What operators ask of one server. It changes nothing there.
 
-    _codec: Codec
+    Args:
+        server: the server.
+        invalidator: walks over keys that match a pattern.
+        codec: the envelope.
+        counters: of all processes.
+        journal: of this process's invalidations.
+    """
 
-    # By pattern, for invalidations and the listing of everything
+    def __init__(
+        self, server: Server, invalidator: Invalidator, codec: Codec, counters: Counters, journal: Journal
+    ) -> None:
+        self._server: Final = server
+        self._names: Final = server.names
+        self._invalidator: Final = invalidator
+        self._codec: Final = codec
+        self._counters: Final = counters
+        self._journal: Final = journal
+        self._rows: Final = load("rows")
 
-    def _matching(self, pattern: str, type_name: str | None, exchange: Exchange) -> Iterator[tuple[str, list[str]]]:
-        """Stored keys that match, in chunks of one type."""
-        names = [] if self.facts.evicts_anything else [type_name] if type_name is not None else self._types(exchange)
-        # The index may have been evicted, or is of another kind.
-        if self.facts.evicts_anything or not self._are_indexes(names, exchange):
-            for keys in self._walk(("SCAN",), ("MATCH", pattern, "COUNT", 1000), exchange):
-                yield from self._by_type(keys)
-            return
-        for name in sorted(names):
-            walk = ("ZSCAN", self._names.index(name))
-            for rows in self._walk(walk, ("MATCH", pattern, "COUNT", 1000), exchange):
-                for chunk in chunks(rows[::2]):
-                    yield name, [key.decode(errors="replace") for key in chunk]  # a foreign row leads nowhere
-
-    def _are_indexes(self, names: Collection[str], exchange: Exchange) -> bool:
-        """Whether nothing of another kind lies where the indexes of these types belong."""
-        ask = b"".join(pack(("ZCARD", self._names.index(name))) for name in names)
-        return not names or all(isinstance(rows, int) for rows in exchange(ask, len(names)))
-
-    def _by_type(self, keys: Sequence[bytes]) -> Iterator[tuple[str, list[str]]]:
-        grouped: dict[str, list[str]] = {}
-        for key in keys:
-            try:
-                grouped.setdefault(self._names.split(key.decode())[0], []).append(key.decode())
-            except (ConfigError, UnicodeDecodeError):  # not one of ours
-                continue
-        for name, group in grouped.items():
-            for chunk in chunks(group):
-                yield name, list(chunk)
-
-    def _walk(self, command: tuple[str, ...], options: tuple[object, ...], exchange: Exchange) -> Iterator[list[Any]]:
-        cursor = b"0"
-        while True:
-            reply = exchange(pack((*command, cursor, *options)), 1)[0]
-            if isinstance(reply, Exception):
-                raise self._refused(reply)
-            cursor, rows = reply
-            if rows:
-                yield rows
-            if int(cursor) == 0:
-                return
+    @property
+    def location(self) -> str:
+        """See :attr:`Catalogue.location`."""
+        return self._server.pool.location
 
     def entries(self, type_name: str | None, pattern: str | None) -> Iterator[Listed]:
-        """See :meth:`Store.entries`."""
+        """See :meth:`Catalogue.entries`."""
+        self._know_the_server()
         glob = pattern if pattern is not None else self._names.entries + "*"
-        for name, keys in self._matching(glob, type_name, self._patiently):
+        for name, keys in self._invalidator.matching(glob, type_name, self._server.patiently):
             if type_name is None or type_name == name:
                 yield from self._listed(keys)
 
-    # Page by page
+    def _know_the_server(self) -> None:
+        """The facts come with a connection."""
+        if not self._server.facts.name:
+            self._server.replies(pack(("PING",)), 1)
+
+    # --- Page by page
 
     def page(self, type_name: str | None, pattern: str | None, cursor: str | None, limit: int) -> Page:
-        """See :meth:`Store.page`: by expiry within a type, so an entry that stays is seen wherever others come and go.
+        """See :meth:`Catalogue.page`: by expiry within a type, so an entry that stays is listed whatever comes and goes.
 
         Where the server may evict the indexes it is SCAN that pages, with the promise that SCAN makes.
         """
         place = _Place() if cursor is None else _Place.loads(cursor)
-        if cursor is None and not self.facts.name:
-            self._exchange(pack(("PING",)), 1)  # the facts come with a connection
+        self._know_the_server()
         # A listing goes on as it began: a cursor of SCAN means nothing to an index, nor a row to SCAN.
-        if not place.type_name and (place.scan or place.member or self.facts.evicts_anything):
+        if not place.type_name and (place.scan or place.member or self._server.facts.evicts_anything):
             return self._scanned(type_name, pattern, place, limit)
         matches = None if pattern is None else glob_regex(pattern).fullmatch
         found: list[Listed] = []
         left = _ROWS_A_PAGE
-        for name in [type_name] if type_name is not None else sorted(self._types(self._exchange)):
+        for name in [type_name] if type_name is not None else sorted(self._server.types()):
             if name < place.type_name:
                 continue
             place = place if name == place.type_name else _Place(name)
@@ -164,7 +143,7 @@ class Listing(Server):
     def _rows_after(self, place: _Place, count: int) -> list[tuple[bytes, str]]:
         """The next rows of a type's index: key and score."""
         args: list[Argument] = [place.score, place.member, count]
-        flat = self._call(self._scripts["rows"], [self._names.index(place.type_name)], args)
+        flat = self._server.run([Call(self._rows, [self._names.index(place.type_name)], args)])[0]
         return [(key, score.decode()) for key, score in zip(flat[::2], flat[1::2], strict=True)]
 
     def _scanned(self, type_name: str | None, pattern: str | None, place: _Place, limit: int) -> Page:
@@ -173,9 +152,10 @@ class Listing(Server):
             glob = self._names.entries + "*" if type_name is None else self._names.entry(type_name, "*")
         found: list[Listed] = []
         for _ in range(_ROWS_A_PAGE // _SCANNED):
-            reply = self._replies(pack(("SCAN", place.scan, "MATCH", glob, "COUNT", _SCANNED)), 1)[0]
+            walk = pack(("SCAN", place.scan, "MATCH", glob, "COUNT", _SCANNED))
+            reply = self._server.replies(walk, 1)[0]
             # By key, so that a page may end inside what one SCAN gave: the same cursor gives it again.
-            for name, keys in self._by_type(sorted(reply[1])):
+            for name, keys in self._invalidator.by_type(sorted(reply[1])):
                 wanted = [key for key in keys if key.encode() > place.member] if type_name in (None, name) else []
                 for listed in self._listed(wanted):
                     if len(found) >= limit:
@@ -187,28 +167,27 @@ class Listing(Server):
                 return Page(found, None)
         return Page(found, place.dumps())
 
+    # --- Entries without their bodies
+
     def inspect(self, key: str) -> Listed | None:
-        """See :meth:`Store.inspect`."""
+        """See :meth:`Catalogue.inspect`."""
         return next(self._listed([key]), None)
 
     def _listed(self, keys: Sequence[str]) -> Iterator[Listed]:
         """Those of the keys that lead to a live entry; two or three round trips for all of them."""
         for chunk in chunks(keys):
             ask = [pack(("GETRANGE", key, 0, _HEAD_BYTES - 1)) + pack(("STRLEN", key)) for key in chunk]
-            *replies, time = self._patiently(b"".join(ask) + pack(("TIME",)), 2 * len(chunk) + 1)
-            if isinstance(time, Exception):
-                raise self._refused(time)
+            *replies, now = self._server.patiently(b"".join(ask) + pack(("TIME",)), 2 * len(chunk) + 1)
             heads = {
                 key: (head, size)
                 for key, head, size in zip(chunk, replies[::2], replies[1::2], strict=True)
                 if isinstance(head, bytes) and isinstance(size, int)  # else another kind of key lies under our name
             }
-            now = int(time[0]) * 1_000_000 + int(time[1])
-            entries = self._opened_heads(heads)
+            entries = self._opened(heads)
             ordered = {key: entries[key] for key in heads if key in entries}
-            yield from self._live(ordered, {key: size for key, (_, size) in heads.items()}, now)
+            yield from self._live(ordered, {key: size for key, (_, size) in heads.items()}, self._server.time_in(now))
 
-    def _opened_heads(self, heads: dict[str, tuple[bytes, int]]) -> dict[str, Entry]:
+    def _opened(self, heads: dict[str, tuple[bytes, int]]) -> dict[str, Entry]:
         """The entries, without their bodies; a second round trip for those with long headers or many tags."""
         found: dict[str, Entry] = {}
         longer: dict[str, int] = {}
@@ -217,11 +196,11 @@ class Listing(Server):
                 entry, needed = self._codec.unseal_head(head)
                 if not needed:
                     found[key] = entry
-                elif needed <= size:
+                elif needed <= min(size, _LONGEST_HEAD):
                     longer[key] = needed
         if longer:
-            ask = b"".join(pack(("GETRANGE", key, 0, needed - 1)) for key, needed in longer.items())
-            for key, head in zip(longer, self._exchange(ask, len(longer)), strict=True):
+            ask = b"".join([pack(("GETRANGE", key, 0, needed - 1)) for key, needed in longer.items()])
+            for key, head in zip(longer, self._server.patiently(ask, len(longer)), strict=True):
                 with suppress(DecodeError, TypeError):
                     entry, needed = self._codec.unseal_head(head)
                     if not needed:
@@ -230,68 +209,92 @@ class Listing(Server):
 
     def _live(self, entries: dict[str, Entry], sizes: dict[str, int], now: int) -> Iterator[Listed]:
         """Those that no invalidation has made invalid, and that are not past their windows."""
-        members = tuple(dict.fromkeys(tag for entry in entries.values() for tag, _ in entry.tags))
-        stamps = self._stamps_of(members)
-        soft: dict[str, int] | None = None
+        stamps = self._server.stamps(tuple({tag: None for entry in entries.values() for tag, _ in entry.tags}))
+        if stamps is None:
+            return
         for key, entry in entries.items():
-            live: Entry | None = entry
-            if not entry.valid(stamps):
-                soft = self._soft_stamps(members) if soft is None else soft
-                live = entry.softened(stamps, soft, now)
-            if live is not None and live.freshness(now) is not Freshness.EXPIRED:
-                yield Listed.of(key, live, now=now, size=sizes[key])
+            if not is_valid(entry, stamps.epoch, stamps.floor, stamps.forgotten, stamps.rows):
+                continue
+            if entry.freshness(now) is not Freshness.EXPIRED:
+                yield Listed.of(key, entry, now=now, size=sizes[key])
 
-    # How much, and what was noted
+    # --- How much there is, and how it is
 
-    def census(self, types: Sequence[str]) -> dict[str, Census]:
-        """See :meth:`Store.census`: counted by the index; the bytes are those of a sample, times the number."""
-        names = sorted({*types, *self._types(self._exchange)})
+    def sizes(self, types: Sequence[str]) -> dict[str, Size]:
+        """See :meth:`Catalogue.sizes`: counted by the index; the bytes are those of a sample, times the number."""
+        server = self._server
+        names = sorted({*types, *server.types()})
         if not names:
             return {}
         indexes = [self._names.index(name) for name in names]
-        now_ms = int(self._replies(pack(("TIME",)), 1)[0][0]) * 1000
-        ask = [pack(("ZCOUNT", at, now_ms, "+inf")) + pack(("ZRANDMEMBER", at, _SAMPLE)) for at in indexes]
-        replies = self._exchange(b"".join(ask), 2 * len(names))
+        now_ms = server.time_in(server.exchange(pack(("TIME",)), 1)[0]) // 1000
+        ask = [pack(("ZCOUNT", index, now_ms, "+inf")) + pack(("ZRANDMEMBER", index, _SAMPLE)) for index in indexes]
+        replies = server.exchange(b"".join(ask), 2 * len(names))
         samples = [[] if isinstance(keys, Exception) else keys for keys in replies[1::2]]  # of another kind
-        sizes = iter(
-            self._exchange(b"".join(pack(("STRLEN", key)) for keys in samples for key in keys), sum(map(len, samples)))
-            if any(samples)
-            else ()
-        )
-        census = {}
+        asked = [pack(("STRLEN", key)) for keys in samples for key in keys]
+        lengths = iter(server.exchange(b"".join(asked), len(asked)) if asked else ())
+        sizes = {}
         for name, count, keys in zip(names, replies[::2], samples, strict=True):
-            lengths = [size for size in (next(sizes) for _ in keys) if isinstance(size, int) and size]
+            found = [length for length in (next(lengths) for _ in keys) if isinstance(length, int) and length]
             there = 0 if isinstance(count, Exception) else count
-            census[name] = Census(there, round(there * sum(lengths) / len(lengths)) if lengths else 0)
-        return census
+            sizes[name] = Size(there, round(there * sum(found) / len(found)) if found else 0)
+        return sizes
 
-    def gazette(self) -> Gazette:
-        """See :meth:`Store.gazette`."""
-        names = self._names
-        replies = self._exchange(
-            pack(("ZREVRANGE", names.costs, 0, 19, "WITHSCORES"))
-            + pack(("LRANGE", names.log, 0, -1))
-            + pack(("ZRANGE", names.loads, 0, _LOADS_SHOWN - 1)),
-            3,
-        )
-        # Somebody else's key under one of these names: there is nothing to tell then, and no reason for an error.
-        costs, log, rows = [[] if isinstance(reply, Exception) else reply for reply in replies]
-        loads = [key.decode(errors="replace") for key in rows]
-        held: list[Any] = []
-        if loads:
-            leases = [names.lease(key) for key in loads]
-            held = self._replies(b"".join(pack(("EXISTS", lease)) for lease in leases), len(leases))
-        return Gazette(
-            costs=[(key.decode(errors="replace"), float(seconds)) for key, seconds in costs],
-            log=[noted for noted in map(_noted, log) if noted is not None],
-            loads=[key for key, there in zip(loads, held, strict=True) if there],
-        )
+    def state(self) -> dict[str, Any]:
+        """See :meth:`Catalogue.state`."""
+        server = self._server
+        return {
+            "store": {
+                "kind": "redis",
+                "location": self.location,
+                "server": self._server_state(),
+                "connections": server.pool.connections,
+                "warnings": list(server.facts.warnings),
+            },
+            "memory_tier": None,
+            "bus": {"state": server.bus.state},
+            "breaker": {"is_open": server.breaker.is_open, "incidents": server.breaker.incidents},
+            "journal": {"pending": len(self._journal)},
+        }
+
+    def _server_state(self) -> dict[str, Any] | None:
+        """What the server says of itself now; ``None`` when it is away or does not say."""
+        server, before = self._server, time.time()
+        try:
+            memory, about, now = server.exchange(
+                pack(("INFO", "memory")) + pack(("INFO", "server")) + pack(("TIME",)), 3
+            )
+        except StoreError:
+            return None
+        if not (isinstance(memory, bytes | str) and isinstance(about, bytes | str) and isinstance(now, list)):
+            return None
+        lines = f"{_text(memory)}\r\n{_text(about)}".split("\r\n")
+        info = dict(line.split(":", 1) for line in lines if ":" in line)
+        return {
+            "name": server.facts.name,
+            "version": server.facts.version,
+            "maxmemory_policy": info.get("maxmemory_policy", ""),
+            "used_memory": int(info.get("used_memory", 0)),
+            "maxmemory": int(info.get("maxmemory", 0)),
+            "uptime": int(info.get("uptime_in_seconds", 0)),
+            # against the middle of the question and its answer
+            "clock_offset": round(server.time_in(now) / MICROSECONDS - (before + time.time()) / 2, 6),
+        }
+
+    # --- What all processes recorded
+
+    def activity(self) -> Activity | None:
+        """See :meth:`Catalogue.activity`."""
+        return self._counters.activity()
+
+    def counts(self, types: Sequence[str]) -> Counts | None:
+        """See :meth:`Catalogue.counts`."""
+        return self._counters.counts(types)
+
+    def count_from(self, source: CountsSource) -> None:
+        """See :meth:`Catalogue.count_from`."""
+        self._counters.count_from(source)
 
 
-def _noted(line: bytes) -> Logged | None:
-    at, _, packed = line.partition(b" ")
-    try:
-        scope, names, removed, journalled = ormsgpack.unpackb(packed)
-        return Logged(int(at) / 1000, str(scope), tuple(map(str, names)), int(removed), bool(journalled))
-    except (ValueError, TypeError, OverflowError):  # of another release
-        return None
+def _text(reply: bytes | str) -> str:
+    return reply.decode("utf-8", "replace") if isinstance(reply, bytes) else reply

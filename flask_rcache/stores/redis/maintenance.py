@@ -1,303 +1,221 @@
-"""Upkeep: what the Redis store does off the request path, and what it must not forget.
+"""Maintenance: what the Redis store does off the request path, and what it must not forget.
 
-Owns the rounds of the housekeeping thread: the probe and the delivery of the journal while the server is away, the
-heartbeat that renews the leases of live loads, the fleet's counters, and the freeing of space.
+Owns the rounds of the maintenance thread: the probe and the delivery of the journal while the server is away, the
+heartbeat that gives a reading of the clock, renews the leases of live loads and drops rows of the stamp set, the counters,
+the freeing of space and of connections. Invalidations go through it, so that none is forgotten that was not acknowledged.
 """
 
 from __future__ import annotations
 
 import atexit
-import math
-import threading
+import logging
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 from weakref import WeakSet
 
-import ormsgpack
-from redis.exceptions import OutOfMemoryError
-
-from ...codec import MAGIC
-from ...errors import StoreError, StoreFullError, StoreUnavailableError
+from ...errors import StoreError, StoreUnavailableError
 from ...model import forks
-from ..protocol import News, Tally
+from ..protocol import Lease
 from .connection import Exchange, pack
-from .journal import Journal, Pending
-from .listing import CHUNK
-from .scripts import Argument
-from .server import Server, logger
+from .counting import Counters
+from .housekeeper import Housekeeper
+from .invalidating import Invalidator
+from .journal import Invalidation, Journal
+from .scripts import Argument, Call, load
+from .server import Server, new_epoch
 
-__all__ = ["Upkeep"]
+__all__ = ["Maintenance"]
 
+logger: Final = logging.getLogger("flask_rcache")
+
+_EVERY: Final = 1.0
 _PROBE_EVERY: Final = 0.25
-_TIME: Final = pack(("TIME",))
+#: Rounds from one in which rows are dropped to the next, and how many go at most.
+_DROPPING_ROUNDS: Final = 10
+_ROWS_DROPPED: Final = 500
 
 
-class Upkeep(Server, ABC):
-    """The store's part that outlives a request."""
+class Maintenance:
+    """The store's part that outlives a request.
 
-    _lease_ms: int
-    _load_timeout: float
-    _journal: Journal
-    _lock: threading.Lock
-    _count_lock: threading.Lock
-    _held: dict[tuple[str, str], float]
-    _aside: list[tuple[str, int]]
-    #: Gives what this process has counted since it was asked last, and takes back what did not arrive.
-    counted: tuple[Callable[[], News], Callable[[News], None]] | None
+    Args:
+        server: what is maintained.
+        invalidator: sends invalidations to it.
+        journal: of those that are not acknowledged.
+        housekeeper: calls the rounds.
+        counters: of all processes.
+        lease: seconds a lease holds without being renewed.
+        load_timeout: seconds after which a lease is no longer renewed.
+        max_stamps: rows of the stamp set kept at most.
+    """
 
-    def remember(self) -> None:
-        """Have the last counts told when the process ends."""
+    def __init__(
+        self,
+        server: Server,
+        invalidator: Invalidator,
+        journal: Journal,
+        housekeeper: Housekeeper,
+        counters: Counters,
+        *,
+        lease: float,
+        load_timeout: float,
+        max_stamps: int,
+    ) -> None:
+        self._server: Final = server
+        self._invalidator: Final = invalidator
+        self._journal: Final = journal
+        self._housekeeper: Final = housekeeper
+        self._counters: Final = counters
+        self._lease_ms: Final = max(1, int(lease * 1000))
+        self._load_timeout: Final = load_timeout
+        self._max_stamps: Final = max_stamps
+        self._beat_script: Final = load("beat")
+        #: The leases of this process, and since when (monotonic seconds).
+        self._held: Final[dict[Lease, float]] = {}
+        self._lock: Final = forks.new_lock()
+        self._beats = 0
+        housekeeper.assign(self._round)
+        forks.register(self)
         _living.add(self)
-        forks.remember(self)
 
-    def forked(self) -> None:
-        """See :class:`~flask_rcache.forks.Heir`: the leases are the parent's."""
+    def reset_after_fork(self) -> None:
+        """The leases are the parent's."""
         self._held.clear()
 
-    @abstractmethod
-    def _invalidate(self, tags: Sequence[str], types: Sequence[str], everything: bool, exchange: Exchange) -> int:
-        """Deliver an invalidation."""
+    # --- Leases
 
-    @abstractmethod
-    def _delete(self, keys: Sequence[str], exchange: Exchange) -> int:
-        """Deliver a deletion."""
+    def hold(self, key: str, token: str) -> None:
+        """Renew a lease from now on."""
+        self._held[Lease(key, token)] = time.monotonic()
 
-    @abstractmethod
-    def _invalidate_pattern(self, pattern: str, type_name: str | None, exchange: Exchange) -> int:
-        """Deliver a pattern's invalidation."""
+    def drop(self, lease: Lease) -> None:
+        """Renew it no more."""
+        self._held.pop(lease, None)
 
-    def tallies(self, types: Sequence[str]) -> Tally:
-        """See :meth:`Store.tallies`; what this process has counted is told first."""
-        with suppress(StoreFullError):  # then it is told when there is room, and the figures lag behind
-            self._flush_counts()
-        with self._count_lock:  # what is on its way has arrived then
-            names = sorted({*types, *self._types(self._exchange)})
-            replies = self._exchange(b"".join(pack(("HGETALL", self._names.stats(name))) for name in names), len(names))
-        tally = {name: _counted(reply) for name, reply in zip(names, replies, strict=True) if isinstance(reply, dict)}
-        return {name: counted for name, counted in tally.items() if counted}
+    # --- Invalidations
 
-    def state(self) -> dict[str, Any]:
-        """See :meth:`Store.state`."""
-        return {
-            "store": {
-                "kind": "redis",
-                "location": self.location,
-                "server": self._server_state(),
-                "warnings": list(self.facts.warnings),
-            },
-            "memory_tier": None,
-            "bus": None,
-            "breaker": {"is_open": self._breaker.is_open, "incidents": self._breaker.incidents},
-            "journal": {"pending": len(self._journal)},
-        }
-
-    def _server_state(self) -> dict[str, Any] | None:
-        """What the server says of itself now; ``None`` when it is away or does not say."""
-        before = time.time()
+    def invalidate(self, invalidation: Invalidation) -> int:
+        """Send an invalidation; what the server does not acknowledge is journalled, and the error raised."""
+        server = self._server
+        exchange = server.patiently if invalidation.patterns else server.exchange
+        run = server.run_hash
         try:
-            memory, server, clock = self._exchange(pack(("INFO", "memory")) + pack(("INFO", "server")) + _TIME, 3)
-        except StoreError:
-            return None
-        if not (isinstance(memory, bytes | str) and isinstance(server, bytes | str) and isinstance(clock, list)):
-            return None
-        told = dict(line.split(":", 1) for line in f"{_text(memory)}\r\n{_text(server)}".split("\r\n") if ":" in line)
-        there = int(clock[0]) + int(clock[1]) / 1_000_000
-        return {
-            "name": self.facts.name,
-            "version": self.facts.version,
-            "maxmemory_policy": told.get("maxmemory_policy", ""),
-            "used_memory": int(told.get("used_memory", 0)),
-            "maxmemory": int(told.get("maxmemory", 0)),
-            "uptime": int(told.get("uptime_in_seconds", 0)),
-            # against the middle of the question and its answer
-            "clock_offset": round(there - (before + time.time()) / 2, 6),
-        }
+            removed = self._invalidator.send(invalidation, exchange)
+        except BaseException as error:
+            self._not_acknowledged(
+                invalidation, error if isinstance(error, Exception) else StoreUnavailableError("interrupted")
+            )
+            raise
+        self._journal.acknowledged(invalidation)
+        if run and server.run_hash != run:  # meanwhile another server took over, which may not have been sent it
+            self._not_acknowledged(invalidation, StoreUnavailableError("another server took over during an invalidation"))
+        return removed
 
-    def _flush_counts(self) -> None:
-        """Add what this process has counted to the fleet's counters."""
-        if self.counted is None:
-            return
-        take, give_back = self.counted
-        with self._count_lock:
-            news = take()
-            try:
-                if any(news):
-                    # not self._exchange, which would have the housekeeping running again while it is being closed
-                    keys = [self._names.costs, self._names.log, *map(self._names.stats, news.tally)]
-                    reply = self._scripts["count"].call(self._wire.exchange, keys, _told(news))
-                    if isinstance(reply, OutOfMemoryError):
-                        raise self._refused(reply)
-                    if isinstance(reply, Exception):  # the cache is as good without figures
-                        self._uncounted(reply)
-                        give_back(news)
-            except BaseException:
-                give_back(news)
-                raise
+    def _not_acknowledged(self, invalidation: Invalidation, cause: Exception) -> None:
+        """Journal an invalidation; until it is delivered nothing is trusted from the server."""
+        with self._lock:  # see _recover: nothing may come between "empty" and "closed"
+            self._journal.add(invalidation)
+            self._server.breaker.trip(cause)
+        self._housekeeper.ensure(now=True)
 
-    def _uncounted(self, error: Exception) -> None:
-        """Say once why the figures of the fleet stand still."""
-        if "count" not in self._warned:
-            self._warned.add("count")
-            logger.warning("[CACHE] %s does not take the counters of this process: %s", self.location, error)
+    # --- Rounds
 
-    def _keep_house(self) -> float | None:
-        """One round: probe or renew, then free space; the seconds until the next."""
+    def _round(self) -> float:
+        """One round: probe or beat, then what can wait; the seconds until the next."""
+        breaker = self._server.breaker
         try:
-            if self._breaker.is_open:
+            if breaker.is_open:
+                pause = breaker.probe_in()
+                if pause:
+                    return pause
                 self._recover()
-                if self._breaker.is_open:  # it answers, too slowly to be of use
-                    return _PROBE_EVERY
             else:
-                self._beat(self._wire.exchange)
-                if self._breaker.trouble is not None:
+                self._beat(self._server.pool.exchange)
+                if breaker.incident is not None:
                     self._try_room()
-            self._reclaim()
-            self._flush_counts()
+            self._invalidator.reclaim()
+            self._counters.flush(self._server.pool.exchange)
         except StoreError:
-            return _PROBE_EVERY  # the incident is known already; the next round probes again
-        if self._aside:
+            return breaker.probe_in() or _PROBE_EVERY  # the incident is known already
+        finally:
+            self._server.pool.close_idle()
+        if self._invalidator.has_space_to_free:
             return 0.01
-        return min(1.0, self._lease_ms / 3000) if self._held or self._breaker.trouble else None
+        return min(_EVERY, self._lease_ms / 3000) if self._held else _EVERY
 
     def _recover(self) -> None:
         """Probe with a write; then deliver the journal, and only then trust the store again."""
-        began = time.monotonic()
-        self._beat(self._probe)
-        took = time.monotonic() - began
+        server = self._server
+        self._beat(server.probe)
         while True:
-            with self._lock:  # see _note: nothing may slip in between "empty" and "closed"
+            with self._lock:
                 pending = self._journal.take()
                 if not pending:
-                    if self._breaker.may_close(took):
-                        self._breaker.close()
+                    server.breaker.close()
                     return
             try:
-                if pending.everything or pending.tags or pending.types:
-                    self._invalidate(pending.tags, pending.types, pending.everything, self._probe)
-                if pending.keys:
-                    self._delete(pending.keys, self._probe)
-                for pattern, type_name in pending.patterns:
-                    self._invalidate_pattern(pattern, type_name, self._probe)
+                self._invalidator.send(pending, server.probe)
             except Exception as error:
                 if isinstance(error, StoreError) or pending.everything:
-                    self._journal.give_back(pending)
+                    self._journal.add(pending)
                     raise
-                # Something in it cannot be delivered, ever: all that there is goes, rather than the cache for good.
-                logger.exception("[CACHE ERROR] an invalidation could not be delivered; everything is invalidated")
-                self._journal.give_back(Pending(everything=True))
+                # Something in it can never be delivered: all that there is goes, rather than the cache for good.
+                logger.exception("[CACHE ERROR] an invalidation cannot be delivered; everything is invalidated")
+                self._journal.add(Invalidation(everything=True))
             except BaseException:  # whatever it was, what has not been delivered is not forgotten
-                self._journal.give_back(pending)
+                self._journal.add(pending)
                 raise
+            else:
+                self._journal.acknowledged(pending)
 
     def _beat(self, exchange: Exchange) -> None:
+        server, names = self._server, self._server.names
+        if not server.run_hash:
+            server.replies(pack(("PING",)), 1, exchange)  # who connects hears which run it is
         now = time.monotonic()
-        held = [(key, token) for (key, token), since in tuple(self._held.items()) if now - since < self._load_timeout]
-        for key_token in [each for each, since in tuple(self._held.items()) if now - since >= self._load_timeout]:
-            self._held.pop(key_token, None)  # its loader may hang: others may have the key when the lease runs out
-        keys = [self._names.stamps, self._names.loads, *(self._names.lease(key) for key, _ in held)]
-        args: list[Argument] = [self._lease_ms]
-        for key, token in held:
-            args += (token, key)
-        self._call(self._scripts["beat"], keys, args, exchange)
+        held = []
+        for lease, since in tuple(self._held.items()):
+            if now - since < self._load_timeout:
+                held.append(lease)
+            else:  # its loader may hang: others may have the key when the lease runs out
+                self.drop(lease)
+        most = _ROWS_DROPPED if self._beats % _DROPPING_ROUNDS == 0 else 0
+        self._beats += 1
+        keys = [names.stamps, names.loads, *[names.lease(lease.key) for lease in held]]
+        args: list[Argument] = [new_epoch(), server.run_hash, self._lease_ms, self._max_stamps, most]
+        for lease in held:
+            args += (lease.token, lease.key)
+        generation = server.pool.generation
+        epoch, clock, server_time, _ = server.run([Call(self._beat_script, keys, args)], exchange)[0]
+        server.clock.heard_time(int(server_time))
+        server.clock.heard(int(epoch), int(clock), generation)
 
     def _try_room(self) -> None:
         """A small write that a full server refuses."""
-        reply = self._exchange(pack(("SET", self._names.probe, "1", "PX", 1000)), 1)[0]
+        reply = self._server.pool.exchange(pack(("SET", self._server.names.probe, "1", "PX", 1000)), 1)[0]
         if not isinstance(reply, Exception):
-            self._breaker.roomy()
+            self._server.breaker.has_room()
 
-    def _reclaim(self) -> None:
-        """Free one chunk of what an invalidation left behind."""
-        if not self._aside:
-            return
-        aside, stamp = self._aside[0]
-        taken, _ = self._call(self._scripts["unlink"], [aside], [stamp, MAGIC])
-        if taken < CHUNK:
-            self._aside.pop(0)
+    # --- The end
 
     def close(self) -> None:
-        """See :meth:`Store.close`; what was counted is told first."""
+        """Store the last counts, end the threads, close the connections; the store may be used again."""
         with suppress(StoreError):
-            self._flush_counts()
-        self._housekeeper.stop()  # last: whoever asks the store has it running again
-        self._wire.close()
+            self._counters.flush(self._server.pool.exchange)
+        self._server.close()
 
-    def _journalled(
-        self,
-        *,
-        tags: Sequence[str] = (),
-        types: Sequence[str] = (),
-        keys: Sequence[str] = (),
-        patterns: Sequence[tuple[str, str | None]] = (),
-        everything: bool = False,
-    ) -> _Journalled:
-        noted = {"tags": tags, "types": types, "keys": keys, "patterns": patterns, "everything": everything}
-        return _Journalled(self, noted)
-
-    def _note(self, noted: dict[str, Any], cause: Exception) -> None:
-        with self._lock:
-            self._journal.add(**noted)
-            self._breaker.trip(cause)
-        self._housekeeper.ensure()
+    def store_last_counts(self) -> None:
+        """The process ends."""
+        self._counters.flush(self._server.pool.exchange)
 
 
-def _counted(reply: dict[bytes, bytes]) -> dict[str, float]:
-    """Counters as they lie in a hash; what is no number is none of ours."""
-    found = {}
-    for field, value in reply.items():
-        with suppress(ValueError):
-            if math.isfinite(amount := float(value)):
-                found[field.decode()] = amount
-    return found
-
-
-def _text(reply: bytes | str) -> str:
-    return reply.decode("utf-8", "replace") if isinstance(reply, bytes) else reply
-
-
-def _told(news: News) -> list[Argument]:
-    """What ``count.lua`` takes."""
-    args: list[Argument] = [len(news.costs)]
-    for key, seconds in news.costs.items():
-        args += (key, repr(seconds))
-    args.append(len(news.log))
-    for noted in news.log:
-        what = ormsgpack.packb([noted.scope, list(noted.names), noted.removed, noted.journalled])
-        args += (int(noted.at * 1000), what)
-    for new in news.tally.values():
-        args.append(len(new))
-        for field, amount in new.items():
-            args += (field, repr(amount))
-    return args
-
-
-class _Journalled:
-    """Notes an invalidation in the journal when it could not be delivered, and lets the error through."""
-
-    __slots__ = ("_noted", "_store")
-
-    def __init__(self, store: Upkeep, noted: dict[str, Any]) -> None:
-        self._store = store
-        self._noted = noted
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        if error is not None:
-            cause = error if isinstance(error, Exception) else StoreUnavailableError("interrupted")
-            self._store._note(self._noted, cause)
-
-
-#: Stores whose last counts are told when the process ends.
-_living: Final[WeakSet[Upkeep]] = WeakSet()
+#: Stores whose last counts are stored when the process ends.
+_living: Final[WeakSet[Maintenance]] = WeakSet()
 
 
 @atexit.register
-def _tell_last_counts() -> None:
-    for store in tuple(_living):
+def _store_last_counts() -> None:
+    for maintenance in tuple(_living):
         with suppress(Exception):
-            store._flush_counts()
+            maintenance.store_last_counts()

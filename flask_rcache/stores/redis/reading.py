@@ -1,167 +1,240 @@
 """Reading from Redis: one round trip, and rule R1 over what it brings.
 
-Owns the packed commands of a read, the memory of which stamp members a key needs, and the judgement of what lay under a
-key. It changes nothing on the server.
+Owns the packed commands of a read, what is remembered of each key (the tags to ask for), and the judgement of what lay
+under a key. It changes nothing on the server.
+
+A hit is GET, ZMSCORE and TIME in one write. An entry with many tags is checked otherwise: every row of the set that is
+later than a reading at which the entry was known to be valid is asked for, and there are few; so a hit hardly costs more
+for its tags (R1.6).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from typing import Any, Final
 
 from ...codec import IDENTITY, Codec
-from ...errors import DecodeError
-from ...model.entry import MICROSECONDS, Entry, Stamps
-from ...model.keys import EPOCH, FLOOR
-from ..protocol import Ask, Reading
+from ...errors import DecodeError, StoreUnavailableError
+from ...model.bounded import BoundedDict
+from ...model.entry import Entry, is_valid
+from ..protocol import Lookup
 from .connection import pack
-from .server import Server, stamps_of
+from .server import SET_MEMBERS, Server, StampsRead
 
 __all__ = ["Reader"]
 
-_KNOWN_LIMIT: Final = 20_000
-_TAIL_LIMIT: Final = 32
+_KEYS_KNOWN: Final = 20_000
+#: Tags that are asked for one by one.
+_FEW_TAGS: Final = 16
+_MANY_TAGGED_KNOWN: Final = 100
+_ROWS: Final = 64
 _TIME: Final = pack(("TIME",))
 
 
-class _Look:
-    """What one read of a key sends: the packed commands, and the stamp members they ask for."""
+class _Query:
+    """What a read of a key sends, and the tags whose rows it asks for."""
 
-    __slots__ = ("members", "payload")
+    __slots__ = ("payload", "tags")
 
-    def __init__(self, key: str, members: tuple[str, ...], tail: bytes) -> None:
-        self.members = members
-        self.payload = pack(("GET", key)) + tail
+    def __init__(self, payload: bytes, tags: tuple[str, ...]) -> None:
+        self.payload: Final = payload
+        self.tags: Final = tags
 
 
-class Reader(Server):
-    """The reading half of the Redis store."""
+class _ManyTags:
+    """A fill with many tags.
 
-    _codec: Codec
-    _known: dict[str, _Look]
-    _tails: dict[tuple[str, ...], bytes]
+    Args:
+        entry: as it was read.
+        identity: of the fill.
+        valid_at: a reading of the clock at which it was known to be valid.
+    """
 
-    def read(self, key: str, ask: Ask, hold: float = 0.0) -> Reading:
+    __slots__ = ("as_of", "identity", "tags", "valid_at")
+
+    def __init__(self, entry: Entry, identity: bytes, valid_at: int) -> None:
+        self.tags: Final = entry.tags
+        self.as_of: Final = dict(entry.tags)
+        self.identity: Final = identity
+        self.valid_at = valid_at
+
+
+class Reader:
+    """The reading half of the Redis store.
+
+    Args:
+        server: where it reads.
+        codec: the envelope.
+    """
+
+    __slots__ = ("_codec", "_many_tagged", "_queries", "_server", "_stamp_queries")
+
+    def __init__(self, server: Server, codec: Codec) -> None:
+        self._server: Final = server
+        self._codec: Final = codec
+        self._queries: Final[BoundedDict[str, _Query]] = BoundedDict(_KEYS_KNOWN)
+        self._stamp_queries: Final[BoundedDict[tuple[str, ...], bytes]] = BoundedDict(_KEYS_KNOWN)
+        self._many_tagged: Final[BoundedDict[str, _ManyTags]] = BoundedDict(_MANY_TAGGED_KNOWN)
+
+    # One key
+
+    def read(self, key: str, tags: tuple[str, ...], l1_ttl: float = 0.0) -> Lookup:
         """See :meth:`Store.read`: one round trip, GET and ZMSCORE and TIME in one write."""
-        look = self._known.get(key) or self._learn(key, ask())
-        raw, scores, time = self._exchange(look.payload, 3)
-        return self._reading(key, raw, look.members, scores, time)
+        query = self._queries.get(key)
+        if query is None:
+            many = self._many_tagged.get(key)
+            if many is not None:
+                return self._read_many_tagged(key, many)
+            query = self._learn(key, tags)
+        server = self._server
+        pool = server.pool
+        generation = pool.generation
+        try:
+            raw, scores, time = pool.exchange(query.payload, 3)
+        except StoreUnavailableError:
+            server.ensure()  # whose thread probes
+            raise
+        stamps = server.stamps_in(scores, query.tags, generation)
+        now = server.time_in(time)
+        if raw is None:
+            return Lookup(None, now)
+        entry = self._opened(raw, stamps)
+        if entry is None:
+            return Lookup(None, now, _identity(raw), "garbage")
+        if stamps is not None:
+            for tag, _ in entry.tags:
+                if tag not in stamps.rows:
+                    return self._read_again(key, entry, raw, now)
+            if is_valid(entry, stamps.epoch, stamps.floor, stamps.forgotten, stamps.rows):
+                return Lookup(entry, now, raw[IDENTITY], "", len(raw))
+        return Lookup(None, now, raw[IDENTITY], "invalid", len(raw))
 
-    def read_many(self, keys: Sequence[str], ask: Ask, hold: float = 0.0) -> list[Reading]:
-        """See :meth:`Store.read_many`: one round trip, MGET and one ZMSCORE over all members."""
+    def _opened(self, raw: Any, stamps: StampsRead | None, tags: tuple[tuple[str, int], ...] | None = None) -> Entry | None:
+        """The entry in what lay under a key; ``None`` when that is none of ours.
+
+        Raises:
+            StoreError: an error reply.
+        """
+        try:
+            entry = self._codec.unseal(raw, tags)
+        except (DecodeError, TypeError):
+            if isinstance(raw, Exception) and not str(raw).startswith("WRONGTYPE"):
+                raise self._server.pool.fail(raw) from None
+            return None
+        if stamps is not None and entry.epoch == stamps.epoch and max(entry.created, entry.as_of) > stamps.clock:
+            return None  # of the future of its own set
+        return entry
+
+    def _read_again(self, key: str, entry: Entry, raw: bytes, now: int) -> Lookup:
+        """Judge an entry with tags that were not asked for: everything is asked again, so later than the entry (R1)."""
+        tags = tuple(dict.fromkeys([tag for tag, _ in entry.tags]))
+        self._many_tagged.pop(key, None)
+        if len(tags) <= _FEW_TAGS:
+            self._learn(key, tags)
+        stamps = self._server.stamps(tags)
+        lookup = self._judged(raw, entry, stamps, now)
+        if len(tags) > _FEW_TAGS and lookup.entry is not None and stamps is not None:
+            self._queries.pop(key, None)
+            self._many_tagged[key] = _ManyTags(entry, raw[IDENTITY], stamps.clock)
+        return lookup
+
+    def _read_many_tagged(self, key: str, many: _ManyTags) -> Lookup:
+        """Read a key whose entry had many tags (R1.6).
+
+        The rows are asked for before ``=forgotten``. When a row was dropped, that has risen above its stamp.
+        """
+        server, valid_at = self._server, many.valid_at
+        rows_after = ("ZRANGE", server.names.stamps, f"({valid_at}", "+inf", "BYSCORE", "LIMIT", 0, _ROWS, "WITHSCORES")
+        payload = pack(("GET", key)) + pack(rows_after) + self._stamps_query(())
+        generation = server.pool.generation
+        raw, later, scores, time = server.exchange(payload, 4)
+        stamps = server.stamps_in(scores, (), generation)
+        now = server.time_in(time)
+        if raw is None:
+            self._many_tagged.pop(key, None)
+            return Lookup(None, now)
+        is_same = isinstance(raw, bytes) and raw[IDENTITY] == many.identity
+        entry = self._opened(raw, stamps, many.tags if is_same else None)
+        if entry is None:
+            return Lookup(None, now, _identity(raw), "garbage")
+        if stamps is None or isinstance(later, Exception):
+            return Lookup(None, now, raw[IDENTITY], "invalid", len(raw))
+        if not is_same or len(later) == _ROWS or stamps.forgotten > valid_at:
+            return self._read_again(key, entry, raw, now)
+        rows = {member.decode("utf-8", "replace"): row for member, row in later}
+        # What is not later than a reading at which the entry was valid does not make it invalid now. Of the rest only
+        # its own tags count; the set's own members are among the rows, and no tag is named so.
+        found = tuple([(tag, many.as_of[tag]) for tag in rows if tag in many.as_of])
+        rest = Entry(b"", entry.epoch, valid_at, valid_at, 0.0, tags=(*found, ("", valid_at)))
+        if not is_valid(rest, stamps.epoch, stamps.floor, stamps.forgotten, rows):
+            return Lookup(None, now, raw[IDENTITY], "invalid", len(raw))
+        clock = rows.get("=clock")
+        if clock is not None:  # read in the same step as the rows
+            many.valid_at = int(clock)
+        return Lookup(entry, now, raw[IDENTITY], "", len(raw))
+
+    # Many keys
+
+    def read_many(self, keys: Sequence[str], tags: tuple[str, ...], l1_ttl: float = 0.0) -> list[Lookup]:
+        """See :meth:`Store.read_many`: one round trip, MGET and one ZMSCORE over all tags."""
         if not keys:
             return []
-        members = dict.fromkeys(ask())
+        wanted = dict.fromkeys(tags)
         for key in keys:
-            look = self._known.get(key)
-            if look is not None:
-                members.update(dict.fromkeys(look.members))
-        asked = tuple(members)
-        raws, scores, time = self._exchange(pack(("MGET", *keys)) + self._tail(asked), 3)
+            query = self._queries.get(key)
+            if query is not None:
+                wanted.update(dict.fromkeys(query.tags))
+        asked = tuple(wanted)
+        server = self._server
+        generation = server.pool.generation
+        raws, scores, time = server.exchange(pack(("MGET", *keys)) + self._stamps_query(asked), 3)
         if isinstance(raws, Exception):
-            raise self._refused(raws)
-        entries = [self._opened(raw) for raw in raws]
-        unknown = {tag: None for entry in entries if entry is not None for tag, _ in entry.tags if tag not in members}
-        if unknown:  # read now, so later than the entries: rule R1. One more round trip for all of them.
+            raise server.pool.fail(raws)
+        stamps = server.stamps_in(scores, asked, generation)
+        now = server.time_in(time)
+        entries = [None if raw is None else self._opened(raw, stamps) for raw in raws]
+        unknown = {tag: None for entry in entries if entry is not None for tag, _ in entry.tags if tag not in wanted}
+        if unknown:  # everything is read again, so later than the entries (R1): one more round trip for all of them
             for key, entry in zip(keys, entries, strict=True):
-                if entry is not None and not members.keys() >= {tag for tag, _ in entry.tags}:
-                    self._learn(key, [tag for tag, _ in entry.tags])
-            asked += tuple(unknown)
-            scores = self._replies(self._tail(asked), 2)[0]
-        return self._judged(raws, entries, asked, scores, time)
+                if entry is not None and len(entry.tags) <= _FEW_TAGS:
+                    self._learn(key, tuple(dict.fromkeys([tag for tag, _ in entry.tags])))
+            stamps = server.stamps((*asked, *unknown))
+        return [self._judged(raw, entry, stamps, now) for raw, entry in zip(raws, entries, strict=True)]
 
-    def _opened(self, raw: Any) -> Entry | None:
-        """The entry in what lay under a key; ``None`` for nothing and for garbage."""
-        try:
-            return self._codec.unseal(raw)
-        except (DecodeError, TypeError):
-            return None
-
-    def _judged(
-        self, raws: list[Any], entries: list[Entry | None], members: tuple[str, ...], scores: Any, time: Any
-    ) -> list[Reading]:
-        """The readings of several keys, with one look at the stamps of all."""
-        if type(scores) is not list or type(time) is not list:
-            raise self._refused(scores if isinstance(scores, Exception) else time)
-        now = int(time[0]) * MICROSECONDS + int(time[1])
-        stamps = stamps_of(members, scores)
-        readings = []
-        for raw, entry in zip(raws, entries, strict=True):
-            if raw is None:
-                readings.append(Reading(None, now))
-            elif entry is None:
-                readings.append(Reading(None, now, raw[IDENTITY], "garbage"))
-            elif entry.valid(stamps):
-                readings.append(Reading(entry, now, raw[IDENTITY], "", len(raw)))
-            else:
-                softened = self._softened(entry, stamps, now)
-                readings.append(Reading(softened, now, raw[IDENTITY], "" if softened else "invalid", len(raw)))
-        return readings
-
-    def _reading(self, key: str, raw: Any, members: tuple[str, ...], scores: Any, time: Any) -> Reading:
-        if type(scores) is not list or type(time) is not list:
-            raise self._refused(scores if isinstance(scores, Exception) else time)
-        now = int(time[0]) * MICROSECONDS + int(time[1])
+    def _judged(self, raw: Any, entry: Entry | None, stamps: StampsRead | None, now: int) -> Lookup:
         if raw is None:
-            return Reading(None, now)
-        try:
-            entry = self._codec.unseal(raw)
-        except (DecodeError, TypeError):  # TypeError: an error reply, another kind of key lies under our name
-            return Reading(None, now, raw[IDENTITY] if isinstance(raw, bytes) else b"", "garbage")
-        for tag, _ in entry.tags:
-            if tag not in members:
-                # The entry has tags this process did not know of. They are read now, so later than the entry: R1.
-                members = self._learn(key, [tag for tag, _ in entry.tags]).members
-                scores = self._replies(self._tail(members), 2)[0]
-                break
-        if _valid(entry, members, scores):
-            return Reading(entry, now, raw[IDENTITY], "", len(raw))
-        softened = None
-        if entry.stale_while_revalidate or entry.stale_if_error:
-            softened = self._softened(entry, stamps_of(members, scores), now)
-        return Reading(softened, now, raw[IDENTITY], "" if softened else "invalid", len(raw))
+            return Lookup(None, now)
+        if entry is None:
+            return Lookup(None, now, _identity(raw), "garbage")
+        if stamps is None or not is_valid(entry, stamps.epoch, stamps.floor, stamps.forgotten, stamps.rows):
+            return Lookup(None, now, raw[IDENTITY], "invalid", len(raw))
+        return Lookup(entry, now, raw[IDENTITY], "", len(raw))
 
-    def _softened(self, entry: Entry, stamps: Stamps, now: int) -> Entry | None:
-        """The entry as soft invalidations left it, if only those have met it.
+    # What is known of keys
 
-        Which stamps are soft is asked only here: one more round trip, for an entry that may be served stale and has
-        been invalidated. A stamp that turns hard meanwhile is not in the answer.
-        """
-        if not (entry.stale_while_revalidate or entry.stale_if_error) or entry.epoch != stamps.epoch:
-            return None
-        return entry.softened(stamps, self._soft_stamps([tag for tag, _ in entry.tags]), now)
+    def learn(self, key: str, tags: Sequence[str]) -> None:
+        """An entry with these tags was stored under a key."""
+        if len(tags) > _FEW_TAGS:
+            return
+        query = self._queries.get(key)
+        if query is None or query.tags != tags:
+            self._learn(key, tuple(dict.fromkeys(tags)))
 
-    def _learn(self, key: str, members: Iterable[str]) -> _Look:
-        asked = tuple(dict.fromkeys(members))
-        look = _Look(key, asked, self._tail(asked))
-        while len(self._known) >= _KNOWN_LIMIT:
-            with suppress(RuntimeError, StopIteration):  # another thread changed it between iter and next
-                self._known.pop(next(iter(self._known)), None)
-        self._known[key] = look
-        return look
+    def _learn(self, key: str, tags: tuple[str, ...]) -> _Query:
+        query = _Query(pack(("GET", key)) + self._stamps_query(tags), tags)
+        self._queries[key] = query
+        return query
 
-    def _tail(self, members: tuple[str, ...]) -> bytes:
-        """The stamps' and the clock's part of a read: packed once for each set of members."""
-        tail = self._tails.get(members)
-        if tail is None:
-            tail = pack(("ZMSCORE", self._names.stamps, EPOCH, FLOOR, *members)) + _TIME
-            if len(members) > _TAIL_LIMIT:  # the union over many keys: hardly ever the same twice
-                return tail
-            if len(self._tails) >= _KNOWN_LIMIT:
-                self._tails.clear()
-            self._tails[members] = tail
-        return tail
+    def _stamps_query(self, tags: tuple[str, ...]) -> bytes:
+        """The stamps' and the clock's part of a read: packed once for each set of tags."""
+        packed = self._stamp_queries.get(tags)
+        if packed is None:
+            packed = pack(("ZMSCORE", self._server.names.stamps, *SET_MEMBERS, *tags)) + _TIME
+            if len(tags) <= _FEW_TAGS:  # the union over many keys is hardly ever the same twice
+                self._stamp_queries[tags] = packed
+        return packed
 
 
-def _valid(entry: Entry, members: tuple[str, ...], scores: list[float | None]) -> bool:
-    """Rule R1 over the scores of the epoch, the floor and the members; as :meth:`Entry.valid`, which it does for most.
-
-    An entry that no invalidation has met is told without a mapping: its epoch is there, and its tags have no stamp.
-    """
-    if scores[0] != entry.epoch:
-        return False
-    floor = scores[1] or 0
-    if entry.as_of >= floor and not entry.tags[1:] and not any(scores[2:]):
-        return bool(not entry.tags or entry.tags[0][1] >= floor)
-    return entry.valid(stamps_of(members, scores))
+def _identity(raw: Any) -> bytes:
+    """What stands where an entry has its identity."""
+    return raw[IDENTITY] if isinstance(raw, bytes) else b""

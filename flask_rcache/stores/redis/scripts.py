@@ -1,28 +1,28 @@
 """The Lua scripts: loaded from their files, called by their hash.
 
-Owns the text and the call of each script; the healing of ``NOSCRIPT`` after a restart. Each file says its KEYS, ARGV,
-reply and atomicity.
+Owns the text and the calling of each script; the healing of ``NOSCRIPT`` after a restart. Each file says its KEYS, ARGV,
+reply and atomicity; what several of them need is in ``lua/_prelude.lua``, which stands before each.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from redis.exceptions import NoScriptError
 
-from .connection import pack
+from .connection import Exchange, pack
 
-__all__ = ["Script", "load"]
+__all__ = ["Argument", "Call", "Script", "load", "run"]
 
 Argument = bytes | str | int | float
 
 
 class Script:
-    """One script, callable over any exchange."""
+    """One script."""
 
     __slots__ = ("_sha", "_text", "name")
 
@@ -31,34 +31,42 @@ class Script:
         self._text: Final = text
         self._sha: Final = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
-    def call(self, exchange: Callable[[bytes, int], list[Any]], keys: Sequence[str], args: Sequence[Argument]) -> Any:
-        """Run it once.
+    def packed(self, keys: Sequence[str], args: Sequence[Argument], *, with_text: bool = False) -> bytes:
+        """One call as a command: by the script's hash, or with its text, which loads it."""
+        command, script = ("EVAL", self._text) if with_text else ("EVALSHA", self._sha)
+        return pack((command, script, len(keys), *keys, *args))
 
-        Args:
-            exchange: sends a payload and returns so many replies.
-            keys: KEYS.
-            args: ARGV.
 
-        Returns:
-            The reply, or the driver's exception when the reply is an error.
-        """
-        return self.call_many(exchange, [(keys, args)])[0]
+class Call(NamedTuple):
+    """One call of a script with its KEYS and ARGV."""
 
-    def call_many(
-        self,
-        exchange: Callable[[bytes, int], list[Any]],
-        calls: Sequence[tuple[Sequence[str], Sequence[Argument]]],
-    ) -> list[Any]:
-        """Run it several times in one write; the replies in order."""
-        payloads = [pack(("EVALSHA", self._sha, len(keys), *keys, *args)) for keys, args in calls]
-        replies = exchange(b"".join(payloads), len(calls))
-        for i, (keys, args) in enumerate(calls):
-            if isinstance(replies[i], NoScriptError):  # a new server, or SCRIPT FLUSH: EVAL loads it again
-                replies[i] = exchange(pack(("EVAL", self._text, len(keys), *keys, *args)), 1)[0]
-        return replies
+    script: Script
+    keys: Sequence[str]
+    args: Sequence[Argument]
+
+
+def run(exchange: Exchange, calls: Sequence[Call]) -> list[Any]:
+    """Run scripts, one after the other, in one write.
+
+    Args:
+        exchange: sends a payload and returns so many replies.
+        calls: the calls.
+
+    Returns:
+        The replies in order, an error reply as the driver's exception.
+    """
+    replies = exchange(b"".join([call.script.packed(call.keys, call.args) for call in calls]), len(calls))
+    for number, call in enumerate(calls):
+        if isinstance(replies[number], NoScriptError):  # a new server, or SCRIPT FLUSH
+            replies[number] = exchange(call.script.packed(call.keys, call.args, with_text=True), 1)[0]
+    return replies
+
+
+def _text(name: str) -> str:
+    return (resources.files("flask_rcache.stores.redis") / "lua" / f"{name}.lua").read_text("utf-8")
 
 
 @cache
 def load(name: str) -> Script:
     """The script in ``lua/{name}.lua``; read once a process, however many apps there are."""
-    return Script(name, (resources.files("flask_rcache.stores.redis") / "lua" / f"{name}.lua").read_text("utf-8"))
+    return Script(name, _text("_prelude") + _text(name))

@@ -1,49 +1,64 @@
-"""One server: what is sent to it, and what its failures mean.
+"""One server, as the parts of the Redis store see it.
 
-Owns the exchange of commands and scripts with one Redis or Valkey server, the comparing of server runs on each new
-connection, and the translation of every refusal. What the commands mean is its subclasses'.
+Owns what is sent to it and what its refusals mean, the comparing of server runs on each new connection, the store's clock
+as heard over all of this, and the bus. What the commands mean is the parts' business.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import re
+import secrets
+from collections.abc import Sequence
 from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
-from ...errors import StoreError, StoreFullError, StoreUnavailableError
-from ...model.entry import Stamps
-from ...model.keys import EPOCH, FLOOR, Names
-from ..protocol import Trouble
+from ...errors import StoreError, StoreUnavailableError
+from ...model import forks
+from ...model.entry import MICROSECONDS, Moment
+from ...model.keys import CLOCK, EPOCH, FLOOR, FORGOTTEN, Names
 from .breaker import Breaker
-from .budget import Budget
+from .bus import Bus, Listener, Message
+from .clock import StoreClock
 from .connection import Exchange, pack
 from .facts import Facts
 from .housekeeper import Housekeeper
-from .pool import Wire, translated
-from .scripts import Argument, Script, load
+from .journal import Journal
+from .pool import Pool
+from .scripts import Argument, Call, load, run
 
-__all__ = ["Server", "stamps_of"]
+__all__ = ["SET_MEMBERS", "Server", "StampsRead", "new_epoch"]
 
 logger: Final = logging.getLogger("flask_rcache")
 
-_FORMAT: Final = 1
-_NEVER: Final = 2**63
-_SCRIPTS: Final = (
-    "attach",
-    "beat",
-    "begin",
-    "count",
-    "delete",
-    "fill",
-    "invalidate",
-    "release",
-    "rows",
-    "unlink",
-    "write",
-)
+_FORMAT: Final = 2
+#: Names of stamp sets and server runs: above every reading of the clock, and exact as doubles.
+_NAMES: Final = 2**52
+#: A stamp may be set a few seconds ahead of the clock; what is later than this is none of ours.
+_AHEAD: Final = 60 * MICROSECONDS
+_LATE_TRIES: Final = 3
+_TYPE_FIELD: Final = re.compile(rb"type:([a-z][a-z0-9_]*)")
+#: What every read of rows asks for first, in this order.
+SET_MEMBERS: Final = (EPOCH, FLOOR, FORGOTTEN, CLOCK)
+
+
+class StampsRead:
+    """What one ZMSCORE said: of the set, and the rows of some tags."""
+
+    __slots__ = ("clock", "epoch", "floor", "forgotten", "rows")
+
+    def __init__(self, epoch: int, floor: float, forgotten: float, clock: int, rows: dict[str, float | None]) -> None:
+        self.epoch = epoch
+        self.floor = floor
+        self.forgotten = forgotten
+        self.clock = clock
+        self.rows = rows
+
+
+def new_epoch() -> int:
+    """A random name for a stamp set."""
+    return _NAMES + secrets.randbits(52)
 
 
 class Server:
@@ -54,9 +69,15 @@ class Server:
         names: the key names.
         timeout: seconds to wait for an answer.
         cold: whether what another server run left behind is given up (a restart, a failover).
-        housework: a bound method: one round of housekeeping, see :class:`Housekeeper`.
-        rest: seconds between its rounds.
-        budget: how long one request may wait in all.
+        idle_timeout: seconds after which a connection that nobody uses is closed.
+        max_connections: how many there may be.
+        journal: of the invalidations of this process.
+        housekeeper: its thread runs as long as the server is in use.
+
+    Attributes:
+        listener: called with each invalidation that comes in or was acknowledged; a memory tier in front.
+        facts: what the server said of itself on the last connection.
+        run_hash: of the server's run id; empty before the first connection.
     """
 
     def __init__(
@@ -66,168 +87,266 @@ class Server:
         names: Names,
         timeout: float,
         cold: bool,
-        housework: Callable[[], float | None],
-        rest: float,
-        budget: Budget,
+        idle_timeout: float,
+        max_connections: int,
+        journal: Journal,
+        housekeeper: Housekeeper,
     ) -> None:
-        self._names: Final = names
-        self._cold: Final = cold
-        #: What the server said of itself on the last connection.
+        self.names: Final = names
+        self.clock: Final = StoreClock()
+        self.breaker: Final = Breaker()
+        self.pool: Final = Pool(
+            url,
+            timeout=timeout,
+            breaker=self.breaker,
+            attach=self._attach,
+            idle_timeout=idle_timeout,
+            max_connections=max_connections,
+        )
+        self.bus: Final = Bus(self.pool, names.bus, self)
+        self.listener: Listener | None = None
         self.facts = Facts()
+        self.run_hash = ""
+        self._cold: Final = cold
+        self._journal: Final = journal
+        self._housekeeper: Final = housekeeper
+        self._attach_script: Final = load("attach")
+        self._run_lock: Final = forks.new_lock()
+        self._runs_left: Final[set[str]] = set()
         self._warned: Final[set[str]] = set()
-        self._breaker: Final = Breaker()
-        self._generation = 0
-        self._scripts: Final = {name: load(name) for name in _SCRIPTS}
-        self._wire: Final = Wire(url, timeout=timeout, breaker=self._breaker, attach=self._on_connect, budget=budget)
-        self._housekeeper: Final = Housekeeper(housework, name="flask_rcache-housekeeping", rest=rest)
+        self._is_closing = False
+
+    # --- The clock
 
     @property
-    def location(self) -> str:
-        """See :attr:`Store.location`."""
-        return self._wire.location
+    def moment(self) -> Moment | None:
+        """The latest reading heard, of these connections and this epoch."""
+        latest = self.clock.latest
+        return latest if latest is not None and latest.generation == self.pool.generation else None
 
-    @property
-    def wire(self) -> Wire:
-        """The connections, for a tier in front that listens to the bus."""
-        return self._wire
+    def hear(self) -> Moment | None:
+        """:attr:`moment`, asking for one when none was heard; ``None`` when there is none to be had."""
+        moment = self.moment
+        if moment is None:
+            try:
+                self.stamps(())
+            except StoreError:
+                return None
+            moment = self.moment
+        return moment
 
-    @property
-    def trouble(self) -> Trouble | None:
-        """See :attr:`Store.trouble`."""
-        return self._breaker.trouble
+    def stamps(self, tags: Sequence[str]) -> StampsRead | None:
+        """The set and the rows of some tags now; ``None`` when it is lost."""
+        generation = self.pool.generation
+        scores = self.exchange(pack(("ZMSCORE", self.names.stamps, *SET_MEMBERS, *tags)), 1)[0]
+        return self.stamps_in(scores, tags, generation)
 
-    @property
-    def outage(self) -> Trouble | None:
-        """The present incident when the server is not asked."""
-        return self._breaker.outage
+    def stamps_in(self, scores: Any, tags: Sequence[str], generation: int) -> StampsRead | None:
+        """What the reply to a ZMSCORE of :data:`SET_MEMBERS` and some tags says; ``None`` when the set is lost.
 
-    def _exchange(self, payload: bytes, replies: int) -> list[Any]:
-        if not self._housekeeper.asked:  # while somebody asks it beats, else a demoted master would be read for ever
+        Raises:
+            StoreError: an error reply.
+        """
+        if isinstance(scores, Exception):
+            if str(scores).startswith("WRONGTYPE"):  # of another kind: the next heartbeat makes it anew
+                return None
+            raise self.pool.fail(scores)
+        epoch, floor, forgotten, clock, *rows = scores
+        if epoch is None or floor is None or forgotten is None or clock is None:
+            return None
+        if not (_NAMES <= -epoch < 2 * _NAMES and 0 <= clock < _NAMES):  # none of ours
+            return None
+        self.clock.heard(int(-epoch), int(clock), generation)
+        return StampsRead(int(-epoch), floor, forgotten, int(clock), dict(zip(tags, rows, strict=True)))
+
+    def time_in(self, reply: Any) -> int:
+        """The server's TIME in a reply, µs.
+
+        Raises:
+            StoreError: an error reply.
+        """
+        if isinstance(reply, Exception):
+            raise self.pool.fail(reply)
+        return int(reply[0]) * MICROSECONDS + int(reply[1])
+
+    # --- Commands and scripts
+
+    def ensure(self) -> None:
+        """Have the threads running that a server in use needs; both are cheap to ask."""
+        if not self._is_closing:
             self._housekeeper.ensure()
-        try:
-            return self._wire.exchange(payload, replies)
-        except StoreUnavailableError:
-            self._housekeeper.ensure()  # it probes
-            raise
+            self.bus.ensure()
 
-    def _patiently(self, payload: bytes, replies: int) -> list[Any]:
+    def exchange(self, payload: bytes, replies: int) -> list[Any]:
+        """See :meth:`Pool.exchange`."""
+        self.ensure()
+        return self.pool.exchange(payload, replies)
+
+    def patiently(self, payload: bytes, replies: int) -> list[Any]:
         """An exchange of a walk over many keys: each answer within its timeout, however many there are."""
-        if not self._housekeeper.asked:
-            self._housekeeper.ensure()
-        return self._wire.exchange(payload, replies, patient=True)
+        self.ensure()
+        return self.pool.exchange(payload, replies, patient=True)
 
-    def _probe(self, payload: bytes, replies: int) -> list[Any]:
-        return self._wire.exchange(payload, replies, probing=True)
+    def probe(self, payload: bytes, replies: int) -> list[Any]:
+        """An exchange although the breaker is open."""
+        return self.pool.exchange(payload, replies, probing=True)
 
-    def _replies(self, payload: bytes, replies: int) -> list[Any]:
-        answers = self._exchange(payload, replies)
+    def replies(self, payload: bytes, replies: int, exchange: Exchange | None = None) -> list[Any]:
+        """Send commands none of which may fail."""
+        answers = (exchange or self.exchange)(payload, replies)
         for answer in answers:
             if isinstance(answer, Exception):
-                raise self._refused(answer)
+                raise self.pool.fail(answer)
         return answers
 
-    def _call(
-        self,
-        script: Script,
-        keys: Sequence[str],
-        args: Sequence[Argument],
-        exchange: Exchange | None = None,
-    ) -> Any:
-        return self._call_many(script, [(keys, args)], exchange)[0]
-
-    def _call_many(
-        self,
-        script: Script,
-        calls: Sequence[tuple[Sequence[str], Sequence[Argument]]],
-        exchange: Exchange | None = None,
-    ) -> list[Any]:
-        replies = script.call_many(exchange or self._exchange, calls)
+    def run(self, calls: Sequence[Call], exchange: Exchange | None = None) -> list[Any]:
+        """Run scripts in one write; the replies in order."""
+        replies = run(exchange or self.exchange, calls) if calls else []
         for reply in replies:
             if isinstance(reply, Exception):
-                raise self._refused(reply)
+                raise self.pool.fail(reply)
         return replies
 
-    def _refused(self, error: Any) -> StoreError:
-        """An error reply as ours. Only "no room" leaves the store in use; the rest says it is not fit to be."""
-        failure = translated(error, self.location)
-        failure.__cause__ = error
-        if isinstance(failure, StoreFullError):
-            self._breaker.full(failure)
-        else:
-            self._breaker.trip(failure)
-        self._housekeeper.ensure()
-        return failure
+    def run_in_time(self, calls: Sequence[Call], *, size: int = 0, exchange: Exchange | None = None) -> list[Any]:
+        """Run scripts whose writes have a deadline (rule R4.4): what was reported as failed never happens later.
 
-    def _on_connect(self, exchange: Exchange) -> None:
-        """Compare the server's run with the one this cache knows, before anything is trusted."""
-        self._housekeeper.ensure()
-        keys = [self._names.stamps, self._names.meta, self._names.soft]
-        reply = self._scripts["attach"].call(
-            exchange, keys, [_FORMAT, "cold" if self._cold else "warm", self._generation]
-        )
+        Args:
+            calls: of scripts whose ARGV begin with since and until when they are wanted, without those two.
+            size: bytes of what is written.
+            exchange: another one than the server's own.
+
+        Raises:
+            StoreUnavailableError: they arrived too late, several times.
+        """
+        if not calls:
+            return []
+        replies: list[Any] = [None] * len(calls)
+        left = list(range(len(calls)))
+        if self.clock.estimate() is None:
+            self.replies(pack(("PING",)), 1, exchange)  # who connects hears the TIME
+        for _ in range(_LATE_TRIES):
+            window = self.clock.window(self.pool.seconds_for(size))
+            asked = [calls[number]._replace(args=(*window, *calls[number].args)) for number in left]
+            answers = self.run(asked, exchange)
+            late = []
+            for number, answer in zip(left, answers, strict=True):
+                if answer[0] == b"late":
+                    self.clock.heard_time(int(answer[1]))
+                    late.append(number)
+                else:
+                    replies[number] = answer
+            if not late:
+                return replies
+            left = late
+        raise StoreUnavailableError(f"{self.pool.location}: a write arrived later than it could be waited for")
+
+    # --- The bus
+
+    def apply(self, message: Message) -> None:
+        """See :class:`~.bus.Listener`: an invalidation was made."""
+        now = self.clock.estimate()
+        latest = max(message.stamp, message.clock)
+        if latest > message.clock + _AHEAD or (now is not None and latest > now + _AHEAD):
+            self.distrust()  # it makes no sense: nothing of it is kept, and nothing that was held before is trusted
+            return
+        moment = self.moment
+        if moment is not None and moment.epoch == message.epoch:
+            self.clock.heard(message.epoch, message.clock, moment.generation)
+        if self.listener is not None:
+            self.listener.apply(message)
+
+    def acknowledged(self, message: Message, generation: int) -> None:
+        """The server has acknowledged an invalidation of this process: its memory tier has it before the call returns.
+
+        Args:
+            message: what others are sent; its epoch is 0 when the stamp set is lost.
+            generation: of the connections when it was sent.
+        """
+        if message.epoch:
+            self.clock.heard(message.epoch, message.clock, generation)
+        if self.listener is not None:
+            self.listener.apply(message)
+
+    def distrust(self) -> None:
+        """See :class:`~.bus.Listener`: messages may have been missed."""
+        if self.listener is not None:
+            self.listener.distrust()
+
+    # --- Connections
+
+    def _attach(self, exchange: Exchange) -> None:
+        """Compare the server's run with the one that was asked so far, before anything is trusted (Outages 5 and 6)."""
+        self.ensure()
+        generation = self.pool.generation
+        args: list[Argument] = [_FORMAT, "cold" if self._cold else "warm", new_epoch(), *self._runs_left]
+        reply = run(exchange, [Call(self._attach_script, [self.names.stamps, self.names.meta], args)])[0]
         if isinstance(reply, Exception):
             raise reply
-        state, detail, *rest = reply
+        state, *rest = reply
         if state == b"info":
             raise ResponseError(
-                f"{detail.decode()}: without INFO a restart goes unnoticed, and an old snapshot would be served; grant "
+                f"{rest[0].decode()}: without INFO a restart goes unnoticed, and an old snapshot would be served; grant "
                 "+info to the user of the cache, or set RCACHE_ON_FAILOVER to warm"
             )
         if state == b"format":
             raise ResponseError(
-                f"the cache under prefix {self._names.prefix!r} has format {detail.decode()}, this release writes "
+                f"the cache under prefix {self.names.prefix!r} has format {rest[0].decode()}, this release writes "
                 f"{_FORMAT}: set another RCACHE_PREFIX while both releases run"
             )
-        *facts, generation = rest
-        self._generation = max(self._generation, int(generation))
-        self.facts = Facts.of(detail, *facts)
+        epoch, clock, now, run_hash, *facts = rest
+        self._compare(run_hash.decode(), generation)
+        self.clock.heard_time(int(now))
+        self.clock.heard(int(epoch), int(clock), generation)
+        self.facts = Facts.of(*facts)
         self._warn()
+
+    def _compare(self, run_hash: str, generation: int) -> None:
+        """End the generation when another run answers than before.
+
+        Raises:
+            StoreUnavailableError: and this process has invalidations that it may not know: they are sent first.
+        """
+        with self._run_lock:
+            if run_hash == self.run_hash or self.pool.generation != generation:
+                return
+            before, self.run_hash = self.run_hash, run_hash
+            self._runs_left.discard(run_hash)
+            if not before:
+                return
+            self._runs_left.add(before)
+            cause = StoreUnavailableError(f"{self.pool.location} leads to another server, or to one that was restarted")
+            is_behind = self._journal.replay()
+            if is_behind:
+                self.breaker.trip(cause)
+            self.pool.end_generation(cause)
+        if is_behind:
+            self._housekeeper.ensure(now=True)
+            raise cause
 
     def _warn(self) -> None:
         """Say once what weakens a promise on this server."""
         for warning in self.facts.warnings:
             if warning not in self._warned:
                 self._warned.add(warning)
-                logger.warning("[CACHE] %s: %s", self.location, warning)
+                logger.warning("[CACHE] %s: %s", self.pool.location, warning)
 
-    def _stamps_of(self, members: Sequence[str]) -> Stamps:
-        """The stamps of some members, as they are now."""
-        scores = self._replies(pack(("ZMSCORE", self._names.stamps, EPOCH, FLOOR, *members)), 1)[0]
-        return stamps_of(members, scores)
+    def close(self) -> None:
+        """End the threads and close the connections; the server may be used again."""
+        self._is_closing = True
+        try:
+            self._housekeeper.stop()
+            self.bus.stop()
+            self.pool.close()
+        finally:
+            self._is_closing = False
 
-    def _soft_stamps(self, members: Sequence[str]) -> dict[str, int]:
-        """The stamps that came before those members' soft ones; a member whose stamp is not soft is not there."""
-        if not members:
-            return {}
-        hard = self._exchange(pack(("HMGET", self._names.soft, *members)), 1)[0]
-        if isinstance(hard, Exception):  # of another kind: every stamp is hard
-            return {}
-        found = {}
-        for member, stamp in zip(members, hard, strict=True):
-            if stamp is not None:
-                with suppress(ValueError):
-                    found[member] = whole(float(stamp))
-        return found
+    # --- What is in it
 
-    def _types(self, exchange: Exchange) -> set[str]:
-        """Every type that has an index, whichever process made it."""
-        fields = exchange(pack(("HKEYS", self._names.meta)), 1)[0]
+    def types(self, exchange: Exchange | None = None) -> set[str]:
+        """Every type that has an index, whichever process made it, as far as that is known."""
+        fields = (exchange or self.exchange)(pack(("HKEYS", self.names.meta)), 1)[0]
         if isinstance(fields, Exception):
-            raise self._refused(fields)
-        types = set()
-        for name in fields:
-            with suppress(UnicodeDecodeError):  # no name of ours
-                if name.startswith(b"type:"):
-                    types.add(name[5:].decode())
-        return types
-
-
-def whole(score: float) -> int:
-    """A score as a stamp; what can be none of ours is later than everything, so that nothing is valid by it."""
-    return int(score) if abs(score) < _NEVER else _NEVER
-
-
-def stamps_of(members: Sequence[str], scores: Sequence[float | None]) -> Stamps:
-    """The scores of the epoch, the floor and some members."""
-    by_tag = {member: whole(score) for member, score in zip(members, scores[2:], strict=True) if score is not None}
-    return Stamps(whole(scores[0] or 0), whole(scores[1] or 0), by_tag)
+            if str(fields).startswith("WRONGTYPE"):  # it heals with the next fill or connection
+                return set()
+            raise self.pool.fail(fields)
+        return {found[1].decode() for found in map(_TYPE_FIELD.fullmatch, fields) if found}

@@ -1,58 +1,76 @@
-"""The Redis store: rules R1 to R4 on a Redis or Valkey server shared by the fleet.
+"""The Redis store: rules R1 to R4 on a Redis or Valkey server that all processes share.
 
-Owns the loading and invalidating halves of the protocol; reading is ``reader``'s, listing ``listing``'s, what happens
-off the request path ``upkeep``'s, the exchange with the server ``server``'s. The names are ``keys``'s, the bytes
-``codec``'s. Needs Redis 6.2 or Valkey.
+Owns the loading half of the protocol, and puts the parts together: reading is ``reading``'s, invalidating
+``invalidating``'s, what operators ask ``listing``'s, what happens off the request path ``maintenance``'s, the exchange with
+the server ``server``'s. The names are ``keys``'s, the bytes ``codec``'s. Needs Redis 6.2 or Valkey.
 """
 
 from __future__ import annotations
 
-import itertools
-import secrets
-import time
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-import ormsgpack
-
-from ...codec import MAGIC, Codec
-from ...model.entry import Draft
-from ...model.forks import new_lock
-from ...model.keys import Names, type_tag
-from ..protocol import Begin, Begun, Fill, Filled, Grant
-from .budget import Budget
-from .bus import Message
-from .connection import Exchange, pack
-from .journal import Journal
-from .listing import Listing, chunks
-from .maintenance import Upkeep
+from ...codec import Codec
+from ...model.entry import Draft, Moment
+from ...model.keys import Names
+from ..protocol import (
+    Activity,
+    Begin,
+    Begun,
+    Counts,
+    CountsSource,
+    Filled,
+    Incident,
+    Lease,
+    Listed,
+    LoadedResult,
+    Lookup,
+    Outcome,
+    Page,
+    Size,
+    Want,
+)
+from .bus import Bus, Listener, Message
+from .counting import Counters
+from .housekeeper import Housekeeper
+from .invalidating import Invalidator, chunks
+from .journal import Invalidation, Journal
+from .listing import RedisCatalogue
+from .maintenance import Maintenance
+from .pool import Pool
 from .reading import Reader
-from .scripts import Argument
+from .scripts import Argument, Call, load
+from .server import Server
 
 __all__ = ["RedisStore"]
 
-_STAMPS_KEPT: Final = 100_000
-_STAMP_SECONDS: Final = 86_400
-_ANSWERS: Final = {b"+": Begin.GRANTED, b"=": Begin.FILLED, b"-": Begin.BUSY}
+_ANSWERS: Final = {b"+": Begin.GRANTED, b"=": Begin.FILLED, b"-": Begin.BUSY, b"?": Begin.UNSTORABLE}
+#: Stands in a script for a moment that is not to be taken: no stamp set has this name.
+_NO_EPOCH: Final = 1
+#: After every reading of the clock.
+_NO_READING: Final = 2**53
 
 
-def _nowhere() -> None:
-    """There are no requests."""
-
-
-class RedisStore(Reader, Listing, Upkeep):
+class RedisStore:
     """A store on one Redis or Valkey server.
 
     Args:
         url: where it is.
         names: the key names.
         codec: the envelope.
-        timeout: seconds to wait for an answer.
+        timeout: seconds to wait for an answer; one request waits twice as long in all at most.
         lease: seconds a lease holds without being renewed.
         load_timeout: seconds after which the lease of a load that still runs is no longer renewed.
         cold: whether what another server run left behind is given up (a restart, a failover).
-        scope: the environ of the present request, if there is one: a request waits for two timeouts in all at most.
+        max_stamps: rows of the stamp set kept at most.
+        idle_timeout: seconds after which a connection that nobody uses is closed.
+        max_connections: how many there may be.
+        journal_keep: seconds for which acknowledged invalidations are kept, to be sent to a server that takes over.
+
+    Attributes:
+        catalogue: the operators' half.
+        read: see :meth:`Store.read`.
+        read_many: see :meth:`Store.read_many`.
     """
 
     def __init__(
@@ -65,237 +83,297 @@ class RedisStore(Reader, Listing, Upkeep):
         lease: float = 5.0,
         load_timeout: float = 30.0,
         cold: bool = True,
-        scope: Callable[[], MutableMapping[str, Any] | None] = _nowhere,
+        max_stamps: int = 100_000,
+        idle_timeout: float = 30.0,
+        max_connections: int = 512,
+        journal_keep: float = 60.0,
     ) -> None:
-        super().__init__(
+        self._names: Final = names
+        self._codec: Final = codec
+        self._lease: Final = lease
+        self._lease_ms: Final = max(1, int(lease * 1000))
+        self._max_stamps: Final = max_stamps
+        journal = Journal(keep=journal_keep)
+        housekeeper = Housekeeper(name="flask_rcache-maintenance")
+        self._server: Final = Server(
             url,
             names=names,
             timeout=timeout,
             cold=cold,
-            housework=self._keep_house,
-            rest=min(1.0, lease / 3),
-            budget=Budget(2 * timeout, scope),
+            idle_timeout=idle_timeout,
+            max_connections=max_connections,
+            journal=journal,
+            housekeeper=housekeeper,
         )
-        self.lease: Final = lease
-        #: Told of each invalidation that the server has acknowledged, before the call returns.
-        self.on_invalidated: Callable[[Message], None] = _nobody
-        self.counted = None
-        self._codec = codec
-        self._known = {}
-        self._tails = {}
-        self._lease_ms = max(1, int(lease * 1000))
-        self._load_timeout = load_timeout
-        self._journal = Journal()
-        self._lock = new_lock()
-        self._count_lock = new_lock()
-        self._held = {}
-        self._aside = []
-        self.remember()
+        self._invalidator: Final = Invalidator(self._server, max_stamps=max_stamps)
+        self._reader: Final = Reader(self._server, codec)
+        counters = Counters(self._server)
+        self._maintenance: Final = Maintenance(
+            self._server,
+            self._invalidator,
+            journal,
+            housekeeper,
+            counters,
+            lease=lease,
+            load_timeout=load_timeout,
+            max_stamps=max_stamps,
+        )
+        self.catalogue: Final = RedisCatalogue(self._server, self._invalidator, codec, counters, journal)
+        self.read: Final = self._reader.read
+        self.read_many: Final = self._reader.read_many
+        self._begin: Final = load("begin")
+        self._fill: Final = load("fill")
+        self._write: Final = load("write")
+        self._release: Final = load("release")
 
-    # Loading
+    # --- What it is, and how it is
 
-    def begin(self, wants: Sequence[tuple[str, bytes]], token: str) -> list[Begun]:
+    @property
+    def lease_seconds(self) -> float:
+        """See :attr:`Store.lease_seconds`."""
+        return self._lease
+
+    @property
+    def incident(self) -> Incident | None:
+        """See :attr:`Store.incident`."""
+        return self._server.breaker.incident
+
+    @property
+    def outage(self) -> Incident | None:
+        """The present incident when the server is not asked."""
+        return self._server.breaker.outage
+
+    @property
+    def moment(self) -> Moment | None:
+        """See :attr:`Store.moment`."""
+        return self._server.moment
+
+    def hear(self) -> Moment | None:
+        """See :meth:`Store.hear`."""
+        return self._server.hear()
+
+    @property
+    def pool(self) -> Pool:
+        """The connections."""
+        return self._server.pool
+
+    @property
+    def bus(self) -> Bus:
+        """The subscription."""
+        return self._server.bus
+
+    @property
+    def listener(self) -> Listener | None:
+        """Called with each invalidation that comes in, and with this process's own once they are acknowledged."""
+        return self._server.listener
+
+    @listener.setter
+    def listener(self, listener: Listener | None) -> None:
+        self._server.listener = listener
+
+    def recall(self, key: str, l1_ttl: float) -> Lookup | None:
+        """See :meth:`Store.recall`: nothing is known here without asking."""
+        return None
+
+    # --- Loading
+
+    def begin(self, wants: Sequence[Want], token: str, moment: Moment | None) -> list[Begun]:
         """See :meth:`Store.begin`."""
-        self._housekeeper.ensure()
-        lease_ms = self._lease_ms
+        epoch, as_of = self._claimed(moment)
         calls = []
         for chunk in chunks(wants):
             keys = [self._names.stamps]
-            for key, _ in chunk:
-                keys += (self._names.lease(key), key)
-            args: list[Argument] = [_new_epoch(), lease_ms, token, *(judged for _, judged in chunk)]
-            calls.append((keys, args))
-        replies = self._call_many(self._scripts["begin"], calls)
+            args: list[Argument] = [self._lease_ms, token, epoch, as_of]
+            for want in chunk:
+                keys += (self._names.lease(want.key), want.key)
+                args += (want.identity, len(want.tags), *want.tags)
+            calls.append(Call(self._begin, keys, args))
+        generation = self._server.pool.generation
         begun: list[Begun] = []
-        for chunk, (epoch, as_of, *answers) in zip(chunks(wants), replies, strict=True):
-            for (key, _), answer in zip(chunk, answers, strict=True):
-                begun.append(self._begun(key, answer, token, int(epoch), int(as_of)))
+        for chunk, reply in zip(chunks(wants), self._server.run_in_time(calls), strict=True):
+            answers = self._heard(reply, generation)
+            begun += [self._begun(want.key, answer, token) for want, answer in zip(chunk, answers, strict=True)]
         return begun
 
-    def _begun(self, key: str, answer: bytes, token: str, epoch: int, as_of: int) -> Begun:
+    def _begun(self, key: str, answer: bytes, token: str) -> Begun:
         if answer[:1] in (b"p", b"f"):
-            marker = answer.decode(errors="replace")  # of somebody else: then it is not met again, and nothing stored
-            self._held[key, marker] = time.monotonic()  # renewed as a lease is, so that a slow load may still fill
-            return Begun(Begin.PASS, Grant(key, marker, epoch, as_of))
+            marker = answer.decode()
+            self._maintenance.hold(key, marker)  # renewed as a lease is, so that a slow load may still fill
+            return Begun(Begin.PASS, Lease(key, marker))
         kind = _ANSWERS[answer[:1]]
         if kind is not Begin.GRANTED:
-            return Begun(kind, holder=answer[1:].decode(errors="replace"))
-        self._held[key, token] = time.monotonic()
-        return Begun(kind, Grant(key, token, epoch, as_of))
+            return Begun(kind, holder=answer[1:].decode())
+        self._maintenance.hold(key, token)
+        return Begun(kind, Lease(key, token))
 
-    def fill(self, fills: Sequence[tuple[Grant, Draft]]) -> list[Filled]:
+    def fill(self, results: Sequence[LoadedResult]) -> list[Filled]:
         """See :meth:`Store.fill`."""
+        names = self._names
         calls, sizes = [], []
-        for chunk in _grouped(fills):
-            first = chunk[0][0]
-            keys = [self._names.stamps, self._names.meta]
-            args: list[Argument] = [first.epoch, first.as_of]
-            for grant, draft in chunk:
-                sealed = self._codec.seal(draft, epoch=grant.epoch, as_of=grant.as_of)
-                type_name = self._names.type_of(grant.key)
-                keys += (self._names.lease(grant.key), grant.key, self._names.index(type_name))
-                args += (grant.token, _px(draft), type_name, len(draft.tags) + len(draft.handed))
-                for tag in draft.tags:
-                    args += (tag, grant.as_of)
-                for tag, as_of in draft.handed:
-                    args += (tag, as_of)
-                args.append(sealed)
+        for chunk in chunks(results):
+            keys = [names.stamps, names.meta]
+            args: list[Argument] = [self._max_stamps]
+            for (key, token), draft, moment in chunk:
+                epoch, as_of = self._claimed(moment)
+                sealed = self._codec.seal(draft, as_of=moment.clock)
+                type_name = names.type_of(key)
+                keys += (names.lease(key), key, names.index(type_name))
+                args += (token, epoch, as_of, *_stored_form(draft, moment.clock, type_name, sealed))
                 sizes.append(len(sealed))
-            calls.append((keys, args))
+            calls.append(Call(self._fill, keys, args))
+        generation = self._server.pool.generation
         try:
-            replies = self._call_many(self._scripts["fill"], calls)
+            replies = self._server.run_in_time(calls, size=sum(sizes))
         finally:
-            for grant, _ in fills:
-                self._held.pop((grant.key, grant.token), None)
-        for grant, draft in fills:
-            self._relearn(grant.key, draft)
-        outcomes = [Fill(outcome) for reply in replies for outcome in reply]
-        if Fill.STORED in outcomes:
-            self._breaker.roomy()
-        return [
-            Filled(outcome, size if outcome is Fill.STORED else 0)
-            for outcome, size in zip(outcomes, sizes, strict=True)
-        ]
+            for result in results:
+                self._maintenance.drop(result.lease)
+        outcomes = [Outcome(outcome) for reply in replies for outcome in self._heard(reply, generation)]
+        return self._filled(outcomes, sizes, [(result.lease.key, result.draft) for result in results])
 
-    def write(self, writes: Sequence[tuple[str, Draft]]) -> list[int]:
-        """See :meth:`Store.write`."""
+    def write(
+        self, writes: Sequence[tuple[str, Draft]], moment: Moment | None, expected: Sequence[bytes] | None = None
+    ) -> list[Filled]:
+        """See :meth:`Store.write`; memory tiers drop what they hold of the keys."""
+        names = self._names
+        as_of = None if moment is None else moment.clock
+        claimed = (0, 0) if moment is None else self._claimed(moment)
         calls, sizes = [], []
-        for chunk in chunks(writes):
-            keys = [self._names.stamps, self._names.meta]
-            args: list[Argument] = [_new_epoch(), self._names.bus]
-            for key, draft in chunk:
-                sealed = self._codec.seal(draft)
-                type_name = self._names.type_of(key)
-                keys += (self._names.lease(key), key, self._names.index(type_name))
-                args += (_px(draft), type_name, sealed)
+        conditions = [b"*"] * len(writes) if expected is None else [b"=" + identity for identity in expected]
+        for chunk in chunks(tuple(zip(writes, conditions, strict=True))):
+            keys = [names.stamps, names.meta]
+            args: list[Argument] = [self._max_stamps, names.bus, *claimed]
+            for (key, draft), condition in chunk:
+                sealed = self._codec.seal(draft, as_of=as_of)
+                type_name = names.type_of(key)
+                keys += (names.lease(key), key, names.index(type_name))
+                args += (condition, *_stored_form(draft, as_of, type_name, sealed))
                 sizes.append(len(sealed))
-            calls.append((keys, args))
-        stamps = self._call_many(self._scripts["write"], calls)
-        for chunk, stamp in zip(chunks(writes), stamps, strict=True):
-            self.on_invalidated(Message("k", int(stamp), tuple(key for key, _ in chunk)))
-        self._breaker.roomy()
-        for key, draft in writes:
-            self._relearn(key, draft)
-        return sizes
+            calls.append(Call(self._write, keys, args))
+        generation = self._server.pool.generation
+        outcomes: list[Outcome] = []
+        for call, (epoch, clock, stamp, *rest) in zip(calls, self._server.run_in_time(calls, size=sum(sizes)), strict=True):
+            stored = [key for key, outcome in zip(call.keys[3::3], rest, strict=True) if outcome == Outcome.STORED.value]
+            if stored:
+                message = Message("k", int(epoch), int(stamp), int(clock), tuple(stored))
+                self._server.acknowledged(message, generation)
+            outcomes += map(Outcome, rest)
+        return self._filled(outcomes, sizes, writes)
 
-    def _relearn(self, key: str, draft: Draft) -> None:
-        members = tuple(dict.fromkeys((*draft.tags, *(tag for tag, _ in draft.handed))))
-        known = self._known.get(key)
-        if known is None or known.members != members:
-            self._learn(key, members)
+    def _claimed(self, moment: Moment | None) -> tuple[int, int]:
+        """The epoch and the clock of a moment as scripts take them; of connections that have ended it is not taken."""
+        if moment is None or moment.generation != self._server.pool.generation:
+            return _NO_EPOCH, 0
+        return moment.epoch, moment.clock
 
-    def returned(self, grant: Grant) -> None:
+    def _heard(self, reply: list[Any], generation: int) -> list[Any]:
+        """What comes after the epoch and the clock in a reply."""
+        epoch, clock, *rest = reply
+        if int(epoch):
+            self._server.clock.heard(int(epoch), int(clock), generation)
+        return rest
+
+    def _filled(
+        self, outcomes: Sequence[Outcome], sizes: Sequence[int], writes: Sequence[tuple[str, Draft]]
+    ) -> list[Filled]:
+        if Outcome.STORED in outcomes:
+            self._server.breaker.has_room()
+        filled = []
+        for outcome, size, (key, draft) in zip(outcomes, sizes, writes, strict=True):
+            is_stored = outcome is Outcome.STORED
+            if is_stored:
+                self._reader.learn(key, (*draft.tags, *[tag for tag, _ in draft.inherited]))
+            filled.append(Filled(outcome, size if is_stored else 0))
+        return filled
+
+    def returned(self, lease: Lease) -> None:
         """See :meth:`Store.returned`."""
-        self._held.pop((grant.key, grant.token), None)
+        self._maintenance.drop(lease)
 
-    def release(self, grants: Sequence[Grant], *, pass_for: float = 0.0, failed: bool = False) -> None:
+    def release(self, leases: Sequence[Lease], *, pass_for: float = 0.0, failed: bool = False) -> None:
         """See :meth:`Store.release`."""
-        for grant in grants:
-            self._held.pop((grant.key, grant.token), None)
-        keys = [self._names.lease(grant.key) for grant in grants]
-        self._call(
-            self._scripts["release"],
-            keys,
-            [int(pass_for * 1000), "f" if failed else "p", *(grant.token for grant in grants)],
-        )
+        for lease in leases:
+            self._maintenance.drop(lease)
+        kind = "f" if failed else "p"
+        calls = [
+            Call(
+                self._release,
+                [self._names.lease(lease.key) for lease in chunk],
+                [int(pass_for * 1000), kind, *[lease.token for lease in chunk]],
+            )
+            for chunk in chunks(leases)
+        ]
+        self._server.run_in_time(calls)
 
-    # Invalidating
+    # --- Invalidating
 
     def delete(self, keys: Sequence[str]) -> int:
         """See :meth:`Store.delete`."""
-        with self._journalled(keys=keys):
-            return self._delete(keys, self._exchange)
+        return self._maintenance.invalidate(Invalidation(keys=tuple(keys)))
 
-    def _delete(self, keys: Sequence[str], exchange: Exchange) -> int:
-        calls = []
-        for chunk in chunks(keys):
-            names = [self._names.stamps]
-            for key in chunk:
-                names += (self._names.lease(key), key, self._names.index(self._names.type_of(key)))
-            calls.append((names, [self._names.bus]))
-        removed = 0
-        for chunk, (count, stamp) in zip(
-            chunks(keys), self._call_many(self._scripts["delete"], calls, exchange), strict=True
-        ):
-            self.on_invalidated(Message("k", int(stamp), tuple(chunk)))
-            removed += count
-        return removed
-
-    def invalidate(
-        self, tags: Sequence[str], types: Sequence[str] = (), *, everything: bool = False, soft: bool = False
-    ) -> int:
-        """See :meth:`Store.invalidate`; what is journalled is not soft any more."""
-        with self._journalled(tags=tags, types=types, everything=everything):
-            if soft and not everything:
-                return self._expire(tags, types)
-            return self._invalidate(tags, types, everything, self._exchange)
-
-    def _expire(self, tags: Sequence[str], types: Sequence[str]) -> int:
-        """Stamp softly: no entry goes, so nothing is moved aside."""
-        keys = [self._names.stamps, self._names.soft]
-        for name in types:
-            keys += (self._names.index(name), "")
-        return self._stamp(keys, "s", [*tags, *map(type_tag, types)], self._exchange)[0]
-
-    def _invalidate(self, tags: Sequence[str], types: Sequence[str], everything: bool, exchange: Exchange) -> int:
-        moved = sorted(self._types(exchange)) if everything else types
-        keys, asides = [self._names.stamps, self._names.soft], []
-        for name in moved:
-            index = self._names.index(name)
-            asides.append(f"{index}~{secrets.token_hex(8)}")
-            keys += (index, asides[-1])
-        members = [*tags, *map(type_tag, types)]
-        live, stamp = self._stamp(keys, "*" if everything else "", members, exchange)
-        self._aside.extend((aside, stamp) for aside in asides)
-        if asides:
-            self._housekeeper.ensure(now=True)
-        return live
-
-    def _stamp(self, keys: Sequence[str], kind: str, members: Sequence[str], exchange: Exchange) -> tuple[int, int]:
-        args: list[Argument] = [self._names.bus, kind, _STAMPS_KEPT, _STAMP_SECONDS]
-        live = stamp = 0
-        for chunk in chunks(members) or [()]:
-            removed, at, *policy = self._call(self._scripts["invalidate"], keys, [*args, *chunk], exchange)
-            live, stamp, keys = live + removed, int(at), keys[:2]
-            if policy:  # a pattern follows, which must know whether indexes may be evicted now
-                self.facts = replace(self.facts, policy=policy[0].decode())
-            else:
-                self.on_invalidated(Message("*" if kind == "*" else "t", stamp, tuple(chunk)))
-        return live, stamp
+    def invalidate(self, tags: Sequence[str], types: Sequence[str] = (), *, everything: bool = False) -> int:
+        """See :meth:`Store.invalidate`."""
+        return self._maintenance.invalidate(Invalidation(tuple(tags), tuple(types), everything=everything))
 
     def invalidate_pattern(self, pattern: str, type_name: str | None) -> int:
         """See :meth:`Store.invalidate_pattern`."""
-        with self._journalled(patterns=((pattern, type_name),)):
-            return self._invalidate_pattern(pattern, type_name, self._patiently)
+        return self._maintenance.invalidate(Invalidation(patterns=((pattern, type_name),)))
 
-    def _invalidate_pattern(self, pattern: str, type_name: str | None, exchange: Exchange) -> int:
-        _, stamp = self._stamp(
-            [self._names.stamps, self._names.soft], "b", (), exchange
-        )  # loads in flight are refused from here on
-        freed = 0
-        for index_type, found in self._matching(pattern, type_name, exchange):
-            script = self._scripts["unlink"]
-            freed += self._call(script, [self._names.index(index_type)], [0, MAGIC, *found], exchange)[1]
-        exchange(pack(("PUBLISH", self._names.bus, ormsgpack.packb(["p", str(stamp), [pattern]]))), 1)
-        self.on_invalidated(Message("p", stamp, (pattern,)))
-        return freed
+    def close(self) -> None:
+        """See :meth:`Store.close`; what was counted is stored first."""
+        self._maintenance.close()
+
+    # --- What operators ask
+
+    @property
+    def location(self) -> str:
+        """See :attr:`Catalogue.location`."""
+        return self._server.pool.location
+
+    def entries(self, type_name: str | None, pattern: str | None) -> Iterator[Listed]:
+        """See :meth:`Catalogue.entries`."""
+        return self.catalogue.entries(type_name, pattern)
+
+    def page(self, type_name: str | None, pattern: str | None, cursor: str | None, limit: int) -> Page:
+        """See :meth:`Catalogue.page`."""
+        return self.catalogue.page(type_name, pattern, cursor, limit)
+
+    def inspect(self, key: str) -> Listed | None:
+        """See :meth:`Catalogue.inspect`."""
+        return self.catalogue.inspect(key)
+
+    def sizes(self, types: Sequence[str]) -> dict[str, Size]:
+        """See :meth:`Catalogue.sizes`."""
+        return self.catalogue.sizes(types)
+
+    def activity(self) -> Activity | None:
+        """See :meth:`Catalogue.activity`."""
+        return self.catalogue.activity()
+
+    def state(self) -> dict[str, Any]:
+        """See :meth:`Catalogue.state`."""
+        return self.catalogue.state()
+
+    def counts(self, types: Sequence[str]) -> Counts | None:
+        """See :meth:`Catalogue.counts`."""
+        return self.catalogue.counts(types)
+
+    def count_from(self, source: CountsSource) -> None:
+        """See :meth:`Catalogue.count_from`."""
+        self.catalogue.count_from(source)
 
 
-def _nobody(message: Message) -> None:
-    """Hears nothing: there is no memory tier."""
-
-
-def _new_epoch() -> int:
-    """A random name for a stamp set; above any clock reading, and exact as a double."""
-    return 2**52 + secrets.randbits(52)
-
-
-def _px(draft: Draft) -> int:
-    return max(1, int(draft.keep * 1000))
-
-
-def _grouped(fills: Sequence[tuple[Grant, Draft]]) -> Iterator[list[tuple[Grant, Draft]]]:
-    """Fills of one script call each: granted by one begin, which chunked them."""
-    for _, group in itertools.groupby(fills, key=lambda fill: (fill[0].epoch, fill[0].as_of)):
-        for chunk in chunks(tuple(group)):
-            yield list(chunk)
+def _stored_form(draft: Draft, as_of: int | None, type_name: str, sealed: bytes) -> list[Argument]:
+    """What scripts take of one entry: its expiry (ms), type, tags and envelope; a tag's own reading where it has one."""
+    form: list[Argument] = [max(1, int(draft.keep * 1000)), type_name]
+    if draft.inherited:
+        clock = _NO_READING if as_of is None else as_of
+        pairs = draft.tags_as_of(clock)
+        form.append(len(pairs))
+        for tag, reading in pairs:
+            form += (tag, b"" if reading == clock else reading)
+    else:
+        form.append(len(draft.tags))
+        for tag in draft.tags:
+            form += (tag, b"")
+    form.append(sealed)
+    return form

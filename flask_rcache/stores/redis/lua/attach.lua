@@ -1,50 +1,61 @@
--- attach: run on every new connection, before anything is trusted from it.
+-- attach: run on every new connection, before anything is trusted from it (DESIGN, Outages 5 and 6).
 --
--- KEYS  1: stamp set  2: meta  3: which stamps are soft
--- ARGV  1: format version  2: 'cold' to give up what another server run left behind, 'warm' to keep it
---       3: the latest generation this process has met, or 0
--- reply {'ok' or 'cold', maxmemory-policy or '', 'redis' or 'valkey', version, maxmemory, generation}, or
---       {'format', the other version}, or {'info', the error}
--- atomicity: one step. A server run that this cache has not seen (a restart, a failover) loses its stamp set: the next
---            begin makes a new epoch, so nothing that an old snapshot or a lagging replica holds is valid again. Each
---            such turn is a generation; a run that is behind the caller's has been away while another stood in for it.
+-- KEYS  1: stamp set  2: meta
+-- ARGV  1: format version  2: 'cold' to give up what another server run left behind, 'warm' to keep it if it is recent
+--       3: a random name for a new stamp set  4...: hashes of the runs that this process has left
+-- reply {'ok', epoch, clock, TIME, hash of the run, maxmemory-policy or '', 'redis' or 'valkey', version, maxmemory},
+--       or {'format', the other version}, or {'info', the error}
+-- atomicity: one step. A server run that this cache has not seen (a restart, a failover), and one that the process has
+--            left and now returns to, begins with a new set, so that nothing is valid which an old snapshot, a lagging
+--            replica, or a server that was not told of invalidations holds. A lost set is made anew.
 
-local stamps, meta, format = KEYS[1], KEYS[2], ARGV[1]
-local known = redis.call('HMGET', meta, 'run_id', 'format', 'generation')
-if known[2] and known[2] ~= format then
-  return {'format', known[2]}
-end
+local stamps, meta, format, mode, epoch = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3]
+local RECENT = 20 * SECOND
+
 -- pcall: an ACL may forbid INFO; then a restart from an old snapshot could not be told from the run before it
 local info, memory = redis.pcall('INFO', 'server'), redis.pcall('INFO', 'memory')
-local run_id = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or ''
-if type(info) ~= 'string' and ARGV[2] == 'cold' then
+if type(info) ~= 'string' and mode == 'cold' then
   return {'info', info.err}
 end
-local policy = type(memory) == 'string' and string.match(memory, 'maxmemory_policy:([%w-]+)') or ''
+local function fact(section, pattern)
+  return type(section) == 'string' and string.match(section, pattern) or ''
+end
+local run = text(NAMES + tonumber(string.sub(redis.sha1hex(fact(info, 'run_id:(%w+)')), 1, 13), 16))
+
+local known = redis.pcall('HGET', meta, 'format')
+if type(known) == 'table' then -- of another kind
+  redis.call('DEL', meta)
+elseif known and known ~= format then
+  return {'format', known}
+end
 local removed = redis.pcall('ZREM', stamps, '=none') -- the first write needs no memory
-if type(removed) == 'table' and string.find(removed.err, 'WRONGTYPE') then -- not of our making: a new epoch
-  redis.call('DEL', stamps)
-elseif type(removed) == 'table' then
+if type(removed) == 'table' and not string.find(removed.err, 'WRONGTYPE') then
   return removed
 end
-local state = 'ok'
-local generation, met = tonumber(known[3] or 0) or 0, tonumber(ARGV[3])
-if generation ~= generation or generation < 0 or generation > 2^52 then
-  generation = 0 -- not of our making
+if known ~= format then
+  redis.call('HSET', meta, 'format', format)
 end
-if known[1] ~= run_id or generation < met then
-  generation = math.max(generation, met) + 1
-  if ARGV[2] == 'cold' then
-    redis.call('DEL', stamps, KEYS[3])
-    state = 'cold'
+
+local set, time = read_set(stamps), server_time()
+local is_left = false
+for i = 4, #ARGV do
+  is_left = is_left or ARGV[i] == run
+end
+if not set then
+  set = new_set(stamps, epoch, run, time)
+else
+  local score = redis.call('ZSCORE', stamps, '=run')
+  local same = score and text(-tonumber(score)) == run
+  if is_left or not same and not (mode == 'warm' and time - set.clock <= RECENT) then
+    set = new_set(stamps, epoch, run, next_reading(set, time))
+  elseif not same then
+    redis.call('ZADD', stamps, '-' .. run, '=run')
   end
-  redis.call('HSET', meta, 'run_id', run_id, 'format', format, 'generation', generation)
 end
-local function fact(text, pattern)
-  return type(text) == 'string' and string.match(text, pattern) or ''
-end
+
 local valkey = fact(info, 'valkey_version:([%w.]+)')
 return {
-  state, policy, valkey ~= '' and 'valkey' or 'redis', valkey ~= '' and valkey or fact(info, 'redis_version:([%w.]+)'),
-  fact(memory, 'maxmemory:(%d+)'), generation,
+  'ok', text(set.epoch), text(set.clock), text(time), run, fact(memory, 'maxmemory_policy:([%w-]+)'),
+  valkey ~= '' and 'valkey' or 'redis', valkey ~= '' and valkey or fact(info, 'redis_version:([%w.]+)'),
+  fact(memory, 'maxmemory:(%d+)'),
 }

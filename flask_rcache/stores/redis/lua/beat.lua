@@ -1,34 +1,43 @@
--- beat: the heartbeat. A write, so that a master which became a replica is found out; renews the leases of live loads.
+-- beat: the heartbeat. A write, so that a master which became a replica is found out. Gives a reading of the clock,
+--       makes a lost set anew (R1.7), renews the leases of live loads (R4.1), drops rows that are due (R1.4).
 --
 -- KEYS  1: stamp set  2: loads that have run for a while; then the leases held by this process
--- ARGV  1: lease, ms; then one token a lease, and the key it is for
--- reply the number of leases renewed
--- atomicity: one step.
+-- ARGV  1: a random name for a new stamp set  2: hash of the server's run  3: lease, ms
+--       4: rows of the stamp set kept at most  5: rows dropped at most now; then one token a lease, and the key it is for
+-- reply {epoch, clock, TIME, the number of leases renewed}
+-- atomicity: one step. An idle process calls it once a second: with nothing to do it is five commands.
 
-local stamps, loads, lease_ms = KEYS[1], KEYS[2], tonumber(ARGV[1])
+local stamps, loads, lease_ms = KEYS[1], KEYS[2], tonumber(ARGV[3])
 local removed = redis.pcall('ZREM', stamps, '=none') -- a write that needs no memory and changes nothing
-if type(removed) == 'table' and string.find(removed.err, 'WRONGTYPE') then -- not of our making: a new epoch
-  redis.call('DEL', stamps)
-elseif type(removed) == 'table' then
+if type(removed) == 'table' and not string.find(removed.err, 'WRONGTYPE') then
   return removed
 end
-local time = redis.call('TIME')
-local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local ended = redis.pcall('ZREMRANGEBYSCORE', loads, '-inf', now_ms)
-if type(ended) == 'table' then -- another kind of key
-  redis.call('DEL', loads)
+local set, time = read_set(stamps), server_time()
+if set then
+  set.clock = next_reading(set, time)
+  redis.call('ZADD', stamps, set.clock, '=clock')
+  if tonumber(ARGV[5]) > 0 then
+    drop_rows(stamps, set, set.clock, tonumber(ARGV[4]), tonumber(ARGV[5]))
+  end
+else
+  set = new_set(stamps, ARGV[1], ARGV[2], time)
 end
-local renewed = 0
+
+local renewed, now_ms = 0, math.floor(time / 1000)
+if #KEYS > 2 and type(redis.pcall('ZREMRANGEBYSCORE', loads, '-inf', now_ms)) == 'table' then
+  redis.call('DEL', loads) -- of another kind
+end
 for i = 3, #KEYS do
-  local token, key = ARGV[2 * i - 4], ARGV[2 * i - 3]
-  if redis.pcall('GET', KEYS[i]) == token then
+  local lease, token, key = KEYS[i], ARGV[2 * i], ARGV[2 * i + 1]
+  local held = read_lease(lease)
+  if held and held.token == token then
     renewed = renewed + 1
-    if redis.call('PTTL', KEYS[i]) < lease_ms then -- a pass marker may have longer
-      redis.call('PEXPIRE', KEYS[i], lease_ms)
+    if redis.call('PTTL', lease) < lease_ms then -- a pass marker may have longer
+      redis.call('PEXPIRE', lease, lease_ms)
     end
-    if string.sub(token, 1, 1) == 'l' then
+    if not held.is_marker then
       redis.pcall('ZADD', loads, now_ms + lease_ms, key) -- pcall: a full server refuses; operators see less then
     end
   end
 end
-return renewed
+return {text(set.epoch), text(set.clock), text(time), renewed}

@@ -1,65 +1,69 @@
--- begin: take the leases of keys that somebody wants to load, and read the clock before the loads begin.
+-- begin: take the leases of keys that somebody wants to load (rules R4.1 and R4.3).
 --
 -- KEYS  1: stamp set; then for each key: its lease, its entry
--- ARGV  1: a random name for the stamp set, should it be lost   2: lease, ms   3: the loader's token
---       then for each key: the identity (epoch and as_of, 16 bytes) of the entry the caller judged unfit, or ''
--- reply {epoch, as_of, answer...}, one answer a key:
---       '+' granted · '=' filled meanwhile · '-…' busy, and the holder's token · 'p…', 'f…' the marker's token
---       A set of stamps that is not of our making is given up: a new epoch, so nothing in the store is valid any more.
--- atomicity: one step. The clock moves only when something was granted, so that waiting costs no write.
+-- ARGV  1, 2: since and until when this is wanted  3: lease, ms  4: the loader's token  5, 6: epoch and as_of of its
+--       moment, or 0 and 0; then for each key: the identity of the entry it found unusable, or '' · number of tags that
+--       are known · the tags
+-- reply {'late', TIME}, or {epoch, clock, answer...} with one answer a key:
+--       '+' granted · '=' filled meanwhile · '-...' busy, and the holder's token · 'p...', 'f...' the pass marker
+--       '?' nobody loads it whose result could be stored, nor could the caller's be
+-- atomicity: one step. A DEL comes before each SET, so that a full server still grants. The clock does not move.
 
-local stamps, lease_ms, token = KEYS[1], ARGV[2], ARGV[3]
-
-local kept = redis.pcall('ZMSCORE', stamps, '=epoch', '=clock', '=floor', '=barrier')
-local ours = not kept.err
-for i = 1, 4 do
-  ours = ours and (not kept[i] or tonumber(kept[i]) >= 0 and tonumber(kept[i]) <= 2^53)
+local stamps, lease_ms, token, epoch, as_of = KEYS[1], ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
+local time = server_time()
+if is_late(time, ARGV[1], ARGV[2]) then
+  return {'late', text(time)}
 end
-if not ours then
-  redis.call('DEL', stamps)
-  kept = {}
+local set, take, answers = read_set(stamps), arguments(7), {}
+local now = set and next_reading(set, time)
+
+local function hold(lease, was_taken_over)
+  redis.call('DEL', lease)
+  local holder = token .. ' ' .. text(epoch) .. ' ' .. text(as_of) .. ' ' .. (was_taken_over and 1 or 0)
+  redis.call('SET', lease, holder, 'PX', lease_ms)
+  return '+'
 end
 
-local answers, granted = {}, false
-for i = 0, #ARGV - 4 do
-  local lease, entry, judged = KEYS[2 * i + 2], KEYS[2 * i + 3], ARGV[i + 4]
-  -- pcall: a key of another kind under our name is garbage, and judged as such
-  local found = redis.pcall('GETRANGE', entry, 4, 19)
-  local held = redis.pcall('GET', lease)
-  if type(held) == 'table' then -- another kind of key
-    redis.call('DEL', lease)
-    held = false
+for i = 2, #KEYS, 2 do
+  local lease, entry, unusable, tags = KEYS[i], KEYS[i + 1], take(), {}
+  for tag = 1, tonumber(take()) do
+    tags[tag] = take()
   end
-  if type(found) == 'string' and found ~= judged and found ~= '' then
-    answers[#answers + 1] = '='
-  elseif held and string.find(held, '^[pf]%w*$') then
-    answers[#answers + 1] = held
+  tags[#tags + 1] = 'k:' .. entry
+  local rows = set and read_rows(stamps, tags, now)
+  local function can_be_stored(an_epoch, reading)
+    local since = {}
+    for tag = 1, #tags do
+      since[tag] = reading
+    end
+    return judge(set, an_epoch, reading, since, rows) == STORED
+  end
+  -- pcall: a key of another kind under our name is garbage, and found unusable as such
+  local found, held = redis.pcall('GETRANGE', entry, 4, 27), read_lease(lease)
+  local answer
+  if not set then
+    answer = '?'
+  elseif type(found) == 'string' and found ~= '' and found ~= unusable then
+    answer = '='
+  elseif held and held.is_marker then
+    answer = held.token
     if redis.call('PTTL', lease) < tonumber(lease_ms) then -- the load that begins must find it at its fill
       redis.call('PEXPIRE', lease, lease_ms)
     end
-    granted = true
-  elseif held and held ~= token then
-    answers[#answers + 1] = '-' .. held
-    local left = redis.call('PTTL', lease)
-    if left < 0 or left > tonumber(lease_ms) then -- the clock stepped back: its holder may be gone long before
-      redis.call('PEXPIRE', lease, lease_ms)
+  elseif held and held.token ~= token then
+    local theirs, ours = can_be_stored(held.epoch, held.as_of), can_be_stored(epoch, as_of)
+    if theirs or ours and held.was_taken_over then -- once only: else a stream of invalidations would end no load
+      answer = '-' .. held.token
+      local left = redis.call('PTTL', lease)
+      if left < 0 or left > tonumber(lease_ms) then -- its holder may be gone long before
+        redis.call('PEXPIRE', lease, lease_ms)
+      end
+    else
+      answer = ours and hold(lease, true) or '?'
     end
   else
-    redis.call('DEL', lease) -- the first write needs no memory, so a full Redis still grants
-    redis.call('SET', lease, token, 'PX', lease_ms)
-    answers[#answers + 1] = '+'
-    granted = true
+    answer = can_be_stored(epoch, as_of) and hold(lease, held and held.was_taken_over) or '?'
   end
+  answers[#answers + 1] = answer
 end
-
-local time, epoch = redis.call('TIME'), kept[1]
-local as_of = math.max(tonumber(time[1]) * 1000000 + tonumber(time[2]), tonumber(kept[2] or 0) + 1)
-if granted then
-  redis.call('ZREM', stamps, '=none')
-  if not epoch then
-    epoch = ARGV[1]
-    redis.call('ZADD', stamps, epoch, '=epoch', as_of, '=floor')
-  end
-  redis.call('ZADD', stamps, as_of, '=clock')
-end
-return {string.format('%.0f', tonumber(epoch or 0)), string.format('%.0f', as_of), unpack(answers)}
+return {text(set and set.epoch or 0), text(set and set.clock or 0), unpack(answers)}

@@ -1,18 +1,18 @@
--- count: add what one process has counted and noted to what the fleet has.
+-- count: add what one process has counted and recorded to the counters of all processes.
 --
 -- KEYS  1: seconds spent by key  2: the log of invalidations; then the counters of each type
--- ARGV  1: number of keys with seconds; then key, seconds for each
+-- ARGV  1, 2: since and until when this is wanted  3: number of keys with seconds; then key, seconds for each
 --       then: number of invalidations, the newest first; then for each how many ms ago it was, and what it was
 --       then for each type: the number of fields; then field, amount for each
--- reply the number of fields counted
+-- reply {'late', TIME}, or {the number of fields counted}
 -- atomicity: one step, so that what did not arrive can be sent again without being counted twice. A full server refuses
 --            the first write, and then there is none.
 
-local at, counted = 1, 0
-local function take()
-  at = at + 1
-  return ARGV[at - 1]
+local time = server_time()
+if is_late(time, ARGV[1], ARGV[2]) then
+  return {'late', text(time)}
 end
+local take, now_ms = arguments(3), math.floor(time / 1000)
 
 -- Somebody else's key under one of these names goes: statistics are no reason for an error.
 local function own(key, reply)
@@ -36,20 +36,19 @@ if keys > 0 then
   end
 end
 
-local time = redis.call('TIME')
-local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local noted = {}
+local records = {}
 for _ = 1, tonumber(take()) do
   local ago, what = tonumber(take()), take()
-  table.insert(noted, 1, string.format('%.0f', now_ms - ago) .. ' ' .. what)
+  table.insert(records, 1, text(now_ms - ago) .. ' ' .. what)
 end
-for _, line in ipairs(noted) do
-  redis.call('LPUSH', log, line)
+for _, record in ipairs(records) do
+  redis.call('LPUSH', log, record)
 end
-if #noted > 0 then
+if #records > 0 then
   redis.call('LTRIM', log, 0, 49)
 end
 
+local counted = 0
 for i = 3, #KEYS do
   own(KEYS[i], redis.pcall('HEXISTS', KEYS[i], ''))
   for _ = 1, tonumber(take()) do
@@ -63,4 +62,4 @@ for i = 3, #KEYS do
     counted = counted + 1
   end
 end
-return counted
+return {counted}

@@ -1,30 +1,26 @@
--- delete: remove entries and void their leases, so that a load in flight cannot bring them back.
+-- delete: remove entries, void their leases, and stamp the keys, so that no load in flight brings them back (R4.2).
 --
 -- KEYS  1: stamp set; then for each entry: its lease, the entry, the index of its type
--- ARGV  1: the bus
--- reply {entries that were there, stamp}
--- atomicity: one step. Publishes {'k', stamp, entry...} on the bus.
+-- ARGV  1: the bus  2: rows of the stamp set kept at most
+-- reply {epoch, clock, stamp, entries that were there}; the epoch is 0 when the set is lost: then nothing is valid
+-- atomicity: one step, right at any time. Publishes {'k', epoch, stamp, clock, {entry...}}.
 
-local time = redis.call('TIME')
-local last = redis.pcall('ZSCORE', KEYS[1], '=clock')
-if type(last) == 'table' or tonumber(last or 0) >= 2^53 then -- not of our making: a new epoch, and all starts cold
-  redis.call('DEL', KEYS[1])
-  last = 0
-end
-last = tonumber(last or 0)
-local now = math.max(tonumber(time[1]) * 1000000 + tonumber(time[2]), last + 1)
-local removed, entries = 0, {}
-for i = 0, (#KEYS - 1) / 3 - 1 do
-  local lease, entry, index = KEYS[3 * i + 2], KEYS[3 * i + 3], KEYS[3 * i + 4]
+local stamps, removed, entries, tags = KEYS[1], 0, {}, {}
+for i = 2, #KEYS, 3 do
+  local lease, entry, index = KEYS[i], KEYS[i + 1], KEYS[i + 2]
   redis.call('DEL', lease)
-  local head = redis.pcall('GETRANGE', entry, 0, 28)
-  if type(head) == 'string' and #head == 29 and string.find(head, '^RCE') and math.floor(head:byte(29) / 4) % 2 == 1 then
-    redis.call('ZADD', KEYS[1], now, 'k:' .. entry) -- it leads to variants, and each bears this tag
-  end
   removed = removed + redis.call('UNLINK', entry)
   redis.pcall('ZREM', index, entry) -- pcall: of another kind, it heals with the next fill
   entries[#entries + 1] = entry
+  tags[#tags + 1] = 'k:' .. entry
 end
-redis.call('ZADD', KEYS[1], now, '=clock')
-redis.call('PUBLISH', ARGV[1], cmsgpack.pack({'k', string.format('%.0f', now), entries}))
-return {removed, string.format('%.0f', now)}
+local set, now = read_set(stamps), server_time()
+if set then
+  now = next_reading(set, now)
+  read_rows(stamps, tags, now)
+  stamp(stamps, tags, now)
+  redis.call('ZADD', stamps, now, '=clock')
+  drop_rows(stamps, set, now, tonumber(ARGV[2]), 2 * #tags + 20)
+end
+publish(ARGV[1], 'k', set and set.epoch or 0, now, now, entries)
+return {text(set and set.epoch or 0), text(now), text(now), removed}

@@ -7,8 +7,7 @@
 --            is gone, by score, and then only rows of that very millisecond are walked.
 
 local index, score, key, count = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3])
-local time = redis.call('TIME')
-local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local now_ms = math.floor(server_time() / 1000)
 if type(redis.pcall('ZCARD', index)) == 'table' then -- it is of another kind
   return {}
 end

@@ -1,51 +1,67 @@
--- write: store values as of now, whatever was there, and void the leases so that no load in flight overwrites them.
+-- write: store values without a lease, and void the leases so that no load in flight overwrites them (R4.2).
 --
 -- KEYS  1: stamp set  2: meta; then for each write: its lease, its entry, the index of its type
--- ARGV  1: a random name for the stamp set, should it be lost  2: the bus; then for each write:
---       PX, ms · type name · the envelope, whose times are filled in here
--- reply as_of
--- atomicity: one step. Publishes {'k', as_of, entry...} on the bus.
+-- ARGV  1, 2: since and until when this is wanted  3: rows of the stamp set kept at most  4: the bus
+--       5, 6: epoch and as_of of the writer's moment, or 0 and 0 for that of this call; then for each write:
+--       '*', or '=' and the identity of the entry that must lie there · PX, ms · type name
+--       · number of tags · (tag, its as_of or '')... · the envelope
+-- reply {'late', TIME}, or {epoch, clock, stamp, outcome...} with one number a write:
+--       1 stored · 2 overtaken · 3 refused · 4 another entry than the one expected
+-- atomicity: one step. Publishes {'k', epoch, stamp, clock, {entry...}} of what was stored.
 
 local stamps, meta = KEYS[1], KEYS[2]
-local time = redis.call('TIME')
-local kept = redis.pcall('ZMSCORE', stamps, '=epoch', '=clock', '=floor')
-local ours = not kept.err
-for i = 1, 3 do
-  ours = ours and (not kept[i] or tonumber(kept[i]) >= 0 and tonumber(kept[i]) <= 2^53)
+local time = server_time()
+if is_late(time, ARGV[1], ARGV[2]) then
+  return {'late', text(time)}
 end
-if not ours then -- not of our making: a new epoch, and all starts cold
-  redis.call('DEL', stamps)
-  kept = {}
+local set, take, outcomes, stored, leases, made = read_set(stamps), arguments(7), {}, {}, {}, 0
+local now, full = set and next_reading(set, time), nil
+local stamp_of_call = now
+for i = 3, #KEYS, 3 do
+  local lease, entry, index = KEYS[i], KEYS[i + 1], KEYS[i + 2]
+  local expected = take()
+  local result = {epoch = tonumber(ARGV[5]), as_of = tonumber(ARGV[6]), px = tonumber(take()), type_name = take()}
+  if result.epoch == 0 and set then
+    result.epoch, result.as_of = set.epoch, now
+  end
+  result.tags, result.since = read_tags(take, entry, result.as_of)
+  result.envelope = take()
+  local outcome = REFUSED
+  if expected ~= '*' then
+    local found = redis.pcall('GETRANGE', entry, 4, 27)
+    outcome = '=' .. (type(found) == 'string' and found or '') == expected and outcome or CONFLICT
+  end
+  if outcome ~= CONFLICT then
+    leases[#leases + 1] = lease
+    if set then
+      result.rows = read_rows(stamps, result.tags, now)
+      outcome = judge(set, result.epoch, result.as_of, result.since, result.rows)
+    end
+  end
+  if outcome == STORED then
+    outcome = full or put(stamps, meta, entry, index, result, now)
+    made = made + #result.tags
+    now = now + 1
+    if type(outcome) == 'table' then
+      full = outcome
+    elseif outcome == STORED then
+      stored[#stored + 1] = entry
+    end
+  end
+  outcomes[#outcomes + 1] = outcome
 end
-local now = math.max(tonumber(time[1]) * 1000000 + tonumber(time[2]), tonumber(kept[2] or 0) + 1)
-local epoch = kept[1] and tonumber(kept[1])
-if not epoch then
-  epoch = tonumber(ARGV[1])
-  redis.call('ZADD', stamps, epoch, '=epoch', now, '=floor')
-end
-redis.call('ZADD', stamps, now, '=clock')
-local times, now_ms, entries = struct.pack('>I8I8I8', epoch, now, now), math.floor(now / 1000), {}
-for i = 0, (#KEYS - 2) / 3 - 1 do
-  local lease, entry, index = KEYS[3 * i + 3], KEYS[3 * i + 4], KEYS[3 * i + 5]
-  local px, type_name, envelope = tonumber(ARGV[3 * i + 3]), ARGV[3 * i + 4], ARGV[3 * i + 5]
+for _, lease in ipairs(leases) do
   redis.call('DEL', lease)
-  local rows = redis.pcall('ZCARD', index)
-  if type(rows) == 'table' and string.find(rows.err, 'WRONGTYPE') then -- patterns rest on it: what it should have held is made invalid
-    redis.call('DEL', index)
-    redis.call('ZADD', stamps, now, 'c:' .. type_name)
-  end
-  redis.call('SET', entry, envelope, 'PX', px)
-  redis.call('SETRANGE', entry, 4, times)
-  if redis.call('ZADD', index, now_ms + px, entry) == 1 then
-    if redis.call('ZCARD', index) == 1 then
-      redis.call('HSET', meta, 'type:' .. type_name, 1)
-    end
-    local gone = redis.call('ZRANGEBYSCORE', index, '-inf', now_ms, 'LIMIT', 0, 4)
-    if #gone > 0 then
-      redis.call('ZREM', index, unpack(gone))
-    end
-  end
-  entries[#entries + 1] = entry
 end
-redis.call('PUBLISH', ARGV[2], cmsgpack.pack({'k', string.format('%.0f', now), entries}))
-return string.format('%.0f', now)
+if made > 0 then
+  set.clock = now
+  redis.call('ZADD', stamps, now, '=clock')
+  if #stored > 0 then
+    publish(ARGV[4], 'k', set.epoch, stamp_of_call, now, stored)
+  end
+  drop_rows(stamps, set, now, tonumber(ARGV[3]), 2 * made + 20)
+end
+if full then
+  return full
+end
+return {text(set and set.epoch or 0), text(set and set.clock or 0), text(stamp_of_call or 0), unpack(outcomes)}

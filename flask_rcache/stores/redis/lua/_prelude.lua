@@ -1,0 +1,245 @@
+-- _prelude: what the scripts share. The loader puts it before each of them; it does nothing by itself.
+--
+-- The stamp set (rule R1) is one sorted set. What its members are, their names and scores say:
+--   a tag            its row: the stamp of its last invalidation, or the as_of at which a fill made the row; µs
+--   ~ and a tag      beside each row: minus the time from which the row may be dropped, µs
+--   =clock           the last reading of the clock that was given out (rule R2); every later one is greater
+--   =floor           what was loaded before it is invalid (clear_all)
+--   =barrier         what was loaded before it, or at it, is not stored any more (patterns, rule R4.2)
+--   =forgotten       the latest stamp of a row that was dropped
+--   =epoch  =run     minus the random name of the set; minus 2^52 and 52 bits of the hash of the server's run id
+-- So scores above 0 are readings of the clock, those down to -2^52 are times of dropping, and below are names.
+
+local SECOND = 1000000
+local KEPT = 300 * SECOND -- a row outlives its last entry by this: a request that began before may still fill
+local AHEAD = 60 * SECOND -- a stamp may be set a few seconds ahead; what is later than this is none of ours
+local NAMES = 2 ^ 52 -- above every time, and exact as a double up to twice that
+local CHUNK = 1000 -- of arguments that Lua unpacks at once
+local STORED, OVERTAKEN, REFUSED, CONFLICT = 1, 2, 3, 4
+
+local function text(number)
+  return string.format('%.0f', number)
+end
+
+local function server_time()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * SECOND + tonumber(time[2])
+end
+
+-- Rule R4.4. A write is wanted from the TIME that its sender has heard last until its deadline. Before: TIME was set back.
+local function is_late(time, since, deadline)
+  return time > tonumber(deadline) or time < tonumber(since)
+end
+
+-- What the set says of time and of itself; nil when it is lost or none of ours: then nothing in the store is valid.
+local function read_set(stamps)
+  local scores = redis.pcall('ZMSCORE', stamps, '=epoch', '=clock', '=floor', '=forgotten', '=barrier')
+  if scores.err then
+    return nil
+  end
+  local epoch = -tonumber(scores[1] or 0)
+  local clock, floor, forgotten = tonumber(scores[2] or -1), tonumber(scores[3] or -1), tonumber(scores[4] or -1)
+  local barrier = tonumber(scores[5] or 0)
+  if
+    epoch < NAMES or epoch >= 2 * NAMES or math.min(clock, floor, forgotten, barrier) < 0
+    or math.max(clock, floor, forgotten, barrier) >= NAMES
+  then
+    return nil
+  end
+  return {epoch = epoch, clock = clock, floor = floor, forgotten = forgotten, barrier = barrier}
+end
+
+-- The next reading of the clock (rule R2).
+local function next_reading(set, time)
+  return math.max(time, set.clock + 1)
+end
+
+-- A set in which nothing older is valid (rule R1.7).
+local function new_set(stamps, epoch, run, now)
+  redis.call('DEL', stamps)
+  redis.call('ZADD', stamps, '-' .. epoch, '=epoch', '-' .. run, '=run', now, '=clock', now, '=floor', now, '=forgotten')
+  return {epoch = tonumber(epoch), clock = now, floor = now, forgotten = now, barrier = 0}
+end
+
+-- The rows of some tags, false where there is none. A row later than any stamp can be becomes one of now.
+local function read_rows(stamps, tags, now)
+  local rows = {}
+  for first = 1, #tags, CHUNK do
+    local scores = redis.call('ZMSCORE', stamps, unpack(tags, first, math.min(first + CHUNK - 1, #tags)))
+    for i, score in ipairs(scores) do
+      local row = score and tonumber(score)
+      if row and (row > now + AHEAD or row < 0) then
+        redis.call('ZADD', stamps, now, tags[first + i - 1])
+        row = now
+      end
+      rows[first + i - 1] = row
+    end
+  end
+  return rows
+end
+
+-- Rules R1.4 and R4.2: what becomes of a result of this epoch and as_of, whose tags reflect the source since these
+-- readings. STORED, when it can be.
+local function judge(set, epoch, as_of, since, rows)
+  if epoch ~= set.epoch or as_of <= set.barrier then
+    return REFUSED
+  end
+  for i, reading in ipairs(since) do
+    if reading < set.floor or reading < (rows[i] or set.forgotten) then
+      return OVERTAKEN
+    end
+  end
+  return STORED
+end
+
+-- Members with their scores, as one ZADD or a few.
+local function add_members(stamps, condition, pairs_of)
+  for first = 1, #pairs_of, CHUNK do
+    redis.call('ZADD', stamps, condition, unpack(pairs_of, first, math.min(first + CHUNK - 1, #pairs_of)))
+  end
+end
+
+-- Rule R1.4: let rows go that are due, and above the limit those of no live entry, the oldest first, then the oldest.
+-- What went is remembered in =forgotten.
+local function drop_rows(stamps, set, now, limit, most)
+  local gone, latest = {}, set.forgotten
+  local function drop(companions)
+    for _, companion in ipairs(companions) do
+      local tag = string.sub(companion, 2)
+      latest = math.max(latest, math.min(tonumber(redis.call('ZSCORE', stamps, tag) or 0), now + AHEAD))
+      gone[#gone + 1] = companion
+      gone[#gone + 1] = tag
+    end
+  end
+  local function finish()
+    for first = 1, #gone, CHUNK do
+      redis.call('ZREM', stamps, unpack(gone, first, math.min(first + CHUNK - 1, #gone)))
+    end
+    gone = {}
+  end
+  local function excess()
+    return math.min(math.ceil((redis.call('ZCARD', stamps) - 6) / 2) - limit, most)
+  end
+  drop(redis.call('ZREVRANGEBYSCORE', stamps, '(0', text(-now), 'LIMIT', 0, most))
+  finish()
+  if excess() > 0 then
+    drop(redis.call('ZREVRANGEBYSCORE', stamps, '(0', text(-now - KEPT), 'LIMIT', 0, excess()))
+    finish()
+  end
+  if excess() > 0 then
+    for _, tag in ipairs(redis.call('ZRANGEBYSCORE', stamps, '(0', '+inf', 'LIMIT', 0, excess() + 4)) do
+      if string.sub(tag, 1, 1) ~= '=' then
+        drop({'~' .. tag})
+      end
+    end
+    finish()
+  end
+  if latest > set.forgotten then
+    redis.call('ZADD', stamps, latest, '=forgotten')
+    set.forgotten = latest
+  end
+end
+
+-- Stamp tags: no stamp is lowered (rule R1.3).
+local function stamp(stamps, tags, now)
+  local rows, companions = {}, {}
+  for i, tag in ipairs(tags) do
+    rows[2 * i - 1], rows[2 * i] = now, tag
+    companions[2 * i - 1], companions[2 * i] = text(-now - KEPT), '~' .. tag
+  end
+  add_members(stamps, 'GT', rows)
+  add_members(stamps, 'LT', companions)
+end
+
+-- Who loads a key: the token, epoch and as_of of its holder and whether another had it before, or a pass marker, which
+-- is a token alone. nil when nobody does; what is none of ours goes.
+local function read_lease(lease)
+  local held = redis.pcall('GET', lease)
+  if not held then
+    return nil
+  end
+  if type(held) == 'string' and #held <= 100 then
+    if string.find(held, '^[pf]%w*$') then
+      return {token = held, is_marker = true}
+    end
+    local token, epoch, as_of, taken = string.match(held, '^(l%w*) (%d+) (%d+) ([01])$')
+    if token then
+      return {token = token, epoch = tonumber(epoch), as_of = tonumber(as_of), was_taken_over = taken == '1'}
+    end
+  end
+  redis.call('DEL', lease)
+  return nil
+end
+
+-- Reads ARGV from a position on.
+local function arguments(at)
+  return function()
+    at = at + 1
+    return ARGV[at - 1]
+  end
+end
+
+-- The tags of a result as ARGV has them (their number, then each with its reading, '' for the result's own as_of), and
+-- last the key itself, which deletions stamp.
+local function read_tags(take, entry, as_of)
+  local tags, since = {}, {}
+  for i = 1, tonumber(take()) do
+    tags[i], since[i] = take(), take()
+    since[i] = since[i] == '' and as_of or tonumber(since[i])
+  end
+  tags[#tags + 1], since[#since + 1] = 'k:' .. entry, as_of
+  return tags, since
+end
+
+-- Store an entry that was judged, with all that is kept beside it: its rows, and its row in the index of its type.
+-- The first write is the SET, which a full server refuses. Returns the outcome, or the server's error.
+local function put(stamps, meta, entry, index, result, now)
+  local size = redis.pcall('ZCARD', index)
+  if type(size) == 'table' and string.find(size.err, 'WRONGTYPE') then
+    -- Patterns rest on the index. What it should have held is made invalid: the whole type.
+    redis.call('DEL', index)
+    stamp(stamps, {'c:' .. result.type_name}, now)
+    return OVERTAKEN
+  end
+  local done = redis.pcall('SET', entry, result.envelope, 'PX', result.px)
+  if type(done) == 'table' and done.err then
+    return done
+  end
+  redis.call('SETRANGE', entry, 4, struct.pack('>I8I8I8', result.epoch, result.as_of, now))
+  local missing, companions, due = {}, {}, text(-now - result.px * 1000 - KEPT)
+  for i = 1, #result.tags - 1 do -- the last is the key itself: only a deletion makes its row
+    local tag = result.tags[i]
+    if not result.rows[i] then
+      missing[#missing + 1] = text(result.since[i])
+      missing[#missing + 1] = tag
+    end
+    companions[#companions + 1] = due
+    companions[#companions + 1] = '~' .. tag
+  end
+  add_members(stamps, 'NX', missing)
+  add_members(stamps, 'LT', companions)
+  local now_ms = math.floor(now / 1000)
+  if redis.call('ZADD', index, now_ms + result.px, entry) == 1 then
+    if type(redis.pcall('HSETNX', meta, 'type:' .. result.type_name, 1)) == 'table' then -- of another kind
+      redis.call('DEL', meta)
+    end
+    -- For every row that comes up to six go: those that expired, and of two at random those whose entry was evicted. So
+    -- the index is bounded by what lives, under every eviction policy.
+    local gone = redis.call('ZRANGEBYSCORE', index, '-inf', now_ms, 'LIMIT', 0, 4)
+    for _, other in ipairs(redis.call('ZRANDMEMBER', index, 2)) do
+      if redis.call('EXISTS', other) == 0 then
+        gone[#gone + 1] = other
+      end
+    end
+    if #gone > 0 then
+      redis.call('ZREM', index, unpack(gone))
+    end
+  end
+  return STORED
+end
+
+-- Tell the memory tiers of an invalidation: kind 't' tags, '*' everything, 'k' keys. The epoch is 0 when the set is lost.
+local function publish(bus, kind, epoch, at, clock, names)
+  redis.call('PUBLISH', bus, cmsgpack.pack({kind, text(epoch), text(at), text(clock), names}))
+end
+
