@@ -1,28 +1,44 @@
 # The commands of this project. Each makes its own environment in .venv; nothing is installed outside it.
 #   make demo PYTHON=python3.12     another interpreter
 #   make test ARGS="-k keys -x"     arguments for pytest, the benchmark or the example
+#   make test ARGS="-n 0 --pdb"     the tests one after another, in one process
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check bench docs clean environment-demo environment-dev
+.PHONY: help demo test test-fast test-lowest test-pythons check bench docs clean
+.PHONY: environment-demo environment-test environment-dev environment-lowest
 
 PYTHON ?=
+PYTHONS ?= python3.11 python3.12 python3.13 python3.14
 VENV ?= $(CURDIR)/.venv
+LOWEST ?= $(CURDIR)/.venv-lowest
 ARGS ?=
 
 RUN := "$(VENV)/bin/python" -m
 DOCS := docs/_build
+# The workers, and what each is given: tests/lanes.py.
+PARALLEL := -n auto
+FAST := not race and not chaos and not slow
 
 help:
-	@echo "make demo    run the example: a flight board on a free port of this machine"
-	@echo "make test    run every test, on a real Redis (if there is one) and a real Valkey"
-	@echo "make check   lint, format, types, import floors, documentation"
-	@echo "make bench   what a hit costs, next to a bare view and to Flask-Caching"
-	@echo "make docs    build the documentation"
-	@echo "make clean   remove everything that these commands made"
+	@echo "make demo          run the example: a flight board on a free port of this machine"
+	@echo "make test          run every test, on a real Redis (if there is one) and a real Valkey"
+	@echo "make test-fast     all but races, chaos, browsers and what else takes long"
+	@echo "make test-lowest   test-fast with the lowest versions of other packages"
+	@echo "make test-pythons  test-fast with each Python that is on the path"
+	@echo "make check         lint, format, types, import layers, documentation"
+	@echo "make bench         what a hit costs, next to a bare view and to Flask-Caching"
+	@echo "make docs          build the documentation"
+	@echo "make clean         remove everything that these commands made"
 
 environment-demo:
 	@sh .ci/environment "$(VENV)" demo "$(PYTHON)"
+
+environment-test:
+	@sh .ci/environment "$(VENV)" test "$(PYTHON)"
+
+environment-lowest:
+	@sh .ci/environment "$(LOWEST)" lowest "$(PYTHON)"
 
 environment-dev:
 	@sh .ci/environment "$(VENV)" dev "$(PYTHON)"
@@ -31,7 +47,23 @@ demo: environment-demo
 	@exec $(RUN) example_app $(ARGS)
 
 test: environment-dev
-	$(RUN) pytest $(ARGS)
+	$(RUN) pytest $(PARALLEL) $(ARGS)
+
+test-fast: environment-test
+	$(RUN) pytest $(PARALLEL) -m "$(FAST)" $(ARGS)
+
+test-lowest: environment-lowest
+	"$(LOWEST)/bin/python" -m pytest $(PARALLEL) -m "$(FAST) and not jwks" $(ARGS)
+
+test-pythons:
+	@for each in $(PYTHONS); do \
+	    if command -v $$each >/dev/null; then \
+	        echo "--- $$each"; \
+	        $(MAKE) --no-print-directory test-fast PYTHON=$$each VENV="$(VENV)-$$each" || exit 1; \
+	    else \
+	        echo "--- $$each is not on the path"; \
+	    fi; \
+	done
 
 check: environment-dev
 	$(RUN) ruff check .
@@ -49,6 +81,6 @@ docs: environment-dev
 	@echo "Open $(DOCS)/html/index.html"
 
 clean:
-	rm -rf "$(VENV)" build dist $(DOCS) ./*.egg-info
+	rm -rf "$(VENV)" "$(VENV)"-* "$(LOWEST)" build dist $(DOCS) ./*.egg-info
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

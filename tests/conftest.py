@@ -1,7 +1,8 @@
 """Fixtures that every test file may use, and the rule that nothing is left out in silence.
 
-Servers and applications are described in `tests.servers`. A fixture must not be called `app`: pytest-flask
-would push a request context around every test that uses it.
+Servers and applications are described in `tests.servers`, how a parallel run hands out tests in `tests.lanes`. Each
+worker of a parallel run is a session with servers of its own. A fixture must not be called `app`: pytest-flask would
+push a request context around every test that uses it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import hypothesis
 import pytest
 
+from tests.lanes import Lanes, long_first
 from tests.servers import Binary, Gunicorn, NoServerError, Server, find_binary
 
 hypothesis.settings.register_profile("project", deadline=None, print_blob=True)
@@ -24,6 +26,27 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in list(os.environ):
         if name.startswith(("RCACHE_", "CACHE_", "REDIS_URL", "REDIS_HOST", "REDIS_PORT")):
             del os.environ[name]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Of `-n auto`: two for each processor, since half of a test's time is waiting; eight at most."""
+    return min(2 * (os.cpu_count() or 1), 8)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hand out tests as `tests.lanes` says, unless the command line asks for another way."""
+    if config.getoption("dist") != "load":  # what `-n` alone means
+        return None
+    config.option.loadscopereorder = False  # the order is `long_first`'s
+    return Lanes(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In a parallel run, begin with the tests that take longest."""
+    if hasattr(config, "workerinput"):
+        long_first(items)
 
 
 def pytest_report_header() -> list[str]:

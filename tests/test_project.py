@@ -121,15 +121,26 @@ def test_environment__another_interpreter_makes_it_again(checkout: Path) -> None
     assert _count(made) == 2
 
 
-def test_environment__grows_from_demo_to_dev_and_serves_both(checkout: Path) -> None:
-    """The tests add their packages to the demo's environment, which then needs nothing more."""
+def test_environment__grows_and_serves_those_that_need_less(checkout: Path) -> None:
+    """The tests add their packages to the demo's environment and the tools to theirs; each serves those before it."""
     python, made = _fake_python(checkout / "python"), checkout / "made"
-    for kind in ("demo", "dev", "demo", "dev"):
+    for kind in ("demo", "test", "demo", "dev", "test", "demo", "dev"):
         assert _environment(checkout, python, kind).returncode == 0
     assert _count(made) == 1
     installed = (checkout / "pip").read_text()
-    assert installed.count(".[async]") == 1
-    assert installed.count(".[dev]") == 1
+    assert [installed.count(f".[{extras}]") for extras in ("async", "test,jwks", "dev")] == [1, 1, 1]
+
+
+def test_environment__of_the_lowest_versions_is_one_of_its_own(checkout: Path) -> None:
+    """It is given the lowest versions, and neither grows from another kind nor serves one."""
+    shutil.copy(ROOT / ".ci" / "lowest.py", checkout / ".ci")
+    shutil.copy(ROOT / "pyproject.toml", checkout)
+    python, made = _fake_python(checkout / "python"), checkout / "made"
+    for kind in ("lowest", "lowest", "demo", "lowest"):
+        assert _environment(checkout, python, kind).returncode == 0
+    assert _count(made) == 3
+    assert "--constraint" in (checkout / "pip").read_text()
+    assert "flask==" in (checkout / ".venv" / "lowest.txt").read_text()
 
 
 def test_environment__an_interrupted_build_does_not_count(checkout: Path) -> None:

@@ -1,0 +1,57 @@
+"""How a parallel run (`pytest -n`) hands out tests to its workers.
+
+Owns the order and the grouping, nothing else. A file is one unit, so that its module fixtures are made once. The files
+of `ALONE` are one unit together, run one after another by one worker: each of their tests keeps all processors busy by
+itself, and two at a time would time each other. That unit comes first, then the other long files, so that no worker
+ends long after the others.
+
+The unit is read from a test's id. `xdist_group` marks would do the same, but pytest-xdist 3.8 passes them on in an
+attribute that pytest 9 no longer reads: they are ignored without a word.
+"""
+
+from __future__ import annotations
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+#: Directories whose tests run one at a time.
+ALONE = ("tests/race/", "tests/chaos/")
+#: What takes longest, so what is begun first.
+_LONG = (
+    *ALONE,
+    "tests/test_example_app.py",
+    "tests/twenty/test_15_processes.py",
+    "tests/admin/test_dashboard.py",
+    "tests/typing/",
+    "tests/test_project.py",
+    "tests/views/test_model.py",
+    "tests/metrics/",
+)
+
+
+def unit_of(nodeid: str) -> str:
+    """What a test is handed out with.
+
+    >>> unit_of("tests/test_keys.py::test_a[1::2]")
+    'tests/test_keys.py'
+    >>> unit_of("tests/race/test_crash.py::test_a")
+    'alone'
+    """
+    path = nodeid.partition("::")[0]
+    return "alone" if path.startswith(ALONE) else path
+
+
+def long_first(items: list[pytest.Item]) -> None:
+    """Sort tests in place: the long files first, everything else as it was."""
+    items.sort(key=lambda item: _rank(item.nodeid))
+
+
+def _rank(nodeid: str) -> int:
+    return next((rank for rank, prefix in enumerate(_LONG) if nodeid.startswith(prefix)), len(_LONG))
+
+
+class Lanes(LoadScopeScheduling):  # type: ignore[misc]  # it has no annotations
+    """Units of `unit_of`, in the order in which the workers collected them."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return unit_of(nodeid)
