@@ -1,31 +1,50 @@
-"""Finding the app's manager, and what of a request the floors above ask for.
+"""What is asked of Flask's contexts: the current manager, the current request, and the scope of each.
 
-Owns :data:`current_cache`, the lookup behind it, and the small facts that only Flask knows: the context of the request,
-whether it carries a session or credential cookie. Imports flask, and nothing above this floor does so in its place.
+Owns :data:`current_cache`, the one function that finds the request's context (:func:`request_context`), and the opening
+and closing of a :class:`~flask_rcache.model.scope.Scope` for every request and every app context. Nothing below imports
+flask, and nothing above asks its contexts in another way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
-from typing import TYPE_CHECKING, Any, Final, cast
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
+from typing import Any, Final, NamedTuple, cast
 
-from flask import Flask, current_app
-from flask.globals import request_ctx
+import flask.globals
+from flask import Flask, appcontext_pushed, current_app, has_request_context
+from flask.ctx import AppContext
+from flask.globals import app_ctx
 from werkzeug.http import parse_cookie
 from werkzeug.local import LocalProxy
 
 from .engine.manager import CacheManager
+from .engine.parts import Engine
 from .errors import ConfigError
+from .model.scope import Scope, scope_var
 
-if TYPE_CHECKING:
-    from flask.ctx import RequestContext
-
-__all__ = ["EXTENSION", "carries_session", "context", "current_cache", "environ_now", "manager_of"]
+__all__ = [
+    "EXTENSION",
+    "SCOPE",
+    "InScope",
+    "carries_session",
+    "current_cache",
+    "enter",
+    "install",
+    "manager_of",
+    "request_context",
+]
 
 EXTENSION: Final = "rcache"
+#: Where an environ has the scope of its request: it leads a copy of the request's context to it, in a thread or later.
+SCOPE: Final = "flask_rcache.scope"
 
 #: Where flask-login and flask-jwt-extended are told the names of their cookies.
 _COOKIE_SETTINGS: Final = ("REMEMBER_COOKIE_NAME", "JWT_ACCESS_COOKIE_NAME")
+
+
+# The manager and the request
 
 
 def manager_of(app: Flask) -> CacheManager:
@@ -41,28 +60,38 @@ def manager_of(app: Flask) -> CacheManager:
 
 
 def _current() -> CacheManager:
-    return manager_of(current_app)
+    manager = manager_of(current_app)
+    scope = scope_var.get()
+    if scope is None or not scope.is_request or scope.owner is not manager.engine.store:
+        ctx = request_context()
+        if ctx is not None:
+            enter(manager.engine, ctx)
+    return manager
 
 
 #: The :class:`~flask_rcache.CacheManager` of the current app.
 current_cache: Final = cast(CacheManager, LocalProxy(_current))
 
 
-def context() -> RequestContext | None:
-    """The request context itself, or ``None`` outside one."""
-    try:
-        return cast("RequestContext", request_ctx._get_current_object())  # type: ignore[attr-defined]  # as its type hides
-    except RuntimeError:
-        return None
+def _request_proxy(contexts: Any, app_context: type) -> Any:
+    """The proxy of the context that has the request: up to Flask 3.1 one of its own, afterwards the app's.
+
+    Args:
+        contexts: ``flask.globals``.
+        app_context: the class of app contexts.
+    """
+    return contexts.app_ctx if hasattr(app_context, "has_request") else contexts.request_ctx
 
 
-def environ_now() -> MutableMapping[str, Any] | None:
-    """The environ of the present request, or ``None`` outside one."""
-    ctx = context()
-    return None if ctx is None else ctx.request.environ
+_found: Final[Callable[[], Any]] = _request_proxy(flask.globals, AppContext)._get_current_object
 
 
-def carries_session(ctx: RequestContext, environ: Mapping[str, Any], others: tuple[str, ...]) -> bool:
+def request_context() -> Any:
+    """The context of the current request, or ``None`` outside of one."""
+    return _found() if has_request_context() else None
+
+
+def carries_session(ctx: Any, environ: Mapping[str, Any], others: Iterable[str]) -> bool:
     """Whether the request has a session, or a cookie that identifies its caller; the session is not touched.
 
     Args:
@@ -85,3 +114,122 @@ def carries_session(ctx: RequestContext, environ: Mapping[str, Any], others: tup
     except UnicodeDecodeError:  # nobody can say what is in it
         return True
     return any(name in cookies for name in names)
+
+
+# Scopes
+
+
+class InScope:
+    """A WSGI callable whose requests have a scope each: it begins before anything of the request has run (rule R3.1).
+
+    Args:
+        wsgi_app: the callable.
+        engine: of the cache that the scopes belong to.
+    """
+
+    __slots__ = ("_engine", "_wsgi_app")
+
+    def __init__(self, wsgi_app: Callable[..., Any], engine: Engine) -> None:
+        self._wsgi_app: Final = wsgi_app
+        self._engine: Final = engine
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        """Answer a request."""
+        scope = environ[SCOPE] = self._engine.new_scope(is_request=True)
+        token = scope_var.set(scope)
+        try:
+            return self._wsgi_app(environ, start_response)
+        finally:
+            scope_var.reset(token)
+
+
+class _Opened(NamedTuple):
+    """A scope that a context opened: which one, and what was current before."""
+
+    context: object
+    before: Scope | None
+    outer: _Opened | None
+
+
+#: The scopes opened here by contexts that are still there, the last one first.
+_opened: Final[ContextVar[_Opened | None]] = ContextVar("rcache_opened", default=None)
+
+
+def install(app: Flask, manager: CacheManager) -> None:
+    """Have each request and each app context of an app opened a scope; once for each app."""
+    engine = manager.engine
+    app.wsgi_app = InScope(app.wsgi_app, engine)  # type: ignore[method-assign]
+    appcontext_pushed.connect(_on_pushed, sender=app)
+    app.teardown_request(_on_request_teardown)
+    app.teardown_appcontext(_on_context_teardown)
+    living = weakref.ref(app)
+
+    def context_for_refreshes() -> AppContext:
+        app = living()
+        if app is None:
+            raise RuntimeError("the app is gone")
+        return app.app_context()
+
+    engine.refresher.context = context_for_refreshes
+
+
+def enter(engine: Engine, ctx: Any) -> Scope:
+    """Make a request's scope the current one, where the request's context did not come with it.
+
+    So it is in a copy of the context in a thread, and in one that is kept after the end; these share the request's
+    scope. A context for tests gets one here, which begins with the app context around it.
+
+    Args:
+        engine: of the cache that the scope belongs to.
+        ctx: the request's context.
+    """
+    environ = ctx.request.environ
+    scope = environ.get(SCOPE)
+    if not isinstance(scope, Scope) or scope.owner is not engine.store:
+        around = engine.scope()
+        moment = engine.store.moment or engine.store.hear() if around is None else around.moment
+        scope = environ[SCOPE] = Scope(engine.store, moment)
+    if scope is not scope_var.get():
+        _open(ctx, scope)
+    return scope
+
+
+def _open(context: object, scope: Scope) -> None:
+    _opened.set(_Opened(context, scope_var.get(), _opened.get()))
+    scope_var.set(scope)
+
+
+def _close(context: object) -> None:
+    opened = _opened.get()
+    if opened is not None and opened.context is context:
+        _opened.set(opened.outer)
+        scope_var.set(opened.before)
+
+
+def _on_pushed(app: Flask, **_: Any) -> None:
+    """An app context begins: it has a scope already where it is that of a request from a server."""
+    engine = app.extensions[EXTENSION].engine
+    scope = scope_var.get()
+    if scope is not None and scope.owner is engine.store:
+        return
+    ctx = request_context()  # where the two contexts are one; otherwise the request's is not current yet
+    if ctx is not None and ctx.app is app:
+        enter(engine, ctx)
+    else:
+        _open(_app_context(), engine.new_scope(is_request=False))
+
+
+def _on_request_teardown(_: BaseException | None) -> None:
+    if _opened.get() is not None:
+        ctx = request_context()
+        if ctx is not _app_context():  # else the app context's teardown follows
+            _close(ctx)
+
+
+def _on_context_teardown(_: BaseException | None) -> None:
+    if _opened.get() is not None:
+        _close(_app_context())
+
+
+def _app_context() -> object:
+    return app_ctx._get_current_object()  # type: ignore[attr-defined]  # a proxy's, which its type hides

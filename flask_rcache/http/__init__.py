@@ -11,7 +11,7 @@ from .directives import MAX_DELTA_SECONDS, CacheControl, parse_cache_control, pa
 from .freshness import current_age, freshness_lifetime, parse_http_date
 from .headers import Fields, HeaderLines, age_value, by_name, split_age, store_headers
 from .reasons import Reason, reasons_table
-from .requests import RequestFacts, credential_names, request_facts, request_verdict
+from .requests import RequestFacts, credential_names, names_to_judge, request_facts, request_verdict
 from .storable import StorePolicy, Verdict, response_verdict
 from .unsafe import Target, unsafe_targets
 from .vary import STAR, normalise_vary, variant_id
@@ -41,6 +41,7 @@ __all__ = [
     "freshness_lifetime",
     "is_made_etag",
     "make_etag",
+    "names_to_judge",
     "normalise_vary",
     "parse_cache_control",
     "parse_delta_seconds",

@@ -85,7 +85,7 @@ class Reason(StrEnum):
     NO_FRESHNESS = "NO-FRESHNESS", "MISS", "The response states no lifetime of its own, and needs one."
     ALREADY_STALE = "ALREADY-STALE", "MISS", "By its own headers the response was stale when it arrived."
     TOO_MANY_VARIANTS = "TOO-MANY-VARIANTS", "MISS", "The URL already has as many variants as are kept."
-
+    KEEP = "KEEP", "MISS", "The decorator's `keep` said so."
     DEFERRED = "DEFERRED", "MISS", "The view registered `after_this_request`, which a hit would not run."
 
     # What happened inside the cache.

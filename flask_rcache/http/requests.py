@@ -13,7 +13,7 @@ from typing import Any, Final
 from .directives import parse_cache_control
 from .reasons import Reason
 
-__all__ = ["RequestFacts", "credential_names", "request_facts", "request_verdict"]
+__all__ = ["RequestFacts", "credential_names", "names_to_judge", "request_facts", "request_verdict"]
 
 #: What the WSGI server itself says of a caller: mod_wsgi and others.
 _SERVER_NAMES: Final = frozenset({"HTTP_AUTHORIZATION", "REMOTE_USER", "AUTH_TYPE", "SSL_CLIENT_VERIFY"})
@@ -96,6 +96,20 @@ def request_verdict(
     if not body_in_key and _has_body(environ):
         return Reason.REQUEST_BODY
     return None
+
+
+def names_to_judge(credentials: frozenset[str], *, credentials_ok: bool) -> frozenset[str]:
+    """The names in an environ that :func:`request_verdict` is about: a GET or HEAD without any may be looked up.
+
+    Args:
+        credentials: names that identify a caller, see :func:`credential_names`.
+        credentials_ok: as for :func:`request_verdict`.
+
+    >>> "HTTP_COOKIE" in names_to_judge(credential_names([]), credentials_ok=True)
+    False
+    """
+    callers = frozenset() if credentials_ok else credentials | {"HTTP_COOKIE"}
+    return callers | {"HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE", "CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"}
 
 
 def request_facts(

@@ -6,30 +6,26 @@ credential, no address. What needs more than that is not refreshed here.
 
 from __future__ import annotations
 
+import functools
 import io
 import sys
 import weakref
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from .binding import options_of
+from flask import Flask
 
-if TYPE_CHECKING:
-    from flask import Flask
+from ..context import InScope, manager_of
+from .options import BoundView, serves
 
-    from .lookup import Lookup
+__all__ = ["JUDGED", "REFRESHED", "REFRESHING", "refresh_job", "refreshable"]
 
-__all__ = ["CLOSED", "JUDGED", "REFRESHED", "REFRESHING", "refreshable", "refreshing"]
-
-#: In the environ of a background request: the stored key to be filled. A client cannot set it.
+#: In the environ of a background request: the key of the URL that is to be loaded. A client cannot set it.
 REFRESHING: Final = "flask_rcache.refreshing"
-#: The identity of the entry that was judged to need it: where another lies there by now, somebody was faster.
+#: The identity of the entry that was found to need it: where another lies there by now, it was loaded meanwhile.
 JUDGED: Final = "flask_rcache.judged"
 #: Set in it once the key has been filled.
 REFRESHED: Final = "flask_rcache.refreshed"
-#: In an environ, a weak reference to the request whose final headers are known: what it calls now can wait for none.
-#: Another request may be made of the same environ, by a middleware that tries one app after another.
-CLOSED: Final = "flask_rcache.closed"
 
 _KEPT: Final = (
     "HTTP_HOST",
@@ -42,42 +38,42 @@ _KEPT: Final = (
 )
 
 
-def refreshable(visit: Lookup) -> bool:
-    """Whether a sanitised request would get the same answer: the URL alone leads to the view, and nobody is named."""
-    options, facts = visit.binding.options, visit.facts
-    if options.key_func is not None or facts.credentials or facts.session:
+def refreshable(view: BoundView, ctx: Any, kwargs: Mapping[str, Any]) -> bool:
+    """Whether a sanitised request would get the same answer: the URL alone leads to the view, and names no caller.
+
+    Args:
+        view: what is called.
+        ctx: the request's context.
+        kwargs: what it is called with.
+    """
+    if view.options.key_func is not None:
         return False
-    request = visit.context.request
-    view = visit.context.app.view_functions.get(request.endpoint or "")
-    return any(found is options for found in options_of(view)) and visit.call[1] == (request.view_args or {})
+    facts = view.facts(ctx, ctx.request.environ)
+    if facts.credentials or facts.session:
+        return False
+    return serves(ctx, view.options) and kwargs == (ctx.request.view_args or {})
 
 
-def refreshing(visit: Lookup) -> Callable[[], bool]:
-    """The job that fills the visit's key anew; true when it did."""
-    app: weakref.ReferenceType[Flask] = weakref.ref(visit.context.app)
-    environ = _sanitised(visit)
+def refresh_job(view: BoundView, ctx: Any, url_key: str, identity: bytes | None) -> Callable[[], bool]:
+    """The job that loads a URL anew; true when it is done, by this process or another.
 
-    def job() -> bool:
-        living = app()
-        if living is None:
-            return True
-        _dispatch(living, environ)
-        return bool(environ.get(REFRESHED))
-
-    return job
-
-
-def _sanitised(visit: Lookup) -> dict[str, Any]:
-    given: Mapping[str, Any] = visit.environ
+    Args:
+        view: what answers the URL.
+        ctx: of a request for it.
+        url_key: its key.
+        identity: of the entry that was found to need it.
+    """
+    app: weakref.ReferenceType[Flask] = weakref.ref(ctx.app)
+    given: Mapping[str, Any] = ctx.request.environ
     environ = {name: given[name] for name in _KEPT if name in given}
-    for field in visit.manager.vary_names.get(visit.stored, visit.binding.options.vary):
+    for field in view.views.names_of(url_key, view.options):
         name = "HTTP_" + field.upper().replace("-", "_")
         if name in given:
             environ[name] = given[name]
     environ.update(
         {
             "REQUEST_METHOD": "GET",
-            "QUERY_STRING": visit.binding.target(visit.context.request).query,
+            "QUERY_STRING": view.target(ctx.request).query,
             "HTTP_USER_AGENT": "flask_rcache",
             "wsgi.version": (1, 0),
             "wsgi.input": io.BytesIO(),
@@ -85,11 +81,18 @@ def _sanitised(visit: Lookup) -> dict[str, Any]:
             "wsgi.multithread": True,
             "wsgi.multiprocess": False,
             "wsgi.run_once": False,
-            REFRESHING: visit.stored,
-            JUDGED: None if visit.reading is None else visit.reading.identity,
+            REFRESHING: url_key,
+            JUDGED: identity,
         }
     )
-    return environ
+
+    def job() -> bool:
+        living = app()
+        if living is not None:
+            _dispatch(living, environ)
+        return living is None or bool(environ.get(REFRESHED))
+
+    return job
 
 
 def _dispatch(app: Flask, environ: dict[str, Any]) -> None:
@@ -98,8 +101,9 @@ def _dispatch(app: Flask, environ: dict[str, Any]) -> None:
     def start_response(*_: Any) -> Callable[[bytes], object]:
         return lambda _: None
 
-    # Not `app.wsgi_app`: what wraps it has had its say on this environ, and would have it again.
-    answer = type(app).wsgi_app(app, environ, start_response)
+    # Not `app.wsgi_app`: what wraps it has changed this environ already, and would again.
+    plain = functools.partial(type(app).wsgi_app, app)
+    answer = InScope(plain, manager_of(app).engine)(environ, start_response)
     try:
         for _ in answer:
             pass

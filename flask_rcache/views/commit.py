@@ -1,23 +1,23 @@
 """The commit: what a view returned is stored when the final headers are known.
 
-Owns the end of a visit: the snapshot of the response, the judgement over the final headers at ``request_finished``, the
-fill. Under which key is ``variants``'s to say. The receivers are module-level and never raise.
+Owns the end of an exchange: the snapshot of the response, the judgement over the final headers at ``request_finished``, and
+what is stored then. Where it is stored is ``variants``'s. The receivers are module-level and never raise.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Final
-from weakref import WeakKeyDictionary, ref
 
 from flask import Flask, Response, request_finished
+from werkzeug.datastructures import Headers
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
-from ..context import context
-from ..engine.loading import draft_of
-from ..engine.single_flight import Load
+from ..context import request_context
+from ..engine.load import PASS_SECONDS, Loaded
 from ..http import (
     Action,
     Reason,
@@ -29,17 +29,17 @@ from ..http import (
     response_verdict,
     store_headers,
 )
-from ..model.entry import StoredResponse
-from ..model.forks import new_lock
-from ..stores.protocol import Fill
-from .background import CLOSED, REFRESHED, REFRESHING
-from .binding import serves
+from ..model.entry import Draft, StoredResponse
+from ..model.scope import scope_var
+from ..stores.protocol import Outcome
+from .background import REFRESHED, REFRESHING
+from .exchange import Exchange
+from .options import Options, serves
 from .reply import answer, mark, say
 from .unsafe import invalidate_unsafe
-from .variants import store_variant
-from .visit import Visit, own
+from .variants import place
 
-__all__ = ["conclude", "install"]
+__all__ = ["bypassed", "conclude", "install"]
 
 logger: Final = logging.getLogger("flask_rcache")
 
@@ -56,8 +56,6 @@ Lines = tuple[tuple[str, str], ...]
 class _Pending:
     """A result that waits for the final headers."""
 
-    visit: Visit
-    load: Load
     response: Response
     status: str
     lines: Lines
@@ -65,10 +63,6 @@ class _Pending:
     sent_status: int
     vary: tuple[str, ...] = ()
     """What the response varied by before the session was saved."""
-
-
-_pending: Final[WeakKeyDictionary[Any, list[_Pending]]] = WeakKeyDictionary()
-_pending_lock: Final = new_lock()
 
 
 def install(app: Flask) -> None:
@@ -79,108 +73,154 @@ def install(app: Flask) -> None:
     app.teardown_request(_on_teardown)
 
 
-def conclude(visit: Visit, returned: Any) -> Response:
+# When the view has returned
+
+
+def bypassed(app: Flask, returned: Any, reason: Reason, options: Options) -> Response:
+    """What a view returned, as a response that is marked as a bypass."""
+    response = _own(app, returned, options)
+    mark(response, "BYPASS", None)
+    say(response, fwd="method" if reason is Reason.METHOD else "bypass", detail=reason)
+    return response
+
+
+def conclude(exchange: Exchange, returned: Any) -> Response:
     """What a view returned becomes a response, marked, and pending when it may be stored."""
-    load = visit.load
     try:
-        response = own(visit.context.app, returned, visit.binding.options)
+        options = exchange.view.options
+        response = _own(exchange.ctx.app, returned, options)
+        stale = exchange.stand_in(response.status_code)
+        if stale is not None:
+            return stale
+        load = exchange.load
         if load is None:
-            bypassed = visit.no_fill is Reason.CONTEXT
-            mark(response, "BYPASS" if bypassed else "MISS", visit.shown_key)
-            forward = "bypass" if bypassed else visit.forward
-            say(response, fwd=forward, detail=visit.no_fill, key=visit.shown_key)
+            is_bypass = exchange.no_fill is Reason.CONTEXT
+            mark(response, "BYPASS" if is_bypass else "MISS", exchange.shown_key)
+            forward = "bypass" if is_bypass else exchange.forward
+            say(response, fwd=forward, detail=exchange.no_fill, key=exchange.shown_key)
             return response
-        if response.status_code >= 500:
-            stale = visit.salvaged()
-            if stale is not None:
-                visit.manager.loading.abandon(load)
-                return stale
-        return _snapshot(visit, load, response)
+        exchange.view.views.observer.loaded(load.policy, load.key, load.cost)
+        exchange.missed()
+        return _snapshot(exchange, response)
     except BaseException:
-        if load is not None:
-            visit.manager.loading.abandon(load)
+        exchange.close()
         raise
 
 
-def _snapshot(visit: Visit, load: Load, response: Response) -> Response:
-    """Judge a response by what is known of it now: give the load up, or let it wait for the final headers."""
+def _own(app: Flask, returned: Any, options: Options) -> Response:
+    """What a view returned, as a response of this request; an object that the view may keep is left as it is."""
+    response = app.make_response(returned)
+    if response is returned or (isinstance(returned, tuple) and response is returned[0]):
+        response = copy(response)
+        response.headers = Headers(response.headers)
+    for name in options.vary:
+        response.vary.add(name)
+    return response
+
+
+def _snapshot(exchange: Exchange, response: Response) -> Response:
+    """Judge a response by what is known of it now: end the load, or let it wait for the final headers."""
+    environ, load = exchange.environ, exchange.load
+    assert load is not None
     body = None if response.is_streamed or response.direct_passthrough else response.get_data()
-    lines = tuple(response.get_wsgi_headers(visit.environ))  # as they go over the wire: a hit sends them as they are
-    verdict = _judge(visit, response.status_code, lines, None if body is None else len(body))
-    mark(response, "MISS", visit.shown_key)
-    reason, pass_for = verdict.reason, verdict.hit_for_miss
-    if load.tainted:
-        reason, pass_for = Reason.STALE_INPUT, 2.0
-    elif reason is None and visit.defers:
-        reason, pass_for = Reason.DEFERRED, visit.binding.store_policy.hit_for_miss
+    lines = tuple(response.get_wsgi_headers(environ))  # as they go over the wire: a hit sends them as they are
+    reason, pass_for = _refused(exchange, response, lines, body)
+    mark(response, "MISS", exchange.shown_key)
     if reason is not None or body is None:
-        visit.manager.loading.abandon(load, pass_for=pass_for)
-        say(response, fwd=visit.forward, detail=reason, key=visit.shown_key)
-        return _conditional_stream(visit, response) if body is None else _conditional(visit, response, body)
+        exchange.end(Loaded(pass_for=pass_for))
+        say(response, fwd=exchange.forward, detail=reason, key=exchange.shown_key)
+        return _conditional_stream(exchange, response) if body is None else _conditional(exchange, response, body)
     made = make_etag(body) if response.status_code == 200 else ""
     if made and is_made_etag(response.headers.get("ETag", made)):  # one of another body comes from a call in the view
         response.headers["ETag"] = made
         lines = (*_untagged(lines), ("ETag", made))
-    pending = _Pending(visit, load, response, response.status, lines, body, response.status_code)
-    pending.response = _conditional(visit, response, body)
-    if pending.response is not response and made not in visit.hidden.get("HTTP_IF_NONE_MATCH", ""):
+    pending = _Pending(response, response.status, lines, body, response.status_code)
+    pending.response = _conditional(exchange, response, body)
+    if pending.response is not response and made not in exchange.hidden.get("HTTP_IF_NONE_MATCH", ""):
         # What `after_request` functions make of the whole is not known, and whoever asked does not know the tag either.
         pending.lines = _untagged(lines)
-    with _pending_lock:
-        _pending.setdefault(visit.context, []).append(pending)
-    visit.manager.loading.returned(load)
+    exchange.pending = pending
+    exchange.view.views.engine.fetching.returned(load)
     return pending.response
 
 
-def _conditional(visit: Visit, response: Response, body: bytes) -> Response:
+def _refused(exchange: Exchange, response: Response, lines: Lines, body: bytes | None) -> tuple[Reason | None, float]:
+    """Why a response is not stored, as far as that is known now, and for how long nobody waits for the next."""
+    load, view = exchange.load, exchange.view
+    verdict = _judge(exchange, response.status_code, lines, None if body is None else len(body))
+    if load is not None and load.is_tainted:
+        return Reason.STALE_INPUT, PASS_SECONDS
+    if verdict.reason is not None:
+        return verdict.reason, verdict.hit_for_miss
+    if exchange.defers:
+        return Reason.DEFERRED, view.store_policy().hit_for_miss
+    if view.options.keep is not None and not view.options.keep(response):
+        return Reason.KEEP, PASS_SECONDS
+    return None, 0.0
+
+
+def _judge(exchange: Exchange, status: int, lines: Lines, length: int | None) -> Verdict:
+    policy = exchange.view.store_policy(exchange.load.cost if exchange.load is not None else 0.0)
+    return response_verdict(
+        status, lines, policy=policy, request=exchange.facts, body_length=length, now=time.time()
+    )
+
+
+def _conditional(exchange: Exchange, response: Response, body: bytes) -> Response:
     """What the request's conditions and range make of the whole response."""
-    if not visit.hidden or not serves(visit.context, visit.binding.options):
+    if not exchange.hidden or not serves(exchange.ctx, exchange.view.options):
         return response
-    outcome = evaluate(visit.environ, response.status_code, tuple(response.headers), body_length=len(body))
+    outcome = evaluate(exchange.environ, response.status_code, tuple(response.headers), body_length=len(body))
     if outcome.action is Action.SEND:
         return response
-    instead = answer(visit.context.app.response_class, outcome, body)
+    instead = answer(exchange.ctx.app.response_class, outcome, body)
     instead.call_on_close(response.close)
     return instead
 
 
-def _conditional_stream(visit: Visit, response: Response) -> Response:
+def _conditional_stream(exchange: Exchange, response: Response) -> Response:
     """The same for a body that is not there yet, such as a file's: what the view would have done, had it seen them."""
-    if visit.hidden and response.status_code == 200 and serves(visit.context, visit.binding.options):
+    if exchange.hidden and response.status_code == 200 and serves(exchange.ctx, exchange.view.options):
         ranges = response.headers.get("Accept-Ranges") == "bytes"
         try:
-            response.make_conditional(visit.environ, accept_ranges=ranges, complete_length=response.content_length)
+            response.make_conditional(
+                exchange.environ, accept_ranges=ranges, complete_length=response.content_length
+            )
         except RequestedRangeNotSatisfiable:
             response.close()
             raise
     return response
 
 
-def _judge(visit: Visit, status: int, lines: Lines, length: int | None) -> Verdict:
-    policy = visit.binding.storing(visit.load.cost if visit.load is not None else 0.0)
-    return response_verdict(status, lines, policy=policy, request=visit.facts, body_length=length, now=time.time())
+def _untagged(lines: Lines) -> Lines:
+    """The lines without a tag of our making."""
+    return tuple((name, value) for name, value in lines if name.lower() != "etag" or not is_made_etag(value))
 
 
 # At the end of the request
 
 
+def _unfinished() -> list[Exchange]:
+    """The exchanges of this request's context that have not ended; those of a copy of it in a thread are the copy's."""
+    scope = scope_var.get()
+    if scope is None or not scope.exchanges:
+        return []
+    ctx = request_context()
+    return [exchange for exchange in scope.exchanges if exchange.ctx is ctx]
+
+
 def _before_session(response: Response) -> Response:
     """Note what the response varies by before the session machinery adds its ``Vary: Cookie``."""
-    if _pending:
-        with _pending_lock:
-            waiting = _pending.get(context(), ())
-        for pending in waiting:
-            pending.vary = normalise_vary(response.headers.getlist("Vary"))
-            if response is pending.response and _has_changed(pending):
-                # The tag was made of another body, and hits will have other bodies too.
-                del response.headers["ETag"]
-                pending.lines = _untagged(pending.lines)
+    for exchange in _unfinished():
+        pending: _Pending | None = exchange.pending
+        if pending is None:
+            continue
+        pending.vary = normalise_vary(response.headers.getlist("Vary"))
+        if response is pending.response and _has_changed(pending):
+            # The tag was made of another body, and hits will have other bodies too.
+            del response.headers["ETag"]
+            pending.lines = _untagged(pending.lines)
     return response
-
-
-def _untagged(lines: Lines) -> Lines:
-    """The lines without a tag of our making."""
-    return tuple((name, value) for name, value in lines if name.lower() != "etag" or not is_made_etag(value))
 
 
 def _has_changed(pending: _Pending) -> bool:
@@ -194,95 +234,120 @@ def _has_changed(pending: _Pending) -> bool:
 
 
 def _on_finished(sender: Flask, response: Response, **_: Any) -> None:
-    ctx = context()
-    if ctx is None:
+    scope = scope_var.get()
+    ctx = request_context()
+    if scope is None or ctx is None:
         return
-    environ = ctx.request.environ
-    environ[CLOSED] = ref(ctx.request)
-    if not _pending and environ["REQUEST_METHOD"] in _SAFE:
-        return
-    for pending in _taken(ctx):
+    scope.is_finished = True
+    for exchange in _unfinished():
         try:
-            _commit(pending, response)
+            _commit(exchange, response)
         except Exception:  # a receiver that raises would turn a good answer into a 500
             logger.exception("[CACHE ERROR] a result could not be committed; it is not stored")
-    try:
-        if environ["REQUEST_METHOD"] not in _SAFE:
+    if ctx.request.method not in _SAFE:
+        try:
             invalidate_unsafe(sender, ctx, response)
-    except Exception:  # the same
-        logger.exception("[CACHE ERROR] %s could not be invalidated after a write", ctx.request.path)
+        except Exception:  # the same
+            logger.exception("[CACHE ERROR] %s could not be invalidated after a write", ctx.request.path)
 
 
 def _on_teardown(_: BaseException | None) -> None:
-    """Give up what never saw final headers: an ``after_request`` raised, or the context is a copy in a thread."""
-    if _pending:
-        ctx = context()
-        for pending in _taken(ctx) if ctx is not None else ():
-            pending.visit.manager.loading.abandon(pending.load)
+    """End what never saw final headers: an ``after_request`` raised, or the context is a copy in a thread."""
+    for exchange in _unfinished():
+        exchange.close()
 
 
-def _taken(ctx: Any) -> list[_Pending]:
-    with _pending_lock:
-        return _pending.pop(ctx, [])
-
-
-def _commit(pending: _Pending, final: Response) -> None:
+def _commit(exchange: Exchange, final: Response) -> None:
     """Store a result that its own snapshot and the final headers allow to be stored."""
-    visit, load = pending.visit, pending.load
-    if final.status_code >= 500 and final is not pending.response:
-        # Something failed after the view: the headers that this result would have been sent with were never made.
-        visit.manager.loading.abandon(load)
+    pending: _Pending | None = exchange.pending
+    load = exchange.load
+    if pending is None or load is None:  # its view runs still, in a task that was left behind
         return
     try:
-        lines, names = _with_final_say(visit, pending, final)
-        verdict = _judge(visit, int(pending.status[:3]), lines, len(pending.body))
-        if verdict.reason is None and _has_session(visit):
-            verdict = Verdict(Reason.SESSION, hit_for_miss=visit.binding.store_policy.hit_for_miss)
+        if final.status_code >= 500 and final is not pending.response:
+            # Something failed after the view: the headers that this result would have been sent with were never made.
+            return
+        lines, fields = _with_final_say(exchange, pending, final)
+        verdict = _judge(exchange, int(pending.status[:3]), lines, len(pending.body))
+        if verdict.reason is None and _has_session(exchange):
+            verdict = Verdict(Reason.SESSION, hit_for_miss=exchange.view.store_policy().hit_for_miss)
         if verdict.reason is not None:
-            visit.manager.loading.abandon(load, pass_for=verdict.hit_for_miss)
-            outcome: Fill | Reason | None = verdict.reason
-        else:
-            content = StoredResponse(pending.status, store_headers(lines, age=verdict.age), pending.body)
-            draft = draft_of(
-                load,
-                content,
-                ttl=verdict.ttl,
-                stale_while_revalidate=verdict.stale_while_revalidate,
-                stale_if_error=verdict.stale_if_error,
-            )
-            outcome = store_variant(visit, load, draft, names)
-    except BaseException:
-        visit.manager.loading.abandon(load)
-        raise
-    _report(pending, outcome, verdict)
+            exchange.end(Loaded(pass_for=verdict.hit_for_miss))
+            _report(exchange, pending, verdict.reason, None)
+            return
+        draft = load.draft(
+            StoredResponse(pending.status, store_headers(lines, age=verdict.age), pending.body),
+            ttl=verdict.ttl,
+            stale_while_revalidate=verdict.stale_while_revalidate,
+            stale_if_error=verdict.stale_if_error,
+            origin=exchange.origin,
+        )
+        _report(exchange, pending, _store(exchange, draft, fields), draft)
+    finally:
+        exchange.close()
 
 
-def _has_session(visit: Visit) -> bool:
+def _store(exchange: Exchange, draft: Draft, fields: tuple[str, ...]) -> Outcome | Reason | None:
+    """Store a response under the key that it selects itself, which may be another than the one looked up."""
+    view, load = exchange.view, exchange.load
+    assert load is not None
+    engine, url_key = view.views.engine, exchange.url_key
+    placed = place(
+        draft,
+        fields,
+        exchange.known_variants(),
+        names=engine.names,
+        url_key=url_key,
+        type_tag=view.policy.tag,
+        environ=exchange.environ,
+        most=engine.settings.max_variants,
+    )
+    if placed is None:
+        exchange.end(Loaded(pass_for=view.store_policy().hit_for_miss))
+        return Reason.TOO_MANY_VARIANTS
+    if placed.fields != view.views.names_of(url_key, view.options):
+        view.views.remember(url_key, placed.fields)
+    # The lease's own key gets what belongs there; the rest is written with the load's moment.
+    everything = {placed.key: placed.draft}
+    if placed.marker is not None:
+        everything[url_key] = placed.marker
+    own = everything.pop(load.key, None)
+    drafts = {} if own is None else {load.key: own}
+    can_be_stored = load.can_be_stored
+    outcomes = exchange.end(Loaded(drafts, writes=list(everything.items()), pass_for=0.0)).outcomes
+    if not can_be_stored:
+        return exchange.why_not_stored()
+    return outcomes.get(placed.key, outcomes.get(load.key))
+
+
+def _has_session(exchange: Exchange) -> bool:
     """Whether the view has begun a session that no cookie gives away: its interface knows the caller by a header."""
-    return not visit.binding.credentials_ok and bool(getattr(visit.context, "_session", None))
+    return not exchange.view.credentials_ok and bool(getattr(exchange.ctx, "_session", None))
 
 
-def _report(pending: _Pending, outcome: Fill | Reason | None, verdict: Verdict) -> None:
-    said: dict[str, Any] = {"fwd": pending.visit.forward, "key": pending.visit.shown_key}
-    if pending.response.status_code != pending.sent_status:
+def _report(exchange: Exchange, pending: _Pending, outcome: Outcome | Reason | None, draft: Draft | None) -> None:
+    """Say on the response what became of it."""
+    said: dict[str, Any] = {"fwd": exchange.forward, "key": exchange.shown_key}
+    response, manager = pending.response, exchange.view.views.manager
+    if response.status_code != pending.sent_status:
         said["fwd_status"] = pending.sent_status
-    if outcome is Fill.STORED and not pending.visit.manager.is_available:  # in this process, for a moment
-        say(pending.response, detail=Reason.ERROR, **said)
-    elif outcome is Fill.STORED:
-        if pending.visit.environ.get(REFRESHING) == pending.visit.stored:
-            pending.visit.environ[REFRESHED] = True
-        say(pending.response, stored=True, ttl=verdict.ttl, **said)
+    if outcome is Outcome.STORED and not manager.is_available:  # in this process, for a moment
+        say(response, detail=Reason.ERROR, **said)
+    elif outcome is Outcome.STORED and draft is not None:
+        if exchange.environ.get(REFRESHING) == exchange.url_key:
+            exchange.environ[REFRESHED] = True
+        say(response, stored=True, ttl=draft.ttl, **said)
     elif isinstance(outcome, Reason):
-        say(pending.response, detail=outcome, **said)
+        say(response, detail=outcome, **said)
     else:
-        say(pending.response, detail=Reason.ERROR if outcome is None else Reason.OVERTAKEN, **said)
+        say(response, detail=Reason.ERROR if outcome is None else Reason.OVERTAKEN, **said)
 
 
-def _with_final_say(visit: Visit, pending: _Pending, final: Response) -> tuple[Lines, tuple[str, ...]]:
+def _with_final_say(exchange: Exchange, pending: _Pending, final: Response) -> tuple[Lines, tuple[str, ...]]:
     """The lines to judge and keep, and the request fields that select the variant.
 
-    ``Vary: Cookie`` that the session machinery added selects nothing here: whoever bears a session cookie passes
-    the cache by, and everybody else has the same empty session. The same holds for ``Accept-Encoding`` of a compressing
+    ``Vary: Cookie`` that the session machinery added selects nothing here: a request with a session cookie bypasses the
+    cache, and all others have the same empty session. The same holds for ``Accept-Encoding`` of a compressing
     ``after_request``: it will run on the hit too. Both are still sent.
     """
     own = normalise_vary([value for name, value in pending.lines if name.lower() == "vary"])
@@ -299,4 +364,4 @@ def _with_final_say(visit: Visit, pending: _Pending, final: Response) -> tuple[L
     if "accept-encoding" in sent and "accept-encoding" not in own:
         # What compresses afterwards would compress a part too, whose range is that of the plain bytes.
         lines = (*(line for line in lines if line[0].lower() != "accept-ranges"), ("Accept-Ranges", "none"))
-    return lines, tuple(sorted({*names, *visit.binding.options.vary}))
+    return lines, tuple(sorted({*names, *exchange.view.options.vary}))

@@ -1,32 +1,29 @@
-"""``@cache_response``: the decorator, its options, and the two wrappers (threads, asyncio).
+"""``@cache_response``: the decorator, the check of its options, and the two wrappers (threads, asyncio).
 
-Owns what a user writes above a view. What happens to a request is ``lookup``'s and ``visit``'s, what is stored
+Owns what a user writes above a view, and what is refused there. What happens to a request is ``exchange``'s, what is stored
 ``commit``'s.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib.util
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar, cast, overload
 
-from flask import Request, Response
+from flask import Request, Response, current_app
 from flask.typing import ResponseReturnValue
 
-from ..context import EXTENSION, context
-from ..engine import tracing
-from ..engine.manager import CacheManager
-from ..engine.waiting import drive, drive_async
+from ..context import request_context
 from ..errors import ConfigError
 from ..http import Reason
-from ..model.cache_type import FROM_HEADERS, CacheType, Ttl, check_tags, check_ttl
-from ..model.callable_keys import function_name
+from ..model.cache_type import CacheType, Ttl, check_lifetime, check_tags
+from ..model.callable_keys import Identity, is_method
 from ..model.keys import Key, user_tag
-from .binding import Options
-from .commit import conclude
-from .visit import Visit, is_failure, plain
+from .commit import bypassed, conclude
+from .exchange import Exchange, look_up
+from .options import AppViews, Options, note_decorated
 
 __all__ = ["CachedView", "cache_response"]
 
@@ -36,6 +33,14 @@ R_co = TypeVar("R_co", covariant=True)
 
 KeyFunc = Callable[[Request], Key | None]
 Tags = Iterable[str] | Callable[..., Iterable[str]]
+
+#: What is decorated in the wrong order: the type, and how it is written.
+_WRAPPED: Final[tuple[tuple[type, str], ...]] = (
+    (classmethod, "@classmethod"),
+    (staticmethod, "@staticmethod"),
+    (property, "@property"),
+    (functools.cached_property, "@cached_property"),
+)
 
 
 class CachedView(Protocol[P, R_co]):
@@ -71,145 +76,179 @@ class _Decorate(Protocol):
 
 
 def cache_response(
-    cache_type: CacheType | str,
+    cache_type: CacheType | str = CacheType.DEFAULT,
     ttl: Ttl | None = None,
     key_func: KeyFunc | None = None,
     *,
     tags: Tags = (),
     vary: Iterable[str] = (),
     shared: bool = False,
-    unless: Callable[..., bool] | None = None,
+    unless: Callable[..., object] | None = None,
+    keep: Callable[[Response], object] | None = None,
 ) -> _Decorate:
-    """Cache a view's response. Auth decorators go *above* this one: what is below it does not run on a hit.
+    """Cache a view's response. It stands directly above the view, below the route and below auth decorators.
+
+    What is below it does not run on a hit.
 
     Args:
         cache_type: the policy, or its registered name.
-        ttl: seconds; the type's when left out. ``FROM_HEADERS`` takes the response's own.
+        ttl: seconds or a ``timedelta``; the type's when left out. ``FROM_HEADERS`` takes the response's own.
         key_func: called with the request, names the entry within the type; ``None`` means: not this request.
         tags: labels by which the entry can be invalidated, or a function of the view's keyword arguments.
         vary: request fields that select the answer, beside those the response names in ``Vary``.
         shared: the answer is the same for everyone, so requests with credentials may have it too.
-        unless: called with the request; true passes the cache by. It gets the view's keyword arguments too when it
-            takes more than one.
+        unless: called with the request; true bypasses the cache. It gets the view's keyword arguments too when it takes
+            more than one.
+        keep: called with the response; false: it is not stored.
 
     Returns:
         A decorator for functions, async functions and methods. ``.uncached`` of the result is the plain view.
 
     Raises:
-        ConfigError: an option is not usable.
+        ConfigError: an option is not usable, or what is decorated is none of these.
     """
     if not isinstance(cache_type, CacheType | str):
         raise ConfigError(
             f"@cache_response takes a CacheType or its name first, not {type(cache_type).__name__}: "
-            "write @cache_response(CacheType.DASHBOARD)"
+            "write @cache_response() or @cache_response(CacheType.DASHBOARD)"
         )
-    if ttl is not None and ttl is not FROM_HEADERS:
-        check_ttl(ttl)
-    members = None if callable(tags) else tuple(map(user_tag, check_tags(tags)))
+    lifetime = None if ttl is None else check_lifetime(ttl)
+    known_tags = () if callable(tags) else tuple(map(user_tag, check_tags(tags)))
     fields = tuple(sorted({name.lower() for name in check_tags(vary, what="vary")}))
-    for name, function in (("key_func", key_func), ("unless", unless)):
+    for name, function, of in (
+        ("key_func", key_func, "the request"),
+        ("unless", unless, "the request"),
+        ("keep", keep, "the response"),
+    ):
         if function is not None and not callable(function):
-            raise ConfigError(f"{name} must be a function of the request, not {function!r}")
+            raise ConfigError(f"{name} must be a function of {of}, not {function!r}")
 
     def decorate(view: Callable[..., Any]) -> Any:
+        _check_view(view)
+        identity = Identity(view)
+        identity()  # an object that cannot stand in a key is an error now
         options = Options(
-            function=function_name(view),
+            identity=identity,
             cache_type=cache_type,
-            ttl=ttl,
+            ttl=lifetime,
             key_func=key_func,
             composes=bool(getattr(key_func, "composes", False)),
-            members=members,
-            tags=tags if callable(tags) else None,
+            tags=known_tags,
+            find_tags=tags if callable(tags) else None,
             vary=fields,
             shared=shared,
             unless=unless,
             unless_takes_arguments=unless is not None and _takes_more_than_one(unless),
+            keep=keep,
             signature=inspect.signature(view),
+            is_method=is_method(view),
         )
         wrapper: Any = _async_wrapper(view, options) if inspect.iscoroutinefunction(view) else _wrapper(view, options)
         functools.update_wrapper(wrapper, view)
         wrapper.uncached = view
         wrapper.rcache_options = options
+        note_decorated(view, options)
         return wrapper
 
     return cast(_Decorate, decorate)
 
 
+def _check_view(view: object) -> None:
+    """Refuse what cannot be a view, and say where the decorator belongs.
+
+    Raises:
+        ConfigError: it can't be.
+    """
+    for kind, written in _WRAPPED:
+        if isinstance(view, kind):
+            raise ConfigError(
+                f"@cache_response stands above {written}, which makes something else of the function: "
+                f"put it below, directly above the def"
+            )
+    name = getattr(view, "__qualname__", repr(view))
+    if isinstance(view, type):
+        raise ConfigError(
+            f"@cache_response stands above the class {name}: put it above its method, or write "
+            "decorators = [cache_response(...)] in it"
+        )
+    if not callable(view):
+        raise ConfigError(f"@cache_response decorates a view function, not {type(view).__name__} {view!r:.80}")
+    if inspect.isgeneratorfunction(view) or inspect.isasyncgenfunction(view):
+        raise ConfigError(
+            f"{name} is a generator: its response is streamed, and never stored. Have @cache_response decorate a "
+            "function that returns the whole, or leave it off"
+        )
+    if inspect.iscoroutinefunction(view) and importlib.util.find_spec("asgiref") is None:
+        raise ConfigError(
+            f"{name} is a coroutine function, which Flask runs only with its async extra: pip install 'flask[async]'"
+        )
+
+
 def _wrapper(view: Callable[..., Any], options: Options) -> Callable[..., Response]:
     def cached(*args: Any, **kwargs: Any) -> Response:
-        if tracing.wanted:
-            with _span(options):
-                return _proceed(Visit.begin(options, args, kwargs), view, options, args, kwargs)
-        visit = Visit.begin(options, args, kwargs)
-        if isinstance(visit, Response):
-            return visit
-        return _proceed(visit, view, options, args, kwargs)
+        ctx = request_context()
+        if ctx is None:
+            return bypassed(current_app, view(*args, **kwargs), Reason.CONTEXT, options)
+        views = AppViews.of(ctx.app)
+        if views.observer.tracer is not None:
+            with views.observer.span(views.view(options).policy.name):
+                return answered(look_up(views, ctx, options, args, kwargs), args, kwargs)
+        found = look_up(views, ctx, options, args, kwargs)
+        return found if isinstance(found, Response) else answered(found, args, kwargs)
+
+    def answered(found: Response | Exchange | Reason, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Response:
+        """What follows the lookup."""
+        if isinstance(found, Response):
+            return found
+        if isinstance(found, Reason):
+            return bypassed(current_app, view(*args, **kwargs), found, options)
+        admitted = found.admit()
+        if admitted is not None:
+            return admitted
+        try:
+            with found.running():
+                returned = view(*args, **kwargs)
+        except Exception as error:
+            stale = found.failed(error)
+            if stale is None:
+                raise
+            return stale
+        return conclude(found, returned)
 
     return cached
-
-
-def _proceed(
-    visit: Response | Visit | Reason,
-    view: Callable[..., Any],
-    options: Options,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> Response:
-    """What follows the look."""
-    if isinstance(visit, Response):
-        return visit
-    if not isinstance(visit, Visit):
-        return plain(view(*args, **kwargs), visit, options)
-    admitted = drive(visit.admit())
-    if admitted is not None:
-        return admitted
-    try:
-        with visit.running():
-            returned = view(*args, **kwargs)
-    except Exception as error:
-        stale = visit.salvaged() if is_failure(error) else None
-        if stale is None:
-            raise
-        return stale
-    return conclude(visit, returned)
 
 
 def _async_wrapper(view: Callable[..., Any], options: Options) -> Callable[..., Coroutine[Any, Any, Response]]:
     async def cached(*args: Any, **kwargs: Any) -> Response:
-        with _span(options) if tracing.wanted else nullcontext():
-            visit = Visit.begin(options, args, kwargs)
-            if isinstance(visit, Response):
-                return visit
-            if not isinstance(visit, Visit):
-                return plain(await view(*args, **kwargs), visit, options)
-            admitted = await drive_async(visit.admit())
+        ctx = request_context()
+        if ctx is None:
+            return bypassed(current_app, await view(*args, **kwargs), Reason.CONTEXT, options)
+        views = AppViews.of(ctx.app)
+        with views.observer.span(views.view(options).policy.name):
+            found = look_up(views, ctx, options, args, kwargs)
+            if isinstance(found, Response):
+                return found
+            if isinstance(found, Reason):
+                return bypassed(current_app, await view(*args, **kwargs), found, options)
+            admitted = await found.admit_async()
             if admitted is not None:
                 return admitted
             try:
-                with visit.running():
+                with found.running():
                     returned = await view(*args, **kwargs)
             except Exception as error:
-                stale = visit.salvaged() if is_failure(error) else None
+                stale = found.failed(error)
                 if stale is None:
                     raise
                 return stale
-            return conclude(visit, returned)
+            return conclude(found, returned)
 
     return cached
-
-
-def _span(options: Options) -> AbstractContextManager[None]:
-    """The span of a request, when the app's cache has a tracer."""
-    ctx = context()
-    manager: CacheManager | None = None if ctx is None else ctx.app.extensions.get(EXTENSION)
-    if manager is None or manager.tracer is None:
-        return nullcontext()
-    return tracing.span(manager.tracer, manager.registry.resolve(options.cache_type).name)
 
 
 def _takes_more_than_one(function: Callable[..., Any]) -> bool:
     try:
         parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # a builtin tells nothing of itself
+    except (TypeError, ValueError):  # a builtin has no signature to read
         return False
     return len(parameters) > 1 or any(each.kind is each.VAR_KEYWORD for each in parameters)

@@ -6,22 +6,18 @@ Owns the URL of a request in its normal form, the default id made of it, and :fu
 
 from __future__ import annotations
 
-import functools
 import logging
-from typing import Any, Final
+from typing import Final
 from urllib.parse import parse_qsl, urlencode
 
-import jwt
 from flask import Flask, Request, current_app
 
-from ..config.jwt_keys import KeyAndAlgorithms, algorithms_of, configured_key
-from ..config.settings import Settings
 from ..context import current_cache
-from ..errors import ConfigError
+from ..errors import AuthError, ConfigError
 from ..http import Target
 from ..model.keys import Key, key_id, request_id
 
-__all__ = ["by_user", "default_id", "filtered_query", "target_of", "user_key"]
+__all__ = ["by_user", "default_id", "filtered_query", "target_of"]
 
 logger: Final = logging.getLogger("flask_rcache")
 
@@ -53,15 +49,15 @@ def filtered_query(query: str, names: tuple[str, ...] | None) -> str:
     return urlencode(sorted(allowed, key=lambda pair: pair[0]))
 
 
-def default_id(function: str, target: Target, *more: Key) -> str:
-    """The id of a request: the function, the URL, and what else tells two calls apart.
+def default_id(origin: str, target: Target, *more: Key) -> str:
+    """The id of a request: the view, the URL, and what else tells two calls apart.
 
     Args:
-        function: ``module:qualname`` of what is decorated.
+        origin: what tells the view from others.
         target: the URL.
         more: arguments of a call that does not come from the URL map; the caller.
     """
-    parts = [function, *target]
+    parts = [origin, *target]
     return request_id(parts + [key_id(each) for each in more])
 
 
@@ -69,8 +65,8 @@ def by_user(request: Request) -> Key | None:
     """A ``key_func`` for ``per_user`` types: the caller, put together with the default key; ``None`` for nobody.
 
     The caller is flask-login's ``current_user`` where that is set up, the ``sub`` of a bearer token that
-    ``RCACHE_USER_JWT_KEY`` verifies, or both together where a request has both. For nobody in particular, and with a
-    token that is not valid, the request is not cached.
+    ``RCACHE_USER_JWT_KEY`` verifies, or both together where a request has both. For anonymous users, and with a token
+    that is not valid, the request is not cached.
 
     Args:
         request: the current request.
@@ -110,42 +106,18 @@ def _bearer_token(request: Request) -> str | None:
     return token.strip() or None if scheme.lower() == "bearer" else None
 
 
-def user_key(settings: Settings) -> KeyAndAlgorithms | None:
-    """The key that verifies users' tokens, and the algorithms it allows; ``None`` when none is set.
-
-    Raises:
-        ConfigError: it is too short, private or of a kind not supported, or the algorithms are not its own.
-    """
-    key, wanted = settings.user_jwt_key, settings.user_jwt_algorithms
-    if not key:
-        return None
-    if isinstance(key, jwt.PyJWK):
-        key = key.key
-    if isinstance(key, str | bytes):
-        return _configured(key, wanted)
-    return KeyAndAlgorithms(key, wanted or algorithms_of(key))
-
-
-@functools.lru_cache(maxsize=16)
-def _configured(key: str | bytes, wanted: tuple[str, ...]) -> KeyAndAlgorithms:
-    """The key that a text is; a PEM is not read anew for each request."""
-    return configured_key(key, wanted, setting="RCACHE_USER_JWT")
-
-
 def _subject(token: str) -> tuple[str, str] | None:
     """Whom a token names, once it is verified."""
-    verifying = user_key(current_cache.settings)
-    if verifying is None:
+    settings = current_cache.settings
+    if not settings.user_jwt_key:
         raise ConfigError("by_user needs RCACHE_USER_JWT_KEY to verify bearer tokens: an unverified one names anybody")
+    from ..config import jwt_keys  # needs PyJWT
+
+    key = jwt_keys.user_key(settings)
+    assert key is not None
     try:
-        claims: dict[str, Any] = jwt.decode(
-            token,
-            verifying.key,
-            algorithms=list(verifying.algorithms),
-            options={"require": ["exp", "sub"], "verify_aud": False},
-        )
-    # Not only tokens that are not valid: a key that fits no algorithm, and what odd numbers or nesting raise.
-    except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        claims = jwt_keys.verified_claims(token, key, required=("exp", "sub"))
+    except AuthError as error:
         logger.info("[CACHE] by_user: a bearer token is not valid: %s", error)
         return None
     return "jwt", str(claims["sub"])

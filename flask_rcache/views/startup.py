@@ -22,7 +22,7 @@ from ..context import manager_of
 from ..engine.manager import CacheManager
 from ..errors import ConfigError, UnknownTypeError
 from ..model.cache_type import FROM_HEADERS, CacheType
-from .binding import Options, options_of
+from .options import Options, misplaced, options_of
 
 __all__ = ["check", "check_at_first_use", "decorated"]
 
@@ -132,7 +132,22 @@ def check(app: Flask, registered: frozenset[str]) -> None:
                 f"register one with RCache(types=[...]) and use its .replace(...) for the other"
             )
         _compare_ttls(manager, endpoint, options, name)
+    for endpoint, function in misplaced(app):
+        manager.engine.observer.warn_once(
+            f"misplaced/{endpoint}/{function}",
+            "the view at %r is registered without its @cache_response, and is not cached: put the decorator below the "
+            "route, directly above %s",
+            endpoint,
+            function,
+        )
     _check_ttl_settings(manager)
+    for endpoint, function in misplaced(app):
+        manager.engine.observer.warn_once(
+            f"misplaced/{endpoint}/{function}",
+            "the view at %r is not cached: @cache_response stands above its route. Put the route above it: %s",
+            endpoint,
+            function,
+        )
 
 
 def _compare_ttls(manager: CacheManager, endpoint: str, options: Options, type_name: str) -> None:

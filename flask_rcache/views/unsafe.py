@@ -12,11 +12,10 @@ from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
 
-from ..context import manager_of
 from ..http import Target, unsafe_targets
 from ..model.keys import key_tag, url_tag
-from .binding import Binding, Options, options_of
-from .identity import default_id, target_of
+from .identity import target_of
+from .options import AppViews, Options, options_of
 
 __all__ = ["invalidate_unsafe"]
 
@@ -26,17 +25,17 @@ def invalidate_unsafe(app: Flask, ctx: Any, response: Response) -> None:
     request = ctx.request
     sent = tuple(response.get_wsgi_headers(request.environ))  # Location as it goes over the wire
     targets = unsafe_targets(target_of(request), sent, method=request.method, status=response.status_code)
-    manager = manager_of(app)
+    views = AppViews.of(app)
     keys: list[str] = []
-    members: list[str] = []
+    tags: list[str] = []
     for target in targets:
         for options in _decorated(app, ctx, target):
-            binding = Binding.of(options, manager)
-            keyed = binding.keyed(target)
-            keys.append(manager.names.entry(binding.policy.name, default_id(options.function, keyed)))
-            members += (key_tag(keys[-1]), url_tag(keyed))
+            view = views.view(options)
+            keyed = view.keyed(target)
+            keys.append(view.key_of(keyed))
+            tags += (key_tag(keys[-1]), url_tag(keyed))
     if keys:
-        manager.invalidate_urls(tuple(dict.fromkeys(keys)), tuple(dict.fromkeys(members)))
+        views.manager.invalidate_urls(tuple(dict.fromkeys(keys)), tuple(dict.fromkeys(tags)))
 
 
 def _decorated(app: Flask, ctx: Any, target: Target) -> Iterator[Options]:

@@ -1,106 +1,98 @@
-"""Variants of one URL (``Vary``): the keys they have, and the marker that says which there are.
+"""Variants of one URL (``Vary``): where a response is kept, and what leads to it. Pure functions.
 
 Owns what lies under a URL's own key when its answers vary: a marker, with the request fields that select and the ids of
-the variants. Each variant has a key of its own.
+the variants there are. Each variant has a key of its own, with a tag by which the removal of the URL's key reaches it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
 
-from ..engine.admission import fresh
-from ..engine.single_flight import Load
-from ..errors import ConfigError
-from ..http import Reason, variant_id
-from ..model.entry import Draft, StoredResponse
-from ..model.keys import key_tag
-from ..stores.protocol import Fill
-from .binding import Options
+from ..http import variant_id
+from ..model.entry import Draft, Entry, VariantMarker
+from ..model.keys import Names, key_tag
 
-if TYPE_CHECKING:
-    from ..engine.manager import CacheManager
-    from .visit import Visit
-
-__all__ = ["names_of_marker", "store_variant", "variant_key"]
+__all__ = ["Known", "Placed", "place", "selected_key"]
 
 
-def variant_key(manager: CacheManager, options: Options, stored: str, environ: Mapping[str, Any]) -> str:
-    """The key of the variant that a request selects; the URL's own key when the answer does not vary."""
-    names = manager.vary_names.get(stored, options.vary)
-    return manager.names.variant(stored, variant_id(names, environ)) if names else stored
+class Known(NamedTuple):
+    """The marker that lies under a URL's own key, and the seconds it is fresh for still."""
+
+    marker: VariantMarker
+    left: float
+
+    @classmethod
+    def of(cls, entry: Entry | None, now: int) -> Known | None:
+        """What a fresh entry says; ``None`` when it is no marker."""
+        if entry is None or not isinstance(entry.content, VariantMarker):
+            return None
+        return cls(entry.content, entry.ttl - entry.age(now))
 
 
-def names_of_marker(marker: StoredResponse) -> tuple[str, ...]:
-    """The request fields that a marker says select a variant."""
-    if len(marker.headers) != 1:
-        raise ConfigError("a marker of variants has one line")
-    return tuple(marker.headers[0][1].split(","))
+class Placed(NamedTuple):
+    """Where a response goes.
 
-
-def store_variant(visit: Visit, load: Load, draft: Draft, names: tuple[str, ...]) -> Fill | Reason | None:
-    """Fill the key that the response itself selects, which may be another than the one looked up."""
-    manager = visit.manager
-    if names != manager.vary_names.get(visit.stored, visit.binding.options.vary):
-        manager.remember_vary(visit.stored, names)
-    key = manager.names.variant(visit.stored, variant_id(names, visit.environ))
-    refused = _enter(visit, load, names, draft) if names else None
-    if refused is not None:
-        crowded = refused is Reason.TOO_MANY_VARIANTS
-        manager.loading.abandon(load, pass_for=visit.binding.store_policy.hit_for_miss if crowded else 0.0)
-        return refused
-    if names or key != load.key:  # the URL's own key does not lead to it, or the lease lay elsewhere
-        draft = _tagged(draft, key_tag(visit.stored))
-    if key == load.key:
-        return manager.loading.commit([(load, draft)])[0]
-    # The first response of this URL that varies, or that varies otherwise: a key of its own, and a lease for it. The
-    # as_of stays that of the load. Who waits for this load may want another variant, and looks for itself.
-    moved = manager.loading.moved(load, key)
-    outcome = None if moved is None else manager.loading.commit([(moved, draft)])[0]
-    manager.loading.abandon(load)
-    return outcome
-
-
-def _enter(visit: Visit, load: Load, names: tuple[str, ...], draft: Draft) -> Reason | None:
-    """Enter this variant in the URL's marker; why it may not be kept, if so.
-
-    Where the load has the lease of the URL's own key, the marker takes its place there: a `delete` meanwhile has voided
-    that lease, and then neither the marker nor the variant is stored.
+    Args:
+        key: of the response.
+        draft: of the response.
+        fields: what selects the variant.
+        marker: what goes under the URL's own key; ``None`` when nothing has to.
     """
-    manager, policy = visit.manager, visit.binding.policy
-    variant = bytes.fromhex(variant_id(names, visit.environ))
-    reading = manager.loading.look(policy, visit.stored, visit.binding.ask, shared=True)
-    entry = fresh(reading)
-    content = StoredResponse("", (("vary", ",".join(names)),), b"")
-    ids, left = b"", 0.0
-    if reading is not None and entry is not None:
-        marker = entry.content
-        if isinstance(marker, StoredResponse) and not marker.status and marker.headers == content.headers:
-            ids, left = marker.body, entry.ttl - entry.age(reading.now)
-    known = [ids[start : start + 16] for start in range(0, len(ids), 16)]
-    if variant not in known:
-        if len(known) >= manager.settings.max_variants:
-            return Reason.TOO_MANY_VARIANTS
-        known.append(variant)
-    elif left >= draft.keep and load.key != visit.stored:
-        return None
-    content.body = b"".join(known)
+
+    key: str
+    draft: Draft
+    fields: tuple[str, ...]
+    marker: Draft | None
+
+
+def selected_key(names: Names, url_key: str, fields: tuple[str, ...], environ: Mapping[str, Any]) -> str:
+    """The key of the variant that a request selects; the URL's own key when its answers do not vary."""
+    return names.variant(url_key, variant_id(fields, environ)) if fields else url_key
+
+
+def place(
+    draft: Draft,
+    fields: Iterable[str],
+    known: Known | None,
+    *,
+    names: Names,
+    url_key: str,
+    type_tag: str,
+    environ: Mapping[str, Any],
+    most: int,
+) -> Placed | None:
+    """Where a response goes, and what has to lead there; ``None`` when the URL has as many variants as are kept.
+
+    The fields only grow while variants live: a request then always finds what was stored for it.
+
+    Args:
+        draft: of the response.
+        fields: the request fields that it says select it.
+        known: the marker that is there.
+        names: spell the keys.
+        url_key: the key of the URL.
+        type_tag: of its cache type.
+        environ: of the request.
+        most: variants of one URL at most.
+    """
+    before = known.marker.fields if known is not None else ()
+    selecting = tuple(sorted({*fields, *before}))
+    if not selecting:
+        return Placed(url_key, draft, (), None)
+    tag = key_tag(url_key)
+    draft = replace(draft, tags=tuple(dict.fromkeys((*draft.tags, tag))))
+    variant = variant_id(selecting, environ)
+    key = names.variant(url_key, variant)
+    ids = known.marker.ids if known is not None and before == selecting else ()
+    left = known.left if known is not None else 0.0
+    if variant in ids and left >= draft.keep:
+        return Placed(key, draft, selecting, None)
+    if variant not in ids:
+        if len(ids) >= most:
+            return None
+        ids = (*ids, variant)
     # It outlives the variants it leads to; twice as long, so that not every fill has to write it.
-    ttl = max(2 * draft.keep, left)
-    marker_draft = Draft(content, ttl, tags=(policy.member, key_tag(visit.stored)))
-    if load.key == visit.stored:
-        return None if manager.loading.mark(load, marker_draft) is Fill.STORED else Reason.OVERTAKEN
-    manager.loading.write(policy, {visit.stored: marker_draft})
-    return None
-
-
-def _tagged(draft: Draft, member: str) -> Draft:
-    return Draft(
-        draft.content,
-        draft.ttl,
-        draft.stale_while_revalidate,
-        draft.stale_if_error,
-        tags=tuple(dict.fromkeys((*draft.tags, member))),
-        handed=draft.handed,
-        cost=draft.cost,
-    )
+    marker = Draft(VariantMarker(selecting, ids), max(2 * draft.keep, left), tags=(type_tag, tag))
+    return Placed(key, draft, selecting, marker)

@@ -1,0 +1,597 @@
+"""One request's exchange with the cache: looking, waiting for others, running the view, and the end.
+
+Owns the way of a request from the lookup to the end of its load. Which requests may use the cache is ``http``'s, who loads
+and who waits ``engine.load``'s, what is stored ``commit``'s. A hit is answered by :func:`look_up`, without anything that
+only a miss needs.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from flask import Response
+from werkzeug.exceptions import HTTPException, default_exceptions
+
+from ..context import SCOPE, enter
+from ..engine.fetching import Fetching
+from ..engine.load import (
+    Decision,
+    Done,
+    Load,
+    Loaded,
+    Patience,
+    Reader,
+    RunLoader,
+    Shared,
+    Steps,
+    Terms,
+    current_load,
+    decide,
+    fresh,
+    load,
+    record_read,
+)
+from ..errors import RCacheError
+from ..http import HIDDEN_FIELDS, Reason, RequestFacts, parse_cache_control
+from ..model.entry import MICROSECONDS, Entry, StoredResponse, VariantMarker
+from ..model.keys import key_tag, url_tag
+from ..model.scope import Scope, scope_var
+from ..stores.protocol import Begin, Lookup
+from .background import JUDGED, REFRESHED, REFRESHING, refresh_job, refreshable
+from .options import AppViews, BoundView, Options, conditions, serves
+from .reply import hit, ready_class, reply
+from .variants import Known, selected_key
+
+__all__ = ["Exchange", "is_failure", "look_up"]
+
+#: A marker may lead to another marker, and somebody may write meanwhile.
+_LOOKS: Final = 3
+#: The statuses that stand for a failure. Source: RFC 5861 section 4.
+_FAILURES: Final = frozenset({500, 502, 503, 504})
+#: The cached properties of a request that are made of hidden fields.
+_PARSED: Final = ("if_modified_since", "if_none_match", "if_range", "range")
+
+
+def look_up(
+    views: AppViews, ctx: Any, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Response | Exchange | Reason:
+    """Look a request up.
+
+    Args:
+        views: of the app.
+        ctx: the request's context.
+        options: what stands above the view.
+        args: what the view was called with.
+        kwargs: the same.
+
+    Returns:
+        The response of a hit; the reason of a bypass; an exchange that found nothing fresh.
+    """
+    view, engine = views.view(options), views.engine
+    environ: dict[str, Any] = ctx.request.environ
+    scope: Scope | None = environ.get(SCOPE)
+    if scope is None or scope is not scope_var.get() or scope.owner is not engine.store:
+        scope = enter(engine, ctx)
+    reason = view.bypass(ctx, environ, args, kwargs)
+    origin = options.origin()
+    url_key = None if reason is not None else view.key(ctx, environ, origin, args, kwargs)
+    if url_key is None:
+        reason = reason or Reason.KEY
+        view.bypassed(reason)
+        return reason
+    key, tags = url_key, view.tags
+    if views.fields or options.vary:
+        fields = views.names_of(url_key, options)
+        if fields:
+            key, tags = selected_key(engine.names, url_key, fields, environ), (*tags, key_tag(url_key))
+    began = time.monotonic_ns()
+    policy = view.policy
+    lookup = engine.guarded.read(policy, key, tags)
+    entry = lookup.entry if lookup is not None else None
+    if lookup is not None and entry is not None and views.allow_refresh is None and REFRESHING not in environ:
+        content = entry.content
+        if type(content) is StoredResponse and entry.origin == origin:
+            decision = decide(entry, lookup.now, inside_load=False, beta=policy.beta, draw=random.random())
+            if decision is Decision.HIT or decision is Decision.REFRESH:
+                if decision is Decision.REFRESH and refreshable(view, ctx, kwargs):
+                    engine.refresher.submit(key, refresh_job(view, ctx, url_key, lookup.identity))
+                views.observer.hit(policy, key, lookup, began)
+                record_read(engine.store, entry)
+                if view.is_explicit:
+                    _mention(view, ctx, entry)
+                age = (lookup.now - entry.created) / MICROSECONDS
+                asked = conditions(ctx, options)
+                shown = key if views.show_key else None
+                return hit(
+                    ready_class(ctx.app.response_class), content, asked, age=age, ttl=entry.ttl, key=shown
+                )
+    exchange = Exchange(view, ctx, scope, url_key=url_key, origin=origin, args=args, kwargs=kwargs)
+    exchange.key, exchange.tags, exchange.began, exchange.lookup = key, tags, began, lookup
+    return exchange.look() or exchange
+
+
+def _mention(view: BoundView, ctx: Any, entry: Entry) -> None:
+    """Say once, while an app is being developed or tested, that one explicit key is that of two URLs."""
+    if not view.views.in_development() or url_tag(view.target(ctx.request)) in dict(entry.tags):
+        return
+    function = view.options.function
+    view.views.observer.warn_once(
+        f"urls/{function}",
+        "the key_func of %s gives two URLs one key, so that both have one answer; %s is one of them",
+        function,
+        ctx.request.path,
+    )
+
+
+def is_failure(error: Exception) -> bool:
+    """Whether the view failed, so that an expired answer may stand in; ``abort(403)`` and ``abort(501)`` are answers.
+
+    Source: RFC 5861 section 4 (an error is 500, 502, 503 or 504).
+    """
+    if isinstance(error, HTTPException):
+        answer = error.response
+        return (answer.status_code if error.code is None and answer is not None else error.code) in _FAILURES
+    return not isinstance(error, RCacheError)  # the app uses the cache wrongly, as RCACHE_STRICT is to show
+
+
+class Exchange:
+    """A request that found nothing fresh.
+
+    Args:
+        view: what was called.
+        ctx: the request's context.
+        scope: of the request.
+        url_key: the key of the URL.
+        origin: what tells the view from others.
+        args: what the view was called with.
+        kwargs: the same.
+
+    Attributes:
+        key: of the variant that was looked up.
+        lookup: what was found there, unusable; ``None`` when the store is away.
+        load: the load that the view's run is; ``None`` when its result is not stored in any case.
+        no_fill: why it is not.
+        hidden: the conditions and the range of the request, which the view does not see.
+        pending: what waits for the final headers; ``commit``'s.
+    """
+
+    __slots__ = (
+        "_answer",
+        "_deferred",
+        "_facts",
+        "_looks",
+        "_reader",
+        "_steps",
+        "_terms",
+        "args",
+        "began",
+        "ctx",
+        "environ",
+        "hidden",
+        "key",
+        "kwargs",
+        "load",
+        "lookup",
+        "no_fill",
+        "origin",
+        "pending",
+        "scope",
+        "tags",
+        "url_key",
+        "view",
+    )
+
+    def __init__(
+        self,
+        view: BoundView,
+        ctx: Any,
+        scope: Scope,
+        *,
+        url_key: str,
+        origin: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        self.view: Final = view
+        self.ctx: Final = ctx
+        self.environ: Final[dict[str, Any]] = ctx.request.environ
+        self.scope: Final = scope
+        self.url_key: Final = url_key
+        self.origin: Final = origin
+        self.args: Final = args
+        self.kwargs: Final = kwargs
+        self.key = url_key
+        self.tags = view.tags
+        self.began = 0
+        self.lookup: Lookup | None = None
+        self.load: Load | None = None
+        self.no_fill: Reason | None = None
+        self.hidden: dict[str, Any] = {}
+        self.pending: Any = None
+        self._answer: Response | None = None
+        self._deferred = 0
+        self._facts: RequestFacts | None = None
+        self._looks = 0
+        self._reader: Reader | None = None
+        self._steps: Steps | None = None
+        self._terms: Terms | None = None
+
+    # Looking
+
+    def look(self) -> Response | None:
+        """What is not a plain hit: follow the URL's marker to the variant, or find that there is nothing fresh."""
+        for _ in range(_LOOKS):
+            entry = self._usable()
+            lookup = self.lookup
+            if entry is None or lookup is None:
+                break
+            if isinstance(entry.content, VariantMarker):
+                if fresh(lookup) is None or not self._follow(entry.content):
+                    break
+                self.lookup = self._read()
+                continue
+            answer = self._served(entry, lookup)
+            if answer is not None:
+                return answer
+            break
+        if not self._refreshes:
+            self._check_fill()
+        return None
+
+    def _read(self) -> Lookup | None:
+        self.began = time.monotonic_ns()
+        return self.view.views.engine.guarded.read(self.view.policy, self.key, self.tags)
+
+    def _usable(self) -> Entry | None:
+        """The entry that was found, if it is a response of this view or a marker; otherwise there is none."""
+        lookup = self.lookup
+        entry = lookup.entry if lookup is not None else None
+        if lookup is None or entry is None or isinstance(entry.content, VariantMarker):
+            return entry
+        reason = "garbage"  # a value under a key_func's key: no answer
+        if isinstance(entry.content, StoredResponse):
+            if entry.origin == self.origin:
+                return entry
+            reason = "other-view"
+            self._warn_of_other(entry.origin)
+        self.lookup = Lookup(None, lookup.now, lookup.identity, reason)
+        return None
+
+    def _warn_of_other(self, origin: str) -> None:
+        mine, other = sorted((self.origin, origin))
+        self.view.views.observer.warn_once(
+            f"origin/{mine}/{other}",
+            "the views %s and %s have one key in cache type %r, and each replaces the other's answers: "
+            "put something in the key that tells them apart",
+            mine,
+            other,
+            self.view.policy.name,
+        )
+
+    def _follow(self, marker: VariantMarker) -> bool:
+        """Go on from a marker to the variant; whether that is another key than the one just read."""
+        views = self.view.views
+        views.remember(self.url_key, marker.fields)
+        before = self.key
+        self.key = selected_key(views.engine.names, self.url_key, marker.fields, self.environ)
+        self.tags = (*self.view.tags, key_tag(self.url_key))
+        return self.key != before
+
+    def _served(self, entry: Entry, lookup: Lookup) -> Response | None:
+        """The answer that a response of this view is, or ``None`` when it has to be loaded anew."""
+        observer, policy = self.view.views.observer, self.view.policy
+        inside = current_load() is not None
+        decision = decide(entry, lookup.now, inside_load=inside, beta=policy.beta, draw=random.random())
+        if decision is Decision.LOAD:
+            return None
+        if self._refreshes and (decision is Decision.STALE or self.environ[JUDGED] in (None, lookup.identity)):
+            self.lookup = Lookup(None, lookup.now, lookup.identity, "refresh")
+            return None
+        if self._refreshes:  # loaded meanwhile
+            return self._refreshed()
+        if decision is not Decision.STALE and self._is_forced():
+            self.lookup = Lookup(None, lookup.now, lookup.identity, "refresh")
+            return None
+        can_refresh = decision is not Decision.HIT and refreshable(self.view, self.ctx, self.kwargs)
+        if decision is Decision.STALE and not can_refresh:
+            return None
+        if can_refresh:
+            job = refresh_job(self.view, self.ctx, self.url_key, lookup.identity)
+            self.view.views.engine.refresher.submit(self.key, job)
+        stale = decision is Decision.STALE
+        if stale:
+            observer.stale(policy, self.key, lookup)
+        else:
+            observer.hit(policy, self.key, lookup, self.began)
+        return self._reply(entry, lookup.now, "STALE" if stale else "HIT", hit=True, stale=stale)
+
+    @property
+    def _refreshes(self) -> bool:
+        """Whether this is the background's own request for this URL."""
+        return self.environ.get(REFRESHING) == self.url_key
+
+    def _refreshed(self) -> Response:
+        """The answer to a background request that has nothing to do."""
+        self.environ[REFRESHED] = True
+        return Response(status=204)
+
+    def _is_forced(self) -> bool:
+        """Whether the caller asks for a new load, and the app lets this caller."""
+        allow = self.view.views.allow_refresh
+        if allow is None or "HTTP_CACHE_CONTROL" not in self.environ:
+            return False
+        asked = parse_cache_control([self.environ["HTTP_CACHE_CONTROL"]])
+        return (asked.no_cache or asked.max_age == 0) and bool(allow(self.ctx.request))
+
+    def _check_fill(self) -> None:
+        """Find out whether the answer to this request can't be stored in any case."""
+        if self.environ["REQUEST_METHOD"] != "GET":
+            self.no_fill = Reason.HEAD
+        elif self.scope.is_finished:  # called by a body that is being streamed
+            self.no_fill = Reason.CONTEXT
+        elif self.facts.no_store:
+            self.no_fill = Reason.REQUEST_NO_STORE
+        if self.no_fill is Reason.CONTEXT:
+            self.view.bypassed(self.no_fill)
+        elif self.no_fill is not None:
+            self.missed()
+
+    @property
+    def facts(self) -> RequestFacts:
+        """What the judgement of the response needs to know of the request, as it came."""
+        if self._facts is None:
+            self._facts = self.view.facts(self.ctx, self.environ)
+        return self._facts
+
+    # Waiting for others
+
+    def admit(self) -> Response | None:
+        """Wait for others where that helps; a response, or ``None`` when the view must run."""
+        try:
+            while (started := self._start()) is not None:
+                self._take(self._fetching.advance(*started))
+        except BaseException:
+            self.close()
+            raise
+        return self._answer
+
+    async def admit_async(self) -> Response | None:
+        """:meth:`admit` without blocking the event loop."""
+        try:
+            while (started := self._start()) is not None:
+                self._take(await self._fetching.advance_async(*started))
+        except BaseException:
+            self.close()
+            raise
+        return self._answer
+
+    @property
+    def _fetching(self) -> Fetching:
+        return self.view.views.engine.fetching
+
+    def _start(self) -> tuple[Steps, Terms] | None:
+        """Ask for a load; ``None`` when that is settled."""
+        if self._answer is not None or self.load is not None or self.no_fill is not None:
+            return None
+        if self._looks >= _LOOKS:
+            self.no_fill = Reason.BUSY
+            self.missed()
+            return None
+        self._looks += 1
+        if self._refreshes:
+            patience = Patience.GIVE_UP
+        else:
+            patience = Patience.RUN_ALONE if self._holds_others_up() else Patience.WAIT
+        fetching = self._fetching
+        self._terms = fetching.terms(self.view.policy, began=self.began, patience=patience, shares_errors=False)
+        self._reader = Reader(self.key, self.tags, self.lookup)
+        self._steps = load([self._reader], fetching.flights, self._terms)
+        return self._steps, self._terms
+
+    def _holds_others_up(self) -> bool:
+        """Whether this request has a load that ends only with the request, beside those that this call is part of.
+
+        It must not wait then: another request may hold what it wants, and want what it holds.
+        """
+        mine = set[int]()
+        around = current_load()
+        while around is not None:
+            mine.add(id(around))
+            around = around.parent
+        loads = [exchange.load for exchange in self.scope.exchanges]
+        return any(each is not None and id(each) not in mine and _is_waited_for(each) for each in loads)
+
+    def _take(self, found: RunLoader | Done) -> None:
+        """Go on with what asking for a load came to."""
+        terms = self._terms
+        assert terms is not None
+        observer = self.view.views.observer
+        observer.waited(terms.policy, terms.waited, terms.collapsed)
+        if isinstance(found, RunLoader):
+            (self.load,) = found.loads
+            self.scope.exchanges.append(self)
+            self._prepare(self.load)
+            return
+        self._steps = None
+        shared = found.shared.get(self.key)
+        if shared is None:
+            self._answer = self._refreshed()  # another process or request refreshes it
+            return
+        self._answer = self._shared(shared)
+        if self._answer is None:
+            self.lookup = self._read()
+            entry = fresh(self.lookup) if self._usable() is not None else None
+            if entry is not None and isinstance(entry.content, StoredResponse):
+                self._answer = self._shared(Shared(entry))
+
+    def _shared(self, shared: Shared) -> Response | None:
+        """The answer that another's result is, or a stale one; ``None`` when it is none for this request."""
+        entry = shared.entry
+        if isinstance(entry.content, VariantMarker):
+            self._follow(entry.content)
+            return None
+        if not isinstance(entry.content, StoredResponse):
+            return None
+        if entry.origin != self.origin:
+            self._warn_of_other(entry.origin)
+            return None
+        observer, policy, lookup = self.view.views.observer, self.view.policy, self.lookup
+        if shared.stale:
+            observer.stale(policy, self.key, lookup)
+            now = entry.created if lookup is None else lookup.now
+            return self._reply(entry, now, "STALE", hit=True, stale=True)
+        observer.missed(policy, self.key, lookup)
+        return self._reply(entry, entry.created, "MISS", hit=False, fwd=self.forward, collapsed=True)
+
+    def _prepare(self, load: Load) -> None:
+        """Take a load over: its tags, and the conditions that the view must not see."""
+        if self._refreshes:
+            self.view.views.observer.refreshing(self.view.policy)
+        options = self.view.options
+        load.tags.update(dict.fromkeys(options.found_tags(self.args, self.kwargs)))
+        # What a write to the URL does not find by its key, it finds by this.
+        by_url = options.key_func is None and self.view.is_routed(self.ctx, self.args, self.kwargs)
+        if not by_url or self.origin != options.function or not serves(self.ctx, options):
+            load.tags[url_tag(self.view.target(self.ctx.request))] = None
+        self.hidden = {name: self.environ.pop(name) for name in HIDDEN_FIELDS if name in self.environ}
+        self._forget_parsed()
+        self._deferred = self._count_deferred()
+
+    def _forget_parsed(self) -> None:
+        """What werkzeug has made of the conditions before, and would go on showing."""
+        for name in _PARSED:
+            self.ctx.request.__dict__.pop(name, None)
+
+    # The view
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """The view's run: its load is current, conditions are hidden, and it ends whatever is raised."""
+        if self.load is None:
+            yield
+            return
+        try:
+            with self.load:
+                yield
+        except Exception:
+            raise  # `failed` is called with it
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            self.environ.update(self.hidden)
+            self._forget_parsed()
+
+    def failed(self, error: Exception) -> Response | None:
+        """The load ends with what the view raised; the expired response that stands in, if any (``stale_if_error``)."""
+        if self.load is None:
+            return None
+        done = self.end(Loaded(error=error, failed=is_failure(error)))
+        shared = done.shared.get(self.key)
+        answer = None if shared is None else self._shared(shared)
+        if answer is None:
+            self.missed()
+        # The flight has the error, whose traceback has this request: kept here, neither would ever go.
+        self.load = None
+        return answer
+
+    def stand_in(self, status: int) -> Response | None:
+        """The expired response that stands in for an answer that says that the view failed."""
+        if self.load is None or self.load.stand_in is None or status not in _FAILURES:
+            return None
+        return self.failed(default_exceptions[status]())
+
+    @property
+    def defers(self) -> bool:
+        """Whether the view has registered ``after_this_request`` functions: on a hit nobody would call them."""
+        return self._count_deferred() > self._deferred
+
+    def _count_deferred(self) -> int:
+        return len(getattr(self.ctx, "_after_request_functions", ()))
+
+    def missed(self) -> None:
+        """Count a request whose view has run, or runs now."""
+        self.view.views.observer.missed(self.view.policy, self.key, self.lookup)
+
+    # The end
+
+    def end(self, loaded: Loaded) -> Done:
+        """The load ends with what it produced; who waited for it goes on."""
+        assert self._steps is not None
+        assert self._terms is not None
+        try:
+            done = self._fetching.advance(self._steps, self._terms, loaded)
+            assert isinstance(done, Done)
+            return done
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """The load ends without a result, unless it has ended: its lease is free, who waited tries again."""
+        steps, self._steps = self._steps, None
+        self.pending = None
+        if self in self.scope.exchanges:
+            self.scope.exchanges.remove(self)
+        if steps is not None:
+            steps.close()
+        if self.load is not None and self.load.lease is not None:
+            self.view.views.engine.guarded.release(self.view.policy, [self.load])
+
+    def why_not_stored(self) -> Reason:
+        """Why a load without a lease has none."""
+        load, reader = self.load, self._reader
+        if load is None or load.moment is None or self.lookup is None:
+            return Reason.ERROR
+        if load.answer is Begin.UNSTORABLE:
+            return Reason.OVERTAKEN
+        if load.answer is Begin.BUSY or (reader is not None and reader.alone):
+            return Reason.BUSY
+        return Reason.ERROR if load.answer is None else Reason.OVERTAKEN
+
+    def known_variants(self) -> Known | None:
+        """The marker under the URL's own key, where the load is of a variant; read from the shared store."""
+        if self.key == self.url_key:  # then this load has that key's lease, and there is none
+            return None
+        engine = self.view.views.engine
+        tags = (*self.view.tags, key_tag(self.url_key))
+        lookup = engine.guarded.read(self.view.policy, self.url_key, tags, shared=True)
+        return None if lookup is None else Known.of(fresh(lookup), lookup.now)
+
+    # What is sent
+
+    @property
+    def shown_key(self) -> str | None:
+        """The key as responses show it."""
+        return self.key if self.view.views.show_key else None
+
+    @property
+    def forward(self) -> str:
+        """Why the view is called, in the words of RFC 9211."""
+        if self.lookup is not None and self.lookup.entry is not None:
+            return "stale"
+        return "vary-miss" if self.key != self.url_key else "uri-miss"
+
+    def _reply(self, entry: Entry, now: int, verdict: str, *, stale: bool = False, **status: Any) -> Response:
+        content = entry.content
+        assert isinstance(content, StoredResponse)
+        record_read(self.view.views.engine.store, entry, stale=stale)
+        if status["hit"]:
+            status["ttl"] = entry.ttl - entry.age(now)
+        return reply(
+            self.ctx.app.response_class,
+            entry,
+            content,
+            now=now,
+            environ=conditions(self.ctx, self.view.options),
+            verdict=verdict,
+            key=self.shown_key,
+            status=status,
+        )
+
+
+def _is_waited_for(load: Load) -> bool:
+    return load.lease is not None or (load.flight is not None and not load.flight.event.is_set())

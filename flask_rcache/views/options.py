@@ -1,0 +1,402 @@
+"""What stands above a view, and what it comes to in one app.
+
+Owns :class:`Options` (the decorator's arguments), :class:`BoundView` (those with an app's policy and settings) and
+:class:`AppViews` (all of one app, with what is remembered of them), and the two questions asked of every request: does it
+bypass the cache, and which entry does it ask for.
+"""
+
+from __future__ import annotations
+
+import inspect
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+from flask import Flask, Request, Response
+
+from ..context import carries_session, manager_of
+from ..engine.manager import CacheManager
+from ..engine.policies import Policy
+from ..http import (
+    Reason,
+    RequestFacts,
+    StorePolicy,
+    Target,
+    credential_names,
+    names_to_judge,
+    request_facts,
+    request_verdict,
+)
+from ..model.bounded import BoundedDict
+from ..model.cache_type import FROM_HEADERS, CacheType, Lifetime, check_tags
+from ..model.callable_keys import Identity
+from ..model.keys import Key, key_id, user_tag
+from .identity import default_id, filtered_query, target_of
+
+__all__ = ["AppViews", "BoundView", "Options", "conditions", "misplaced", "note_decorated", "options_of", "serves"]
+
+_EXTENSION: Final = "rcache_views"
+_KEYS_REMEMBERED: Final = 4096
+_LONGEST_REMEMBERED: Final = 400
+_VIEWS_KEPT: Final = 4096
+_FIELDS_KEPT: Final = 10_000
+_MOST_WRAPPERS: Final = 50
+
+#: The plain functions that are decorated, to find those that are registered as they are.
+_decorated: Final[WeakKeyDictionary[Callable[..., Any], Options]] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Options:
+    """What stands above one view; see :func:`~flask_rcache.cache_response`.
+
+    ``tags`` are those that are known beforehand, ``find_tags`` finds them; ``composes`` says that the ``key_func`` adds to
+    the default key; ``identity`` is what tells the view from others in keys.
+    """
+
+    identity: Identity
+    cache_type: CacheType | str
+    ttl: Lifetime | None
+    key_func: Callable[[Request], Key | None] | None
+    composes: bool
+    tags: tuple[str, ...]
+    find_tags: Callable[..., Iterable[str]] | None
+    vary: tuple[str, ...]
+    shared: bool
+    unless: Callable[..., object] | None
+    unless_takes_arguments: bool
+    keep: Callable[[Response], object] | None
+    signature: inspect.Signature
+    is_method: bool
+
+    @property
+    def function(self) -> str:
+        """The name of the view, ``module:qualname``."""
+        return self.identity.name
+
+    def origin(self) -> str:
+        """What entries of the view say that they are of: its name; with a hash of what it has closed over, as it is now."""
+        more = self.identity()
+        return self.identity.name + key_id(more) if more else self.identity.name
+
+    def arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The call's arguments by name, without ``self``."""
+        try:
+            bound = self.signature.bind(*args, **kwargs).arguments
+        except TypeError:  # a decorator below adds some that are not in the call
+            return dict(kwargs)
+        variable = next((each.name for each in self.signature.parameters.values() if each.kind is each.VAR_KEYWORD), "")
+        named = {name: value for name, value in bound.items() if name not in ("self", "cls", variable)}
+        return {**named, **bound.get(variable, {})}
+
+    def found_tags(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, ...]:
+        """The stamp tags of a call beside its type's.
+
+        Raises:
+            Exception: whatever the decorator's own function raises.
+        """
+        if self.find_tags is None:
+            return self.tags
+        return tuple(map(user_tag, check_tags(self.find_tags(**self.arguments(args, kwargs)))))
+
+
+class AppViews:
+    """The decorated views of one app.
+
+    Args:
+        app: the app.
+        manager: its manager.
+
+    Attributes:
+        fields: the request fields that select a variant, by the key of the URL, as this process saw them last.
+        in_development: whether the app is being developed or tested.
+    """
+
+    __slots__ = (
+        "_bound",
+        "_warned_of_hosts",
+        "allow_refresh",
+        "engine",
+        "fields",
+        "in_development",
+        "manager",
+        "observer",
+        "show_key",
+    )
+
+    def __init__(self, app: Flask, manager: CacheManager) -> None:
+        self.manager: Final = manager
+        self.engine: Final = manager.engine
+        self.observer: Final = manager.engine.observer
+        self.allow_refresh: Final = manager.settings.allow_refresh
+        self.show_key: Final = manager.settings.show_key
+        self.in_development: Final[Callable[[], bool]] = lambda: app.debug or app.testing
+        self.fields: Final[BoundedDict[str, tuple[str, ...]]] = BoundedDict(_FIELDS_KEPT)
+        self._bound: Final[BoundedDict[Options, BoundView]] = BoundedDict(_VIEWS_KEPT)
+        self._warned_of_hosts = False
+
+    @classmethod
+    def of(cls, app: Flask) -> AppViews:
+        """Those of an app.
+
+        Raises:
+            ConfigError: it has no cache.
+        """
+        found = app.extensions.get(_EXTENSION)
+        if found is None:
+            found = app.extensions.setdefault(_EXTENSION, cls(app, manager_of(app)))
+        return found  # type: ignore[no-any-return]
+
+    def view(self, options: Options) -> BoundView:
+        """A view with the app's policy and settings."""
+        return self._bound.get(options) or self._bind(options)
+
+    def _bind(self, options: Options) -> BoundView:
+        # One that is decorated anew in every request is forgotten again.
+        bound = self._bound[options] = BoundView(options, self)
+        return bound
+
+    def names_of(self, url_key: str, options: Options) -> tuple[str, ...]:
+        """The request fields that select a variant of a URL, as far as this process knows."""
+        return self.fields.get(url_key, options.vary)
+
+    def remember(self, url_key: str, fields: tuple[str, ...]) -> None:
+        """Remember which request fields select a variant of a URL."""
+        if self.fields.get(url_key) != fields:
+            self.fields[url_key] = fields
+
+    def check_hosts(self, app: Flask, request: Request) -> None:
+        """Warn once that a Host header makes entries; not while the app is being developed or tested."""
+        if self._warned_of_hosts or request.trusted_hosts:
+            return
+        self._warned_of_hosts = True
+        if not self.in_development():
+            self.observer.warn_once(
+                f"hosts/{app.name}",
+                "the request's host is part of the key, and %r takes any host: set TRUSTED_HOSTS, or Host headers chosen "
+                "by an attacker fill the cache",
+                app.name,
+            )
+
+
+class BoundView:
+    """One decorated view in one app.
+
+    Args:
+        options: what stands above it.
+        views: all of the app's.
+
+    Attributes:
+        tags: what entries have for certain, the type's own tag included.
+        is_explicit: whether the ``key_func`` gives the whole key, so that other views may have it too.
+    """
+
+    __slots__ = (
+        "_credentials",
+        "_credentials_cookies",
+        "_ids",
+        "_store_policy",
+        "_to_judge",
+        "_warned",
+        "credentials_ok",
+        "is_explicit",
+        "options",
+        "policy",
+        "tags",
+        "views",
+    )
+
+    def __init__(self, options: Options, views: AppViews) -> None:
+        settings = views.engine.settings
+        self.options: Final = options
+        self.views: Final = views
+        self.policy: Final[Policy] = views.engine.policies.policy(options.cache_type, options.ttl)
+        cache_type, ttl = self.policy.type, self.policy.ttl
+        names_caller = cache_type.per_user and options.key_func is not None
+        self.credentials_ok: Final = options.shared or names_caller
+        self.is_explicit: Final = options.key_func is not None and not options.composes
+        self.tags: Final = (self.policy.tag, *options.tags)
+        self._credentials: Final = credential_names(settings.credential_headers)
+        self._credentials_cookies: Final = settings.credential_cookies
+        self._to_judge: Final = names_to_judge(self._credentials, credentials_ok=self.credentials_ok)
+        self._ids: Final[BoundedDict[tuple[str | None, ...], str]] = BoundedDict(_KEYS_REMEMBERED)
+        self._warned = False
+        self._store_policy: Final = StorePolicy(
+            ttl=None if ttl is FROM_HEADERS else ttl,
+            stale_while_revalidate=cache_type.stale_while_revalidate,
+            stale_if_error=cache_type.stale_if_error,
+            error_ttl=cache_type.error_ttl,
+            extra_statuses=cache_type.statuses,
+            shared=options.shared,
+            per_user=names_caller,
+            max_body=settings.max_bytes,
+        )
+
+    def store_policy(self, cost: float = 0.0) -> StorePolicy:
+        """What is said here about storing a response whose view took ``cost`` seconds."""
+        if self._store_policy.ttl is None or not (self.policy.type.jitter or self.policy.adaptive_ttl):
+            return self._store_policy
+        return replace(self._store_policy, ttl=self.policy.lifetime(cost, random.random()))
+
+    # Does it bypass the cache?
+
+    def bypass(
+        self, ctx: Any, environ: Mapping[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Reason | None:
+        """Why a request bypasses the cache, before anything is asked of a store; ``None`` when it does not."""
+        if not self.views.engine.enabled:
+            return Reason.DISABLED
+        has_session = not self.credentials_ok and bool(getattr(ctx, "_session", None))
+        method = environ["REQUEST_METHOD"]
+        if has_session or not (method == "GET" or method == "HEAD") or not environ.keys().isdisjoint(self._to_judge):
+            session = not self.credentials_ok and carries_session(ctx, environ, self._credentials_cookies)
+            reason = request_verdict(
+                environ, session, credentials_ok=self.credentials_ok, credentials=self._credentials
+            )
+            if reason is not None:
+                return reason
+        options = self.options
+        if options.unless is not None:
+            more = options.arguments(args, kwargs) if options.unless_takes_arguments else {}
+            if options.unless(ctx.request, **more):
+                return Reason.UNLESS
+        return None
+
+    def bypassed(self, reason: Reason) -> None:
+        """Count a request that bypassed the cache; warn once where a ``key_func`` did not help."""
+        observer = self.views.observer
+        observer.bypassed(self.policy)
+        if self._warned or self.options.key_func is None or reason not in (Reason.AUTHORIZATION, Reason.SESSION):
+            return
+        self._warned = True
+        observer.warn_once(
+            f"per_user/{self.options.function}",
+            "requests with credentials bypass the cache at %s: its key_func is trusted to name the caller only on a type "
+            "with per_user=True",
+            self.options.function,
+        )
+
+    def facts(self, ctx: Any, environ: Mapping[str, Any]) -> RequestFacts:
+        """What the judgement of a response needs to know of the request."""
+        session = carries_session(ctx, environ, self._credentials_cookies)
+        return request_facts(environ, session, credentials=self._credentials)
+
+    # Which entry does it ask for?
+
+    def key(
+        self, ctx: Any, environ: Mapping[str, Any], origin: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> str | None:
+        """The stored key of the URL that a request asks for; ``None`` when the ``key_func`` gives none."""
+        options, request = self.options, ctx.request
+        names = self.views.engine.names
+        named: Key | None = None
+        if options.key_func is not None:
+            named = options.key_func(request)
+            if named is None:
+                return None
+            if not options.composes:
+                # Readable, or hashed here: a hash that a client sent must not reach the entry it stands for.
+                return names.stored(self.policy.name, named, hashed=False)
+        get = environ.get
+        host = get("HTTP_HOST")
+        routed = self.is_routed(ctx, args, kwargs)
+        plain = routed and named is None and host is not None
+        raw = (origin, host, environ["wsgi.url_scheme"], get("SCRIPT_NAME"), get("PATH_INFO"), get("QUERY_STRING"))
+        if plain:
+            stored = self._ids.get(raw)
+            if stored is not None:
+                return stored
+        more: list[Key] = [] if named is None else [key_id(named)]
+        if not routed:
+            if any(isinstance(value, Exception) for value in args):  # an error handler's: no two are the same
+                return None
+            more.append((args[options.is_method :], kwargs))
+        stored = names.entry(self.policy.name, default_id(origin, self.target(request), *more))
+        self.views.check_hosts(ctx.app, request)
+        if plain and sum(map(len, filter(None, raw))) <= _LONGEST_REMEMBERED:
+            self._ids[raw] = stored
+        return stored
+
+    def is_routed(self, ctx: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether the call has the arguments that the URL map gives, so that the URL has them all."""
+        request = ctx.request
+        if kwargs:
+            rule = request.url_rule
+            # A preprocessor, or what runs before the view, may have put something else there.
+            if kwargs != request.view_args or ctx.app.url_value_preprocessors:
+                return False
+            if rule is not None and not kwargs.keys() <= rule.arguments:
+                return False
+        elif request.view_args:
+            return False
+        return not args[self.options.is_method :]
+
+    def key_of(self, target: Target) -> str:
+        """The stored key of a URL, as :meth:`keyed` gives it, whose view is called with what the URL map gives."""
+        return self.views.engine.names.entry(self.policy.name, default_id(self.options.origin(), target))
+
+    def target(self, request: Request) -> Target:
+        """The URL of a request as it stands in the key."""
+        return self.keyed(target_of(request))
+
+    def keyed(self, target: Target) -> Target:
+        """A URL as it stands in the key: with the query as the type wants it."""
+        return target._replace(query=filtered_query(target.query, self.policy.type.query))
+
+
+# Finding decorated views
+
+
+def options_of(view: Any) -> Iterator[Options]:
+    """The options of a view function, of what it wraps, and of a class-based view's methods."""
+    view_class = getattr(view, "view_class", None)
+    candidates = [view]  # `decorators` of a class stand here
+    if view_class is not None:
+        candidates += [getattr(view_class, name, None) for name in ("get", "dispatch_request")]
+    for function in candidates:
+        seen = 0
+        while function is not None and seen < _MOST_WRAPPERS:
+            options = getattr(function, "rcache_options", None)
+            if isinstance(options, Options):
+                yield options
+                break
+            function, seen = getattr(function, "__wrapped__", None), seen + 1
+
+
+def serves(ctx: Any, options: Options) -> bool:
+    """Whether the request is for this view, and not for another one that called it."""
+    view = ctx.app.view_functions.get(ctx.request.endpoint or "")
+    return any(found is options for found in options_of(view))
+
+
+def conditions(ctx: Any, options: Options) -> Mapping[str, Any]:
+    """The environ whose conditions and range the answer is to obey; an empty one for another view that wants it whole.
+
+    Source: RFC 9110 sections 13.1 and 14.2: they concern the target of the request.
+    """
+    environ: Mapping[str, Any] = ctx.request.environ
+    if not ("HTTP_IF_NONE_MATCH" in environ or "HTTP_IF_MODIFIED_SINCE" in environ or "HTTP_RANGE" in environ):
+        return environ
+    return environ if serves(ctx, options) else {}
+
+
+def note_decorated(view: Callable[..., Any], options: Options) -> None:
+    """Note that a function is decorated, for :func:`misplaced`."""
+    if inspect.isfunction(view):
+        _decorated[view] = options
+
+
+def misplaced(app: Flask) -> Iterator[tuple[str, str]]:
+    """The endpoints whose view is decorated but registered without its decorator, which then stands above the route.
+
+    Yields:
+        Each endpoint with the name of its view.
+    """
+    views = app.view_functions
+    registered = {options for view in views.values() for options in options_of(view)}
+    for endpoint, view in views.items():
+        options = _decorated.get(view) if inspect.isfunction(view) else None
+        if options is not None and options not in registered:
+            yield endpoint, options.function
