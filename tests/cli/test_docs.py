@@ -11,6 +11,7 @@ import pytest
 from flask import Flask
 
 from flask_rcache.cli import cache
+from flask_rcache.stores.redis.facts import EVICTION_ADVICE
 from tests.cli.kit import manager
 from tests.processes import ROOT
 from tests.servers import Server
@@ -70,11 +71,22 @@ def test_cli_page__names_every_command_and_option() -> None:
     """A command is in the table, and an option is on the page or plain from `--help`."""
     assert isinstance(cache, click.Group)
     listed = re.findall(r"^\| `([a-z-]+)", PAGE.partition("No command shows")[0], re.MULTILINE)
-    assert sorted(listed) == sorted(cache.commands)
+    assert sorted(listed) == cache.list_commands(click.Context(cache))
 
 
 def test_commands__explain_themselves() -> None:
     """Every command and every option has a help text."""
-    for command in cache.commands.values():
+    assert isinstance(cache, click.Group)
+    context = click.Context(cache)
+    for name in cache.list_commands(context):
+        command = cache.get_command(context, name)
+        assert command is not None
         assert command.help
         assert all(option.help for option in command.params if isinstance(option, click.Option))
+
+
+def test_advice_on_eviction__is_one_sentence() -> None:
+    """Each page that gives it, and the log and `check`, say the same."""
+    for page in ("how-it-works", "installation", "outages"):
+        text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+        assert EVICTION_ADVICE in " ".join(text.split()), page

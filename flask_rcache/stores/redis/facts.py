@@ -9,8 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["Facts"]
+__all__ = ["EVICTION_ADVICE", "Facts"]
 
+#: What operators are told, in the documentation, the log and `flask cache check` alike.
+EVICTION_ADVICE: Final = "set maxmemory and maxmemory-policy volatile-lru, which evicts entries and nothing else"
 #: ZMSCORE came with it.
 _OLDEST_REDIS: Final = (6, 2)
 
@@ -48,11 +50,10 @@ class Facts:
         if self.policy.startswith("allkeys"):
             found.append(
                 f"maxmemory-policy {self.policy} may evict the record of invalidations: nothing stale is served then, "
-                "but the whole cache starts cold, and patterns walk all keys; volatile-lru evicts entries only"
+                f"but the whole cache starts cold, and patterns walk all keys; {EVICTION_ADVICE}"
             )
         if self.policy == "noeviction" and self.maxmemory:
             found.append(
-                "with maxmemory-policy noeviction nothing new is cached once maxmemory is reached; volatile-lru makes "
-                "room"
+                f"with maxmemory-policy noeviction nothing new is cached once maxmemory is reached; {EVICTION_ADVICE}"
             )
         return tuple(found)

@@ -44,6 +44,7 @@ from ...model.scope import Scope, scope_var
 from .breaker import Breaker
 from .budget import Budget
 from .connection import SLICE, Connection, Exchange
+from .facts import EVICTION_ADVICE
 
 __all__ = ["Failure", "Pool", "classify", "translated"]
 
@@ -115,7 +116,7 @@ def translated(error: Exception, location: str) -> StoreError:
     if isinstance(error, StoreError):
         return error
     if kind is Failure.FULL:
-        failure = StoreFullError(f"{location} has no room (maxmemory): raise it, or set maxmemory-policy allkeys-lru")
+        failure = StoreFullError(f"{location} has no room (maxmemory): raise it; {EVICTION_ADVICE}")
     elif kind is Failure.CROWDED:
         failure = StoreUnavailableError(
             f"{location} takes no more connections: lower RCACHE_MAX_CONNECTIONS, or raise the server's maxclients"
