@@ -147,9 +147,24 @@ def _store_of(settings: Settings) -> Store:
         return MemoryStore(
             names, max_bytes=settings.l1_bytes, lease=settings.load_timeout, max_stamps=settings.max_stamps
         )
+    from .codec.envelope import Codec
     from .stores.redis.store import RedisStore  # needs redis-py
 
-    redis = RedisStore(settings, names)
+    redis = RedisStore(
+        settings.url,
+        names=names,
+        codec=Codec(
+            compress_from=settings.compress_from, level=settings.compress_level, max_size=settings.max_bytes * 2
+        ),
+        timeout=settings.timeout,
+        lease=settings.lease,
+        load_timeout=settings.load_timeout,
+        cold=settings.on_failover == "cold",
+        max_stamps=settings.max_stamps,
+        idle_timeout=settings.idle_timeout,
+        max_connections=settings.max_connections,
+        journal_keep=settings.journal_keep,
+    )
     if not settings.l1_bytes or not settings.l1_ttl:
         return redis
     from .stores.tiered import TieredStore

@@ -1,6 +1,6 @@
 """The command ``check``: is this cache set up as it should be?
 
-Owns the findings about the app's own configuration, and the printing. What the server is asked is ``serverside``'s.
+Owns the findings about the app's own configuration, and the printing. The questions to the server are ``serverside``'s.
 """
 
 from __future__ import annotations
@@ -19,11 +19,9 @@ from ..config.settings import Settings, load_settings
 from ..context import manager_of
 from ..engine.manager import CacheManager
 from ..errors import ConfigError
-from ..stores import RedisStore, TieredStore
+from ..views.startup import decorated
 from .findings import Finding, State, fail, ok, warn
 from .output import Command, answer, answers, printable, seconds_text
-from .serverside import server_findings
-from .types import decorated
 
 __all__ = ["check"]
 
@@ -34,10 +32,9 @@ _SHORTEST_KEY: Final = 16
 @click.command(cls=Command)
 @answers
 def check(*, as_json: bool) -> None:
-    """Check configuration, connection, server, clock, rights and bus; say what to do about what is wrong.
+    """Check configuration, connection, server, clock, rights and bus, and say how to correct what is wrong.
 
-    It writes one entry of its own and takes it away again. It fails when something does not work, and not for what is
-    only to be thought about.
+    It writes one entry of its own and removes it again. It fails when something does not work, and not for warnings.
     """
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # a proxy's, which its type hides
     manager = manager_of(app)
@@ -91,7 +88,7 @@ def _settings(app: Flask, settings: Settings) -> Iterator[Finding]:
     else:
         yield ok("settings", shown)
     for warning in caught:
-        yield warn("settings", str(warning.message), "Correct it or take it away.")
+        yield warn("settings", str(warning.message), "Correct it or remove it.")
     if not settings.enabled:
         yield warn("enabled", "RCACHE_ENABLED is false: nothing is read or stored.", "Set it to true.")
 
@@ -101,7 +98,7 @@ def _types(app: Flask, manager: CacheManager) -> Finding:
     for endpoint, options in decorated(app):
         count += 1
         try:
-            manager.policy(options.cache_type, options.ttl)
+            manager.engine.policies.policy(options.cache_type, options.ttl)
         except ConfigError as error:
             return fail("views", f"{endpoint}: {error}", "Register it with RCache(types=[...]).")
     return ok("views", f"{len(manager.types)} cache types, {count} decorated views")
@@ -115,7 +112,7 @@ def _hosts(app: Flask) -> Finding:
         return ok("hosts", "TRUSTED_HOSTS is not set, and no key has the host in it")
     return warn(
         "hosts",
-        "TRUSTED_HOSTS is not set: whoever sends a Host of his own makes entries of his own.",
+        "TRUSTED_HOSTS is not set: Host headers chosen by an attacker fill the cache with entries.",
         "Set TRUSTED_HOSTS to the hosts that clients use.",
     )
 
@@ -127,7 +124,7 @@ def _secret_key(app: Flask) -> Finding:
     if len(key) < _SHORTEST_KEY:
         return warn(
             "sessions",
-            f"SECRET_KEY has only {len(key)} characters: who guesses it can be any user, in cached pages too.",
+            f"SECRET_KEY has only {len(key)} characters: whoever guesses it can act as any user.",
             'Make one with python -c "import secrets; print(secrets.token_hex(32))".',
         )
     return ok("sessions", "SECRET_KEY is set")
@@ -141,27 +138,28 @@ def _admin(app: Flask, settings: Settings) -> Finding:
         return ok("admin", f"{where} is guarded by RCACHE_ADMIN_GUARD")
     who = f"whose {settings.admin_claim!r} is {settings.admin_value!r}"
     if settings.admin_jwks_url is not None:
-        return ok("admin", f"{where} takes tokens of {redacted(settings.admin_jwks_url)} {who}")
+        return ok("admin", f"{where} accepts tokens of {redacted(settings.admin_jwks_url)} {who}")
     key = settings.admin_jwt_key
     if key is None:
-        return ok("admin", f"{where} is closed: no key is configured")
+        return ok("admin", "there is no admin API: no key and no guard is configured")
     if key in (app.secret_key, settings.user_jwt_key):
         return warn(
             "admin",
-            "RCACHE_ADMIN_JWT_KEY is a key that signs other things too: what they sign may pass for an admin's token.",
+            "RCACHE_ADMIN_JWT_KEY also signs other tokens, which may be accepted as an admin's.",
             "Give the admin API a key of its own.",
         )
-    return ok("admin", f"{where} takes tokens {who}")
+    return ok("admin", f"{where} accepts tokens {who}")
 
 
 def _stored(manager: CacheManager) -> Iterator[Finding]:
-    store = manager.store
-    redis = store.redis if isinstance(store, TieredStore) else store
-    if isinstance(redis, RedisStore):
-        yield from server_findings(manager, redis)
+    if manager.settings.is_shared:
+        from .serverside import server_findings  # needs redis-py
+
+        yield from server_findings(manager)
     else:
         yield warn(
             "store",
-            f"{store.location}: each process has a cache of its own, and hears of no other's invalidations.",
+            f"{manager.engine.catalogue.location}: each process has a cache of its own, and does not learn of the "
+            "others' invalidations.",
             "With more than one process, set RCACHE_URL to a Redis or Valkey server.",
         )

@@ -37,7 +37,7 @@ _SHOWN: Final = (
     "Content-Type",
     "Content-Length",
 )
-#: Request fields whose values are nobody's secret; those of all others are not printed.
+#: Request fields whose values are no secrets; those of all others are not printed.
 _PLAIN: Final = frozenset(
     {
         "accept",
@@ -60,7 +60,7 @@ _PLAIN: Final = frozenset(
     }
 )
 _SHORTEST_SECRET: Final = 8
-#: What a run tells better than a look.
+#: What a run knows better than a lookup.
 _OUTCOME: Final = ("verdict", "reason", "because", "notes")
 
 
@@ -82,18 +82,18 @@ def explain(*, url: str, method: str, headers: tuple[str, ...], runs: bool, as_j
     if runs and method not in ("GET", "HEAD"):
         raise Failure("usage", f"--run sends GET and HEAD only: a {method} might change something.", exit_code=2)
     note_memory(manager_of(app))
-    told = explained(app, url, method=method, headers=fields)
-    document = told.document()
-    if runs and told.endpoint is not None:
+    found = explained(app, url, method=method, headers=fields)
+    document = found.document()
+    if runs and found.endpoint is not None:
         sent = _sent(app, url, method, fields)
-        told = explained(app, url, method=method, headers=fields)
-        document = {**told.document(), **{name: sent.get(name, document[name]) for name in _OUTCOME}, "run": sent}
+        found = explained(app, url, method=method, headers=fields)
+        document = {**found.document(), **{name: sent.get(name, document[name]) for name in _OUTCOME}, "run": sent}
     hidden = _Hidden(fields)
     document = hidden.document(document)
     answer(document, _text(document), as_json=as_json)
     if hidden.found:
-        note("Note: the key holds the value of a credential as it is; hash it in the key_func.")
-    if told.verdict == "NO-VIEW" or told.store_away is not None:
+        note("Note: the key contains a credential in plain text; hash it in the key_func.")
+    if found.verdict == "NO-VIEW" or found.store_away is not None:
         raise click.exceptions.Exit(1)
 
 
@@ -115,7 +115,7 @@ def _fields(headers: Iterable[str]) -> dict[str, str]:
 
 
 def _sent(app: Flask, url: str, method: str, fields: Mapping[str, str]) -> dict[str, Any]:
-    """Send the request through the whole app, middleware included, and read what the answer says of the cache."""
+    """Send the request through the whole app, middleware included, and read what the answer says about the cache."""
 
     def send() -> dict[str, Any]:
         client = app.test_client(use_cookies=False)
@@ -126,22 +126,22 @@ def _sent(app: Flask, url: str, method: str, fields: Mapping[str, str]) -> dict[
         response.get_data()
         shown = {name: response.headers[name] for name in _SHOWN if name in response.headers}
         cookies = len(response.headers.getlist("Set-Cookie"))
-        return {"status": response.status, "headers": shown, "sets_cookies": cookies, **_said(shown)}
+        return {"status": response.status, "headers": shown, "sets_cookies": cookies, **_reported(shown)}
 
     return in_new_context(send)
 
 
-def _said(headers: Mapping[str, str]) -> dict[str, Any]:
-    """What the answer says of the cache.
+def _reported(headers: Mapping[str, str]) -> dict[str, Any]:
+    """What the answer says about the cache.
 
-    >>> _said({"X-Cache": "MISS", "Cache-Status": "rcache; fwd=uri-miss; detail=SET-COOKIE"})["reason"]
+    >>> _reported({"X-Cache": "MISS", "Cache-Status": "rcache; fwd=uri-miss; detail=SET-COOKIE"})["reason"]
     'SET-COOKIE'
     """
     members = [member.strip() for member in _MEMBER.findall(headers.get("Cache-Status", ""))]
     ours = [member for member in members if member.partition(";")[0].strip() == "rcache"]
     parameters = dict(_PARAMETER.findall(ours[-1])) if ours else {}
     reason: str | None = parameters.get("detail", "").strip('"') or None
-    said: dict[str, Any] = {
+    report: dict[str, Any] = {
         "verdict": headers.get("X-Cache", "NOT-DECORATED"),
         "was_stored": "stored" in parameters,
         "reason": reason,
@@ -149,16 +149,16 @@ def _said(headers: Mapping[str, str]) -> dict[str, Any]:
         "notes": [],
     }
     if reason in _SENTENCES:
-        said["because"] = _SENTENCES[reason]
+        report["because"] = _SENTENCES[reason]
     elif "stored" in parameters:
-        said["because"] = "The view was called, and its answer is stored."
+        report["because"] = "The view was called, and its answer is stored."
     elif "collapsed" in parameters:
-        said["because"] = "Another request was loading it, and this one got its answer."
+        report["because"] = "Another request was loading it, and this one got its answer."
     elif "hit" in parameters:
-        said["because"] = "It was answered from the cache."
+        report["because"] = "It was answered from the cache."
     elif not ours:
-        said["because"] = "No decorated view answered."
-    return said
+        report["because"] = "No decorated view answered."
+    return report
 
 
 # Printing
@@ -172,7 +172,7 @@ class _Hidden:
         for name, value in fields.items():
             if name.lower() == "cookie":
                 secrets.update(part.partition("=")[2].strip() for part in value.split(";"))
-                with suppress(UnicodeDecodeError):  # nobody can say what is in it
+                with suppress(UnicodeDecodeError):  # what is in it is not known
                     secrets.update(parse_cookie(value).values())
             elif name.lower() not in _PLAIN:
                 secrets.update((value, value.partition(" ")[2].strip()))  # the second: after "Bearer"
@@ -224,9 +224,9 @@ def _ttl(document: Mapping[str, Any]) -> str:
     return f"{text}, from {document['ttl_from']}"
 
 
-def _verdict(said: Mapping[str, Any]) -> str:
-    reason = f" {said['reason']}" if said["reason"] else ""
-    return f"{said['verdict']}{reason}: {said['because']}".rstrip(": ")
+def _verdict(report: Mapping[str, Any]) -> str:
+    reason = f" {report['reason']}" if report["reason"] else ""
+    return f"{report['verdict']}{reason}: {report['because']}".rstrip(": ")
 
 
 def _run_rows(run: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -241,7 +241,7 @@ def _run_rows(run: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _stored(document: Mapping[str, Any]) -> str:
     if document["store_away"]:
-        return f"not known, the store is away: {document['store_away']}"
+        return f"not known, the store is unavailable: {document['store_away']}"
     stored = document["stored"]
     if stored is None:
         return "nothing"

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from flask import Flask
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
@@ -17,21 +18,20 @@ from werkzeug.routing import RequestRedirect
 from werkzeug.urls import iri_to_uri
 from werkzeug.wsgi import get_current_url
 
-from ..context import context, manager_of
-from ..engine.admission import fresh
+from ..engine.load import Decision, decide, fresh
 from ..errors import ConfigError, StoreError
-from ..http import Reason, parse_cache_control, variant_id
-from ..model.entry import Freshness, StoredResponse, is_marker
-from ..stores.protocol import Reading
+from ..http import Reason, parse_cache_control
+from ..model.entry import Freshness, StoredResponse, VariantMarker
+from ..model.keys import key_tag
+from ..stores.protocol import Lookup
 from ..views.background import refreshable
-from ..views.binding import Binding, Options, options_of
-from ..views.lookup import Lookup
-from ..views.variants import names_of_marker
+from ..views.options import AppViews, BoundView, Options, options_of
+from ..views.variants import selected_key
 from .types import ttl_document, ttl_source
 
 __all__ = ["Explanation", "Stored", "explained", "in_new_context"]
 
-_UNFIT: Final = {
+_UNUSABLE: Final = {
     "invalid": "What was stored has been invalidated.",
     "garbage": "What is stored cannot be read.",
 }
@@ -109,33 +109,35 @@ def explained(app: Flask, url: str, *, method: str, headers: Mapping[str, str]) 
 def _explained(app: Flask, url: str, method: str, headers: Mapping[str, str]) -> Explanation:
     try:
         asked = app.test_request_context(iri_to_uri(url), method=method, headers=dict(headers))
-        shown = get_current_url(asked.request.environ)
-    except ValueError as error:  # among them half characters
+    except ValueError as error:  # among them lone surrogates
         raise ConfigError(f"this cannot be sent as a request: {error}") from error
+    shown = url
+    with suppress(UnicodeError):  # a host that is no IDNA, as `xn--`: a client may send it all the same
+        shown = get_current_url(asked.request.environ)
     with asked as ctx:
         request = ctx.request
-        told = Explanation(method=request.method, url=shown)
+        found = Explanation(method=request.method, url=shown)
         failure = request.routing_exception
         if failure is not None:
-            return _not_routed(told, failure)
+            return _not_routed(found, failure)
         assert request.endpoint is not None
-        told.endpoint = request.endpoint
+        found.endpoint = request.endpoint
         view = app.view_functions.get(request.endpoint)
         options = _options(view, request.method)
         if options is not None:
-            _decided(told, app, options)
+            _decided(found, app, ctx, options)
         else:
-            told.verdict = "NOT-DECORATED"
-            told.because = f"What answers at the endpoint {told.endpoint!r} is not decorated with @cache_response."
+            found.verdict = "NOT-DECORATED"
+            found.because = f"The view at the endpoint {found.endpoint!r} is not decorated with @cache_response."
             if request.method in _ASKING:
-                told.notes.append("A view that calls another decorated function is seen with --run only.")
+                found.notes.append("A view that calls another decorated function is seen with --run only.")
         if request.method not in _SAFE and any(options_of(view)):
-            told.notes.append(f"When a {request.method} succeeds, what is stored for this URL is invalidated.")
-    return told
+            found.notes.append(f"When a {request.method} succeeds, what is stored for this URL is invalidated.")
+    return found
 
 
 def _options(view: Any, method: str) -> Options | None:
-    """What stands above what answers; in a class-based view each method has its own."""
+    """The options of what answers; in a class-based view each method has its own."""
     handler = getattr(getattr(view, "view_class", None), method.lower(), None)
     if handler is None or method in _ASKING:
         return next(options_of(view), None)
@@ -143,136 +145,151 @@ def _options(view: Any, method: str) -> Options | None:
     return own if isinstance(own, Options) else next(options_of(handler), None)
 
 
-def _not_routed(told: Explanation, failure: Exception) -> Explanation:
-    told.verdict = "NO-VIEW"
+def _not_routed(found: Explanation, failure: Exception) -> Explanation:
+    found.verdict = "NO-VIEW"
     if isinstance(failure, RequestRedirect):
-        told.because = f"The routing answers with a redirect to {failure.new_url}: ask for that."
+        found.because = f"The routing answers with a redirect to {failure.new_url}: ask for that."
     elif isinstance(failure, MethodNotAllowed):
-        told.because = f"No view takes {told.method}; this URL takes {', '.join(sorted(failure.valid_methods or ()))}."
+        found.because = (
+            f"No view takes {found.method}; this URL takes {', '.join(sorted(failure.valid_methods or ()))}."
+        )
     elif isinstance(failure, HTTPException) and failure.code == 400:
-        told.because = "The host is none of TRUSTED_HOSTS: give the whole URL, as clients ask for it."
+        found.because = "The host is not one of TRUSTED_HOSTS: give the whole URL that clients use."
     else:
-        told.because = "No view has this URL."
-        told.notes.append("The host decides too where a route has one: give the whole URL, as clients ask for it.")
-    return told
+        found.because = "No view has this URL."
+        found.notes.append("Routes may depend on the host: give the whole URL that clients use.")
+    return found
 
 
-def _decided(told: Explanation, app: Flask, options: Options) -> None:
+class _Asked(NamedTuple):
+    """A request for a decorated view."""
+
+    view: BoundView
+    ctx: Any
+    kwargs: dict[str, Any]
+    url_key: str
+
+    @property
+    def environ(self) -> dict[str, Any]:
+        environ: dict[str, Any] = self.ctx.request.environ
+        return environ
+
+
+def _decided(found: Explanation, app: Flask, ctx: Any, options: Options) -> None:
     """Follow the request through the decorator."""
-    ctx = context()
-    assert ctx is not None
-    manager = manager_of(app)
-    binding = Binding.of(options, manager)
-    told.view, told.type = options.function, binding.policy.name
-    told.ttl = ttl_document(binding.policy.ttl)
-    told.ttl_from = ttl_source(manager, app.config, binding.policy.type, options.ttl)
-    request = ctx.request
-    environ = request.environ
+    views = AppViews.of(app)
+    view = views.view(options)
+    found.view, found.type = options.function, view.policy.name
+    found.ttl = ttl_document(view.policy.ttl)
+    found.ttl_from = ttl_source(views.manager, view.policy.type, options.ttl)
+    environ = ctx.request.environ
     args: tuple[Any, ...] = (None,) if options.is_method else ()
-    kwargs = dict(request.view_args or {})
+    kwargs = dict(ctx.request.view_args or {})
     try:
-        reason = binding.bypass(manager, ctx, environ, args, kwargs)
+        reason = view.bypass(ctx, environ, args, kwargs)
         if reason is None or options.key_func is None:  # else it is not asked
-            told.key = binding.key(manager, ctx, environ, args, kwargs)
+            found.key = view.key(ctx, environ, options.origin(), args, kwargs)
     except Exception as error:  # noqa: BLE001  # the app's own functions, without what before_request gives them
-        told.because = f"The decorator's functions raised {type(error).__name__} here, where nothing runs before them."
-        told.notes.append("--run sends the request through the whole app.")
+        found.because = f"The decorator's functions raised {type(error).__name__} here, where nothing runs before them."
+        found.notes.append("--run sends the request through the whole app.")
         return
-    if reason is None and told.key is None:
+    if reason is None and found.key is None:
         reason = Reason.KEY
     if reason is not None:
-        _ruled_out(told, reason)
-    if told.key is not None:
-        visit = Lookup(binding, manager, ctx, told.key, (args, kwargs))
-        _looked(told, visit, asks=reason is None)
-    _noted(told, binding, environ, asks=reason is None)
+        _ruled_out(found, reason)
+    if found.key is not None:
+        _looked(found, _Asked(view, ctx, kwargs, found.key), asks=reason is None)
+    _noted(found, options, environ, asks=reason is None)
 
 
-def _ruled_out(told: Explanation, reason: Reason) -> None:
-    told.verdict, told.reason, told.because = "BYPASS", reason.value, reason.sentence
+def _ruled_out(found: Explanation, reason: Reason) -> None:
+    found.verdict, found.reason, found.because = "BYPASS", reason.value, reason.sentence
     if reason in (Reason.AUTHORIZATION, Reason.SESSION):
-        told.notes.append(
+        found.notes.append(
             "It is cached for everyone with shared=True, and for each caller with a per_user type and key_func=by_user."
         )
 
 
-def _looked(told: Explanation, visit: Lookup, *, asks: bool) -> None:
-    """Look under the key, and say what a request would get that may ask."""
+def _looked(found: Explanation, asked: _Asked, *, asks: bool) -> None:
+    """Look under the key, and say what a request would get that uses the cache."""
     try:
-        reading = _read(told, visit)
+        lookup = _read(found, asked)
     except StoreError as error:
-        told.store_away = str(error)
-        told.because = told.because or "The store is away, so the view would run."
+        found.store_away = str(error)
+        found.because = found.because or "The store is unavailable, so the view would run."
         if asks:
-            told.verdict = "MISS"
+            found.verdict = "MISS"
         return
-    entry = reading.entry
-    freshness = None
-    if entry is not None and isinstance(entry.content, StoredResponse) and entry.content.status:
-        freshness = entry.freshness(reading.now)
-        told.stored = Stored(
-            visit.key,
+    entry = lookup.entry
+    if entry is not None and isinstance(entry.content, StoredResponse):
+        found.stored = Stored(
+            found.key or "",
             entry.content.status,
-            round(entry.age(reading.now), 3),
-            round(entry.ttl - entry.age(reading.now), 3),
-            freshness.value,
-            reading.size,
+            round(entry.age(lookup.now), 3),
+            round(entry.ttl - entry.age(lookup.now), 3),
+            entry.freshness(lookup.now).value,
+            lookup.size,
             round(entry.cost, 6),
         )
     if not asks:
         return
-    if freshness is Freshness.FRESH:
-        told.verdict, told.because = "HIT", "A fresh response is stored."
-    elif freshness is Freshness.STALE and refreshable(visit):
-        told.verdict, told.because = "STALE", "What is stored has expired, and is served while a new one is loaded."
+    policy = asked.view.policy
+    decision = Decision.LOAD
+    if found.stored is not None and entry is not None and entry.origin == asked.view.options.origin():
+        decision = decide(entry, lookup.now, inside_load=False, beta=policy.beta, draw=1.0)
+    if decision in (Decision.HIT, Decision.REFRESH):
+        found.verdict, found.because = "HIT", "A fresh response is stored."
+    elif decision is Decision.STALE and refreshable(asked.view, asked.ctx, asked.kwargs):
+        found.verdict, found.because = "STALE", "What is stored has expired, and is served while a new one is loaded."
     else:
-        _missed(told, visit, reading, freshness)
+        _missed(found, asked, lookup)
 
 
-def _read(told: Explanation, visit: Lookup) -> Reading:
+def _read(found: Explanation, asked: _Asked) -> Lookup:
     """Read the key of the URL, or that of the variant to which its marker leads."""
-    store, ask = visit.manager.store, visit.binding.ask  # without a hold: not from the memory of this process
-    reading = store.read(visit.stored, ask)
-    entry = fresh(reading)
-    content = entry.content if entry is not None else None
-    names = visit.binding.options.vary
-    if isinstance(content, StoredResponse) and is_marker(content):
-        names = names_of_marker(content)
-    if names:
-        visit.key = visit.manager.names.variant(visit.stored, variant_id(names, visit.environ))
-        reading = store.read(visit.key, ask)
-    told.key, told.varies_by = visit.key, list(names)
-    return reading
+    engine, view = asked.view.views.engine, asked.view
+    lookup = engine.store.read(asked.url_key, view.tags)  # without an l1_ttl: not from the memory of this process
+    entry = fresh(lookup)
+    fields = view.options.vary
+    if entry is not None and isinstance(entry.content, VariantMarker):
+        fields = entry.content.fields
+    if fields:
+        found.key = selected_key(engine.names, asked.url_key, fields, asked.environ)
+        lookup = engine.store.read(found.key, (*view.tags, key_tag(asked.url_key)))
+    found.varies_by = list(fields)
+    return lookup
 
 
-def _missed(told: Explanation, visit: Lookup, reading: Reading, freshness: Freshness | None) -> None:
-    told.verdict = "MISS"
-    if reading.entry is None:
-        told.because = _UNFIT.get(reading.unfit, "Nothing is stored for it.")
-    elif freshness is None:
-        told.because = "What lies under the key is a value and not a response."
+def _missed(found: Explanation, asked: _Asked, lookup: Lookup) -> None:
+    found.verdict = "MISS"
+    entry = lookup.entry
+    if entry is None:
+        found.because = _UNUSABLE.get(lookup.reason, "Nothing is stored for it.")
+    elif found.stored is None:
+        found.because = "What lies under the key is a value and not a response."
+    elif entry.origin != asked.view.options.origin():
+        found.because = "What lies under the key was stored by another view."
     else:
-        told.because = "What is stored has expired."
-        if freshness is Freshness.ERROR_ONLY:
-            told.notes.append("The expired response is served if the view fails.")
-    facts = visit.facts
+        found.because = "What is stored has expired."
+        if entry.freshness(lookup.now) is Freshness.ERROR_ONLY:
+            found.notes.append("The expired response is served if the view fails.")
+    facts = asked.view.facts(asked.ctx, asked.environ)
     reason = Reason.HEAD if facts.method != "GET" else Reason.REQUEST_NO_STORE if facts.no_store else None
     if reason is not None:
-        told.reason = reason.value
-        told.because += f" The answer would not be stored: {reason.sentence}"
+        found.reason = reason.value
+        found.because += f" The answer would not be stored: {reason.sentence}"
     else:
-        told.notes.append("Whether the answer may be stored is known when there is one: --run.")
+        found.notes.append("Whether the answer may be stored is known when there is one: --run.")
 
 
-def _noted(told: Explanation, binding: Binding, environ: Mapping[str, Any], *, asks: bool) -> None:
-    options = binding.options
-    if told.varies_by:
-        told.notes.append(
-            f"The answer varies by {', '.join(told.varies_by)}: the key is that of this request's variant."
+def _noted(found: Explanation, options: Options, environ: Mapping[str, Any], *, asks: bool) -> None:
+    if found.varies_by:
+        found.notes.append(
+            f"The answer varies by {', '.join(found.varies_by)}: the key is that of this request's variant."
         )
-    if told.key is not None and (options.key_func is None or options.composes):
+    if found.key is not None and (options.key_func is None or options.composes):
         scheme, host = environ["wsgi.url_scheme"], environ.get("HTTP_HOST", "")
-        told.notes.append(f"Scheme and host are in the key, here {scheme}://{host}: give the URL that clients use.")
+        found.notes.append(f"Scheme and host are in the key, here {scheme}://{host}: give the URL that clients use.")
     asked = parse_cache_control([environ.get("HTTP_CACHE_CONTROL", "")])
     if asks and (asked.no_cache or asked.max_age == 0):
-        told.notes.append("Its no-cache counts only for whom RCACHE_ALLOW_REFRESH allows to force a new load.")
+        found.notes.append("Its no-cache counts only for those whom RCACHE_ALLOW_REFRESH allows to force a new load.")

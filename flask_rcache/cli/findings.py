@@ -17,7 +17,7 @@ class State(StrEnum):
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at: what it is, how it stands, and what to do about it."""
+    """One thing that was checked: what it is, how it is, and what to do about it."""
 
     name: str
     state: State

@@ -1,7 +1,7 @@
 """What ``check`` asks of a Redis or Valkey server.
 
-Owns the questions that only a live server answers: can it be reached, is it fit, does it let this user do what the
-cache does, and do messages arrive. What is written for that is taken away again, and expires if it is not.
+Owns the questions that only a live server answers: whether it can be reached, is fit, lets this user do what the cache
+does, and delivers messages. What is written for that is removed again, and expires if it is not.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from ..engine.manager import CacheManager
 from ..errors import StoreError, StoreFullError
 from ..model.cache_type import CacheType
 from ..model.entry import Draft
-from ..stores import RedisStore
-from ..stores.redis.connection import Feed, pack
-from ..stores.redis.pool import Wire
+from ..stores.redis.connection import Connection, pack
+from ..stores.redis.facts import EVICTION_ADVICE
+from ..stores.redis.pool import Pool
+from ..stores.redis.store import RedisStore
 from .findings import Finding, fail, ok, warn
 
 __all__ = ["COMMANDS", "server_findings"]
@@ -60,6 +61,7 @@ COMMANDS: Final = tuple(
     ZRANGE {z} 0 0
     ZRANGEBYSCORE {z} 0 1
     ZREVRANGE {z} 0 0
+    ZREVRANGEBYSCORE {z} 1 0
     ZRANDMEMBER {z} 1
     ZSCAN {z} 0
     ZRANK {z} a
@@ -69,12 +71,12 @@ COMMANDS: Final = tuple(
     RENAME {z} {z2}
     HSET {h} a 1
     EXPIRE {h} 10
+    HSETNX {h} a 1
     HINCRBYFLOAT {h} a 1
-    HMGET {h} a
+    HGET {h} a
     HKEYS {h}
     HGETALL {h}
     HEXISTS {h} b
-    HDEL {h} b
     LPUSH {l} a
     EXPIRE {l} 10
     LTRIM {l} 0 9
@@ -92,61 +94,63 @@ COMMANDS: Final = tuple(
 _REFUSED: Final = re.compile(r"^NOPERM ")
 
 
-def server_findings(manager: CacheManager, store: RedisStore) -> Iterator[Finding]:
-    """What there is to say of the server of a store; the first only when it cannot be asked."""
+def server_findings(manager: CacheManager) -> Iterator[Finding]:
+    """What there is to say about the server of a cache; only the first finding when it cannot be asked."""
+    store: Any = manager.engine.store
+    redis: RedisStore = getattr(store, "redis", store)  # behind a memory tier
     try:
-        times, offset = _sampled(store)
+        times, offset = _sampled(redis)
     except StoreError as error:
-        yield _unreachable(store, error)
+        yield _unreachable(redis, error)
         return
-    yield _round_trips(store, times)
+    yield _round_trips(redis, times)
     yield from _access(manager.settings.url)
-    yield from _fitness(store)
+    yield from _fitness(manager.overview()["store"])
     yield _clock(offset)
-    yield _rights(manager, store)
-    yield _kept(manager, store)
-    yield _bus(manager, store)
+    yield _rights(manager, redis)
+    yield _kept(manager, redis)
+    yield _bus(manager, redis)
 
 
-def _ask(store: RedisStore, *commands: tuple[Any, ...]) -> list[Any]:
-    return store.wire.exchange(b"".join(map(pack, commands)), len(commands), probing=True)
+def _ask(redis: RedisStore, *commands: tuple[Any, ...]) -> list[Any]:
+    return redis.pool.exchange(b"".join(map(pack, commands)), len(commands), probing=True)
 
 
 # Reaching it
 
 
-def _sampled(store: RedisStore) -> tuple[list[float], float]:
-    """Seconds of some round trips, and by how much the server's clock is ahead, seen on the fastest of them."""
-    _ask(store, ("PING",))  # connects
+def _sampled(redis: RedisStore) -> tuple[list[float], float]:
+    """Seconds of some round trips, and by how much the server's clock is ahead, measured on the fastest of them."""
+    _ask(redis, ("PING",))  # connects
     samples: list[tuple[float, float]] = []
     for _ in range(_SAMPLES):
         wall, began = time.time(), time.monotonic()
-        reply = _ask(store, ("TIME",))[0]
+        reply = _ask(redis, ("TIME",))[0]
         took = time.monotonic() - began
-        if isinstance(reply, Exception):  # the rights are looked at below
+        if isinstance(reply, Exception):  # the rights are checked below
             samples.append((took, 0.0))
         else:
             samples.append((took, int(reply[0]) + int(reply[1]) / 1e6 - wall - took / 2))
     return [took for took, _ in samples], min(samples)[1]
 
 
-def _unreachable(store: RedisStore, error: StoreError) -> Finding:
+def _unreachable(redis: RedisStore, error: StoreError) -> Finding:
     cause = error.__cause__
     if isinstance(cause, AuthenticationError | AuthorizationError):
-        remedy = "Look at the user and the password in RCACHE_URL."
+        remedy = "Correct the user and the password in RCACHE_URL."
     elif not isinstance(cause, ResponseError):
         remedy = (
-            f"Is it running, may this machine reach it, and does RCACHE_URL name it? It was asked at {store.location}."
+            f"Is it running, may this machine reach it, and does RCACHE_URL name it? It was asked at {redis.location}."
         )
     else:
-        remedy = "The server's answer says what it lacks."
+        remedy = "The server's answer says what is missing."
     return fail("store", str(error), remedy)
 
 
-def _round_trips(store: RedisStore, times: list[float]) -> Finding:
+def _round_trips(redis: RedisStore, times: list[float]) -> Finding:
     median = statistics.median(times)
     message = (
-        f"{store.location} answers within {median * 1000:.2f} ms (p50 of {len(times)}, at most {max(times) * 1000:.2f})"
+        f"{redis.location} answers within {median * 1000:.2f} ms (p50 of {len(times)}, at most {max(times) * 1000:.2f})"
     )
     if median > _SLOW:
         return warn("store", message, "Each hit that is not in memory takes that long: put the server nearer.")
@@ -160,46 +164,41 @@ def _access(url: str) -> Iterator[Finding]:
     if parts.hostname not in ("localhost", "127.0.0.1", "::1"):
         yield warn(
             "access",
-            "RCACHE_URL has no password: whoever reaches that server can change what is served.",
-            "Set a password or an ACL user, or see to it that nobody else reaches it.",
+            "RCACHE_URL has no password: anyone who can reach that server can change what is served.",
+            "Set a password or an ACL user, or restrict who can reach it.",
         )
 
 
 # What it is
 
 
-def _fitness(store: RedisStore) -> Iterator[Finding]:
-    facts = store.facts
-    if not facts.version:
+def _fitness(state: dict[str, Any]) -> Iterator[Finding]:
+    server, warnings = state["server"], state["warnings"]
+    if server is None or not server["version"]:
         yield warn("server", "INFO is not allowed: version and memory policy are not known.", "Grant +info.")
         return
-    too_old = [warning for warning in facts.warnings if "too old" in warning]
-    name = f"{facts.name} {facts.version}"
+    too_old = [warning for warning in warnings if "too old" in warning]
+    name = f"{server['name']} {server['version']}"
     yield fail("server", name, too_old[0]) if too_old else ok("server", name)
-    others = [warning for warning in facts.warnings if warning not in too_old]
-    if others:
-        yield from (warn("memory", warning.partition(";")[0], _remedy_in(warning)) for warning in others)
-    else:
-        yield ok("memory", f"maxmemory-policy {facts.policy}")
-    if not facts.maxmemory:
-        yield warn(
-            "memory",
-            "maxmemory is not set: the cache may take all the memory of that machine.",
-            "Set maxmemory, with maxmemory-policy volatile-lru.",
-        )
+    others = [warning for warning in warnings if warning not in too_old]
+    for warning in others:
+        message, _, remedy = warning.partition("; ")
+        yield warn("memory", message, _sentence(remedy or EVICTION_ADVICE))
+    if not others:
+        yield ok("memory", f"maxmemory-policy {server['maxmemory_policy']}")
+    if not server["maxmemory"]:
+        message = "maxmemory is not set: the cache may take all the memory of that machine."
+        yield warn("memory", message, _sentence(EVICTION_ADVICE))
 
 
-def _remedy_in(warning: str) -> str:
-    remedy = warning.partition(";")[2].strip()
-    return f"{remedy}." if remedy else "See the documentation of Redis on eviction."
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _clock(offset: float) -> Finding:
     message = f"the server's clock is {abs(offset):.3f} s {'ahead of' if offset > 0 else 'behind'} this machine's"
     if abs(offset) > _CLOCK_SECONDS:
-        remedy = (
-            "Have both kept by NTP. Nothing stale is served for it, but times shown to operators and clients differ."
-        )
+        remedy = "Synchronise both with NTP. Nothing stale is served, but times shown to operators and clients differ."
         return warn("clock", message, remedy)
     return ok("clock", message)
 
@@ -207,17 +206,17 @@ def _clock(offset: float) -> Finding:
 # What it allows
 
 
-def _rights(manager: CacheManager, store: RedisStore) -> Finding:
+def _rights(manager: CacheManager, redis: RedisStore) -> Finding:
     """Send every command once, to keys of its own, and see which are refused."""
-    names = manager.names
+    names = manager.engine.names
     own = f"{names.probe}:{secrets.token_hex(8)}"
     keys = {key: f"{own}:{key}" for key in ("s", "z", "z2", "h", "l")}
     commands: list[tuple[str | bytes, ...]] = [tuple(word.format(**keys) for word in command) for command in COMMANDS]
-    commands.append(("PUBLISH", names.bus, _message("")))
+    commands.append(("PUBLISH", names.bus, _message()))
     try:
-        replies = _ask(store, *commands)
+        replies = _ask(redis, *commands)
     except StoreError as error:
-        return fail("rights", str(error), "Try again; the server went away while it was asked.")
+        return fail("rights", str(error), "Try again: the connection was lost meanwhile.")
     refused = {
         str(command[0]).lower(): str(reply)
         for command, reply in zip(commands, replies, strict=True)
@@ -233,23 +232,23 @@ def _rights(manager: CacheManager, store: RedisStore) -> Finding:
     return fail("rights", f"refused: {', '.join(sorted(refused))}", f"Grant {missing}")
 
 
-def _message(marker: str) -> bytes:
-    """What every listener takes for an invalidation of nothing."""
-    return ormsgpack.packb(["t", "0", [marker] if marker else []])
+def _message(*names: str) -> bytes:
+    """An invalidation of nothing, for every listener: of tags that no entry has, at the beginning of time."""
+    return ormsgpack.packb(["t", "0", "0", "0", list(names)])
 
 
-def _kept(manager: CacheManager, store: RedisStore) -> Finding:
+def _kept(manager: CacheManager, redis: RedisStore) -> Finding:
     """Write an entry, read it, remove it, and see that it is gone."""
-    key = manager.names.entry(CacheType.DEFAULT.name, f"check-{secrets.token_hex(8)}")
+    key = manager.engine.names.entry(CacheType.DEFAULT.name, f"check-{secrets.token_hex(8)}")
     content = secrets.token_bytes(16)
     began = time.monotonic()
     try:
-        store.write([(key, Draft(content, ttl=_PROBE_SECONDS))])
-        written = store.read(key, tuple).entry
-        store.delete([key])
-        left = store.read(key, tuple).entry
+        redis.write([(key, Draft(content, ttl=_PROBE_SECONDS))], redis.hear())
+        written = redis.read(key, ()).entry
+        redis.delete([key])
+        left = redis.read(key, ()).entry
     except StoreFullError as error:
-        return fail("entries", str(error), "Nothing new is cached until then.")
+        return fail("entries", str(error), f"Nothing new is cached until then: {EVICTION_ADVICE}.")
     except StoreError as error:
         return fail("entries", str(error), "The lines above may say why.")
     took = f"{(time.monotonic() - began) * 1000:.1f} ms"
@@ -260,30 +259,30 @@ def _kept(manager: CacheManager, store: RedisStore) -> Finding:
     return ok("entries", f"written, read and removed in {took}")
 
 
-def _bus(manager: CacheManager, store: RedisStore) -> Finding:
-    """Subscribe, and hear a message of one's own."""
-    channel, payload = manager.names.bus, _message(f"check-{secrets.token_hex(8)}")
-    remedy = f"Grant +subscribe +publish &{channel}; a proxy in between must pass pub/sub through."
+def _bus(manager: CacheManager, redis: RedisStore) -> Finding:
+    """Subscribe, and receive a message of its own."""
+    channel, payload = manager.engine.names.bus, _message(f"check-{secrets.token_hex(8)}")
+    remedy = f"Grant +subscribe +publish &{channel}; a proxy in between must forward pub/sub."
     try:
-        feed = store.wire.feed()
+        connection = redis.pool.subscriber()
     except StoreError as error:
         return fail("bus", str(error), remedy)
     try:
-        feed.send("SUBSCRIBE", channel)
-        if not _comes(feed, lambda reply: bool(reply[0] == b"subscribe")):
+        connection.send("SUBSCRIBE", channel)
+        if not _comes(connection, lambda reply: bool(reply[0] == b"subscribe")):
             return fail("bus", f"no answer to SUBSCRIBE within {_HEARD_WITHIN:g} s", remedy)
         began = time.monotonic()
-        _ask(store, ("PUBLISH", channel, payload))
-        if not _comes(feed, lambda reply: reply[0] == b"message" and reply[2] == payload):
-            return fail("bus", f"a message was not heard within {_HEARD_WITHIN:g} s", remedy)
-        return ok("bus", f"a message is heard after {(time.monotonic() - began) * 1000:.1f} ms")
-    except (StoreError, *Wire.FAILURES) as error:
+        _ask(redis, ("PUBLISH", channel, payload))
+        if not _comes(connection, lambda reply: reply[0] == b"message" and reply[2] == payload):
+            return fail("bus", f"a message did not arrive within {_HEARD_WITHIN:g} s", remedy)
+        return ok("bus", f"a message arrives after {(time.monotonic() - began) * 1000:.1f} ms")
+    except (StoreError, *Pool.FAILURES) as error:
         return fail("bus", f"{type(error).__name__}: {error}", remedy)
     finally:
-        feed.close()
+        connection.close()
 
 
-def _comes(feed: Feed, wanted: Callable[[list[Any]], bool]) -> bool:
+def _comes(connection: Connection, wanted: Callable[[list[Any]], bool]) -> bool:
     """Whether such a reply comes in time.
 
     Raises:
@@ -291,7 +290,7 @@ def _comes(feed: Feed, wanted: Callable[[list[Any]], bool]) -> bool:
     """
     deadline = time.monotonic() + _HEARD_WITHIN
     while (left := deadline - time.monotonic()) > 0:
-        for reply in feed.receive(left):
+        for reply in connection.receive(left):
             if isinstance(reply, Exception):
                 raise reply
             if isinstance(reply, list) and wanted(reply):

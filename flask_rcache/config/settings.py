@@ -100,6 +100,11 @@ class Settings:
         parsers.one_of("cold", "warm"),
         "`cold`: after a restart or failover the server starts empty; `warm` keeps what it has.",
     )
+    journal_keep: float = _setting(
+        60.0,
+        parsers.window,
+        "Seconds for which acknowledged invalidations are kept, to be sent again to a server that takes over.",
+    )
     max_variants: int = _setting(32, parsers.whole, "Variants (`Vary`) of one URL that are kept; more are not stored.")
     show_key: bool = _setting(
         True, parsers.boolean, "Whether responses have `X-Cache-Key` and the key in `Cache-Status`."
