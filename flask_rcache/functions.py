@@ -122,7 +122,7 @@ class _Call:
             try:
                 yield
             finally:
-                self._reads = self._reads.union(observed.reads)
+                self._reads |= observed.beside([*self._args, *self._kwargs.values()])
 
     def keep(self, result: Any) -> bool:
         """Whether the result is stored."""

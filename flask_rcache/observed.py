@@ -96,6 +96,12 @@ class Observed:
         if not field.startswith("g:") or field[2:] in self._identities:
             self.reads.add(field)
 
+    def beside(self, given: Iterable[object]) -> frozenset[str]:
+        """What was read of all but these objects: a function that is given ``request.args`` has them in its key."""
+        with _lock:
+            known = [f"{watch.field}:" for watch in self._watches if any(watch.target is each for each in given)]
+        return frozenset(field for field in self.reads if not field.startswith(tuple(known)))
+
     def watch(self, target: object, field: str, watching: Callable[[type], type]) -> None:
         """Note what is read of an object from now on.
 
@@ -165,10 +171,11 @@ def observing(context: Any, identities: Iterable[str] = IDENTITIES) -> Iterator[
 def describe(fields: Iterable[str]) -> str:
     """The fields as a message names them.
 
-    >>> describe({"g:_login_user", "session:_user_id", "header:accept-language", "arg:*", "remote_addr"})
+    >>> describe({"g:_login_user", "session:_user_id", "header:accept-language", "arg:*", "arg:a", "remote_addr"})
     'current_user, request.args, request.headers["Accept-Language"], request.remote_addr'
     """
-    shown = {_described(field) for field in fields}
+    known = set(fields)
+    shown = {_described(field) for field in known if f"{field.partition(':')[0]}:*" not in known - {field}}
     if "current_user" in shown:
         shown.discard("session")  # where it was found
     return ", ".join(sorted(shown))

@@ -132,7 +132,10 @@ def _is_cached(kind: type, name: str) -> bool:
 @_once
 def _slots(kind: type) -> tuple[MemberDescriptorType, ...]:
     return tuple(
-        member for base in kind.__mro__ for member in vars(base).values() if isinstance(member, MemberDescriptorType)
+        member
+        for base in kind.__mro__
+        for name, member in vars(base).items()
+        if isinstance(member, MemberDescriptorType) and name != "__dict__"
     )
 
 
