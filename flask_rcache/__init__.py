@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from .context import current_cache
-from .engine.manager import MISSING, CacheManager
+from .engine.manager import MISSING, CacheManager, Invalidated
+from .engine.statistics import CacheStats, TypeStats
 from .errors import (
     AuthError,
     CodecError,
     ConfigError,
+    DecodeError,
+    EncodeError,
     InvalidKeyError,
     RCacheError,
     StoreError,
     StoreFullError,
     StoreUnavailableError,
-    DecodeError,
-    EncodeError,
     UnknownTypeError,
 )
 from .extension import RCache
 from .functions import (
+    CachedFunction,
+    CachedMethod,
     cached,
     clear_all,
     get_cache_stats,
@@ -28,25 +31,54 @@ from .functions import (
     invalidate_tags,
 )
 from .model.cache_type import FROM_HEADERS, CacheType
-from .signals import cache_audited, cache_error, cache_hit, cache_invalidated, cache_miss, cache_stale, cache_stored
-from .views import by_user, cache_response
+from .signals import (
+    Audited,
+    CacheError,
+    Hit,
+    Invalidation,
+    Miss,
+    Stored,
+    cache_audited,
+    cache_error,
+    cache_hit,
+    cache_invalidated,
+    cache_miss,
+    cache_stale,
+    cache_stored,
+)
+from .stores.protocol import Listed, Page
+from .views import CachedView, by_user, cache_response
 
 __all__ = [
     "FROM_HEADERS",
     "MISSING",
+    "Audited",
     "AuthError",
+    "CacheError",
     "CacheManager",
+    "CacheStats",
     "CacheType",
+    "CachedFunction",
+    "CachedMethod",
+    "CachedView",
     "CodecError",
     "ConfigError",
+    "DecodeError",
+    "EncodeError",
+    "Hit",
     "InvalidKeyError",
+    "Invalidated",
+    "Invalidation",
+    "Listed",
+    "Miss",
+    "Page",
     "RCache",
     "RCacheError",
     "StoreError",
     "StoreFullError",
     "StoreUnavailableError",
-    "DecodeError",
-    "EncodeError",
+    "Stored",
+    "TypeStats",
     "UnknownTypeError",
     "by_user",
     "cache_audited",

@@ -25,9 +25,9 @@ from .engine.manager import CacheManager
 from .errors import ConfigError
 from .model.cache_type import CacheType
 from .model.keys import Names
+from .startup import check_at_first_use
 from .stores.memory import MemoryStore
 from .stores.protocol import Store
-from .views.startup import check_at_first_use
 
 __all__ = ["RCache"]
 

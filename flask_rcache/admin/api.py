@@ -65,7 +65,7 @@ def _stats(question: Question) -> Answer:
     report = question.manager.stats()
     counted = report["by_type"]
     by_type = {name: counted.get(name, _NOTHING) for name in sorted({*question.manager.types, *counted})}
-    return _success(cache_stats={**{name: report[name] for name in _STATS}, "by_type": by_type})  # type: ignore[literal-required]  # each is a key
+    return _success(cache_stats={**{name: report[name] for name in _STATS}, "by_type": by_type})
 
 
 def _overview(question: Question) -> Answer:

@@ -19,7 +19,7 @@ from ..config.settings import Settings, load_settings
 from ..context import manager_of
 from ..engine.manager import CacheManager
 from ..errors import ConfigError
-from ..views.startup import decorated
+from ..startup import decorated
 from .findings import Finding, State, fail, ok, warn
 from .output import Command, answer, answers, printable, seconds_text
 

@@ -13,8 +13,8 @@ from flask import Flask, current_app
 from ..context import manager_of
 from ..engine.manager import CacheManager
 from ..model.cache_type import FROM_HEADERS, CacheType, Lifetime
+from ..startup import decorated
 from ..views.options import Options
-from ..views.startup import decorated
 from .output import Column, Command, answer, answers, seconds_text, table
 
 __all__ = ["ttl_document", "ttl_source", "types"]

@@ -96,7 +96,7 @@ class PrometheusMeter:
         """Count ``amount`` more of a field of ``statistics.FIELDS``."""
         try:
             keeper = self._keeper
-            if keeper is not None and not keeper.asked:
+            if keeper is not None:
                 keeper.ensure()
             counts = self._counts.get(type_name) or self._counts_of(type_name)
             add = counts.get(field)
@@ -163,18 +163,21 @@ class _Exporter:
             collectors += self._gauges.values()
         else:
             collectors.append(_AtScrape(self.watched))
-        self.keeper: Final = Housekeeper(self._refresh, name="rcache-metrics", rest=_EVERY) if multiprocess else None
+        self.keeper: Final = Housekeeper(name="flask_rcache-metrics", rest=_EVERY) if multiprocess else None
+        if self.keeper is not None:
+            self.keeper.assign(self._refresh)
         self.meter: Final = PrometheusMeter(counters, latency, labels, self.keeper)
         _register(registry, collectors)
 
     def stop(self) -> None:
         """End the thread, if there is one."""
         if self.keeper is not None:
-            self.keeper.stop()
-            self.keeper.asked = False  # so that the next count starts it again
+            self.keeper.stop()  # the next count starts it again
 
-    def _refresh(self) -> float | None:
+    def _refresh(self) -> float:
         """Set the gauges of this process; one round of the thread."""
+        if not self.watched:
+            self.stop()
         figures = self.watched.read()
         shown = {(figure.name, figure.labels) for figure in figures}
         for name, labels in self._shown - shown:
@@ -182,7 +185,7 @@ class _Exporter:
         for figure in figures:
             self._gauges[figure.name].labels(*figure.labels).set(figure.value)
         self._shown |= shown
-        return _EVERY if self.watched else None
+        return _EVERY
 
 
 class _AtScrape(Collector):

@@ -10,7 +10,16 @@ import click
 import pytest
 from flask import Flask, request_started
 
-from flask_rcache import CacheManager, CacheType, ConfigError, RCache, UnknownTypeError, cache_response, current_cache
+from flask_rcache import (
+    CacheManager,
+    CacheType,
+    ConfigError,
+    RCache,
+    UnknownTypeError,
+    cache_response,
+    cached,
+    current_cache,
+)
 
 WEATHER = CacheType("weather", ttl=1800)
 
@@ -168,6 +177,31 @@ def test_ttl_setting__that_a_decorator_overrides(new_app: NewApp, caplog: pytest
     ask(new_app("product", RCACHE_TTL_PRODUCT=5))
     ask(new_app("product", ttl=60, RCACHE_TTL_SEARCH=5))
     assert caplog.records == []
+
+
+# Decorators
+
+
+def test_decorator__above_a_route(new_app: NewApp, caplog: pytest.LogCaptureFixture) -> None:
+    """The route has registered the plain function: a warning names it, once."""
+    app = new_app("product")
+
+    @cache_response("product")
+    @app.get("/wrong")
+    def wrong() -> str:
+        return "never cached"
+
+    @cached()
+    @app.get("/wrong-too")
+    def wrong_too() -> str:
+        return "never cached"
+
+    for _ in range(2):
+        ask(app)
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 2
+    assert "wrong is not cached: its @cache_response stands above the route" in messages[0]
+    assert "wrong_too is not cached: its @cached stands above the route" in messages[1]
 
 
 # Workers

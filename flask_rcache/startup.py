@@ -17,12 +17,14 @@ from flask import Flask, appcontext_pushed, request, request_started
 from flask.cli import ScriptInfo
 from flask.globals import app_ctx
 
-from ..config.settings import nearest
-from ..context import manager_of
-from ..engine.manager import CacheManager
-from ..errors import ConfigError, UnknownTypeError
-from ..model.cache_type import FROM_HEADERS, CacheType
-from .options import Options, misplaced, options_of
+from .config.settings import nearest
+from .context import manager_of
+from .engine.manager import CacheManager
+from .errors import ConfigError, UnknownTypeError
+from .functions import misplaced as misplaced_functions
+from .model.cache_type import FROM_HEADERS, CacheType
+from .views.options import Options, options_of
+from .views.options import misplaced as misplaced_views
 
 __all__ = ["check", "check_at_first_use", "decorated"]
 
@@ -132,21 +134,20 @@ def check(app: Flask, registered: frozenset[str]) -> None:
                 f"register one with RCache(types=[...]) and use its .replace(...) for the other"
             )
         _compare_ttls(manager, endpoint, options, name)
-    for endpoint, function in misplaced(app):
-        manager.engine.observer.warn_once(
-            f"misplaced/{endpoint}/{function}",
-            "the view at %r is registered without its @cache_response, and is not cached: put the decorator below the "
-            "route, directly above %s",
-            endpoint,
-            function,
-        )
     _check_ttl_settings(manager)
-    for endpoint, function in misplaced(app):
+    _warn_of_misplaced(app, manager)
+
+
+def _warn_of_misplaced(app: Flask, manager: CacheManager) -> None:
+    """Warn of decorators above a route, which has registered the plain function."""
+    misplaced = [(name, "cache_response") for _, name in misplaced_views(app)]
+    misplaced += [(name, "cached") for name in misplaced_functions(app.view_functions.values())]
+    for name, decorator in misplaced:
         manager.engine.observer.warn_once(
-            f"misplaced/{endpoint}/{function}",
-            "the view at %r is not cached: @cache_response stands above its route. Put the route above it: %s",
-            endpoint,
-            function,
+            f"misplaced/{name}",
+            "the view %s is not cached: its @%s stands above the route. Put the route above it",
+            name,
+            decorator,
         )
 
 
