@@ -23,17 +23,21 @@ _OVERHEAD: Final = 700  # bytes of an entry's objects, measured with tracemalloc
 class Cell:
     """An entry in memory: its bytes, the name of its fill, and until when it may be used.
 
-    ``expires`` is in the clock of the tier; ``read_at`` (monotonic ns) and ``now`` (store µs) belong together.
+    ``expires`` is in the clock of the tier; ``read_at`` (monotonic ns) and ``now`` (store µs) belong together;
+    ``stored_size`` are the bytes in the store that it was read from, ``size`` those here.
     """
 
-    __slots__ = ("entry", "expires", "identity", "now", "read_at", "size")
+    __slots__ = ("entry", "expires", "identity", "now", "read_at", "size", "stored_size")
 
-    def __init__(self, entry: Entry, expires: int, identity: bytes, *, now: int = 0, read_at: int = 0) -> None:
+    def __init__(
+        self, entry: Entry, expires: int, identity: bytes, *, now: int = 0, read_at: int = 0, stored_size: int = 0
+    ) -> None:
         self.entry = entry
         self.expires = expires
         self.identity = identity
         self.now = now
         self.read_at = read_at
+        self.stored_size = stored_size
         self.size = 0
 
 

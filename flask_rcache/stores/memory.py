@@ -15,7 +15,6 @@ from ..errors import StoreFullError
 from ..model import forks
 from ..model.entry import MICROSECONDS, Draft, Entry, Freshness, Moment
 from ..model.keys import Names, key_tag, type_tag
-from .timetable import Timetable
 from .glob import glob_regex
 from .lru import BUCKETS, Cell, Lru
 from .protocol import (
@@ -34,6 +33,7 @@ from .protocol import (
     Want,
 )
 from .stamps import StampSet
+from .timetable import Timetable
 
 __all__ = ["MemoryStore"]
 
@@ -308,7 +308,9 @@ class MemoryStore:
     def _check_room(self, sizes: Iterable[int]) -> None:
         largest = max(sizes, default=0)
         if largest > self._max_bytes:
-            raise StoreFullError(f"an entry of {largest} bytes is over RCACHE_L1_BYTES = {self._max_bytes}: it was not kept")
+            raise StoreFullError(
+                f"an entry of {largest} bytes is over RCACHE_L1_BYTES = {self._max_bytes}: it was not kept"
+            )
 
     def holds(self, lease: Lease) -> bool:
         """Whether it is a lease of this store that has not ended."""

@@ -66,7 +66,7 @@ class StampSet:
         self._drop(len(tags), now)
 
     def attach(self, tags: tuple[tuple[str, int], ...], expires: int, now: int) -> None:
-        """Keep the rows of an entry that was just stored; the missing ones are made, each at its tag's ``as_of`` (R1.3)."""
+        """Keep the rows of an entry just stored; the missing ones are made, each at its tag's ``as_of`` (R1.3)."""
         for tag, as_of in tags:
             self._keep_until(tag, max(self.rows.setdefault(tag, as_of), expires) + _KEPT)
         self._drop(len(tags), now)

@@ -1,8 +1,8 @@
 """The tiered store: a memory tier in front of Redis, and what stands in while Redis is away.
 
 Owns rule R5: what the memory tier may serve, and for how long. Its entries are checked against the stamps that came in
-over the bus; none is used for longer than its ``l1_ttl``, counted from when the read was sent; and nothing is used while
-the bus is not known to be alive. The connections, the bus and the journal are the Redis store's.
+over the bus; none is used for longer than its ``l1_ttl``, counted from when the read was sent; and nothing is used
+while the bus is not known to be alive. The connections, the bus and the journal are the Redis store's.
 """
 
 from __future__ import annotations
@@ -45,8 +45,6 @@ _SECOND: Final = 10**9
 _KEPT_NS: Final = 2 * _SECOND
 _STAMPS_LIMIT: Final = 100_000
 _STEPS: Final = 8
-#: A stamp is never so far ahead of the store's clock (µs): such a message makes no sense.
-_AHEAD_LIMIT: Final = 60 * MICROSECONDS
 
 
 class TieredStore:
@@ -163,7 +161,7 @@ class TieredStore:
                 return None
             self._cells.used(key)
         # The store's clock goes on as this process's monotonic one does, for the two seconds that this may last.
-        return Lookup(cell.entry, cell.now + (now - cell.read_at) // 1000, cell.identity, "", cell.size)
+        return Lookup(cell.entry, cell.now + (now - cell.read_at) // 1000, cell.identity, "", cell.stored_size)
 
     def _keep(self, key: str, lookup: Lookup, sent: int, generation: int, l1_ttl: float) -> None:
         """Keep what was just read, unless it is not known that it is still valid.
@@ -179,7 +177,7 @@ class TieredStore:
         if entry is None:
             return
         held = int(l1_ttl * _SECOND)
-        cell = Cell(entry, sent + held, lookup.identity, now=lookup.now, read_at=sent)
+        cell = Cell(entry, sent + held, lookup.identity, now=lookup.now, read_at=sent, stored_size=lookup.size)
         with self._lock:  # so that a distrust that comes now finds the cell, and clears it
             if sent <= self._unknown_before or not self.redis.bus.heard_since(sent):
                 return
@@ -197,14 +195,10 @@ class TieredStore:
         return entry.created >= self._rows.get(key_tag(key), 0) and is_valid(entry, entry.epoch, 0, 0, self._rows)
 
     def apply(self, message: Message) -> None:
-        """Apply an invalidation to the memory tier: from the bus, or this process's own before its call returns."""
+        """See :class:`~.redis.bus.Listener`: one made elsewhere, or this process's own before its call returns."""
         kind, stamp, now = message.kind, message.stamp, time.monotonic_ns()
-        if stamp > message.clock + _AHEAD_LIMIT:
-            return
-        moment = self.redis.moment
-        makes_sense = moment is None or stamp <= moment.clock + _AHEAD_LIMIT
         with self._lock:
-            if kind == "*" or not makes_sense:
+            if kind == "*":
                 self._begin_anew(now)
             elif kind == "p":
                 for pattern in message.names:
@@ -254,7 +248,7 @@ class TieredStore:
         self._unknown_before = now
 
     def distrust(self) -> None:
-        """Messages may have been missed: what is held is no longer known to be valid."""
+        """See :class:`~.redis.bus.Listener`: what is held is no longer known to be valid."""
         with self._lock:
             self._begin_anew(time.monotonic_ns())
         if self.redis.outage is None:  # the bus is heard of again, and what stood in is older

@@ -8,23 +8,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.servers import Server
-from tests.stores.kit import Kit, manager, memory_kit, redis_store
+from tests.stores.kit import Kit, manager, memory_kit, redis_store, tiered_store
 
 if TYPE_CHECKING:
     from flask_rcache import CacheManager
     from flask_rcache.stores.protocol import Store
 
 
-def _shared(server: Server, url: str, **options: Any) -> Iterator[Kit]:
-    opened = [redis_store(url, **options)]
-
-    def connect() -> Store:
-        opened.append(redis_store(url, **options))
-        return opened[-1]
-
-    yield Kit(opened[0], client=server.client(), connect=connect)
-    for store in opened:
-        store.close()
+#: Every store: memory, Redis on each server and over a unix socket, and a memory tier in front of it.
+STORES = ["memory", "redis", "valkey", "valkey-unix", "valkey-tiered"]
 
 
 def _kits(request: pytest.FixtureRequest, **options: Any) -> Iterator[Kit]:
@@ -33,9 +25,18 @@ def _kits(request: pytest.FixtureRequest, **options: Any) -> Iterator[Kit]:
         yield made
         made.store.close()
         return
-    flavour, _, transport = request.param.partition("-")
+    flavour, _, kind = request.param.partition("-")
     server: Server = request.getfixturevalue(f"{flavour}_server")
-    yield from _shared(server, server.socket_url if transport else server.url, **options)
+    opened: list[Store] = []
+
+    def connect() -> Store:
+        make = tiered_store if kind == "tiered" else redis_store
+        opened.append(make(server.socket_url if kind == "unix" else server.url, **options))
+        return opened[-1]
+
+    yield Kit(connect(), client=server.client(), connect=connect, l1_ttl=30.0 if kind == "tiered" else 0.0)
+    for store in opened:
+        store.close()
 
 
 @pytest.fixture(params=["redis", "valkey", "valkey-unix"])
@@ -44,7 +45,7 @@ def shared_kit(request: pytest.FixtureRequest) -> Iterator[Kit]:
     yield from _kits(request)
 
 
-@pytest.fixture(params=["memory", "redis", "valkey", "valkey-unix"])
+@pytest.fixture(params=STORES)
 def kit(request: pytest.FixtureRequest) -> Iterator[Kit]:
     """Every store in turn, empty."""
     yield from _kits(request)
@@ -54,7 +55,7 @@ def kit(request: pytest.FixtureRequest) -> Iterator[Kit]:
 FEW_ROWS = 20
 
 
-@pytest.fixture(params=["memory", "redis", "valkey"])
+@pytest.fixture(params=["memory", "redis", "valkey", "valkey-tiered"])
 def narrow_kit(request: pytest.FixtureRequest) -> Iterator[Kit]:
     """Every store in turn, with room for a few rows of stamps only."""
     yield from _kits(request, max_stamps=FEW_ROWS)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from flask_rcache import CacheManager
     from flask_rcache.stores.redis.store import RedisStore
+    from flask_rcache.stores.tiered import TieredStore
 
 SECOND = 1_000_000
 
@@ -177,6 +178,15 @@ def redis_store(url: str, names: Names | None = None, **options: Any) -> RedisSt
     from flask_rcache.stores.redis.store import RedisStore
 
     return RedisStore(url, names=names or Names(), codec=Codec(), **{"timeout": 2.0, **options})
+
+
+def tiered_store(url: str, names: Names | None = None, *, outage_ttl: float = 2.0, **options: Any) -> TieredStore:
+    """A memory tier in front of :func:`redis_store`."""
+    from flask_rcache.stores.tiered import TieredStore
+
+    names = names or Names()
+    redis = redis_store(url, names, **options)
+    return TieredStore(redis, names=names, max_bytes=64 * 1024 * 1024, outage_ttl=outage_ttl)
 
 
 def manager(url: str, **config: Any) -> CacheManager:

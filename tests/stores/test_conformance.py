@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from flask_rcache.model.entry import Draft, Freshness, Moment, StoredResponse, VariantMarker
+from flask_rcache.model.entry import Draft, Freshness, StoredResponse, VariantMarker
 from flask_rcache.model.keys import key_tag, type_tag, user_tag
 from flask_rcache.stores.protocol import Begin, LoadedResult, Outcome, Want
 from tests.stores.conftest import FEW_ROWS
@@ -402,7 +402,9 @@ def test_fill__each_with_its_own_moment(kit: Kit) -> None:
     first = kit.start(kit.key("a"))
     kit.store.invalidate([user_tag("eu")])
     second = kit.start(kit.key("b"))
-    results = [LoadedResult(each.lease, kit.draft(each.lease.key, tags=["eu"]), each.moment) for each in (first, second)]
+    results = [
+        LoadedResult(each.lease, kit.draft(each.lease.key, tags=["eu"]), each.moment) for each in (first, second)
+    ]
     assert [filled.outcome for filled in kit.store.fill(results)] == [Outcome.OVERTAKEN, Outcome.STORED]
 
 
