@@ -685,6 +685,8 @@ def _loads(run: _Run, loads: list[Load]) -> Generator[Command, Any, None]:
             results.append((each, LoadedResult(each.lease, draft, each.moment)))
         else:
             given_up.append(each)
+    first = loads[0]
+    may_write = first.can_be_stored  # a fill ends the lease
     sent = time.monotonic_ns()
     outcomes = run.done.outcomes
     if results:
@@ -693,9 +695,8 @@ def _loads(run: _Run, loads: list[Load]) -> Generator[Command, Any, None]:
             (each.key, None if answer is None else answer.outcome)
             for (each, _), answer in zip(results, filled, strict=True)
         )
-    first = loads[0]
     is_filled = first.key not in loaded.drafts or outcomes.get(first.key) is Outcome.STORED
-    if loaded.writes and first.can_be_stored and is_filled:
+    if loaded.writes and may_write and is_filled:
         answers: Sequence[Filled | None] = yield WriteResults(first, loaded.writes)
         for (key, _), answer in zip(loaded.writes, answers, strict=True):
             outcomes[key] = None if answer is None else answer.outcome
