@@ -169,7 +169,7 @@ def object_key(bound: object, method: str) -> Key:
         InvalidKeyError: it has a state that cannot stand in a key.
     """
     if isinstance(bound, type):
-        return (_class_token(bound),)
+        return ("class", _class_token(bound))
     kind = type(bound)
     try:
         return (_class_token(kind), key_id((bound,)))
