@@ -437,14 +437,15 @@ def test_fetch__inside_a_loop_whose_task_leads(cache: CacheManager) -> None:
     """A plain fetch in the thread of the loop that leads the key does not wait for what it holds up."""
 
     async def main() -> tuple[Any, Any]:
-        go = asyncio.Event()
+        begun, go = asyncio.Event(), asyncio.Event()
 
         async def loader() -> str:
+            begun.set()
             await go.wait()
             return "task"
 
         leader = asyncio.create_task(cache.afetch("search", "a", loader))
-        await asyncio.sleep(0)
+        await begun.wait()
         started = time.monotonic()
         plain = cache.fetch("search", "a", lambda: "plain")
         assert time.monotonic() - started < 1
