@@ -20,6 +20,9 @@ from tests.servers import Binary, Gunicorn, NoServerError, Server, find_binary
 hypothesis.settings.register_profile("project", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("project")
 
+#: Their tests start a browser, or several processes that import Flask.
+_SLOW_FIXTURES = frozenset({"browser", "gunicorn"})
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Forget the caller's own cache settings: they would reach every application made here."""
@@ -43,8 +46,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return Lanes(config, log)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """In a parallel run, begin with the tests that take longest."""
+    """Mark what its fixtures make slow; in a parallel run, begin with the tests that take longest."""
+    for item in items:
+        if not _SLOW_FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
     if hasattr(config, "workerinput"):
         long_first(items)
 
@@ -134,8 +141,15 @@ def valkey_server(_shared_valkey: Server) -> Server:
 
 @pytest.fixture(params=["redis", "valkey"])
 def server(request: pytest.FixtureRequest) -> Server:
-    """Redis and Valkey in turn, emptied before the test."""
+    """Redis and Valkey in turn, emptied before the test; for what the server itself does, scripts included."""
     shared: Server = request.getfixturevalue(f"{request.param}_server")
+    return shared
+
+
+@pytest.fixture
+def any_server(request: pytest.FixtureRequest) -> Server:
+    """One of the two, emptied before the test, for what does not depend on which: Redis, if this machine has one."""
+    shared: Server = request.getfixturevalue(f"{_binary('any').flavour}_server")
     return shared
 
 

@@ -12,7 +12,7 @@ from tests.servers import Server
 from tests.twenty.kit import cache_on
 
 #: The stores, and seconds the memory tier in front of it holds an entry.
-STORES = {"memory": 0, "redis": 0, "valkey": 0, "tiered": 2}
+STORES = {"memory": 0, "redis": 0, "tiered": 2}
 
 Fleet = Callable[..., tuple[CacheManager, CacheManager]]
 
@@ -39,13 +39,16 @@ def store(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def fleet(store: str, request: pytest.FixtureRequest, caches: Callable[..., CacheManager]) -> Fleet:
-    """Makes two caches on one store, as two processes have them; `memory://` has one, which is both."""
+    """Makes two caches on one store, as two processes have them; `memory://` has one, which is both.
+
+    The tiers are in front of Valkey, and Redis is without: so both kinds of server take part.
+    """
 
     def make(**config: Any) -> tuple[CacheManager, CacheManager]:
         if store == "memory":
             cache = caches(**config)
             return cache, cache
-        server: Server = request.getfixturevalue("valkey_server" if store == "valkey" else "redis_server")
+        server: Server = request.getfixturevalue("valkey_server" if store == "tiered" else "redis_server")
         here, there = (caches(server.url, l1_ttl=STORES[store], **config) for _ in range(2))
         return here, there
 

@@ -35,10 +35,10 @@ def held(cache: CacheManager, key: str) -> bool:
 @pytest.mark.parametrize("means", MEANS)
 @pytest.mark.parametrize("heard", ["before the store", "after the store"])
 def test_behaviour_02__invalidated_while_it_is_promoted(
-    server: Server, caches: Callable[..., CacheManager], means: str, heard: str
+    any_server: Server, caches: Callable[..., CacheManager], means: str, heard: str
 ) -> None:
     """Whether the bus tells of it before the entry is in memory or after, it is not served for the rest of its hold."""
-    here, other = (caches(server.url, l1_ttl=HOLD) for _ in range(2))
+    here, other = (caches(any_server.url, l1_ttl=HOLD) for _ in range(2))
     for key in ("k", "k-marker"):
         other.set(KIND, key, "old", tags=["t"])
     wait_until(lambda: held(here, "k-marker"), timeout=PATIENCE, what="the bus is trusted")

@@ -38,13 +38,13 @@ print(json.dumps({
 """
 
 
-def test_behaviour_04__wall_clocks_take_no_part(server: Server, caches: Callable[..., CacheManager]) -> None:
+def test_behaviour_04__wall_clocks_take_no_part(any_server: Server, caches: Callable[..., CacheManager]) -> None:
     """Neither an entry's life nor the order of load and invalidation depends on whose clock is ahead."""
-    here = caches(server.url)
+    here = caches(any_server.url)
     for off in (60, -60):
         here.set(KIND, "kept", "kept", ttl=55)  # gone, or at home for two minutes, by a clock that is a minute off
         here.set(KIND, "eu", "old", tags=["eu"])
-        found = json.loads(said(program(WORKER, server.url, off)))
+        found = json.loads(said(program(WORKER, any_server.url, off)))
         age = found["page"].pop()
         assert found == {"found": "kept", "invalidated": None, "loaded": "loaded", "short": True, "page": ["HIT"]}
         assert 0 <= age < 55
@@ -57,12 +57,12 @@ def test_behaviour_04__wall_clocks_take_no_part(server: Server, caches: Callable
 
 @pytest.mark.parametrize("off", [60_000_000, -60_000_000])
 def test_behaviour_04__nor_does_a_jump_of_the_server_s(
-    server: Server, caches: Callable[..., CacheManager], off: int
+    any_server: Server, caches: Callable[..., CacheManager], off: int
 ) -> None:
     """The last reading of the store's clock was in the future, or long ago: load and invalidation keep their order."""
-    here, other = (caches(server.url) for _ in range(2))
+    here, other = (caches(any_server.url) for _ in range(2))
     here.set(KIND, "other", "x")
-    server.client().zincrby("cache~stamps", off, "=clock")
+    any_server.client().zincrby("cache~stamps", off, "=clock")
     for value in ("one", "two"):
         assert here.fetch(KIND, "k", lambda value=value: value, tags=["t"]) == value  # type: ignore[misc]
         assert other.get(KIND, "k") == value

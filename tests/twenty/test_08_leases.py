@@ -14,10 +14,10 @@ from tests.twenty.kit import KIND, PATIENCE, Act, SlowLoader
 LEASE = "cache~lease:kind:k"
 
 
-def test_behaviour_08__its_late_result_is_refused(server: Server, caches: Callable[..., CacheManager]) -> None:
+def test_behaviour_08__its_late_result_is_refused(any_server: Server, caches: Callable[..., CacheManager]) -> None:
     """Another loads meanwhile; the first gets its own value back, and everybody else the second's."""
-    here, other = (caches(server.url, lease=0.5, load_timeout=1.0) for _ in range(2))
-    client, slow = server.client(), SlowLoader()
+    here, other = (caches(any_server.url, lease=0.5, load_timeout=1.0) for _ in range(2))
+    client, slow = any_server.client(), SlowLoader()
     loading = Act(lambda: here.fetch(KIND, "k", slow))
     assert slow.begun.wait(PATIENCE)
     assert client.exists(LEASE) == 1
@@ -28,10 +28,12 @@ def test_behaviour_08__its_late_result_is_refused(server: Server, caches: Callab
     assert [cache.get(KIND, "k") for cache in (here, other)] == ["second"] * 2
 
 
-def test_behaviour_08__and_does_not_disturb_who_loads_now(server: Server, caches: Callable[..., CacheManager]) -> None:
+def test_behaviour_08__and_does_not_disturb_who_loads_now(
+    any_server: Server, caches: Callable[..., CacheManager]
+) -> None:
     """The first ends while the second still loads: its end does not free the second's lease."""
-    here, other, third = (caches(server.url) for _ in range(3))
-    client, first, second = server.client(), SlowLoader("first"), SlowLoader("second")
+    here, other, third = (caches(any_server.url) for _ in range(3))
+    client, first, second = any_server.client(), SlowLoader("first"), SlowLoader("second")
     loading = Act(lambda: here.fetch(KIND, "k", first))
     assert first.begun.wait(PATIENCE)
     client.delete(LEASE)
@@ -47,10 +49,10 @@ def test_behaviour_08__and_does_not_disturb_who_loads_now(server: Server, caches
 
 @pytest.mark.race
 def test_behaviour_08__it_is_renewed_while_the_loader_lives(
-    server: Server, caches: Callable[..., CacheManager]
+    any_server: Server, caches: Callable[..., CacheManager]
 ) -> None:
     """A load of three times the lease: the others wait for it, and it is the only one."""
-    here, other = (caches(server.url, lease=1.5) for _ in range(2))
+    here, other = (caches(any_server.url, lease=1.5) for _ in range(2))
     slow = SlowLoader("only")
     loading = Act(lambda: here.fetch(KIND, "k", slow))
     assert slow.begun.wait(PATIENCE)

@@ -21,11 +21,11 @@ cache_on(sys.argv[1], lease=float(sys.argv[2])).fetch(KIND, "k", loader)
 """
 
 
-def test_behaviour_09__holds_others_up_for_the_lease(server: Server, caches: Callable[..., CacheManager]) -> None:
+def test_behaviour_09__holds_others_up_for_the_lease(any_server: Server, caches: Callable[..., CacheManager]) -> None:
     """Who comes after SIGKILL waits for the rest of the lease, then loads; nothing half-done is there."""
-    here = caches(server.url, lease=LEASE)
-    client = server.client()
-    holder = program(HOLDER, server.url, LEASE)
+    here = caches(any_server.url, lease=LEASE)
+    client = any_server.client()
+    holder = program(HOLDER, any_server.url, LEASE)
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "loading\n"

@@ -40,11 +40,11 @@ print(*{act.result() for act in acts})
 
 @pytest.mark.race
 def test_behaviour_10__one_load_for_all_processes(
-    server: Server, caches: Callable[..., CacheManager], tmp_path: Path
+    any_server: Server, caches: Callable[..., CacheManager], tmp_path: Path
 ) -> None:
     """Two dozen cold readers in three processes: one of them loads, and all have its result."""
-    client = server.client()
-    crowds = [program(CROWD, server.url, tmp_path / "loads", THREADS) for _ in range(PROCESSES)]
+    client = any_server.client()
+    crowds = [program(CROWD, any_server.url, tmp_path / "loads", THREADS) for _ in range(PROCESSES)]
     try:
         wait_until(
             lambda: client.get("ready") == str(PROCESSES).encode(), timeout=3 * PATIENCE, what="all are at the start"
@@ -56,4 +56,4 @@ def test_behaviour_10__one_load_for_all_processes(
             crowd.kill()
             crowd.communicate()
     assert len((tmp_path / "loads").read_text().split()) == 1
-    assert caches(server.url).get(KIND, "k") == "loaded"
+    assert caches(any_server.url).get(KIND, "k") == "loaded"

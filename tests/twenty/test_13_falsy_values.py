@@ -31,10 +31,10 @@ def test_behaviour_13__a_falsy_value_is_a_hit(fleet: Fleet, value: object) -> No
 
 
 @pytest.mark.parametrize("answer", ["", ("", 204), ("", 404), ("", 200, {"Content-Type": "image/png"})], ids=repr)
-def test_behaviour_13__an_empty_response_is_a_hit(server: Server, answer: object) -> None:
+def test_behaviour_13__an_empty_response_is_a_hit(any_server: Server, answer: object) -> None:
     """The second request is answered with the same nothing, and the view does not run."""
     app, runs = Flask("empty"), []
-    app.config.update(RCACHE_URL=server.url, RCACHE_TIMEOUT=2)
+    app.config.update(RCACHE_URL=any_server.url, RCACHE_TIMEOUT=2)
     RCache(app)
 
     def page() -> object:

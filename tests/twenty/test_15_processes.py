@@ -15,9 +15,9 @@ from tests.servers import Gunicorn, Server
 from tests.twenty.kit import KIND, PATIENCE, program, said
 
 
-def test_behaviour_15__fork(server: Server, caches: Callable[..., CacheManager]) -> None:
+def test_behaviour_15__fork(any_server: Server, caches: Callable[..., CacheManager]) -> None:
     """A child and its parent use the cache at the same time; neither reads the other's replies, and both are heard."""
-    here = caches(server.url, l1_ttl=300)
+    here = caches(any_server.url, l1_ttl=300)
     keys = [f"k{number}" for number in range(40)]
     here.set_many(KIND, {key: key for key in keys})
     reader, writer = os.pipe()
@@ -42,9 +42,9 @@ def test_behaviour_15__fork(server: Server, caches: Callable[..., CacheManager])
     wait_until(lambda: here.get(KIND, "k0") is None, timeout=PATIENCE, what="the child's word")
 
 
-def test_behaviour_15__preload(server: Server, gunicorn: Callable[..., Gunicorn]) -> None:
+def test_behaviour_15__preload(any_server: Server, gunicorn: Callable[..., Gunicorn]) -> None:
     """The cache was used before gunicorn (--preload) forked: each worker has sockets and threads of its own."""
-    env = {"RCACHE_URL": server.url, "RCACHE_TIMEOUT": "2"}
+    env = {"RCACHE_URL": any_server.url, "RCACHE_TIMEOUT": "2"}
     web = gunicorn("tests.twenty.preloaded:create_app()", workers=3, preload=True, env=env)
     seen: dict[int, dict[str, Any]] = {}
 
@@ -80,9 +80,9 @@ cache.close()
 
 @pytest.mark.race
 @pytest.mark.filterwarnings("default")
-def test_behaviour_15__gevent(server: Server) -> None:
+def test_behaviour_15__gevent(any_server: Server) -> None:
     """Fifty greenlets, one load."""
-    assert said(program(GEVENT, server.url)) == "1 loaded\n"
+    assert said(program(GEVENT, any_server.url)) == "1 loaded\n"
 
 
 MANY = """
@@ -118,11 +118,11 @@ def test_behaviour_15__many_apps(redis_server: Server) -> None:
     assert [now <= then for now, then in zip(after, before, strict=True)] == [True, True], (before, after)
 
 
-def test_behaviour_15__reload(server: Server, caches: Callable[..., CacheManager]) -> None:
+def test_behaviour_15__reload(any_server: Server, caches: Callable[..., CacheManager]) -> None:
     """Closed as before a reload and used again, by the same object and by a new one: the cache is as it was."""
-    here = caches(server.url, l1_ttl=300)
+    here = caches(any_server.url, l1_ttl=300)
     here.set(KIND, "k", "v")
-    for cache in (here, caches(server.url, l1_ttl=300), here):
+    for cache in (here, caches(any_server.url, l1_ttl=300), here):
         here.close()
         assert cache.get(KIND, "k") == "v"
         assert cache.is_available

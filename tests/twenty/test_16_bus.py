@@ -15,26 +15,26 @@ from tests.twenty.test_02_promotions import HOLD, held
 
 
 @pytest.fixture
-def proxy(server: Server) -> Iterator[Proxy]:
+def proxy(any_server: Server) -> Iterator[Proxy]:
     """The way to the server of the process that listens."""
-    with Proxy(server.port) as proxy:
+    with Proxy(any_server.port) as proxy:
         yield proxy
 
 
 @pytest.mark.parametrize("means", MEANS)
 @pytest.mark.parametrize("how", ["killed", "half-open"])
 def test_behaviour_16__the_memory_tier_is_not_trusted(
-    server: Server, proxy: Proxy, caches: Callable[..., CacheManager], how: str, means: str
+    any_server: Server, proxy: Proxy, caches: Callable[..., CacheManager], how: str, means: str
 ) -> None:
     """What is invalidated while a process cannot hear of it is not served by it for the rest of its hold."""
-    here, other = caches(proxy.url, l1_ttl=HOLD), caches(server.url)
+    here, other = caches(proxy.url, l1_ttl=HOLD), caches(any_server.url)
     other.set(KIND, "k", "old", tags=["t"])
     wait_until(lambda: held(here, "k"), timeout=PATIENCE, what="in memory")
     if how == "half-open":
         proxy.deaf.set()
     else:
         proxy.deaf.set()
-        assert server.client().client_kill_filter(_type="pubsub") == 1
+        assert any_server.client().client_kill_filter(_type="pubsub") == 1
     invalidate(other, means)
     wait_until(lambda: not there(here), timeout=PATIENCE, what="distrusted, long before its hold ends")
     proxy.deaf.clear()

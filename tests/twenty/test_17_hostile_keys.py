@@ -23,10 +23,10 @@ KEYS: tuple[Any, ...] = (
 )
 
 
-def test_behaviour_17__no_two_keys_are_one(server: Server, caches: Callable[..., CacheManager]) -> None:
+def test_behaviour_17__no_two_keys_are_one(any_server: Server, caches: Callable[..., CacheManager]) -> None:
     """Every key has its own entry under its type's name; what is refused is refused with one of our errors."""
-    here, other = (caches(server.url) for _ in range(2))
-    server.client().set("theirs", "theirs")
+    here, other = (caches(any_server.url) for _ in range(2))
+    any_server.client().set("theirs", "theirs")
     taken = []
     for number, key in enumerate(KEYS):
         try:
@@ -36,7 +36,7 @@ def test_behaviour_17__no_two_keys_are_one(server: Server, caches: Callable[...,
         taken.append((number, key))
     assert len(taken) >= len(KEYS) - 1
     assert [other.get(KIND, key) for _, key in taken] == [number for number, _ in taken]
-    stored = [name for name in server.client().scan_iter(count=1000) if not name.startswith(b"cache~")]
+    stored = [name for name in any_server.client().scan_iter(count=1000) if not name.startswith(b"cache~")]
     assert len(stored) == len(taken) + 1
     assert all(name.startswith(b"cache:kind:") and len(name) < 400 for name in stored if name != b"theirs")
     for at, (_, key) in enumerate(taken):
@@ -44,17 +44,17 @@ def test_behaviour_17__no_two_keys_are_one(server: Server, caches: Callable[...,
         assert not there(here, key)
         if at + 1 < len(taken):
             assert there(here, taken[at + 1][1])
-    assert server.client().get("theirs") == b"theirs"
+    assert any_server.client().get("theirs") == b"theirs"
 
 
 @pytest.mark.parametrize(
     "path", ["/", "/?a=*", "/?a=cache:kind:k", "/?a=%00%0D%0A", "/%2A", "/\u202e", "/?" + "a=1&" * 20_000]
 )
-def test_behaviour_17__urls_name_entries_of_their_own(server: Server, path: str) -> None:
+def test_behaviour_17__urls_name_entries_of_their_own(any_server: Server, path: str) -> None:
     """A hostile URL is a miss and a hit of its own, one entry each, and its key has a bounded length."""
-    with Site(server) as site:
+    with Site(any_server) as site:
         assert site.asks(path, path, "/other", path) == ["MISS", "HIT", "MISS", "HIT"]
-        names = names_of(server.client(), "cache:*")
+        names = names_of(any_server.client(), "cache:*")
         assert len(names) == 2
         assert max(map(len, names)) < 400
 
@@ -86,9 +86,9 @@ class Site:
         return [client.open(path, method=method, headers=headers).headers["X-Cache"] for path in paths]
 
 
-def test_behaviour_17__head_and_post(server: Server) -> None:
+def test_behaviour_17__head_and_post(any_server: Server) -> None:
     """HEAD is answered from what a GET stored and stores nothing; POST is not answered from it and makes it go."""
-    with Site(server) as site:
+    with Site(any_server) as site:
         assert site.asks("/", method="HEAD") == ["MISS"]
         assert site.asks("/", "/") == ["MISS", "HIT"]
         assert site.asks("/", method="HEAD") == ["HIT"]
@@ -97,10 +97,10 @@ def test_behaviour_17__head_and_post(server: Server) -> None:
         assert site.asks("/", "/") == ["MISS", "HIT"]
 
 
-def test_behaviour_17__repeated_arguments(server: Server) -> None:
+def test_behaviour_17__repeated_arguments(any_server: Server) -> None:
     """Order and number of repeated arguments select the answer."""
     queries = ("a=1&a=2", "a=2&a=1", "a=1", "a=1&a=1", "a=1,2", "a=1&b=2", "b=2&a=1", "", "a", "a=")
-    with Site(server) as site:
+    with Site(any_server) as site:
         client = site.app.test_client()
         for verdict in ("MISS", "HIT"):
             for query in queries:
@@ -108,11 +108,11 @@ def test_behaviour_17__repeated_arguments(server: Server) -> None:
                 assert (answer.headers["X-Cache"], answer.text.split(" ")[1]) == (verdict, query)
 
 
-def test_behaviour_17__unbounded_variants(server: Server) -> None:
+def test_behaviour_17__unbounded_variants(any_server: Server) -> None:
     """A header that selects the answer and may be anything: few variants are kept, and every asker's is right."""
-    with Site(server) as site:
+    with Site(any_server) as site:
         client = site.app.test_client()
         for number in range(300):
             assert client.get("/vary", headers={"X-Any": f"v{number}"}).text.endswith(f"v{number}")
-        assert 2 <= len(names_of(server.client(), "cache:kind:*")) <= 40
+        assert 2 <= len(names_of(any_server.client(), "cache:kind:*")) <= 40
         assert client.get("/vary", headers={"X-Any": "v299"}).text.endswith("v299")

@@ -20,13 +20,13 @@ App = Callable[..., Flask]
 
 
 @pytest.fixture
-def new_app(server: Server) -> Iterator[App]:
+def new_app(any_server: Server) -> Iterator[App]:
     """Makes applications on one server, without and with the memory tier."""
     made: list[Flask] = []
 
     def make(l1_ttl: float = 0) -> Flask:
         app = Flask("private")
-        app.config.update(SECRET_KEY="s" * 32, RCACHE_URL=server.url, RCACHE_TIMEOUT=2, RCACHE_L1_TTL=l1_ttl)
+        app.config.update(SECRET_KEY="s" * 32, RCACHE_URL=any_server.url, RCACHE_TIMEOUT=2, RCACHE_L1_TTL=l1_ttl)
         RCache(app)
         made.append(app)
         return made[-1]
@@ -153,12 +153,12 @@ def test_behaviour_18__entries_of_ones_own(new_app: App) -> None:
 
 
 @pytest.mark.parametrize("forged", [bearer("e30.e30."), bearer("x.y.z"), basic("ann"), {}])
-def test_behaviour_18__by_user_trusts_no_one_s_word(new_app: App, forged: dict[str, Any], server: Server) -> None:
+def test_behaviour_18__by_user_trusts_no_one_s_word(new_app: App, forged: dict[str, Any], any_server: Server) -> None:
     """A token that is not verified names nobody: its bearer is neither given another's entry nor leaves one."""
     app = Flask("tokens")
-    app.config.update(RCACHE_URL=server.url, RCACHE_TIMEOUT=2, RCACHE_USER_JWT_KEY="k" * 32)
+    app.config.update(RCACHE_URL=any_server.url, RCACHE_TIMEOUT=2, RCACHE_USER_JWT_KEY="k" * 32)
     RCache(app)
     app.add_url_rule("/", view_func=cache_response(MINE, None, by_user)(who), endpoint="page")
     assert [ask(app, **forged).headers["X-Cache"] for _ in range(2)] == ["BYPASS"] * 2
     app.extensions["rcache"].close()
-    assert server.client().keys("cache:mine:*") == []
+    assert any_server.client().keys("cache:mine:*") == []

@@ -72,11 +72,11 @@ def herd(caches: list[CacheManager]) -> int:
 
 @pytest.mark.race
 @pytest.mark.parametrize("how", ["FLUSHALL", "clear_all"])
-def test_behaviour_20__no_herd_after_a_flush(server: Server, caches: Callable[..., CacheManager], how: str) -> None:
+def test_behaviour_20__no_herd_after_a_flush(any_server: Server, caches: Callable[..., CacheManager], how: str) -> None:
     """Everything is gone while everybody asks: one load in the whole fleet, or two when the flush comes between."""
-    fleet = [caches(server.url, l1_ttl=2, timeout=10) for _ in range(3)]
+    fleet = [caches(any_server.url, l1_ttl=2, timeout=10) for _ in range(3)]
     assert herd(fleet) == 1
-    server.client().flushall() if how == "FLUSHALL" else fleet[0].clear_all()
+    any_server.client().flushall() if how == "FLUSHALL" else fleet[0].clear_all()
     wait_until(lambda: not any(there(cache) for cache in fleet), timeout=PATIENCE, what="flushed")
     assert herd(fleet) <= 2
 
