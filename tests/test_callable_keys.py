@@ -250,7 +250,8 @@ def test_identity__its_own_state_has_no_part() -> None:
             settings.names = []
             local: dict[str, int] = {}
             local["a"] = read[0]
-            return [names.add(name) for name in local]
+            for name in local:
+                names.add(name)
 
         return counts
 
@@ -371,6 +372,7 @@ class Special(Service):
 
 class Slotted:
     __slots__ = ("hidden",)
+    hidden: int
 
 
 class Number(int):
