@@ -34,6 +34,7 @@ _SLOW: Final = 0.005
 _CLOCK_SECONDS: Final = 1.0
 _HEARD_WITHIN: Final = 1.0
 _PROBE_SECONDS: Final = 10
+_BACK_WITHIN: Final = 3.0
 
 #: Every command that the cache sends, in its scripts too; ``{s}``, ``{z}``, ``{h}`` and ``{l}`` are keys of its own.
 COMMANDS: Final = tuple(
@@ -103,6 +104,7 @@ def server_findings(manager: CacheManager) -> Iterator[Finding]:
     except StoreError as error:
         yield _unreachable(redis, error)
         return
+    _wait_for_breaker(redis)
     yield _round_trips(redis, times)
     yield from _access(manager.settings.url)
     yield from _fitness(manager.overview()["store"])
@@ -132,6 +134,13 @@ def _sampled(redis: RedisStore) -> tuple[list[float], float]:
         else:
             samples.append((took, int(reply[0]) + int(reply[1]) / 1e6 - wall - took / 2))
     return [took for took, _ in samples], min(samples)[1]
+
+
+def _wait_for_breaker(redis: RedisStore) -> None:
+    """Wait until this process uses the server again, which has not answered earlier and answers now."""
+    deadline = time.monotonic() + _BACK_WITHIN
+    while redis.outage is not None and time.monotonic() < deadline:
+        time.sleep(0.05)
 
 
 def _unreachable(redis: RedisStore, error: StoreError) -> Finding:

@@ -1,4 +1,4 @@
-"""`invalidate`, `invalidate-tags`, `invalidate-pattern` and `clear`."""
+"""`invalidate-type`, `invalidate-tags`, `invalidate-pattern` and `clear-all`."""
 
 from __future__ import annotations
 
@@ -19,21 +19,9 @@ def test_invalidate__a_type(shop: Flask) -> None:
     """Its entries are gone, the others' are not, and the count comes back."""
     fill(shop, 5)
     fill(shop, 2, type="few")
-    assert told(shop, "invalidate", "page") == {"status": "success", "cache_type": "page", "deleted_keys": 5}
+    assert told(shop, "invalidate-type", "page") == {"status": "success", "cache_type": "page", "deleted_keys": 5}
     assert {row["key"] for row in told(shop, "keys")["keys"]} == {"cache:few:0", "cache:few:1"}
-    assert "1 entry removed" not in run(shop, "invalidate", "few").stdout
-
-
-@pytest.mark.parametrize("arguments", [["invalidate", "search"], ["invalidate-tags", "eu"]], ids=" ".join)
-def test_invalidate__softly(shop: Flask, arguments: list[str]) -> None:
-    """With --soft the old value is served once more; without, it is gone."""
-    ranking, cache = CacheType.SEARCH.replace(stale_while_revalidate=60), manager(shop)
-    cache.set(ranking, "top", "old", tags=["eu"])
-    assert "invalidated" in run(shop, *arguments, "--soft").stdout
-    assert cache.fetch(ranking, "top", lambda: "new", tags=["eu"]) == "old"
-    cache.set(ranking, "top", "old", tags=["eu"])
-    run(shop, *arguments)
-    assert cache.fetch(ranking, "top", lambda: "new", tags=["eu"]) == "new"
+    assert "1 entry removed" not in run(shop, "invalidate-type", "few").stdout
 
 
 def test_invalidate__reaches_another_process(redis_server: Server, new_app: AppFactory) -> None:
@@ -41,14 +29,14 @@ def test_invalidate__reaches_another_process(redis_server: Server, new_app: AppF
     web, terminal = new_app(redis_server.url), new_app(redis_server.url)
     client = web.test_client()
     assert [client.get("/page/a").headers["X-Cache"] for _ in range(2)] == ["MISS", "HIT"]
-    run(terminal, "invalidate", "page")
+    run(terminal, "invalidate-type", "page")
     assert client.get("/page/a").headers["X-Cache"] == "MISS"
 
 
 def test_invalidate__an_unknown_type(shop: Flask) -> None:
     """The known ones are listed, and nothing is invalidated."""
     fill(shop, 1)
-    document = told(shop, "invalidate", "pgae", code=2)
+    document = told(shop, "invalidate-type", "pgae", code=2)
     assert document["status"] == "error"
     assert "page" in document["message"]
     assert len(told(shop, "keys")["keys"]) == 1
@@ -59,18 +47,18 @@ def test_invalidate__a_type_that_only_a_call_has_named(redis_server: Server, new
     web, terminal = new_app(redis_server.url), new_app(redis_server.url)
     manager(web).set(CacheType("adhoc"), "a", 1)
     assert told(terminal, "inspect", "adhoc:a")["key"] == "cache:adhoc:a"
-    assert told(terminal, "invalidate", "adhoc")["deleted_keys"] == 1
+    assert told(terminal, "invalidate-type", "adhoc")["deleted_keys"] == 1
     manager(web).set(CacheType("adhoc"), "a", 1)
     assert told(terminal, "invalidate-pattern", "*", "--type", "adhoc")["deleted_keys"] == 1
 
 
 def test_invalidate_tags__each_reaches_its_entries(shop: Flask) -> None:
-    """What bears one of the tags is gone."""
+    """What has any of the tags is gone."""
     client = shop.test_client()
     for name in "abc":
         client.get(f"/page/{name}")
     document = told(shop, "invalidate-tags", "page-a", "page-b", "page-b")
-    assert document == {"status": "success", "tags": ["page-a", "page-b"], "stamped": 2}
+    assert document == {"status": "success", "tags": ["page-a", "page-b"], "deleted_keys": 2}
     assert [client.get(f"/page/{name}").headers["X-Cache"] for name in "abc"] == ["MISS", "MISS", "HIT"]
     assert run(shop, "invalidate-tags", "page-c").stdout == "1 tag invalidated.\n"
     run(shop, "invalidate-tags", code=2)
@@ -106,21 +94,21 @@ def test_clear__makes_this_cache_empty_and_nothing_else(redis_server: Server, ne
     fill(app, 5)
     fill(app, 2, type="few")
     redis_server.client().set("plain", 1)
-    assert told(app, "clear", "--yes") == {"status": "success", "deleted_keys": 7}
+    assert told(app, "clear-all", "--yes") == {"status": "success", "deleted_keys": 7}
     assert told(app, "keys")["keys"] == []
     assert redis_server.client().get("plain") == b"1"
 
 
 def test_clear__does_not_go_on_without_an_answer(shop: Flask) -> None:
-    """Where nobody can be asked it wants `--yes`."""
+    """Without a terminal it needs `--yes`."""
     fill(shop, 1)
-    assert "--yes" in run(shop, "clear", code=2).stderr
+    assert "--yes" in run(shop, "clear-all", code=2).stderr
     assert len(told(shop, "keys")["keys"]) == 1
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [["invalidate", "page"], ["invalidate-tags", "a"], ["invalidate-pattern", "*"], ["clear", "--yes"]],
+    [["invalidate-type", "page"], ["invalidate-tags", "a"], ["invalidate-pattern", "*"], ["clear-all", "--yes"]],
     ids=lambda arguments: arguments[0],
 )
 def test_changing__what_is_not_delivered_failed(
@@ -131,27 +119,35 @@ def test_changing__what_is_not_delivered_failed(
     app = new_app(server.url)
     server.kill()
     document = told(app, *arguments, code=1)
-    assert (document["status"], document["error"]) == ("error", "not-delivered")
+    assert (document["status"], document["error"]) == ("error", "not_delivered")
     assert "run it again" in document["message"]
     result = run(app, *arguments, code=1)
     assert result.stdout == ""
     assert "Not delivered" in result.stderr
 
 
+def test_changing__aliases(shop: Flask) -> None:
+    """Two commands have a short name too, which the list does not show."""
+    fill(shop, 3)
+    assert told(shop, "invalidate", "page")["deleted_keys"] == 3
+    assert told(shop, "clear", "--yes")["status"] == "success"
+    listed = [line.split()[0] for line in run(shop, "--help").stdout.partition("Commands:")[2].splitlines() if line]
+    assert not {"invalidate", "clear"} & set(listed)
+    assert {"invalidate-type", "clear-all", "explain"} <= set(listed)
+
+
 def test_changing__in_memory_is_said(new_app: AppFactory) -> None:
     """A cache in memory is this process's own, and whoever thinks otherwise is told."""
-    assert "each process has a cache of its own" in run(new_app(), "clear", "--yes").stderr
+    assert "each process has a cache of its own" in run(new_app(), "clear-all", "--yes").stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "action", "target"),
     [
-        (["invalidate", "search"], "invalidate-type", ("search",)),
-        (["invalidate", "search", "--soft"], "soft-invalidate-type", ("search",)),
+        (["invalidate-type", "search"], "invalidate-type", ("search",)),
         (["invalidate-tags", "eu", "us"], "invalidate-tags", ("eu", "us")),
-        (["invalidate-tags", "eu", "--soft"], "soft-invalidate-tags", ("eu",)),
         (["invalidate-pattern", "search:*"], "invalidate-pattern", ("cache:search:*",)),
-        (["clear", "--yes"], "clear-all", ()),
+        (["clear-all", "--yes"], "clear-all", ()),
     ],
     ids=lambda given: given[0] if isinstance(given, list) else "",
 )
@@ -164,7 +160,7 @@ def test_changing__in_the_audit_trail(
     def hear(sender: object, event: Audited) -> None:
         heard.append(event)
 
-    with caplog.at_level(logging.INFO, "flask_rcache.audit"), cache_audited.connected_to(hear, sender=manager(shop)):
+    with caplog.at_level(logging.INFO, "flask_rcache.audit"), cache_audited.connected_to(hear, sender=shop):
         run(shop, *arguments)
     (event,) = heard
     assert (event.action, event.target, event.journalled) == (action, target, False)

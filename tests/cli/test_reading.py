@@ -22,7 +22,7 @@ def test_stats__are_those_of_the_cache(shop: Flask) -> None:
     figures = told(shop, "stats")
     assert (figures["hits"], figures["misses"], figures["hit_rate"]) == (3, 1, 75.0)
     assert figures["by_type"]["page"]["hits"] == 3
-    assert figures["by_type"].keys() == manager(shop).stats()["by_type"].keys()  # type: ignore[attr-defined]
+    assert figures["by_type"].keys() == manager(shop).stats()["by_type"].keys()
     text = run(shop, "stats").stdout
     row = next(line.split() for line in text.splitlines() if line.startswith("page"))
     assert row[:7] == ["page", "4", "75.00", "%", "3", "0", "1"]
@@ -42,7 +42,7 @@ def test_stats__asking_counts_nothing(shop: Flask) -> None:
 
 def test_stats__of_an_empty_cache(shop: Flask) -> None:
     """Nothing asked for is said, not divided by."""
-    assert "Nothing has been asked for yet" in run(shop, "stats").stdout
+    assert "There have been no lookups yet" in run(shop, "stats").stdout
 
 
 def test_stats__with_the_store_away(new_app: AppFactory, private_server: Callable[..., Server]) -> None:
@@ -52,7 +52,7 @@ def test_stats__with_the_store_away(new_app: AppFactory, private_server: Callabl
     server.kill()
     result = run(app, "stats", "--json", code=1)
     assert json.loads(result.stdout)["scope"] == "process"
-    assert "The store is away" in result.stderr
+    assert "The store is unavailable" in result.stderr
 
 
 # Types
@@ -247,7 +247,7 @@ def test_inspect__a_hashed_key(shop: Flask) -> None:
 def test_inspect__what_is_not_there(shop: Flask) -> None:
     """No such entry ends with 1, a key of nothing with 2."""
     document: dict[str, Any] = told(shop, "inspect", "page:nothing", code=1)
-    assert (document["error"], document["key"]) == ("not-found", "cache:page:nothing")
+    assert (document["error"], document["key"]) == ("not_found", "cache:page:nothing")
     run(shop, "inspect", "nonsense", code=2)
     run(shop, "inspect", "nonsense:7", code=2)
 
