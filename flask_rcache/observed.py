@@ -294,9 +294,10 @@ def _watching_container(base: Any) -> type:
     """A mapping that notes which of its items are read."""
 
     def __getattribute__(self: object, name: str) -> Any:  # noqa: N807
+        value = base.__getattribute__(self, name)  # templates try items as attributes: one that is none was not read
         if not (name.startswith("_") or name in _OF_ONE or name in _OF_NONE):
             _note_item(self, "*")
-        return base.__getattribute__(self, name)
+        return value
 
     noted: dict[str, Any] = {"__getattribute__": __getattribute__}
     for names, wrap in ((_OF_ONE, _one_noted), (_OF_ALL, _all_noted)):
