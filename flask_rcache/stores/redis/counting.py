@@ -151,7 +151,12 @@ def _record(line: bytes) -> InvalidationRecord | None:
     try:
         scope, names, removed, journalled = ormsgpack.unpackb(packed)
         seconds = int(at) / 1000
-        if type(scope) is not str or type(names) is not list or type(removed) is not int or type(journalled) is not bool:
+        if (
+            type(scope) is not str
+            or type(names) is not list
+            or type(removed) is not int
+            or type(journalled) is not bool
+        ):
             return None
         return InvalidationRecord(seconds, scope, tuple(map(str, names)), removed, journalled)
     except (ValueError, TypeError, OverflowError):  # of another release

@@ -91,9 +91,7 @@ class Invalidator:
 
     # --- Tags, types, everything
 
-    def invalidate(
-        self, tags: Sequence[str], types: Sequence[str], *, everything: bool, exchange: Exchange
-    ) -> int:
+    def invalidate(self, tags: Sequence[str], types: Sequence[str], *, everything: bool, exchange: Exchange) -> int:
         """Stamp tags and types, or raise the floor; the live entries of the types."""
         live = 0
         if everything:
@@ -133,9 +131,7 @@ class Invalidator:
         calls = []
         for chunk in chunks(keys):
             parts = [(names.lease(key), key, names.index(names.type_of(key))) for key in chunk]
-            calls.append(
-                Call(self._delete, [names.stamps, *chain.from_iterable(parts)], [names.bus, self._max_stamps])
-            )
+            calls.append(Call(self._delete, [names.stamps, *chain.from_iterable(parts)], [names.bus, self._max_stamps]))
         removed = 0
         for chunk, (epoch, clock, stamp, count) in zip(chunks(keys), self._server.run(calls, exchange), strict=True):
             message = Message("k", int(epoch), int(stamp), int(clock), tuple(chunk))
@@ -165,7 +161,9 @@ class Invalidator:
     def matching(self, pattern: str, type_name: str | None, exchange: Exchange) -> Iterator[tuple[str, list[str]]]:
         """Stored keys that match a glob, in chunks of one type: by the indexes, or by all keys where those may be gone."""
         server = self._server
-        types: Collection[str] = () if server.facts.evicts_anything else [type_name] if type_name else server.types(exchange)
+        types: Collection[str] = (
+            () if server.facts.evicts_anything else [type_name] if type_name else server.types(exchange)
+        )
         if server.facts.evicts_anything or not self._are_indexes(types, exchange):
             for keys in self._walk(("SCAN",), pattern, exchange):
                 yield from self.by_type(keys)

@@ -120,9 +120,7 @@ class Journal:
 
     __slots__ = ("_clock", "_keep", "_lock", "_pending", "_recent")
 
-    def __init__(
-        self, *, limit: int = _LIMIT, keep: float = 60.0, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, *, limit: int = _LIMIT, keep: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._keep: Final = keep
         self._clock: Final = clock
         self._lock: Final = new_lock()

@@ -109,7 +109,9 @@ class Maintenance:
             raise
         self._journal.acknowledged(invalidation)
         if run and server.run_hash != run:  # meanwhile another server took over, which may not have been sent it
-            self._not_acknowledged(invalidation, StoreUnavailableError("another server took over during an invalidation"))
+            self._not_acknowledged(
+                invalidation, StoreUnavailableError("another server took over during an invalidation")
+            )
         return removed
 
     def _not_acknowledged(self, invalidation: Invalidation, cause: Exception) -> None:

@@ -109,7 +109,9 @@ class Reader:
                 return Lookup(entry, now, raw[IDENTITY], "", len(raw))
         return Lookup(None, now, raw[IDENTITY], "invalid", len(raw))
 
-    def _opened(self, raw: Any, stamps: StampsRead | None, tags: tuple[tuple[str, int], ...] | None = None) -> Entry | None:
+    def _opened(
+        self, raw: Any, stamps: StampsRead | None, tags: tuple[tuple[str, int], ...] | None = None
+    ) -> Entry | None:
         """The entry in what lay under a key; ``None`` when that is none of ours.
 
         Raises:

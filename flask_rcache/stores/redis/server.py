@@ -335,7 +335,7 @@ class Server:
         self._is_closing = True
         try:
             self._housekeeper.stop()
-            self.bus.stop()
+            self.bus.stop(timeout=0.0)  # it ends by itself within one wait for messages
             self.pool.close()
         finally:
             self._is_closing = False

@@ -251,8 +251,12 @@ class RedisStore:
             calls.append(Call(self._write, keys, args))
         generation = self._server.pool.generation
         outcomes: list[Outcome] = []
-        for call, (epoch, clock, stamp, *rest) in zip(calls, self._server.run_in_time(calls, size=sum(sizes)), strict=True):
-            stored = [key for key, outcome in zip(call.keys[3::3], rest, strict=True) if outcome == Outcome.STORED.value]
+        for call, (epoch, clock, stamp, *rest) in zip(
+            calls, self._server.run_in_time(calls, size=sum(sizes)), strict=True
+        ):
+            stored = [
+                key for key, outcome in zip(call.keys[3::3], rest, strict=True) if outcome == Outcome.STORED.value
+            ]
             if stored:
                 message = Message("k", int(epoch), int(stamp), int(clock), tuple(stored))
                 self._server.acknowledged(message, generation)

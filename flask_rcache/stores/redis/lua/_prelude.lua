@@ -126,10 +126,12 @@ local function drop_rows(stamps, set, now, limit, most)
     drop(redis.call('ZREVRANGEBYSCORE', stamps, '(0', text(-now - KEPT), 'LIMIT', 0, excess()))
     finish()
   end
-  if excess() > 0 then
-    for _, tag in ipairs(redis.call('ZRANGEBYSCORE', stamps, '(0', '+inf', 'LIMIT', 0, excess() + 4)) do
-      if string.sub(tag, 1, 1) ~= '=' then
+  local left = excess()
+  if left > 0 then
+    for _, tag in ipairs(redis.call('ZRANGEBYSCORE', stamps, '(0', '+inf', 'LIMIT', 0, left + 4)) do
+      if left > 0 and string.sub(tag, 1, 1) ~= '=' then
         drop({'~' .. tag})
+        left = left - 1
       end
     end
     finish()
@@ -220,8 +222,10 @@ local function put(stamps, meta, entry, index, result, now)
   add_members(stamps, 'LT', companions)
   local now_ms = math.floor(now / 1000)
   if redis.call('ZADD', index, now_ms + result.px, entry) == 1 then
-    if type(redis.pcall('HSETNX', meta, 'type:' .. result.type_name, 1)) == 'table' then -- of another kind
+    local known = redis.pcall('HSETNX', meta, 'type:' .. result.type_name, 1)
+    if type(known) == 'table' and string.find(known.err, 'WRONGTYPE') then
       redis.call('DEL', meta)
+      redis.call('HSET', meta, 'type:' .. result.type_name, 1)
     end
     -- For every row that comes up to six go: those that expired, and of two at random those whose entry was evicted. So
     -- the index is bounded by what lives, under every eviction policy.
