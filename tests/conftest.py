@@ -184,4 +184,4 @@ def gunicorn() -> Iterator[Callable[..., Gunicorn]]:
 
     yield start
     for web in reversed(started):
-        web.stop()
+        web.kill()

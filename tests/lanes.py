@@ -1,7 +1,7 @@
 """How a parallel run (`pytest -n`) hands out tests to its workers.
 
-Owns the order and the grouping, nothing else. A file is one unit, so that its module fixtures are made once. The files
-of `ALONE` are one unit together, run one after another by one worker: each of their tests keeps all processors busy by
+Owns the order and the grouping, nothing else. A file is one unit, so that its module fixtures are made once. Races and
+chaos are one unit together, run one after another by one worker: each of their tests keeps all processors busy by
 itself, and two at a time would time each other. That unit comes first, then the other long files, so that no worker
 ends long after the others.
 
@@ -15,10 +15,13 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 #: Directories whose tests run one at a time.
-ALONE = ("tests/race/", "tests/chaos/")
+_ALONE = ("tests/race/", "tests/chaos/")
+#: Of them, what waits more than it computes.
+_BESIDE = ("tests/chaos/test_restarts.py",)
 #: What takes longest, so what is begun first.
 _LONG = (
-    *ALONE,
+    "tests/race/",
+    "tests/chaos/",
     "tests/test_example_app.py",
     "tests/twenty/test_15_processes.py",
     "tests/admin/test_dashboard.py",
@@ -38,7 +41,7 @@ def unit_of(nodeid: str) -> str:
     'alone'
     """
     path = nodeid.partition("::")[0]
-    return "alone" if path.startswith(ALONE) else path
+    return "alone" if path.startswith(_ALONE) and path not in _BESIDE else path
 
 
 def long_first(items: list[pytest.Item]) -> None:

@@ -28,6 +28,7 @@ def test_noted(number):
         ("tests/race/test_fleet.py::test_a[redis]", "alone"),
         ("tests/chaos/test_soak.py::test_a", "alone"),
         ("tests/race.py::test_a", "tests/race.py"),
+        ("tests/chaos/test_restarts.py::test_a", "tests/chaos/test_restarts.py"),
     ],
 )
 def test_unit_of__file_or_alone(nodeid: str, unit: str) -> None:

@@ -27,7 +27,7 @@ def fleet(gunicorn, board):
 
     def start(server, *, workers: int = 4, threads: int = 50) -> Gunicorn:
         env = {"RCACHE_URL": server.url, "RACE_DIRECTORY": str(board.directory)}
-        web: Gunicorn = gunicorn(_APP, workers=workers, threads=threads, env=env)
+        web: Gunicorn = gunicorn(_APP, workers=workers, threads=threads, preload=True, env=env)
         return web
 
     return start
