@@ -161,9 +161,7 @@ def _refused(exchange: Exchange, response: Response, lines: Lines, body: bytes |
 
 def _judge(exchange: Exchange, status: int, lines: Lines, length: int | None) -> Verdict:
     policy = exchange.view.store_policy(exchange.load.cost if exchange.load is not None else 0.0)
-    return response_verdict(
-        status, lines, policy=policy, request=exchange.facts, body_length=length, now=time.time()
-    )
+    return response_verdict(status, lines, policy=policy, request=exchange.facts, body_length=length, now=time.time())
 
 
 def _conditional(exchange: Exchange, response: Response, body: bytes) -> Response:
@@ -183,9 +181,7 @@ def _conditional_stream(exchange: Exchange, response: Response) -> Response:
     if exchange.hidden and response.status_code == 200 and serves(exchange.ctx, exchange.view.options):
         ranges = response.headers.get("Accept-Ranges") == "bytes"
         try:
-            response.make_conditional(
-                exchange.environ, accept_ranges=ranges, complete_length=response.content_length
-            )
+            response.make_conditional(exchange.environ, accept_ranges=ranges, complete_length=response.content_length)
         except RequestedRangeNotSatisfiable:
             response.close()
             raise
@@ -317,7 +313,9 @@ def _store(exchange: Exchange, draft: Draft, fields: tuple[str, ...]) -> Outcome
     outcomes = exchange.end(Loaded(drafts, writes=list(everything.items()), pass_for=0.0)).outcomes
     if not can_be_stored:
         return exchange.why_not_stored()
-    return outcomes.get(placed.key, outcomes.get(load.key))
+    if own is not None and outcomes.get(load.key) is not Outcome.STORED:
+        return outcomes.get(load.key)
+    return outcomes.get(placed.key)
 
 
 def _has_session(exchange: Exchange) -> bool:

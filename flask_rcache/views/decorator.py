@@ -16,7 +16,7 @@ from flask import Request, Response, current_app
 from flask.typing import ResponseReturnValue
 
 from ..context import request_context
-from ..errors import ConfigError
+from ..errors import ConfigError, InvalidKeyError
 from ..http import Reason
 from ..model.cache_type import CacheType, Ttl, check_lifetime, check_tags
 from ..model.callable_keys import Identity, is_method
@@ -126,9 +126,9 @@ def cache_response(
     def decorate(view: Callable[..., Any]) -> Any:
         _check_view(view)
         identity = Identity(view)
-        identity()  # an object that cannot stand in a key is an error now
         options = Options(
             identity=identity,
+            is_opaque=_is_opaque(identity),
             cache_type=cache_type,
             ttl=lifetime,
             key_func=key_func,
@@ -140,7 +140,7 @@ def cache_response(
             unless=unless,
             unless_takes_arguments=unless is not None and _takes_more_than_one(unless),
             keep=keep,
-            signature=inspect.signature(view),
+            signature=_signature(view, identity.name),
             is_method=is_method(view),
         )
         wrapper: Any = _async_wrapper(view, options) if inspect.iscoroutinefunction(view) else _wrapper(view, options)
@@ -182,6 +182,22 @@ def _check_view(view: object) -> None:
         raise ConfigError(
             f"{name} is a coroutine function, which Flask runs only with its async extra: pip install 'flask[async]'"
         )
+
+
+def _is_opaque(identity: Identity) -> bool:
+    """Whether it is bound to an object that cannot stand in a key."""
+    try:
+        identity()
+    except InvalidKeyError:
+        return True
+    return False
+
+
+def _signature(view: Callable[..., Any], name: str) -> inspect.Signature:
+    try:
+        return inspect.signature(view)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"@cache_response needs a function whose arguments can be read, not {name}") from error
 
 
 def _wrapper(view: Callable[..., Any], options: Options) -> Callable[..., Response]:

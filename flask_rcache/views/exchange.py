@@ -106,9 +106,7 @@ def look_up(
                 age = (lookup.now - entry.created) / MICROSECONDS
                 asked = conditions(ctx, options)
                 shown = key if views.show_key else None
-                return hit(
-                    ready_class(ctx.app.response_class), content, asked, age=age, ttl=entry.ttl, key=shown
-                )
+                return hit(ready_class(ctx.app.response_class), content, asked, age=age, ttl=entry.ttl, key=shown)
     exchange = Exchange(view, ctx, scope, url_key=url_key, origin=origin, args=args, kwargs=kwargs)
     exchange.key, exchange.tags, exchange.began, exchange.lookup = key, tags, began, lookup
     return exchange.look() or exchange

@@ -52,11 +52,13 @@ _decorated: Final[WeakKeyDictionary[Callable[..., Any], Options]] = WeakKeyDicti
 class Options:
     """What stands above one view; see :func:`~flask_rcache.cache_response`.
 
-    ``tags`` are those that are known beforehand, ``find_tags`` finds them; ``composes`` says that the ``key_func`` adds to
-    the default key; ``identity`` is what tells the view from others in keys.
+    ``identity`` is what tells the view from others in keys; ``is_opaque`` says that it is bound to an object that says
+    nothing of itself. ``composes`` says that the ``key_func`` adds to the default key. ``tags`` are those that are known
+    beforehand, ``find_tags`` finds them.
     """
 
     identity: Identity
+    is_opaque: bool
     cache_type: CacheType | str
     ttl: Lifetime | None
     key_func: Callable[[Request], Key | None] | None
@@ -78,7 +80,7 @@ class Options:
 
     def origin(self) -> str:
         """What entries of the view say that they are of: its name; with a hash of what it has closed over, as it is now."""
-        more = self.identity()
+        more = () if self.is_opaque else self.identity()
         return self.identity.name + key_id(more) if more else self.identity.name
 
     def arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -302,6 +304,8 @@ class BoundView:
         get = environ.get
         host = get("HTTP_HOST")
         routed = self.is_routed(ctx, args, kwargs)
+        if options.is_opaque and not (routed and serves(ctx, options)):
+            options.identity()  # raises: it is not the URL that tells such views apart
         plain = routed and named is None and host is not None
         raw = (origin, host, environ["wsgi.url_scheme"], get("SCRIPT_NAME"), get("PATH_INFO"), get("QUERY_STRING"))
         if plain:

@@ -6,6 +6,7 @@ The verdicts are ``http``'s.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,6 +57,7 @@ def _said(verdict: str, age: float, key: str | None, status: str) -> Lines:
     return (("Age", age_value(age)), ("X-Cache", verdict), ("X-Cache-Key", key), ("Cache-Status", status))
 
 
+@functools.lru_cache(maxsize=64)
 def ready_class(base: type[Response]) -> Any:
     """The app's response class for lines that were checked when they were stored.
 

@@ -74,8 +74,8 @@ def detail(response: TestResponse | Response) -> str | None:
 
 def leases(app: Flask) -> list[str]:
     """The keys that the memory store's leases hold now; the markers of failed and uncacheable loads hold nobody up."""
-    held = manager(app).store._leases  # type: ignore[attr-defined]
-    return [key for key, (token, _) in held.items() if token.startswith("l")]
+    held = manager(app).engine.store._leases  # type: ignore[attr-defined]
+    return [key for key, lease in held.items() if not lease.is_marker]
 
 
 def in_threads(count: int, work: Callable[[int], Any]) -> list[Any]:

@@ -19,15 +19,14 @@ from flask import Flask, request
 from werkzeug.test import TestResponse
 
 import flask_rcache.http.storable as storable
-import flask_rcache.views.binding as binding
 import flask_rcache.views.commit as commit
+import flask_rcache.views.options as options
 import flask_rcache.views.unsafe as unsafe
-from flask_rcache import CacheManager, CacheType, cache_response
+from flask_rcache import CacheManager, CacheType, cache_response, context, views
 from flask_rcache.config.settings import load_settings
 from flask_rcache.http import request_facts
 from flask_rcache.model.keys import Names
-from flask_rcache.stores import MemoryStore
-from flask_rcache.views import install
+from flask_rcache.stores.memory import MemoryStore
 
 TTL, ERROR_TTL, STALE_IF_ERROR = 60, 10, 100
 OPEN = CacheType("open", ttl=TTL, error_ttl=ERROR_TTL, stale_if_error=STALE_IF_ERROR)
@@ -241,8 +240,9 @@ class World:
         app.config["PROPAGATE_EXCEPTIONS"] = False
         config = {"RCACHE_ENABLED": enabled}
         store = MemoryStore(Names(), max_bytes=2**26, clock=lambda: (self.model.now + 1_000_000) * 1_000_000)
-        app.extensions["rcache"] = CacheManager(load_settings(config, {}), store)
-        install(app)
+        app.extensions["rcache"] = manager = CacheManager(load_settings(config, {}), store)
+        context.install(app, manager)
+        views.install(app)
         methods = ["GET", "POST", "DELETE", "PROPFIND"]
         decorators: dict[str, Any] = {
             "open": cache_response(OPEN),
@@ -360,18 +360,18 @@ def _directives(**changes: Any) -> Callable[[Any], Any]:
 def _sabotages() -> Iterator[tuple[str, object, str, Any]]:
     yield (
         "request no-store",
-        binding,
+        options,
         "request_facts",
         lambda *args, **more: replace(request_facts(*args, **more), no_store=False),
     )
-    yield "query", binding, "filtered_query", lambda query, names: ""
+    yield "query", options, "filtered_query", lambda query, names: ""
     yield (
         "authorization",
-        binding,
+        options,
         "request_verdict",
         lambda environ, session, **_: None if environ["REQUEST_METHOD"] in ("GET", "HEAD") else "METHOD",
     )
-    yield "sessions", binding, "carries_session", lambda app, environ, others: False
+    yield "sessions", options, "carries_session", lambda app, environ, others: False
     yield "vary", commit, "normalise_vary", lambda lines: ()
     yield "set-cookie", storable, "by_name", _without("set-cookie")
     yield "no-store", storable, "parse_cache_control", _directives(no_store=False)

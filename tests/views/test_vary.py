@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from flask import Flask, request
 
-from flask_rcache import CacheType, cache_miss, cache_response, current_cache
+from flask_rcache import CacheType, cache_response, current_cache
 from flask_rcache.http import variant_id
+from tests.processes import wait_until
 from tests.stores.proxy import Proxy
 from tests.views.kit import PAGE, Counted, detail, in_threads, manager, verdicts
 
@@ -193,7 +194,7 @@ def test_vary__first_requests_at_once_get_each_their_own(new_app, store_url, kin
 @pytest.mark.race
 def test_vary__learned_while_the_first_load_runs(new_app, redis_server) -> None:
     """A load that began when the URL was not known to vary is stored and shared as the variant it is."""
-    entered, go_on, looked = threading.Event(), threading.Event(), threading.Event()
+    entered, go_on = threading.Event(), threading.Event()
 
     def build() -> Flask:
         app: Flask = new_app(redis_server.url)
@@ -222,25 +223,19 @@ def test_vary__learned_while_the_first_load_runs(new_app, redis_server) -> None:
         thread.start()
         return thread
 
-    def on_miss(sender: Any, event: Any) -> None:
-        if request.headers["Accept-Language"] == "fr" and not looked.is_set():
-            looked.set()  # it has looked before the load begins, and joins it
-            entered.wait(10)
-
-    with cache_miss.connected_to(on_miss, sender=manager(here)):
-        joined = ask("joined", "fr")
-        assert looked.wait(10)
-        first = ask("first", "slow")  # it takes the lease of the URL's own key, not knowing of variants
-        assert entered.wait(10)
-        time.sleep(0.2)
-        with there.app_context():  # another process takes that lease away, and fills another variant
-            current_cache.delete(PAGE, key)
-        assert there.test_client().get("/", headers=lang("en")).data == b"en"
-        # This process learns of the variants by a third request.
-        assert here.test_client().get("/", headers=lang("en")).data == b"en"
-        go_on.set()
-        for thread in (first, joined):
-            thread.join(20)
+    first = ask("first", "slow")  # it takes the lease of the URL's own key, not knowing of variants
+    assert entered.wait(10)
+    flights = manager(here).engine.fetching.flights
+    joined = ask("joined", "fr")
+    wait_until(lambda: bool(flights._flights[key].waiters), timeout=10, what="a request that waits")
+    with there.app_context():  # another process takes that lease away, and fills another variant
+        current_cache.delete(PAGE, key)
+    assert there.test_client().get("/", headers=lang("en")).data == b"en"
+    # This process learns of the variants by a third request.
+    assert here.test_client().get("/", headers=lang("en")).data == b"en"
+    go_on.set()
+    for thread in (first, joined):
+        thread.join(20)
     assert results == {"first": "slow", "joined": "fr"}
     for app in (here, there, build()):
         for value in ("en", "el", "fr", "de"):
