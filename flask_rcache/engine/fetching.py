@@ -599,6 +599,8 @@ class _Run:
                 continue
             value = self.values[each.key] = given[each.key]
             if inspect.isawaitable(value):
+                if inspect.iscoroutine(value):
+                    value.close()  # nobody will await it
                 raise TypeError(f"{call.name or 'the loader'} returned an awaitable: use afetch, or an async function")
             self._fetching._observer.loaded(call.policy, each.key, together.cost)
             if call.keep is not None and not call.keep(value):
