@@ -23,7 +23,7 @@ from .engine.manager import Invalidated
 from .engine.statistics import CacheStats
 from .errors import ConfigError
 from .model.cache_type import CacheType, check_tags, check_ttl
-from .model.callable_keys import Identity, is_method, object_key, signature_of
+from .model.callable_keys import Identity, function_name, is_method, object_key, signature_of
 from .model.keys import Key
 from .observed import Observed, describe, observing
 
@@ -391,7 +391,7 @@ def _check_place(decorated: Any) -> None:
         raise ConfigError(f"@cached takes a function, not a {type(decorated).__name__}: put it right above the def")
     if inspect.isgeneratorfunction(decorated) or inspect.isasyncgenfunction(decorated):
         raise ConfigError(
-            f"{decorated.__qualname__} yields its values, so there is nothing to store: return a list of them instead"
+            f"{function_name(decorated)} yields its values, so there is nothing to store: return a list of them instead"
         )
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-import os
-import subprocess
-import sys
+import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
+import flask_login  # type: ignore[import-untyped]
 import pytest
-from flask import Flask
+from flask import Flask, g, request, session
 
 import flask_rcache
 from flask_rcache import (
@@ -29,6 +29,7 @@ from flask_rcache import (
     invalidate_pattern,
     invalidate_tags,
 )
+from flask_rcache.functions import misplaced
 
 
 @pytest.fixture(autouse=True)
@@ -247,14 +248,6 @@ class Slotted:
         return self.__hidden
 
 
-class Marked(Basket):
-    """A plain value, and an attribute that is not in it."""
-
-    @cached()
-    def owned_by(self) -> str:
-        return str(vars(self)["owner"])
-
-
 def test_cached__methods_of_objects_that_hold_nothing() -> None:
     """They share what is cached, and those of another class have their own."""
     assert (Service().name(), Special().name(), Service().name()) == ("Service", "Special", "Service")
@@ -265,17 +258,11 @@ def test_cached__methods_of_objects_that_hold_nothing() -> None:
     assert (Basket("a").size(), Basket("ab").size()) == (1, 2)
 
 
-@pytest.mark.parametrize("call", [lambda: Slotted("a").shown(), lambda: Number(2).doubled(), lambda: marked()])
+@pytest.mark.parametrize("call", [lambda: Slotted("a").shown(), lambda: Number(2).doubled()])
 def test_cached__methods_of_objects_that_cannot_be_told_apart(call: Any) -> None:
     """A state that is no key is refused, with what to do: one object must not get what another was given."""
     with pytest.raises(InvalidKeyError, match="__cache_key__"):
         call()
-
-
-def marked() -> str:
-    basket = Marked("ab")
-    vars(basket)["owner"] = "a"
-    return basket.owned_by()
 
 
 def test_cached__a_bound_method_of_each_of_two_objects() -> None:
@@ -371,33 +358,66 @@ def test_cached__lambdas() -> None:
     assert [each.key(1) for each in make()] == [each.key(1) for each in (one, two, three)]
 
 
-_NAMES_LAMBDA = """
-import sys
-from flask_rcache.callables import function_name
-sys.stdout.write(function_name(lambda x: x in {"a", "b", "c", ("d", None)} or (lambda y: y)(...)))
-"""
+def test_cached__partials() -> None:
+    """What a partial adds to each call is part of the key, as it is when it is called."""
+    names = ["a"]
+
+    def joined(*parts: Any, end: str = "") -> str:
+        return "".join(map(str, parts)) + end
+
+    made = [functools.partial(joined, *given, end="!") for given in ((1,), (2,), (1, 2))]
+    functions: list[Any] = [cached()(each) for each in made]
+    assert [function(3) for function in functions] == ["13!", "23!", "123!"]
+    assert cached()(functools.partial(joined, 1, end="!")).key(3) == functions[0].key(3)
+    grows = cached()(functools.partial(joined, names))
+    assert grows() == "['a']"
+    names.append("b")
+    assert grows() == "['a', 'b']"
 
 
-def test_function_name__is_the_same_in_every_process() -> None:
-    """The fingerprint of a lambda does not depend on the order of sets, which differs between processes."""
-    names = {
-        subprocess.run(
-            [sys.executable, "-c", _NAMES_LAMBDA],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for seed in ("1", "2", "3")
-    }
-    assert len(names) == 1
-    assert "__main__:<lambda>@4-" in names.pop()
+def test_cached__one_function_under_several_wrappers() -> None:
+    """A closed-over number, a default, an object that wraps: each is a function of its own."""
+
+    class Times:
+        def __init__(self, number: int, function: Any) -> None:
+            functools.update_wrapper(self, function)
+            self.number = number
+
+        def __call__(self, x: int, extra: int = 0) -> int:
+            return self.number * x + extra
+
+    def with_default(number: int, function: Any) -> Any:
+        @functools.wraps(function)
+        def inner(x: int, number: int = number) -> Any:
+            return number * function(x)
+
+        return inner
+
+    def base(x: int) -> int:
+        return x
+
+    wrapped: list[Any] = [cached()(wrap(number, base)) for wrap in (Times, with_default) for number in (2, 3)]
+    assert [function(5) for function in wrapped] == [10, 15, 10, 15]
+    assert [wrapped[1](5, 1), wrapped[3](5, 1), wrapped[3](5, number=1)] == [16, 5, 5]
 
 
-def test_cached__what_has_no_name() -> None:
-    """A partial has no name that could be in a key."""
-    with pytest.raises(ConfigError, match="needs a function"):
-        cached()(functools.partial(max, 1))
+def test_cached__a_wrapper_that_adds_arguments() -> None:
+    """Calls bind to what they go to, whatever the wrapped function takes."""
+
+    def with_database(function: Any) -> Any:
+        @functools.wraps(function)
+        def inner(*args: Any, **kwargs: Any) -> Any:
+            return function("database", *args, **kwargs)
+
+        return inner
+
+    @cached()
+    @with_database
+    def rows(database: str, number: int, limit: int) -> tuple[str, int, int]:
+        return database, number, limit
+
+    assert rows(1, limit=2) == ("database", 1, 2)
+    assert rows(1, limit=3) == ("database", 1, 3)
 
 
 def test_cached__key_func_and_unless() -> None:
@@ -460,6 +480,9 @@ def test_cached__tags_fixed_and_computed() -> None:
         lambda: cached(tags=[""])(len),
         lambda: cached(len),  # type: ignore[arg-type]
         lambda: cached(None),  # type: ignore[arg-type]
+        lambda: cached(keep=True),  # type: ignore[arg-type]
+        lambda: cached(unless="never"),  # type: ignore[arg-type]
+        lambda: cached(key_func="key"),  # type: ignore[arg-type]
     ],
 )
 def test_cached__wrong_options(make: Any) -> None:
@@ -501,6 +524,152 @@ def test_cached__exceptions_are_not_kept() -> None:
     assert function() == 7
 
 
+def generator() -> Any:
+    yield 1
+
+
+async def async_generator() -> Any:
+    yield 1
+
+
+@pytest.mark.parametrize(
+    ("decorated", "says"),
+    [
+        (classmethod(repr), "below @classmethod: write @classmethod above it"),
+        (staticmethod(len), "below @staticmethod"),
+        (property(len), "below @property"),
+        (functools.cached_property(len), "below @cached_property"),
+        (Calls, "not the class Calls: decorate a function that returns a Calls"),
+        (generator, "generator yields its values, .* return a list"),
+        (async_generator, "async_generator yields its values"),
+        (functools.partial(generator), "return a list"),
+        ("name", "takes a function, not a str"),
+        (None, "takes a function, not a NoneType"),
+        (Calls(), "Calls has none; wrap it in a def"),
+        (max, "wrap it in a def"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_cached__where_it_does_not_belong(decorated: Any, says: str) -> None:
+    """What is no plain function is refused at its decoration, with where the decorator belongs."""
+    with pytest.raises(ConfigError, match=says):
+        cached(CacheType.QUERY)(decorated)
+
+
+def test_cached__above_a_route(flask_app: Flask) -> None:
+    """The plain function is the view then: that can be found when the views are known."""
+
+    @cached()
+    @flask_app.get("/above")
+    def above() -> str:
+        return ""
+
+    @flask_app.get("/below")
+    @cached()
+    def below() -> str:
+        return ""
+
+    assert misplaced(flask_app.view_functions.values()) == [f"{__name__}:test_cached__above_a_route.<locals>.above"]
+    assert flask_app.test_client().get("/below").status_code == 200
+
+
+def test_cached__what_other_decorators_left_on_the_function() -> None:
+    """It stays to be found, unless the cached function has something of that name."""
+
+    def plain() -> int:
+        return 1
+
+    vars(plain).update(csrf_exempt=True, key="theirs", name="theirs")
+    function: Any = cached()(plain)
+    assert function.csrf_exempt is True
+    assert function.key() == (function.name, {})
+
+
+@pytest.mark.parametrize(
+    "ttl", [20, timedelta(seconds=20), lambda token: token["expires_in"], lambda _: timedelta(0, 20)]
+)
+def test_cached__ttl(ttl: Any) -> None:
+    """Seconds, a duration, or a function of the result."""
+
+    @cached(CacheType.QUERY, ttl=ttl)
+    def token() -> dict[str, int]:
+        return {"expires_in": 20}
+
+    token()
+    (entry,) = current_cache.entries(CacheType.QUERY)
+    assert entry.ttl == pytest.approx(20, abs=1)
+
+
+def test_cached__keep_judges_the_result() -> None:
+    """What it does not keep is loaded again; None is a value like others."""
+    calls: list[str] = []
+    stock: dict[str, int] = {}
+
+    def price(name: str) -> int | None:
+        calls.append(name)
+        return stock.get(name)
+
+    kept, only_found = cached()(price), cached(keep=lambda result: result is not None)(price)
+    assert (kept("lamp"), kept("lamp"), calls) == (None, None, ["lamp"])
+    calls.clear()
+    assert (only_found("desk"), only_found("desk"), calls) == (None, None, ["desk", "desk"])
+    stock["desk"] = 5
+    assert (only_found("desk"), only_found("desk"), calls) == (5, 5, ["desk"] * 3)
+
+
+def test_cached__refresh_loads_first() -> None:
+    """A function that fails leaves the value that is there, one that succeeds replaces it."""
+    answers: list[Any] = [1, LookupError("away"), 3]
+
+    @cached()
+    def function() -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert function() == 1
+    with pytest.raises(LookupError):
+        function.refresh()
+    assert function() == 1
+    assert function.refresh() == 3
+    assert function() == 3
+
+
+def test_cached__refresh_of_a_coroutine_function() -> None:
+    """The same for one that is awaited."""
+    answers: list[Any] = [1, LookupError("away"), 3]
+
+    @cached()
+    async def function() -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def main() -> list[Any]:
+        found = [await function()]
+        with pytest.raises(LookupError):
+            await function.refresh()
+        return [*found, await function(), await function.refresh(), await function()]
+
+    assert asyncio.run(main()) == [1, 1, 3, 3]
+
+
+def test_cached__an_awaitable_of_a_plain_function() -> None:
+    """Nobody could keep it: an error that names the function."""
+
+    async def answer() -> int:
+        return 1
+
+    @cached()
+    def forgets_async() -> Any:
+        return answer()
+
+    with pytest.raises((TypeError, ConfigError), match="forgets_async"):
+        forgets_async()
+
+
 def test_functions__act_on_the_current_app() -> None:
     """Each short form does what the manager's method does."""
     current_cache.set("search", "a", 1, tags=["eu"])
@@ -508,6 +677,7 @@ def test_functions__act_on_the_current_app() -> None:
     assert invalidate_key("search", "a") is True
     assert invalidate_pattern("b", type="search") == 1
     assert invalidate_pattern("search:*") == 0
+    current_cache.fresh()
     current_cache.set("search", "c", 3)
     current_cache.set("product", "p", 3)
     assert invalidate_cache_type(CacheType.SEARCH) == 1
@@ -536,6 +706,194 @@ def test_cached__apps_do_not_mix(flask_app: Flask) -> None:
         assert function() == 2
         function.invalidate()
     assert function() == 1
+
+
+# What a function reads of the request
+
+
+class User(flask_login.UserMixin):  # type: ignore[misc]
+    def __init__(self, name: str) -> None:
+        self.id = name
+
+
+@pytest.fixture
+def visitors(flask_app: Flask) -> Any:
+    """Calls a function within requests: ``visit(function, user=None, **options)``."""
+    flask_app.config["SECRET_KEY"] = "k" * 40
+    flask_login.LoginManager(flask_app).user_loader(User)
+
+    def visit(function: Any, user: str | None = None, path: str = "/?a=1&a=2", **options: Any) -> Any:
+        with flask_app.test_request_context(path, **options):
+            session["cart"] = user
+            if user is not None:
+                flask_login.login_user(User(user))
+            return function()
+
+    return visit
+
+
+@cached()
+def reads_user() -> str:
+    return f"{flask_login.current_user.get_id()}"
+
+
+@cached()
+def reads_session() -> str:
+    return str(session.get("cart"))
+
+
+@cached()
+def reads_header() -> str:
+    return request.headers.get("X-Name", "none")
+
+
+@cached()
+def reads_cookie() -> str:
+    return request.cookies.get("name", "none")
+
+
+@cached()
+def reads_argument() -> str:
+    return request.args.get("name", "none")
+
+
+@cached()
+def reads_in_a_function_that_is_cached() -> str:
+    return reads_header()
+
+
+@cached()
+async def reads_in_a_coroutine() -> str:
+    await asyncio.sleep(0)
+    return request.headers.get("X-Name", "none")
+
+
+@pytest.mark.parametrize(
+    ("function", "named"),
+    [
+        (reads_user, "current_user"),
+        (reads_session, "session"),
+        (reads_header, 'request.headers["X-Name"]'),
+        (reads_cookie, 'request.cookies["name"]'),
+        (reads_argument, 'request.args["name"]'),
+        (reads_in_a_function_that_is_cached, 'request.headers["X-Name"]'),
+        (reads_in_a_coroutine, 'request.headers["X-Name"]'),
+    ],
+    ids=lambda value: getattr(value, "__name__", "read"),
+)
+def test_cached__what_the_request_says_is_not_stored(
+    visitors: Any, function: Any, named: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each visitor has an answer of his own, and one warning names the function and what it read."""
+    called = (lambda: asyncio.run(function())) if inspect.iscoroutinefunction(function.plain) else function
+    found = []
+    for name in ("ann", "bob", "ann"):
+        options = {"headers": {"X-Name": name, "Cookie": f"name={name}"}, "path": f"/?name={name}"}
+        found.append(visitors(called, name, **options))
+    assert found == ["ann", "bob", "ann"]
+    lines = [record.getMessage() for record in caplog.records if function.__name__ in record.getMessage()]
+    assert len(lines) == 1
+    assert f"{__name__}:{function.__name__} is not cached: it reads " in lines[0]
+    assert named in lines[0]
+
+
+def test_cached__visitors_at_once_each_have_their_own(flask_app: Flask, visitors: Any) -> None:
+    """One who waits for another's load is not given its result."""
+    inside, go_on = threading.Event(), threading.Event()
+
+    @cached()
+    def slow() -> str:
+        inside.set()
+        go_on.wait(5)
+        return request.headers["X-Name"]
+
+    found: dict[str, str] = {}
+
+    def visit(name: str) -> None:
+        with flask_app.test_request_context(headers={"X-Name": name}):
+            found[name] = slow()
+
+    threads = [threading.Thread(target=visit, args=(name,)) for name in ("ann", "bob", "cy")]
+    threads[0].start()
+    assert inside.wait(5)
+    for thread in threads[1:]:
+        thread.start()
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert found == {name: name for name in ("ann", "bob", "cy")}
+
+
+def test_cached__arguments_of_the_request_as_an_argument(visitors: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """All their values are in the key, and so is what the function reads of them."""
+    calls = Calls()
+
+    @cached()
+    def chosen(args: Any) -> tuple[list[str], int]:
+        return args.getlist("a"), calls()
+
+    paths = ["/?a=1&a=2", "/?a=1&a=3", "/?a=1&a=2", "/?a=1"]
+    found = [visitors(lambda: chosen(request.args), path=path) for path in paths]
+    assert found == [(["1", "2"], 1), (["1", "3"], 2), (["1", "2"], 1), (["1"], 3)]
+    assert not caplog.records
+
+
+def test_cached__what_the_key_func_reads_is_in_the_key(visitors: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """A key of one's own that names the visitor; what the function reads beside that still counts."""
+    calls = Calls()
+
+    @cached(key_func=lambda: f"basket/{flask_login.current_user.get_id()}")
+    def basket() -> tuple[str, int]:
+        return flask_login.current_user.get_id(), calls()
+
+    @cached(key_func=lambda: f"page/{flask_login.current_user.get_id()}")
+    def page() -> tuple[str, str]:
+        return flask_login.current_user.get_id(), request.args["page"]
+
+    assert [visitors(basket, name) for name in ("ann", "bob", "ann")] == [("ann", 1), ("bob", 2), ("ann", 1)]
+    assert not caplog.records
+    found = [visitors(page, "ann", path=f"/?page={number}") for number in (1, 2)]
+    assert found == [("ann", "1"), ("ann", "2")]
+    assert 'it reads request.args["page"], which' in caplog.text
+
+
+def test_cached__what_is_passed_on_is_stored(visitors: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """As the warning says: with the value as an argument, each has its own entry."""
+    calls = Calls()
+
+    @cached()
+    def greeting(name: str) -> tuple[str, int]:
+        return f"hello {name}", calls()
+
+    def view() -> Any:
+        return greeting(flask_login.current_user.get_id())
+
+    assert [visitors(view, name)[1] for name in ("ann", "bob", "ann", "bob")] == [1, 2, 1, 2]
+    assert not caplog.records
+
+
+def test_cached__a_name_on_g(flask_app: Flask, caplog: pytest.LogCaptureFixture) -> None:
+    """``RCACHE_IDENTITY_G`` adds names; what else lies on ``g``, a connection, is nobody's."""
+    other = Flask("other")
+    other.config["RCACHE_IDENTITY_G"] = ["tenant"]
+    RCache(other)
+    calls = Calls()
+
+    @cached()
+    def rows() -> tuple[Any, int]:
+        return g.get("connection"), calls()
+
+    @cached()
+    def of_tenant() -> str:
+        return str(g.tenant)
+
+    found = []
+    for tenant in ("a", "b"):
+        with other.test_request_context():
+            g.tenant, g.connection = tenant, "open"
+            found.append((of_tenant(), rows()))
+    assert found == [("a", ("open", 1)), ("b", ("open", 1))]
+    assert "of_tenant is not cached: it reads g.tenant, which" in caplog.text
 
 
 def test_package__all_is_complete() -> None:

@@ -69,7 +69,7 @@ def visit(app: Flask, **options: Any) -> Any:
 def state() -> list[Any]:
     """The classes of everything that is watched, and whose it is."""
     ctx = request_context()
-    held = [ctx.request, ctx._session, g._get_current_object()]  # type: ignore[attr-defined]
+    held = [ctx.request, ctx._session, g._get_current_object()]
     held += [request.headers, request.args, request.cookies, request.values]
     return [(type(each), id(each)) for each in held]
 
