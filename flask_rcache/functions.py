@@ -18,6 +18,7 @@ from typing import Any, Final, Generic, ParamSpec, TypeVar, cast, overload
 from weakref import WeakSet
 
 from .context import current_cache, request_context
+from .engine.fetching import NEVER
 from .engine.load import current_load
 from .engine.manager import Invalidated
 from .engine.statistics import CacheStats
@@ -124,14 +125,14 @@ class _Call:
             finally:
                 self._reads |= observed.beside([*self._args, *self._kwargs.values()])
 
-    def keep(self, result: Any) -> bool:
+    def keep(self, result: Any) -> object:
         """Whether the result is stored."""
         options = self._function.options
         if self._reads:
             reads = self._reads - self._read_by_key()
             if reads:
                 self._function.warn(reads)
-                return False
+                return NEVER
         return options.keep is None or bool(options.keep(result))
 
     def _read_by_key(self) -> frozenset[str]:

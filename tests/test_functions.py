@@ -797,6 +797,20 @@ def test_cached__what_the_request_says_is_not_stored(
     assert named in lines[0]
 
 
+def test_cached__reading_the_request_costs_no_lookup(visitors: Any) -> None:
+    """That a result can't be stored is remembered for the key, so that later calls bypass the cache."""
+    calls = Calls()
+
+    @cached(CacheType.SEARCH)
+    def mixed(number: int) -> int:
+        return calls() + (request.args.get("a", 0, int) if number else 0)
+
+    for number in (0, 1) * 3:
+        visitors(lambda number=number: mixed(number))
+    counted = get_cache_stats()["by_type"]["search"]
+    assert (counted["misses"], counted["hits"], counted["bypasses"]) == (2, 2, 2)
+
+
 def test_cached__visitors_at_once_each_have_their_own(flask_app: Flask, visitors: Any) -> None:
     """One who waits for another's load is not given its result."""
     inside, go_on = threading.Event(), threading.Event()

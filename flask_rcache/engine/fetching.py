@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, Literal, TypeVar, cast
 
 from ..codec import ValueCodec
 from ..config.settings import Settings
@@ -55,7 +55,7 @@ from .policies import Policy
 from .refresher import Refresher
 from .single_flight import Flight, Flights
 
-__all__ = ["MISSING", "Call", "Fetching"]
+__all__ = ["MISSING", "NEVER", "Call", "Fetching"]
 
 T = TypeVar("T")
 
@@ -65,16 +65,23 @@ _UNSTORABLE_SECONDS: Final = 60.0
 _LEAST_GRACE: Final = 0.05
 
 
-class _Missing:
-    def __repr__(self) -> str:
-        return "MISSING"
+class _Marker:
+    """A value that is false and nothing but itself."""
 
-    def __bool__(self) -> bool:
+    def __init__(self, name: str) -> None:
+        self._name: Final = name
+
+    def __repr__(self) -> str:
+        return self._name
+
+    def __bool__(self) -> Literal[False]:
         return False
 
 
 #: "Not there", where ``None`` would be a value: ``get(type, key, MISSING)``.
-MISSING: Final = _Missing()
+MISSING: Final = _Marker("MISSING")
+#: What ``keep`` returns for a result that can't be stored at the next call either: that is remembered.
+NEVER: Final = _Marker("NEVER")
 
 
 class Call:
@@ -344,7 +351,7 @@ class Fetching:
         except EncodeError as error:
             if self._settings.strict:
                 raise
-            self._unstorable[key] = time.monotonic() + _UNSTORABLE_SECONDS
+            self.remember_unstorable(key)
             self._observer.unstorable(call.policy, call.name or key, error)
             return None
         return content
@@ -355,6 +362,10 @@ class Fetching:
             return cast(T, self._codec.decode(self._codec.encode(value)))
         except CodecError:
             return value
+
+    def remember_unstorable(self, key: str) -> None:
+        """Load a key without a round trip for a while: its result can't be stored."""
+        self._unstorable[key] = time.monotonic() + _UNSTORABLE_SECONDS
 
     def _is_unstorable(self, call: Call, key: str) -> bool:
         """Whether the last result of a key could not be stored: then the caller loads, without a round trip."""
@@ -603,7 +614,10 @@ class _Run:
                     value.close()  # nobody will await it
                 raise TypeError(f"{call.name or 'the loader'} returned an awaitable: use afetch, or an async function")
             self._fetching._observer.loaded(call.policy, each.key, together.cost)
-            if call.keep is not None and not call.keep(value):
+            kept = call.keep is None or call.keep(value)
+            if not kept:
+                if kept is NEVER:
+                    self._fetching.remember_unstorable(each.key)
                 continue
             content = self._fetching.encoded(call, each.key, value)
             if content is not None:

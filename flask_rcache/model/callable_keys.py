@@ -72,6 +72,8 @@ class Identity:
         Raises:
             InvalidKeyError: it is bound to an object, or a partial of one, that can't stand in a key.
         """
+        if not self._cells and not self._given:
+            return (self._fixed,) if self._fixed else ()
         parts: list[object] = [self._fixed] if self._fixed else []
         for cell in self._cells:
             token = cell.token()
