@@ -7,6 +7,7 @@ is not needed, so that an error that goes away is noticed too.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
+from datetime import timedelta
 from typing import Any, assert_type
 
 from flask import Flask, Request, Response, jsonify
@@ -16,11 +17,14 @@ from flask.views import MethodView, View
 from flask_rcache import (
     FROM_HEADERS,
     CacheManager,
+    CacheStats,
     CacheType,
+    Invalidated,
     RCache,
     by_user,
     cache_response,
     cached,
+    clear_all,
     current_cache,
     get_cache_stats,
     invalidate_cache_type,
@@ -165,10 +169,25 @@ async def async_revenue(start: str) -> list[int]:
     return [len(start)]
 
 
+@cached(CacheType.QUERY, ttl=lambda token: token["expires_in"], keep=lambda token: token is not None)
+def token(scope: str) -> dict[str, int] | None:
+    return None
+
+
+@cached(CacheType.QUERY, ttl=timedelta(minutes=5), key_func=lambda scope: scope)
+def scoped(scope: str) -> str:
+    return scope
+
+
 class Report:
     @cached()
     def total(self, year: int) -> int:
         return year
+
+    @classmethod
+    @cached()
+    def of_class(cls, year: int) -> str:
+        return str(year)
 
 
 assert_type(revenue("2013"), dict[str, int])
@@ -176,6 +195,11 @@ assert_type(revenue.uncached("2013", end="2014"), dict[str, int])
 assert_type(revenue.refresh("2013"), dict[str, int])
 assert_type(revenue.invalidate("2013"), bool)
 assert_type(Report().total(2013), int)
+assert_type(Report().total.refresh(2013), int)
+assert_type(token("all"), dict[str, int] | None)
+assert_type(scoped.uncached("all"), str)
+cached(CacheType.QUERY, ttl="5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+cached(CacheType.QUERY, keep=True)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 revenue(2013)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 revenue.invalidate()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 revenue.uncached(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -183,7 +207,12 @@ revenue.uncached(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentT
 
 async def use_revenue() -> None:
     assert_type(await async_revenue("2013"), list[int])
-    await async_revenue(2013)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await async_assert_type(Report().total.refresh(2013), int)
+assert_type(token("all"), dict[str, int] | None)
+assert_type(scoped.uncached("all"), str)
+cached(CacheType.QUERY, ttl="5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+cached(CacheType.QUERY, keep=True)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+revenue(2013)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 # The manager
@@ -205,7 +234,9 @@ async def use_manager() -> None:
     current_cache.fetch("weather", 1.5, load)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
-assert_type(invalidate_cache_type(CacheType.PRODUCT), int)
-assert_type(invalidate_tags("a", "b"), int)
-stats: dict[str, object] = get_cache_stats()
+assert_type(invalidate_cache_type(CacheType.PRODUCT), Invalidated)
+assert_type(invalidate_tags("a", "b").journalled, bool)
+removed: int = clear_all()
+assert_type(get_cache_stats(), CacheStats)
+assert_type(get_cache_stats()["is_available"], bool)
 takes_functions: list[Callable[..., Response | Awaitable[Response]]] = [item, async_item]
