@@ -207,12 +207,7 @@ revenue.uncached(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentT
 
 async def use_revenue() -> None:
     assert_type(await async_revenue("2013"), list[int])
-    await async_assert_type(Report().total.refresh(2013), int)
-assert_type(token("all"), dict[str, int] | None)
-assert_type(scoped.uncached("all"), str)
-cached(CacheType.QUERY, ttl="5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-cached(CacheType.QUERY, keep=True)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-revenue(2013)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await async_revenue(2013)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 # The manager
