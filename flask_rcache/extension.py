@@ -87,7 +87,7 @@ class RCache:
             )  # an unusable one is an error now
         manager = CacheManager(
             settings,
-            _store_of(settings),
+            store_of(settings),
             types=self._types,
             values=self._values,
             switched_off=lambda: self._disabled > 0,
@@ -140,7 +140,7 @@ class RCache:
     overview = _of_current_app(CacheManager.overview)
 
 
-def _store_of(settings: Settings) -> Store:
+def store_of(settings: Settings) -> Store:
     """The store that an app's settings ask for: memory, Redis, or Redis behind a memory tier."""
     names = Names(settings.prefix)
     if not settings.is_shared:

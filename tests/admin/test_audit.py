@@ -27,13 +27,13 @@ CHANGES: list[tuple[str, Any, str, tuple[str, ...], int]] = [
 
 @contextmanager
 def heard(admin: Admin) -> Iterator[list[Audited]]:
-    """What this application's signal tells."""
+    """The events of this application's signal."""
     events: list[Audited] = []
 
     def hear(sender: object, event: Audited) -> None:
         events.append(event)
 
-    with cache_audited.connected_to(hear, sender=admin.cache):
+    with cache_audited.connected_to(hear, sender=admin.flask):
         yield events
 
 
@@ -111,7 +111,7 @@ def test_audit__a_receiver_that_fails_is_logged(new_admin, caplog) -> None:
     def broken(sender: object, event: Audited) -> None:
         raise ValueError("broken receiver")
 
-    with cache_audited.connected_to(broken, sender=admin.cache):
+    with cache_audited.connected_to(broken, sender=admin.flask):
         assert admin.post("/clear").status_code == 200
     assert "broken receiver" in caplog.text
     assert len(trail(caplog)) == 1

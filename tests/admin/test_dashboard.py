@@ -333,7 +333,7 @@ def test_dashboard__a_hit_appears(person, memory_site) -> None:
     someone = person(memory_site).sign_in()
     page = someone.page
     expect(page.get_by_text("No requests yet", exact=True)).to_be_visible()
-    expect(page.get_by_text("The cache holds no entries.")).to_be_visible()
+    expect(page.get_by_text("There are no entries in the cache.")).to_be_visible()
     expect(page.locator("#notes")).to_contain_text(re.compile(r"Figures of process \d+ only"))
     assert _painted(someone, set()) == set()
     assert [someone.visit("/flights/AA1") for _ in range(4)] == ["MISS", "HIT", "HIT", "HIT"]
@@ -611,7 +611,7 @@ def test_dashboard__redis_stopped_and_back(person, private_server) -> None:
         expect(page.locator("#keys tr")).to_have_count(1)
         server.stop()
         expect(page.locator("#notes")).to_contain_text("is unavailable")
-        expect(page.locator("#notes")).to_contain_text("Views go on without it")
+        expect(page.locator("#notes")).to_contain_text("The app runs without it")
         expect(page.locator("#notes")).to_contain_text("Figures of process")
         expect(page.locator("#health")).to_contain_text("Breakeropen")
         expect(page.locator("#tile-entries")).to_have_text("–")

@@ -52,7 +52,7 @@ def _run(program: str, *blocked: str) -> subprocess.CompletedProcess[str]:
 
 def test_absent__the_cache_works_without_either() -> None:
     """No prometheus_client and no OpenTelemetry: views are cached, nobody is told of counts."""
-    program = "assert manager.statistics.meters == [] and manager.tracer is None\nprint(visit())"
+    program = "assert manager.engine.statistics.meters == [] and manager.tracer is None\nprint(visit())"
     result = _run(program, "prometheus_client", "opentelemetry")
     assert (result.returncode, result.stdout) == (0, "['MISS', 'HIT']\n"), result.stderr
 
@@ -77,7 +77,7 @@ def test_opentelemetry__needs_its_api_only() -> None:
     program = """
 from flask_rcache.metrics.opentelemetry import instrument
 instrument(manager)
-print(visit(), manager.statistics.meters != [], manager.tracer is not None)
+print(visit(), manager.engine.statistics.meters != [], manager.tracer is not None)
 """
     result = _run(program, "opentelemetry.sdk")
     assert (result.returncode, result.stdout) == (0, "['MISS', 'HIT'] True True\n"), result.stderr

@@ -121,7 +121,7 @@ from flask_rcache.metrics.prometheus import instrument, uninstrument
 from tests.processes import wait_until
 
 def running():
-    return [thread.name for thread in threading.enumerate() if thread.name == "rcache-metrics"]
+    return [thread.name for thread in threading.enumerate() if thread.name == "flask_rcache-metrics"]
 
 registry = CollectorRegistry()
 managers = []
@@ -134,7 +134,7 @@ for number in range(30):
 assert running() == []  # nothing was counted yet
 for manager in managers:
     manager.get(CacheType.QUERY, "k")
-assert running() == ["rcache-metrics"]
+assert running() == ["flask_rcache-metrics"]
 wait_until(
     lambda: registry.get_sample_value("cache_available", {"cache": "cache"}) == 1, timeout=30, what="the first round"
 )
@@ -143,7 +143,7 @@ for manager in managers:
 wait_until(lambda: running() == [], timeout=30, what="the end of the thread")
 instrument(managers[0], registry=registry)
 managers[0].get(CacheType.QUERY, "k")
-assert running() == ["rcache-metrics"]
+assert running() == ["flask_rcache-metrics"]
 print("fine")
 """
 

@@ -151,7 +151,7 @@ def test_uninstrument__counts_no_more(telemetry: Telemetry) -> None:
         telemetry.instrument(manager)
         uninstrument(manager, meter_provider=telemetry.meters)
         manager.fetch(ITEMS, "k", lambda: 1)
-        assert manager.statistics.meters == []
+        assert manager.engine.statistics.meters == []
         assert telemetry.points() == {}
         assert telemetry.spans() == []
 
@@ -160,7 +160,7 @@ def test_meter__never_raises(telemetry: Telemetry, caplog: pytest.LogCaptureFixt
     """What is unknown is left out, and what an instrument refuses breaks no request and is logged once."""
     with cache() as manager:
         telemetry.instrument(manager)
-        (meter,) = manager.statistics.meters
+        (meter,) = manager.engine.statistics.meters
         meter.count("items", "no such field", 1.0)
         meter.time("items", "no such operation", 1.0)
         with caplog.at_level(logging.ERROR, logger="flask_rcache"):

@@ -181,7 +181,7 @@ def test_setting__switches_both_on() -> None:
     """`RCACHE_METRICS` instruments the app's cache at its start, each exporter once."""
     with cache(RCACHE_METRICS="prometheus,opentelemetry") as manager:
         instrument(manager)
-        assert [type(meter).__name__ for meter in manager.statistics.meters] == [
+        assert [type(meter).__name__ for meter in manager.engine.statistics.meters] == [
             "PrometheusMeter",
             "OpenTelemetryMeter",
         ]
@@ -195,7 +195,7 @@ def test_instrument__a_name_that_is_taken_is_told_with_the_remedy(registry: Coll
     with cache() as manager:
         with pytest.raises(ConfigError, match="registry=CollectorRegistry"):
             instrument(manager, registry=registry)
-        assert manager.statistics.meters == []
+        assert manager.engine.statistics.meters == []
     Counter("cache_hits_total", "registered before the clash was found, and taken out again", registry=registry)
 
 
@@ -206,7 +206,7 @@ def test_uninstrument__counts_no_more(registry: CollectorRegistry) -> None:
         manager.get(ITEMS, "k")
         uninstrument(manager, registry=registry)
         manager.get(ITEMS, "k")
-        assert manager.statistics.meters == []
+        assert manager.engine.statistics.meters == []
         series = scrape(registry)
         assert value(series, "cache_misses_total", key_prefix="items") == 1
         assert value(series, "cache_available", cache="cache") is None
@@ -219,7 +219,7 @@ def test_meter__never_raises_and_logs_once(registry: CollectorRegistry, caplog: 
     """What a collector refuses (here: counting backwards) breaks no request."""
     with cache() as manager, caplog.at_level(logging.ERROR, logger="flask_rcache"):
         instrument(manager, registry=registry)
-        (meter,) = manager.statistics.meters
+        (meter,) = manager.engine.statistics.meters
         for _ in range(3):
             meter.count("items", "hits", -1.0)
         meter.count("items", "no such field", 1.0)
