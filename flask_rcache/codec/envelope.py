@@ -83,7 +83,7 @@ class Codec:
         Args:
             draft: what a load produced.
             epoch: the stamp set's name; this and the next two a store may overwrite (:data:`TIMES`).
-            as_of: the reading from which it is known to reflect the source (µs); ``None`` when only the store will know.
+            as_of: the reading from which it is known to reflect the source (µs); ``None``: only the store will know.
             created: the reading at the fill (µs).
 
         Returns:
@@ -294,7 +294,7 @@ def _check_response(status: Any, headers: Any) -> None:
 
 @lru_cache(maxsize=256)
 def _check_head(status: str, names: str | None) -> bool:
-    """Check a status and the names of the headers, one a line; whether ``Age`` is among them. An app has few of each."""
+    """Check a status and the names of headers, one a line; whether ``Age`` is among them. An app has few of each."""
     if not _STATUS.fullmatch(status):
         raise ValueError(f"{status!r:.80} is no status line")
     if names is None:

@@ -204,7 +204,7 @@ class CacheManager:
             engine.observer.bypassed(call.policy, len(values))
             missed = list(values)
         if missed:  # the value that was there is not what the caller has just said it is
-            self._invalidated("key", tuple(missed), call.policy.name, lambda: engine.store.delete(missed))
+            self._invalidated("key", tuple(missed), call.policy.name, lambda: engine.store.delete(missed, is_stamped=False))
         return not missed
 
     def add(

@@ -337,7 +337,7 @@ class MemoryStore:
 
     # Invalidating
 
-    def delete(self, keys: Sequence[str]) -> int:
+    def delete(self, keys: Sequence[str], *, is_stamped: bool = True) -> int:
         """See :meth:`Store.delete`."""
         with self._lock:
             now = self._tick()
@@ -348,7 +348,8 @@ class MemoryStore:
                 if cell is not None:
                     removed += self._stamps.validates(cell.entry)
                     self._cells.drop(key)
-            self._stamps.stamp([key_tag(key) for key in keys], now)
+            if is_stamped:
+                self._stamps.stamp([key_tag(key) for key in keys], now)
             return removed
 
     def invalidate(self, tags: Sequence[str], types: Sequence[str] = (), *, everything: bool = False) -> int:

@@ -230,8 +230,12 @@ class Store(Protocol):
         """
         ...
 
-    def delete(self, keys: Sequence[str]) -> int:
-        """Remove keys, void their leases and stamp the keys themselves; the number that were there."""
+    def delete(self, keys: Sequence[str], *, is_stamped: bool = True) -> int:
+        """Remove keys, void their leases and stamp the keys themselves; the number that were there.
+
+        Without a stamp it does what a write that has not arrived would have done to the entries that were there: later
+        writes of the same request are not overtaken by it.
+        """
         ...
 
     def invalidate(self, tags: Sequence[str], types: Sequence[str] = (), *, everything: bool = False) -> int:

@@ -316,13 +316,13 @@ class TieredStore:
 
     # Invalidating: Redis first, whose acknowledgement comes back through apply(); then nothing here is older.
 
-    def delete(self, keys: Sequence[str]) -> int:
+    def delete(self, keys: Sequence[str], *, is_stamped: bool = True) -> int:
         """See :meth:`Store.delete`."""
         try:
-            return self.redis.delete(keys)
+            return self.redis.delete(keys, is_stamped=is_stamped)
         finally:
             if self._is_unacknowledged():
-                self._outage.delete(keys)
+                self._outage.delete(keys, is_stamped=is_stamped)
 
     def invalidate(self, tags: Sequence[str], types: Sequence[str] = (), *, everything: bool = False) -> int:
         """See :meth:`Store.invalidate`."""

@@ -1,13 +1,12 @@
 """The store's clock, as far as this process has heard of it (rules R2, R3 and R4.4).
 
-Owns the latest reading, which loads claim as their moment, and the deadlines of writes. No worker's wall clock takes part
-in it: what this process adds is the time that its monotonic clock has counted since it heard the server's.
+Owns the latest reading, which loads claim as their moment, and the deadlines of writes. No worker's wall clock takes
+part in it: what this process adds is the time that its monotonic clock has counted since it heard the server's.
 """
 
 from __future__ import annotations
 
 import time
-from typing import Final
 
 from ...model.entry import MICROSECONDS, Moment
 
@@ -52,8 +51,8 @@ class StoreClock:
     def window(self, seconds: float) -> tuple[int, int]:
         """Since and until when a write is wanted that is sent now and may take so long, in the server's TIME (µs).
 
-        Counted from when a reading came in, so that a slow answer makes it end too early, never too late. It begins with
-        that reading: a server whose TIME is before it has set its clock back.
+        Counted from when a reading came in, so that a slow answer makes it end too early, never too late. It begins
+        with that reading: a server whose TIME is before it has set its clock back.
         """
         heard, now = self._time, self.estimate()
         if heard is None or now is None:

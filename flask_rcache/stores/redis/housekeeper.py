@@ -1,7 +1,7 @@
 """The maintenance thread: rounds of work that a store does off the request path.
 
-Owns one daemon thread a process, started with the first use, after a fork again, and gone with its owner. It knows nothing
-of what the work is.
+Owns one daemon thread a process, started with the first use, after a fork again, and gone with its owner. It knows
+nothing of what the work is.
 """
 
 from __future__ import annotations

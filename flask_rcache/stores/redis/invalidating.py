@@ -1,7 +1,8 @@
 """Invalidating on one server: stamps, deletions and patterns, acknowledged or journalled (R1.3, R4.2, Outages 4).
 
 Owns the sending of what :class:`~.journal.Invalidation` says, over whichever exchange: the caller's, or the one that
-delivers the journal before anything is trusted again. Nothing here has a deadline: an invalidation is right at any time.
+delivers the journal before anything is trusted again. Nothing here has a deadline: an invalidation is right at any
+time. Owns the freeing of the space that invalidations leave behind, too.
 """
 
 from __future__ import annotations
@@ -84,7 +85,9 @@ class Invalidator:
                 invalidation.tags, invalidation.types, everything=invalidation.everything, exchange=exchange
             )
         if invalidation.keys:
-            removed += self.delete(invalidation.keys, exchange)
+            removed += self.delete(invalidation.keys, exchange, is_stamped=True)
+        if invalidation.removed:
+            removed += self.delete(invalidation.removed, exchange, is_stamped=False)
         for pattern, type_name in invalidation.patterns:
             removed += self.invalidate_pattern(pattern, type_name, exchange)
         return removed
@@ -125,13 +128,13 @@ class Invalidator:
 
     # --- Keys
 
-    def delete(self, keys: Sequence[str], exchange: Exchange) -> int:
-        """Remove keys; the number that were there."""
+    def delete(self, keys: Sequence[str], exchange: Exchange, *, is_stamped: bool) -> int:
+        """Remove keys, and stamp them or not; the number that were there."""
         names, generation = self._names, self._server.pool.generation
         calls = []
         for chunk in chunks(keys):
             parts = [(names.lease(key), key, names.index(names.type_of(key))) for key in chunk]
-            calls.append(Call(self._delete, [names.stamps, *chain.from_iterable(parts)], [names.bus, self._max_stamps]))
+            calls.append(Call(self._delete, [names.stamps, *chain.from_iterable(parts)], [names.bus, self._max_stamps, int(is_stamped)]))
         removed = 0
         for chunk, (epoch, clock, stamp, count) in zip(chunks(keys), self._server.run(calls, exchange), strict=True):
             message = Message("k", int(epoch), int(stamp), int(clock), tuple(chunk))
@@ -159,7 +162,7 @@ class Invalidator:
         return freed
 
     def matching(self, pattern: str, type_name: str | None, exchange: Exchange) -> Iterator[tuple[str, list[str]]]:
-        """Stored keys that match a glob, in chunks of one type: by the indexes, or by all keys where those may be gone."""
+        """Stored keys that match a glob, in chunks of one type: by the indexes, or where those may be gone by all keys."""
         server = self._server
         types: Collection[str] = (
             () if server.facts.evicts_anything else [type_name] if type_name else server.types(exchange)

@@ -18,31 +18,42 @@ __all__ = ["Invalidation", "Journal"]
 _LIMIT: Final = 10_000
 #: Each is a walk over all keys of its type, while the cache is off.
 _PATTERNS: Final = 20
+_KINDS: Final = ("tags", "types", "keys", "removed", "patterns")
 
 
 @dataclass(frozen=True, slots=True)
 class Invalidation:
-    """What is invalidated together; ``everything`` stands for all the rest. Patterns come with their type, if plain."""
+    """What is invalidated together.
+
+    Args:
+        tags: to be stamped.
+        types: to be stamped.
+        keys: to be removed and stamped.
+        removed: keys to be removed, as by a write that has not arrived.
+        patterns: each with its type, if that is plain.
+        everything: stands for all the rest.
+    """
 
     tags: Sequence[str] = ()
     types: Sequence[str] = ()
     keys: Sequence[str] = ()
+    removed: Sequence[str] = ()
     patterns: Sequence[tuple[str, str | None]] = ()
     everything: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.tags or self.types or self.keys or self.patterns or self.everything)
+        return self.everything or any(getattr(self, kind) for kind in _KINDS)
 
     def items(self) -> Iterable[tuple[str, Any]]:
         """One item a tag, type, key or pattern."""
-        for kind in ("tags", "types", "keys", "patterns"):
+        for kind in _KINDS:
             for name in getattr(self, kind):
                 yield kind, name
 
     @classmethod
     def of(cls, items: Iterable[tuple[str, Any]], *, everything: bool = False) -> Invalidation:
         """The invalidation of such items."""
-        found: dict[str, list[Any]] = {"tags": [], "types": [], "keys": [], "patterns": []}
+        found: dict[str, list[Any]] = {kind: [] for kind in _KINDS}
         for kind, name in items:
             found[kind].append(name)
         return cls(**{kind: tuple(names) for kind, names in found.items()}, everything=everything)

@@ -109,7 +109,7 @@ class RedisCatalogue:
     # --- Page by page
 
     def page(self, type_name: str | None, pattern: str | None, cursor: str | None, limit: int) -> Page:
-        """See :meth:`Catalogue.page`: by expiry within a type, so an entry that stays is listed whatever comes and goes.
+        """See :meth:`Catalogue.page`: by expiry within a type, so what stays is listed whatever comes and goes.
 
         Where the server may evict the indexes it is SCAN that pages, with the promise that SCAN makes.
         """

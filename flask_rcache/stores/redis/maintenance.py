@@ -1,8 +1,9 @@
 """Maintenance: what the Redis store does off the request path, and what it must not forget.
 
 Owns the rounds of the maintenance thread: the probe and the delivery of the journal while the server is away, the
-heartbeat that gives a reading of the clock, renews the leases of live loads and drops rows of the stamp set, the counters,
-the freeing of space and of connections. Invalidations go through it, so that none is forgotten that was not acknowledged.
+heartbeat that gives a reading of the clock, renews the leases of live loads and drops rows of the stamp set, the
+counters, the freeing of space and of connections. Invalidations go through it, so that none is forgotten that was not
+acknowledged.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Owns the packed commands of a read, what is remembered of each key (the tags to 
 under a key. It changes nothing on the server.
 
 A hit is GET, ZMSCORE and TIME in one write. An entry with many tags is checked otherwise: every row of the set that is
-later than a reading at which the entry was known to be valid is asked for, and there are few; so a hit hardly costs more
-for its tags (R1.6).
+later than a reading at which the entry was known to be valid is asked for, and there are few; so a hit hardly costs
+more for its tags (R1.6).
 """
 
 from __future__ import annotations

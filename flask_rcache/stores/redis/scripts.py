@@ -1,7 +1,7 @@
 """The Lua scripts: loaded from their files, called by their hash.
 
-Owns the text and the calling of each script; the healing of ``NOSCRIPT`` after a restart. Each file says its KEYS, ARGV,
-reply and atomicity; what several of them need is in ``lua/_prelude.lua``, which stands before each.
+Owns the text and the calling of each script; the healing of ``NOSCRIPT`` after a restart. Each file says its KEYS,
+ARGV, reply and atomicity; what several of them need is in ``lua/_prelude.lua``, which stands before each.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One server, as the parts of the Redis store see it.
 
-Owns what is sent to it and what its refusals mean, the comparing of server runs on each new connection, the store's clock
-as heard over all of this, and the bus. What the commands mean is the parts' business.
+Owns what is sent to it and what its refusals mean, the comparing of server runs on each new connection, the store's
+clock as heard over all of this, and the bus. What the commands mean is the parts' business.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from redis.exceptions import ResponseError
 
 from ...errors import StoreError, StoreUnavailableError
 from ...model import forks
+from ...model.bounded import BoundedDict
 from ...model.entry import MICROSECONDS, Moment
 from ...model.keys import CLOCK, EPOCH, FLOOR, FORGOTTEN, Names
 from .breaker import Breaker
@@ -77,7 +78,8 @@ class Server:
     Attributes:
         listener: called with each invalidation that comes in or was acknowledged; a memory tier in front.
         facts: what the server said of itself on the last connection.
-        run_hash: of the server's run id; empty before the first connection.
+        run_hash: of the server's run id; empty before the first connection. Moments are of a run: readings of two
+            servers' clocks cannot be compared, even if one has the other's stamp set.
     """
 
     def __init__(
@@ -113,6 +115,8 @@ class Server:
         self._attach_script: Final = load("attach")
         self._run_lock: Final = forks.new_lock()
         self._runs_left: Final[set[str]] = set()
+        #: The run of each generation of connections.
+        self._runs: Final[BoundedDict[int, str]] = BoundedDict(100)
         self._warned: Final[set[str]] = set()
         self._is_closing = False
 
@@ -123,6 +127,10 @@ class Server:
         """The latest reading heard, of these connections and this epoch."""
         latest = self.clock.latest
         return latest if latest is not None and latest.generation == self.pool.generation else None
+
+    def run_of(self, moment: Moment) -> str | None:
+        """Of which server run a moment is; ``None`` when that is not known."""
+        return self._runs.get(moment.generation)
 
     def hear(self) -> Moment | None:
         """:attr:`moment`, asking for one when none was heard; ``None`` when there is none to be had."""
@@ -285,8 +293,8 @@ class Server:
         state, *rest = reply
         if state == b"info":
             raise ResponseError(
-                f"{rest[0].decode()}: without INFO a restart goes unnoticed, and an old snapshot would be served; grant "
-                "+info to the user of the cache, or set RCACHE_ON_FAILOVER to warm"
+                f"{rest[0].decode()}: without INFO a restart goes unnoticed, and an old snapshot would be served; "
+                "grant +info to the user of the cache, or set RCACHE_ON_FAILOVER to warm"
             )
         if state == b"format":
             raise ResponseError(
@@ -307,11 +315,12 @@ class Server:
             StoreUnavailableError: and this process has invalidations that it may not know: they are sent first.
         """
         with self._run_lock:
-            if run_hash == self.run_hash or self.pool.generation != generation:
+            if self.pool.generation != generation:
                 return
             before, self.run_hash = self.run_hash, run_hash
             self._runs_left.discard(run_hash)
-            if not before:
+            if before in ("", run_hash):
+                self._runs[generation] = run_hash
                 return
             self._runs_left.add(before)
             cause = StoreUnavailableError(f"{self.pool.location} leads to another server, or to one that was restarted")

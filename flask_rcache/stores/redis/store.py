@@ -1,8 +1,8 @@
 """The Redis store: rules R1 to R4 on a Redis or Valkey server that all processes share.
 
 Owns the loading half of the protocol, and puts the parts together: reading is ``reading``'s, invalidating
-``invalidating``'s, what operators ask ``listing``'s, what happens off the request path ``maintenance``'s, the exchange with
-the server ``server``'s. The names are ``keys``'s, the bytes ``codec``'s. Needs Redis 6.2 or Valkey.
+``invalidating``'s, what operators ask ``listing``'s, what happens off the request path ``maintenance``'s, the exchange
+with the server ``server``'s. The names are ``keys``'s, the bytes ``codec``'s. Needs Redis 6.2 or Valkey.
 """
 
 from __future__ import annotations
@@ -45,8 +45,9 @@ from .server import Server
 __all__ = ["RedisStore"]
 
 _ANSWERS: Final = {b"+": Begin.GRANTED, b"=": Begin.FILLED, b"-": Begin.BUSY, b"?": Begin.UNSTORABLE}
-#: Stands in a script for a moment that is not to be taken: no stamp set has this name.
-_NO_EPOCH: Final = 1
+#: A moment as scripts take it, of no stamp set there is; and that of the call.
+_NEVER: Final = ("0", 1, 0)
+_AT_THE_CALL: Final = ("", 0, 0)
 #: After every reading of the clock.
 _NO_READING: Final = 2**53
 
@@ -179,11 +180,11 @@ class RedisStore:
 
     def begin(self, wants: Sequence[Want], token: str, moment: Moment | None) -> list[Begun]:
         """See :meth:`Store.begin`."""
-        epoch, as_of = self._claimed(moment)
+        claimed = self._claimed(moment)
         calls = []
         for chunk in chunks(wants):
             keys = [self._names.stamps]
-            args: list[Argument] = [self._lease_ms, token, epoch, as_of]
+            args: list[Argument] = [self._lease_ms, token, *claimed]
             for want in chunk:
                 keys += (self._names.lease(want.key), want.key)
                 args += (want.identity, len(want.tags), *want.tags)
@@ -214,11 +215,10 @@ class RedisStore:
             keys = [names.stamps, names.meta]
             args: list[Argument] = [self._max_stamps]
             for (key, token), draft, moment in chunk:
-                epoch, as_of = self._claimed(moment)
                 sealed = self._codec.seal(draft, as_of=moment.clock)
                 type_name = names.type_of(key)
                 keys += (names.lease(key), key, names.index(type_name))
-                args += (token, epoch, as_of, *_stored_form(draft, moment.clock, type_name, sealed))
+                args += (token, *self._claimed(moment), *_stored_form(draft, moment.clock, type_name, sealed))
                 sizes.append(len(sealed))
             calls.append(Call(self._fill, keys, args))
         generation = self._server.pool.generation
@@ -236,7 +236,7 @@ class RedisStore:
         """See :meth:`Store.write`; memory tiers drop what they hold of the keys."""
         names = self._names
         as_of = None if moment is None else moment.clock
-        claimed = (0, 0) if moment is None else self._claimed(moment)
+        claimed = _AT_THE_CALL if moment is None else self._claimed(moment)
         calls, sizes = [], []
         conditions = [b"*"] * len(writes) if expected is None else [b"=" + identity for identity in expected]
         for chunk in chunks(tuple(zip(writes, conditions, strict=True))):
@@ -263,11 +263,10 @@ class RedisStore:
             outcomes += map(Outcome, rest)
         return self._filled(outcomes, sizes, writes)
 
-    def _claimed(self, moment: Moment | None) -> tuple[int, int]:
-        """The epoch and the clock of a moment as scripts take them; of connections that have ended it is not taken."""
-        if moment is None or moment.generation != self._server.pool.generation:
-            return _NO_EPOCH, 0
-        return moment.epoch, moment.clock
+    def _claimed(self, moment: Moment | None) -> tuple[str, int, int]:
+        """A moment as scripts take it, which refuse that of another server run or stamp set."""
+        run = None if moment is None else self._server.run_of(moment)
+        return _NEVER if moment is None or run is None else (run, moment.epoch, moment.clock)
 
     def _heard(self, reply: list[Any], generation: int) -> list[Any]:
         """What comes after the epoch and the clock in a reply."""
@@ -310,9 +309,13 @@ class RedisStore:
 
     # --- Invalidating
 
-    def delete(self, keys: Sequence[str]) -> int:
-        """See :meth:`Store.delete`."""
-        return self._maintenance.invalidate(Invalidation(keys=tuple(keys)))
+    def delete(self, keys: Sequence[str], *, is_stamped: bool = True) -> int:
+        """See :meth:`Store.delete`.
+
+        Without a stamp it does what a write that has not arrived would have done to the entries that were there.
+        """
+        invalidation = Invalidation(keys=tuple(keys)) if is_stamped else Invalidation(removed=tuple(keys))
+        return self._maintenance.invalidate(invalidation)
 
     def invalidate(self, tags: Sequence[str], types: Sequence[str] = (), *, everything: bool = False) -> int:
         """See :meth:`Store.invalidate`."""
@@ -367,7 +370,7 @@ class RedisStore:
 
 
 def _stored_form(draft: Draft, as_of: int | None, type_name: str, sealed: bytes) -> list[Argument]:
-    """What scripts take of one entry: its expiry (ms), type, tags and envelope; a tag's own reading where it has one."""
+    """What scripts take of an entry: its expiry (ms), type, tags, each with its reading if it has one, and envelope."""
     form: list[Argument] = [max(1, int(draft.keep * 1000)), type_name]
     if draft.inherited:
         clock = _NO_READING if as_of is None else as_of

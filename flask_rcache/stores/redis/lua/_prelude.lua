@@ -33,7 +33,7 @@ end
 
 -- What the set says of time and of itself; nil when it is lost or none of ours: then nothing in the store is valid.
 local function read_set(stamps)
-  local scores = redis.pcall('ZMSCORE', stamps, '=epoch', '=clock', '=floor', '=forgotten', '=barrier')
+  local scores = redis.pcall('ZMSCORE', stamps, '=epoch', '=clock', '=floor', '=forgotten', '=barrier', '=run')
   if scores.err then
     return nil
   end
@@ -46,7 +46,8 @@ local function read_set(stamps)
   then
     return nil
   end
-  return {epoch = epoch, clock = clock, floor = floor, forgotten = forgotten, barrier = barrier}
+  local run = text(-tonumber(scores[6] or 0))
+  return {epoch = epoch, run = run, clock = clock, floor = floor, forgotten = forgotten, barrier = barrier}
 end
 
 -- The next reading of the clock (rule R2).
@@ -58,7 +59,7 @@ end
 local function new_set(stamps, epoch, run, now)
   redis.call('DEL', stamps)
   redis.call('ZADD', stamps, '-' .. epoch, '=epoch', '-' .. run, '=run', now, '=clock', now, '=floor', now, '=forgotten')
-  return {epoch = tonumber(epoch), clock = now, floor = now, forgotten = now, barrier = 0}
+  return {epoch = tonumber(epoch), run = run, clock = now, floor = now, forgotten = now, barrier = 0}
 end
 
 -- The rows of some tags, false where there is none. A row later than any stamp can be becomes one of now.
@@ -78,10 +79,10 @@ local function read_rows(stamps, tags, now)
   return rows
 end
 
--- Rules R1.4 and R4.2: what becomes of a result of this epoch and as_of, whose tags reflect the source since these
--- readings. STORED, when it can be.
-local function judge(set, epoch, as_of, since, rows)
-  if epoch ~= set.epoch or as_of <= set.barrier then
+-- Rules R1.4, R4.2 and R4.4: what becomes of a result of a moment (the server's run, the epoch and the reading), whose
+-- tags reflect the source since these readings. STORED, when it can be.
+local function judge(set, moment, since, rows)
+  if moment.epoch ~= set.epoch or moment.run ~= set.run or moment.as_of <= set.barrier then
     return REFUSED
   end
   for i, reading in ipairs(since) do
@@ -153,20 +154,21 @@ local function stamp(stamps, tags, now)
   add_members(stamps, 'LT', companions)
 end
 
--- Who loads a key: the token, epoch and as_of of its holder and whether another had it before, or a pass marker, which
--- is a token alone. nil when nobody does; what is none of ours goes.
+-- Who loads a key: the token and moment of its holder and whether another had it before, or a pass marker, which is a
+-- token alone. nil when nobody does; what is none of ours goes.
 local function read_lease(lease)
   local held = redis.pcall('GET', lease)
   if not held then
     return nil
   end
-  if type(held) == 'string' and #held <= 100 then
+  if type(held) == 'string' and #held <= 150 then
     if string.find(held, '^[pf]%w*$') then
       return {token = held, is_marker = true}
     end
-    local token, epoch, as_of, taken = string.match(held, '^(l%w*) (%d+) (%d+) ([01])$')
+    local token, run, epoch, as_of, taken = string.match(held, '^(l%w*) (%d+) (%d+) (%d+) ([01])$')
     if token then
-      return {token = token, epoch = tonumber(epoch), as_of = tonumber(as_of), was_taken_over = taken == '1'}
+      local moment = {run = run, epoch = tonumber(epoch), as_of = tonumber(as_of)}
+      return {token = token, moment = moment, was_taken_over = taken == '1'}
     end
   end
   redis.call('DEL', lease)
@@ -179,6 +181,11 @@ local function arguments(at)
     at = at + 1
     return ARGV[at - 1]
   end
+end
+
+-- A moment as ARGV has it: the hash of the server's run, the epoch and the reading.
+local function read_moment(take)
+  return {run = take(), epoch = tonumber(take()), as_of = tonumber(take())}
 end
 
 -- The tags of a result as ARGV has them (their number, then each with its reading, '' for the result's own as_of), and
@@ -207,7 +214,7 @@ local function put(stamps, meta, entry, index, result, now)
   if type(done) == 'table' and done.err then
     return done
   end
-  redis.call('SETRANGE', entry, 4, struct.pack('>I8I8I8', result.epoch, result.as_of, now))
+  redis.call('SETRANGE', entry, 4, struct.pack('>I8I8I8', result.moment.epoch, result.moment.as_of, now))
   local missing, companions, due = {}, {}, text(-now - result.px * 1000 - KEPT)
   for i = 1, #result.tags - 1 do -- the last is the key itself: only a deletion makes its row
     local tag = result.tags[i]

@@ -44,8 +44,7 @@ end
 if not set then
   set = new_set(stamps, epoch, run, time)
 else
-  local score = redis.call('ZSCORE', stamps, '=run')
-  local same = score and text(-tonumber(score)) == run
+  local same = set.run == run
   if is_left or not same and not (mode == 'warm' and time - set.clock <= RECENT) then
     set = new_set(stamps, epoch, run, next_reading(set, time))
   elseif not same then

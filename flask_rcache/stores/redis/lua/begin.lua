@@ -1,26 +1,27 @@
 -- begin: take the leases of keys that somebody wants to load (rules R4.1 and R4.3).
 --
 -- KEYS  1: stamp set; then for each key: its lease, its entry
--- ARGV  1, 2: since and until when this is wanted  3: lease, ms  4: the loader's token  5, 6: epoch and as_of of its
---       moment, or 0 and 0; then for each key: the identity of the entry it found unusable, or '' · number of tags that
---       are known · the tags
+-- ARGV  1, 2: since and until when this is wanted  3: lease, ms  4: the loader's token  5, 6, 7: its moment: the server's
+--       run, the epoch and the reading, which fit no set when it has none; then for each key: the identity of the entry
+--       it found unusable, or '' · number of tags that are known · the tags
 -- reply {'late', TIME}, or {epoch, clock, answer...} with one answer a key:
 --       '+' granted · '=' filled meanwhile · '-...' busy, and the holder's token · 'p...', 'f...' the pass marker
 --       '?' nobody loads it whose result could be stored, nor could the caller's be
 -- atomicity: one step. A DEL comes before each SET, so that a full server still grants. The clock does not move.
 
-local stamps, lease_ms, token, epoch, as_of = KEYS[1], ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
+local stamps, lease_ms, token = KEYS[1], ARGV[3], ARGV[4]
 local time = server_time()
 if is_late(time, ARGV[1], ARGV[2]) then
   return {'late', text(time)}
 end
-local set, take, answers = read_set(stamps), arguments(7), {}
+local set, take, answers = read_set(stamps), arguments(5), {}
+local moment = read_moment(take)
 local now = set and next_reading(set, time)
 
 local function hold(lease, was_taken_over)
   redis.call('DEL', lease)
-  local holder = token .. ' ' .. text(epoch) .. ' ' .. text(as_of) .. ' ' .. (was_taken_over and 1 or 0)
-  redis.call('SET', lease, holder, 'PX', lease_ms)
+  local holder = {token, moment.run, text(moment.epoch), text(moment.as_of), was_taken_over and '1' or '0'}
+  redis.call('SET', lease, table.concat(holder, ' '), 'PX', lease_ms)
   return '+'
 end
 
@@ -31,12 +32,12 @@ for i = 2, #KEYS, 2 do
   end
   tags[#tags + 1] = 'k:' .. entry
   local rows = set and read_rows(stamps, tags, now)
-  local function can_be_stored(an_epoch, reading)
+  local function can_be_stored(of)
     local since = {}
     for tag = 1, #tags do
-      since[tag] = reading
+      since[tag] = of.as_of
     end
-    return judge(set, an_epoch, reading, since, rows) == STORED
+    return judge(set, of, since, rows) == STORED
   end
   -- pcall: a key of another kind under our name is garbage, and found unusable as such
   local found, held = redis.pcall('GETRANGE', entry, 4, 27), read_lease(lease)
@@ -51,7 +52,7 @@ for i = 2, #KEYS, 2 do
       redis.call('PEXPIRE', lease, lease_ms)
     end
   elseif held and held.token ~= token then
-    local theirs, ours = can_be_stored(held.epoch, held.as_of), can_be_stored(epoch, as_of)
+    local theirs, ours = can_be_stored(held.moment), can_be_stored(moment)
     if theirs or ours and held.was_taken_over then -- once only: else a stream of invalidations would end no load
       answer = '-' .. held.token
       local left = redis.call('PTTL', lease)
@@ -62,7 +63,7 @@ for i = 2, #KEYS, 2 do
       answer = ours and hold(lease, true) or '?'
     end
   else
-    answer = can_be_stored(epoch, as_of) and hold(lease, held and held.was_taken_over) or '?'
+    answer = can_be_stored(moment) and hold(lease, held and held.was_taken_over) or '?'
   end
   answers[#answers + 1] = answer
 end

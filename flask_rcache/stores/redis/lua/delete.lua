@@ -1,7 +1,8 @@
--- delete: remove entries, void their leases, and stamp the keys, so that no load in flight brings them back (R4.2).
+-- delete: remove entries, void their leases, and stamp the keys, so that no load under way brings them back (R4.2).
 --
 -- KEYS  1: stamp set; then for each entry: its lease, the entry, the index of its type
--- ARGV  1: the bus  2: rows of the stamp set kept at most
+-- ARGV  1: the bus  2: rows of the stamp set kept at most  3: '1' to stamp the keys, '0' when they are only removed, as
+--       by a write that has not arrived
 -- reply {epoch, clock, stamp, entries that were there}; the epoch is 0 when the set is lost: then nothing is valid
 -- atomicity: one step, right at any time. Publishes {'k', epoch, stamp, clock, {entry...}}.
 
@@ -17,8 +18,10 @@ end
 local set, now = read_set(stamps), server_time()
 if set then
   now = next_reading(set, now)
-  read_rows(stamps, tags, now)
-  stamp(stamps, tags, now)
+  if ARGV[3] == '1' then
+    read_rows(stamps, tags, now)
+    stamp(stamps, tags, now)
+  end
   redis.call('ZADD', stamps, now, '=clock')
   drop_rows(stamps, set, now, tonumber(ARGV[2]), 2 * #tags + 20)
 end

@@ -2,7 +2,7 @@
 --
 -- KEYS  1: stamp set  2: meta; then for each fill: its lease, its entry, the index of its type
 -- ARGV  1, 2: since and until when this is wanted  3: rows of the stamp set kept at most; then for each fill:
---       token · epoch · as_of · PX, ms · type name · number of tags · (tag, its as_of or '')... · the envelope
+--       token · moment: the server's run, the epoch, the reading · PX, ms · type name · number of tags · (tag, its as_of or '')... · the envelope
 -- reply {'late', TIME}, or {epoch, clock, outcome...} with one number a fill: 1 stored · 2 overtaken · 3 refused
 -- atomicity: one step; either the entry, its rows and the lease's end are all there, or none is.
 
@@ -16,15 +16,15 @@ local now, full = set and next_reading(set, time), nil
 for i = 3, #KEYS, 3 do
   local lease, entry, index = KEYS[i], KEYS[i + 1], KEYS[i + 2]
   local token, held = take(), read_lease(lease)
-  local result = {epoch = tonumber(take()), as_of = tonumber(take()), px = tonumber(take()), type_name = take()}
-  result.tags, result.since = read_tags(take, entry, result.as_of)
+  local result = {moment = read_moment(take), px = tonumber(take()), type_name = take()}
+  result.tags, result.since = read_tags(take, entry, result.moment.as_of)
   result.envelope = take()
   local outcome = REFUSED
   if held and held.token == token then
     leases[#leases + 1] = lease
     if set then
       result.rows = read_rows(stamps, result.tags, now)
-      outcome = judge(set, result.epoch, result.as_of, result.since, result.rows)
+      outcome = judge(set, result.moment, result.since, result.rows)
     end
   end
   if outcome == STORED then

@@ -31,15 +31,11 @@ if kind == '*' then
   for i, part in ipairs(redis.call('ZRANGEBYSCORE', stamps, '(' .. text(now), text(now + AHEAD), 'WITHSCORES')) do
     ahead[#ahead + 1] = part -- member and score by turns; those of time are not among them
   end
-  local run = redis.call('ZSCORE', stamps, '=run')
   redis.call('UNLINK', stamps)
   redis.call(
-    'ZADD', stamps, text(-set.epoch), '=epoch', now, '=clock', now, '=floor', math.max(now, set.forgotten), '=forgotten',
-    set.barrier, '=barrier'
+    'ZADD', stamps, text(-set.epoch), '=epoch', '-' .. set.run, '=run', now, '=clock', now, '=floor',
+    math.max(now, set.forgotten), '=forgotten', set.barrier, '=barrier'
   )
-  if run then
-    redis.call('ZADD', stamps, run, '=run')
-  end
   for i = 1, #ahead, 2 do
     if string.sub(ahead[i], 1, 1) ~= '=' then
       redis.call('ZADD', stamps, ahead[i + 1], ahead[i], text(-tonumber(ahead[i + 1]) - KEPT), '~' .. ahead[i])

@@ -2,7 +2,8 @@
 --
 -- KEYS  1: stamp set  2: meta; then for each write: its lease, its entry, the index of its type
 -- ARGV  1, 2: since and until when this is wanted  3: rows of the stamp set kept at most  4: the bus
---       5, 6: epoch and as_of of the writer's moment, or 0 and 0 for that of this call; then for each write:
+--       5, 6, 7: the writer's moment: the server's run, the epoch and the reading; or '', 0 and 0 for that of this call;
+--       then for each write:
 --       '*', or '=' and the identity of the entry that must lie there · PX, ms · type name
 --       · number of tags · (tag, its as_of or '')... · the envelope
 -- reply {'late', TIME}, or {epoch, clock, stamp, outcome...} with one number a write:
@@ -14,17 +15,17 @@ local time = server_time()
 if is_late(time, ARGV[1], ARGV[2]) then
   return {'late', text(time)}
 end
-local set, take, outcomes, stored, leases, made = read_set(stamps), arguments(7), {}, {}, {}, 0
+local set, take, outcomes, stored, leases, made = read_set(stamps), arguments(8), {}, {}, {}, 0
 local now, full = set and next_reading(set, time), nil
 local stamp_of_call = now
 for i = 3, #KEYS, 3 do
   local lease, entry, index = KEYS[i], KEYS[i + 1], KEYS[i + 2]
   local expected = take()
-  local result = {epoch = tonumber(ARGV[5]), as_of = tonumber(ARGV[6]), px = tonumber(take()), type_name = take()}
-  if result.epoch == 0 and set then
-    result.epoch, result.as_of = set.epoch, now
+  local result = {moment = read_moment(arguments(5)), px = tonumber(take()), type_name = take()}
+  if result.moment.epoch == 0 and set then
+    result.moment = {run = set.run, epoch = set.epoch, as_of = now}
   end
-  result.tags, result.since = read_tags(take, entry, result.as_of)
+  result.tags, result.since = read_tags(take, entry, result.moment.as_of)
   result.envelope = take()
   local outcome = REFUSED
   if expected ~= '*' then
@@ -35,7 +36,7 @@ for i = 3, #KEYS, 3 do
     leases[#leases + 1] = lease
     if set then
       result.rows = read_rows(stamps, result.tags, now)
-      outcome = judge(set, result.epoch, result.as_of, result.since, result.rows)
+      outcome = judge(set, result.moment, result.since, result.rows)
     end
   end
   if outcome == STORED then
