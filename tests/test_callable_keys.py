@@ -167,13 +167,13 @@ APART: dict[str, Callable[[], Any]] = {
     "partial of b": lambda: functools.partial(Shop.label, Shop("b")),
     "calls itself": calls_itself,
     **{
-        f"holds {value!r:.40}": lambda value=value: holds(value)  # type: ignore[misc]
-        for value in (
+        f"holds {index}, a {type(value).__name__}": lambda value=value: holds(value)  # type: ignore[misc]
+        for index, value in enumerate((
             None, 1, 2, "1", True, (1,), (1, [2]), [1], [2], {"a": 1}, {"a": 2}, {1}, Local.A, Local.B, Point(1, 2),
             Settings(["a"]), Settings(["b"]), Shop, Settings, base, times, len, max, str.upper, str.lower,
             {"a": 1}.get, {"a": 2}.get, operator.itemgetter(1), operator.itemgetter(2), re.compile("a"),
             re.compile("b"), functools, operator, range(3), range(4),
-        )
+        ))
     },
     "holds shop a": lambda: holds(Shop("a")),
     "holds shop b": lambda: holds(Shop("b")),

@@ -13,6 +13,7 @@ import pytest
 from flask import (
     Flask,
     Request,
+    Response,
     copy_current_request_context,
     g,
     get_flashed_messages,
@@ -276,13 +277,13 @@ def test_observing__sessions_of_one_s_own(shop: Flask) -> None:
     """Any mapping is watched; what cannot be counts as read."""
 
     class Interface(SessionInterface):
-        def open_session(self, *_: Any) -> SessionMixin:
+        def open_session(self, app: Flask, request: Request) -> SessionMixin:
             return _Items(cart=1)
 
-        def save_session(self, *_: Any) -> None: ...
+        def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None: ...
 
     class Foreign(Interface):
-        def open_session(self, *_: Any) -> Any:
+        def open_session(self, app: Flask, request: Request) -> Any:
             return types.SimpleNamespace()  # of a class in C
 
     shop.session_interface = Foreign()

@@ -137,6 +137,7 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
     Raises:
         ConfigError: it has none, as some functions in C.
     """
+    signature = inspect.Signature()
     for layer in _layers(function):
         try:
             signature = inspect.signature(layer, follow_wrapped=False)

@@ -39,8 +39,11 @@ _TRANSPARENT: Final[frozenset[Any]] = frozenset({object, Generic, list, tuple, d
 #: Flags of a class, as CPython's object.h has them.
 _IMMUTABLE_TYPE: Final = 1 << 8
 _HEAP_TYPE: Final = 1 << 9
-#: What is found out of a class is remembered for the classes in use.
-_once: Final[Callable[[Callable[[type], R]], Callable[[type], R]]] = functools.lru_cache(maxsize=512)
+
+
+def _once(function: Callable[[type], R]) -> Callable[[type], R]:
+    """What is found out about a class is remembered, for the classes in use."""
+    return functools.lru_cache(maxsize=512)(function)
 
 
 def type_name(kind: type) -> str:
