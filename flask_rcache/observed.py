@@ -21,10 +21,7 @@ from werkzeug.utils import cached_property
 from .model.forks import new_lock
 from .model.objects import instance_dict
 
-__all__ = ["IDENTITIES", "Observed", "describe", "observing"]
-
-#: What login libraries keep on ``flask.g`` for the length of a request.
-IDENTITIES: Final = ("_login_user",)
+__all__ = ["Observed", "describe", "observing"]
 
 #: The containers of a request, and how fields of each are called.
 _CONTAINERS: Final = {"headers": "header", "cookies": "cookie", "args": "arg", "values": "arg"}
@@ -86,7 +83,7 @@ class Observed:
 
     __slots__ = ("_identities", "_watches", "reads")
 
-    def __init__(self, identities: Iterable[str] = IDENTITIES) -> None:
+    def __init__(self, identities: Iterable[str]) -> None:
         self.reads: Final[set[str]] = set()
         self._identities: Final = frozenset(identities)
         self._watches: Final[list[_Watch]] = []
@@ -136,12 +133,12 @@ class Observed:
 
 
 @contextmanager
-def observing(context: Any, identities: Iterable[str] = IDENTITIES) -> Iterator[Observed]:
+def observing(context: Any, identities: Iterable[str]) -> Iterator[Observed]:
     """Note what is read of a request, its session and ``flask.g`` inside; also by threads and tasks that begin there.
 
     Args:
         context: the context of the request, the current one; ``None`` for none, of which nothing is read.
-        identities: the attributes of ``flask.g`` that count.
+        identities: the attributes of ``flask.g`` that count: the setting ``identity_g``.
 
     Returns:
         What was read, as it grows. Observations nest: what is read inside the inner one counts for the outer one too.
@@ -184,7 +181,7 @@ def describe(fields: Iterable[str]) -> str:
 def _described(field: str) -> str:
     kind, colon, name = field.partition(":")
     if kind == "g":
-        return "current_user" if name in IDENTITIES else f"g.{name}"
+        return "current_user" if name == "_login_user" else f"g.{name}"
     if kind == "session":
         return kind
     if not colon:

@@ -29,6 +29,8 @@ from flask_login import LoginManager, UserMixin, current_user  # type: ignore[im
 from flask_rcache.context import request_context
 from flask_rcache.observed import describe, observing
 
+IDENTITIES = ("_login_user", "_jwt_extended_jwt")
+
 
 class User(UserMixin):  # type: ignore[misc]
     def __init__(self, name: str) -> None:
@@ -80,7 +82,7 @@ def reads_of(app: Flask, read: Callable[[], object], **options: Any) -> set[str]
     with visit(app, **options):
         session["cart"] = 1
         before = state()
-        with observing(request_context()) as observed:
+        with observing(request_context(), IDENTITIES) as observed:
             read()
         assert state() == before
         return observed.reads
@@ -171,7 +173,7 @@ def test_observing__what_was_at_hand_before(shop: Flask, prepare: Any, read: Any
     with visit(shop):
         session["cart"] = 1
         held = prepare()
-        with observing(request_context()) as observed:
+        with observing(request_context(), IDENTITIES) as observed:
             read(held)
         assert observed.reads == fields
 
@@ -181,14 +183,14 @@ def test_observing__who_is_logged_in(shop: Flask) -> None:
     LoginManager(shop).user_loader(User)
     with visit(shop):
         session["_user_id"] = "ann"
-        with observing(request_context()) as first:
+        with observing(request_context(), IDENTITIES) as first:
             assert current_user.get_id() == "ann"
-        with observing(request_context()) as second:
+        with observing(request_context(), IDENTITIES) as second:
             assert current_user.is_authenticated
-        with observing(request_context(), identities=["other"]) as third:
+        with observing(request_context(), ["other"]) as third:
             assert current_user.is_authenticated
         g.other = 1
-        with observing(request_context(), identities=["other"]) as fourth:
+        with observing(request_context(), ["other"]) as fourth:
             assert (g.get("other"), g.other, "other" in g) == (1, 1, True)
     assert first.reads >= {"g:_login_user", "session:_user_id"}
     assert second.reads == {"g:_login_user"}
@@ -197,21 +199,23 @@ def test_observing__who_is_logged_in(shop: Flask) -> None:
 
 
 def test_observing__a_token(shop: Flask) -> None:
-    """A library that looks into the headers itself is seen as well."""
+    """A library that looks into the headers itself is seen as well, and what it has put on ``g`` for later."""
     with shop.app_context():
         token = create_access_token("ann")
     headers = {"Authorization": f"Bearer {token}"}
-    with shop.test_request_context("/", headers=headers), observing(request_context()) as observed:
+    with shop.test_request_context("/", headers=headers), observing(request_context(), IDENTITIES) as observed:
         verify_jwt_in_request()
-        assert get_jwt_identity() == "ann"
+        with observing(request_context(), IDENTITIES) as later:
+            assert get_jwt_identity() == "ann"
     assert "header:authorization" in observed.reads
+    assert later.reads == {"g:_jwt_extended_jwt"}
 
 
 def test_observing__restores_after_an_exception(shop: Flask) -> None:
     """Whatever is raised, everything is as it was, and what was read is known."""
     with visit(shop):
         before = state()
-        with suppress(ZeroDivisionError), observing(request_context()) as observed:
+        with suppress(ZeroDivisionError), observing(request_context(), IDENTITIES) as observed:
             assert request.args["a"]
             raise ZeroDivisionError
         assert state() == before
@@ -223,9 +227,9 @@ def test_observing__nests(shop: Flask) -> None:
     """What is read inside the inner one counts for both, what is read around it for the outer one alone."""
     with visit(shop):
         before = state()
-        with observing(request_context()) as outer:
+        with observing(request_context(), IDENTITIES) as outer:
             assert request.args["a"]
-            with observing(request_context()) as inner:
+            with observing(request_context(), IDENTITIES) as inner:
                 assert request.args["b"]
             assert request.cookies["lang"]
         assert state() == before
@@ -236,7 +240,7 @@ def test_observing__tasks_that_overlap(shop: Flask) -> None:
     """Each of several tasks of one request has its own reads, in whatever order they end."""
 
     async def task(number: int) -> set[str]:
-        with observing(request_context()) as observed:
+        with observing(request_context(), IDENTITIES) as observed:
             await asyncio.sleep(0.001 * (number % 3))
             request.args.get(f"k{number}")
             await asyncio.sleep(0.001 * (number % 2))
@@ -255,7 +259,7 @@ def test_observing__tasks_that_overlap(shop: Flask) -> None:
 
 def test_observing__threads(shop: Flask) -> None:
     """A thread that was started inside, with a copy of the request's context, reads for all who watch."""
-    with visit(shop), observing(request_context()) as observed:
+    with visit(shop), observing(request_context(), IDENTITIES) as observed:
         thread = threading.Thread(target=copy_current_request_context(lambda: request.args["a"]))
         thread.start()
         thread.join()
@@ -264,7 +268,7 @@ def test_observing__threads(shop: Flask) -> None:
 
 def test_observing__without_a_request() -> None:
     """There is nothing to read."""
-    with observing(None) as observed:
+    with observing(None, IDENTITIES) as observed:
         pass
     assert observed.reads == set()
 
@@ -287,7 +291,7 @@ def test_observing__sessions_of_one_s_own(shop: Flask) -> None:
             return types.SimpleNamespace()  # of a class in C
 
     shop.session_interface = Foreign()
-    with visit(shop), observing(request_context()) as observed:
+    with visit(shop), observing(request_context(), IDENTITIES) as observed:
         assert observed.reads == {"session:*"}
     shop.session_interface = Interface()
     assert reads_of(shop, lambda: session["cart"]) == {"session:cart"}
@@ -297,7 +301,7 @@ def test_observing__what_was_given_is_beside_the_point(shop: Flask) -> None:
     """Reads of an object that the caller passed on can be left out."""
     with visit(shop):
         args, cookies = request.args, request.cookies
-        with observing(request_context()) as observed:
+        with observing(request_context(), IDENTITIES) as observed:
             assert args["a"] == cookies["size"].replace("5", "1")
             assert observed.beside([args, 1]) == {"cookie:size"}
             assert observed.beside([]) == {"arg:a", "cookie:size"}

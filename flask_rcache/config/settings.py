@@ -21,8 +21,9 @@ from .parsers import redacted
 
 __all__ = ["Settings", "TtlSource", "load_settings", "nearest"]
 
-#: What login libraries keep on ``g`` for a request, and so what says who is asking.
-_IDENTITY_G: Final = ("_login_user",)
+#: What login libraries (flask-login, flask-jwt-extended, Flask-HTTPAuth), and Flask's tutorial, keep on ``g`` for a
+#: request, and so what says who is asking.
+_IDENTITY_G: Final = ("_login_user", "_jwt_extended_jwt", "_jwt_extended_jwt_user", "flask_httpauth_user", "user")
 _CREDENTIAL_COOKIES: Final = ("remember_token", "access_token_cookie")
 #: What proxies that authenticate send on, and the usual names of API keys.
 _CREDENTIAL_HEADERS: Final = (
