@@ -23,6 +23,7 @@ from flask_rcache.model.objects import (
     is_model,
     is_named_tuple,
     is_of_sqlalchemy,
+    slots_of,
     type_name,
 )
 
@@ -161,8 +162,10 @@ def _of_enum(kind: Any) -> Form:
 def _of_named_tuple(kind: Any, names: tuple[str, ...]) -> Form:
     number = len(names)
 
+    check = _checked(kind, ())
+
     def take_apart(value: Any) -> list[Any]:
-        _hold_no_more(value, ())
+        check(value)
         return list(tuple.__iter__(value))
 
     def build(parts: list[Any]) -> Any:
@@ -179,8 +182,10 @@ def _of_dataclass(kind: Any, names: tuple[str, ...]) -> Form:
     except TypeError as error:
         raise ConfigError(f"values= cannot take {type_name(kind)}: {error}") from error
 
+    check = _checked(kind, names)
+
     def take_apart(value: Any) -> list[Any]:
-        _hold_no_more(value, names)
+        check(value)
         try:
             return [getattr(value, name) for name in names]
         except AttributeError as error:
@@ -189,20 +194,29 @@ def _of_dataclass(kind: Any, names: tuple[str, ...]) -> Form:
     def build(parts: list[Any]) -> Any:
         # Neither __init__ nor __post_init__ runs: the fields are as they were, those of init=False and frozen ones too.
         made = object.__new__(kind)
-        for name, part in zip(names, parts, strict=True):
-            object.__setattr__(made, name, part)
+        if is_plain:
+            made.__dict__.update(zip(names, parts, strict=True))
+        else:
+            for name, part in zip(names, parts, strict=True):
+                object.__setattr__(made, name, part)
         return made
+
+    #: Nothing of the class stands between its objects and their fields: no slot, no property.
+    is_plain = _has_dict(kind) and not any(hasattr(getattr(kind, name, None), "__set__") for name in names)
 
     steps = tuple(f".{each.name}" for each in dataclasses.fields(kind))
     return Form(kind, take_apart, build, steps=steps, schema=("dataclass", *names))
 
 
 def _of_model(kind: Any, names: tuple[str, ...]) -> Form:
+    check = _checked(kind, (*names, _EXTRA, _PRIVATE, _SET))
+
     def take_apart(value: Any) -> list[Any]:
-        _hold_no_more(value, (*names, _EXTRA, _PRIVATE, _SET))
+        check(value)
         state = value.__getstate__()
         held = state["__dict__"]
-        return [*(held[name] for name in names), state[_EXTRA], state[_PRIVATE], sorted(state[_SET])]
+        fields = [held[name] for name in names]
+        return [*fields, state.get(_EXTRA), state.get(_PRIVATE), sorted(state[_SET])]  # a root model has no others
 
     def build(parts: list[Any]) -> Any:
         *values, extra, private, fields_set = parts
@@ -227,14 +241,27 @@ def _is_mapping_of_names(value: object) -> bool:
     return value is None or (type(value) is dict and set(map(type, value)) <= {str})
 
 
-def _hold_no_more(value: object, names: tuple[str, ...]) -> None:
-    """Raise :class:`EncodeError` where an object has attributes that are no fields and no cached results."""
-    more = [name for name, _ in attributes(value) if name not in names]
-    if more:
-        raise EncodeError(
-            f"a {type_name(type(value))} has attributes that are no fields, {', '.join(more)}: "
-            "define __cache_value__() and a class method from_cache_value(value)"
-        )
+def _has_dict(kind: type) -> bool:
+    return bool(kind.__dictoffset__)
+
+
+def _checked(kind: type, names: tuple[str, ...]) -> Callable[[object], None]:
+    """A function that raises :class:`EncodeError` for an object with attributes that are neither fields nor cached."""
+    known = frozenset(names)
+    has_dict = _has_dict(kind)
+    slots_are_fields = known.issuperset(slot.__name__ for slot in slots_of(kind))
+
+    def check(value: Any) -> None:
+        if slots_are_fields and (not has_dict or value.__dict__.keys() <= known):
+            return
+        more = [name for name, _ in attributes(value) if name not in known]
+        if more:
+            raise EncodeError(
+                f"a {type_name(kind)} has attributes that are no fields, {', '.join(more)}: "
+                "define __cache_value__() and a class method from_cache_value(value)"
+            )
+
+    return check
 
 
 def advice(kind: type, registered: Iterable[type]) -> str:

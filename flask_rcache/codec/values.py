@@ -8,7 +8,8 @@ hostile bytes find neither a deep recursion nor a payload that is copied once fo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import partial
 from itertools import chain, repeat
 from typing import Any, Final
 
@@ -140,9 +141,11 @@ class ValueCodec:
 
     def packed(self, value: object, room: int) -> bytes | None:
         """The fast way: None where a dict has keys other than str, or something cannot be kept."""
+        parts: dict[int, list[Any]] = {}
+        to_ext = partial(self._to_ext, parts) if self._forms else _to_ext
         try:
-            packed = ormsgpack.packb(value, self._to_ext if self._forms else _to_ext, _OPTIONS)
-            return packed if self._all_kept(value, room) else None
+            packed = ormsgpack.packb(value, to_ext, _OPTIONS)
+            return packed if self._all_kept(value, room, parts) else None
         except TypeError:  # EncodeError is one
             return None
 
@@ -154,11 +157,15 @@ class ValueCodec:
         """What an object of a class that is not kept is, and what to do about it."""
         return f"is a {type_name(kind)}: {advice(kind, self._forms)}"
 
-    def _to_ext(self, value: Any) -> Any:
+    def _to_ext(self, parts: dict[int, list[Any]], value: Any) -> Any:
+        """As the function below, of objects too, whose parts are kept for :meth:`_all_kept`."""
         form = self._forms.get(type(value))
-        return _to_ext(value) if form is None else [form.mark, *form.take_apart(value)]
+        if form is None:
+            return _to_ext(value)
+        taken = parts[id(value)] = form.take_apart(value)
+        return [form.mark, *taken]
 
-    def _all_kept(self, value: object, room: int) -> bool:
+    def _all_kept(self, value: object, room: int, parts: Mapping[int, list[Any]]) -> bool:
         """Whether ``value`` holds only types that we keep, in containers at most ``room`` deep.
 
         ormsgpack passes on no bytearray, memoryview, nor its own Ext and Fragment, but writes them as something
@@ -176,14 +183,12 @@ class ValueCodec:
                 level = list(chain.from_iterable(map(dict.values, level)))
             else:
                 inner = [item for item in level if type(item) in self._containers]
-                level = list(chain.from_iterable(map(self._parts, inner)))
+                level = list(
+                    chain.from_iterable(
+                        item.values() if type(item) is dict else parts.get(id(item), item) for item in inner
+                    )
+                )
         return False
-
-    def _parts(self, value: Any) -> Iterable[Any]:
-        kind = type(value)
-        if kind is dict:
-            return value.values()  # type: ignore[no-any-return]
-        return self._forms[kind].take_apart(value) if kind in self._forms else value
 
 
 def _to_ext(value: Any) -> Any:

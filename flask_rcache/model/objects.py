@@ -28,6 +28,7 @@ __all__ = [
     "is_named_tuple",
     "is_of_python",
     "is_of_sqlalchemy",
+    "slots_of",
     "type_name",
     "unwrapped",
 ]
@@ -119,7 +120,7 @@ def attributes(value: object) -> list[tuple[str, Any]]:
     """
     kind = type(value)
     found = [(name, item) for name, item in instance_dict(value).items() if not _is_cached(kind, name)]
-    for slot in _slots(kind):
+    for slot in slots_of(kind):
         try:
             found.append((slot.__name__, slot.__get__(value)))
         except AttributeError:  # nothing was put there yet
@@ -133,7 +134,8 @@ def _is_cached(kind: type, name: str) -> bool:
 
 
 @_once
-def _slots(kind: type) -> tuple[MemberDescriptorType, ...]:
+def slots_of(kind: type) -> tuple[MemberDescriptorType, ...]:
+    """The slots of a class and its bases."""
     return tuple(
         member
         for base in kind.__mro__

@@ -209,7 +209,7 @@ def _fields(value: Any, kind: type, names: tuple[str, ...]) -> list[object]:
         except AttributeError as error:
             raise InvalidKeyError(f"a key cannot hold a {type_name(kind)} that lacks a field: {error}") from error
     if is_model(kind):
-        return [fields, value.__pydantic_extra__, value.__pydantic_private__]
+        return [fields, *(getattr(value, name, None) for name in ("__pydantic_extra__", "__pydantic_private__"))]
     return [fields, _items(value), [pair for pair in attributes(value) if pair[0] not in names]]
 
 

@@ -543,6 +543,10 @@ class Loose(pydantic.BaseModel, extra="allow", frozen=True):
     id: Any = pydantic.Field(alias="ID")
 
 
+class Numbers(pydantic.RootModel[list[int]]):
+    pass
+
+
 class Price:
     """Says itself what is kept of it."""
 
@@ -567,7 +571,7 @@ class Price:
         return cls(value[0]) if value[0] != "other" else Amount(1)
 
 
-OWN = [Letters, Rights, Size, Amount, Cart, Sealed, User, Loose, Price, Pair, Number, Colour]
+OWN = [Numbers, Letters, Rights, Size, Amount, Cart, Sealed, User, Loose, Price, Pair, Number, Colour]
 
 
 def seen(model: Any, value: Any) -> Any:
@@ -593,6 +597,7 @@ OBJECTS: list[Any] = [
     with_total(Cart([]), Amount(Price(3))),
     Sealed(x={"a": [1]}, _hidden=Letters.A),
     User(id=1),
+    Numbers([1, 2]),
     User(id=(1, 2), name="ann"),
     seen(User(id={1: 2}), {"at": datetime(2026, 1, 1, tzinfo=UTC)}),
     Loose.model_validate({"ID": 1, "more": [Amount(2)]}),
@@ -611,7 +616,7 @@ def parts(value: Any) -> Any:
     if isinstance(value, enum.Enum):
         return value
     if isinstance(value, pydantic.BaseModel):
-        return kind, parts({name: item for name, item in value.__getstate__().items() if name != "__fields_set__"})
+        return kind, parts(dict(value)), parts(vars(value)), value.model_fields_set, value.__pydantic_private__
     if kind in (Amount, Pair):
         return kind, parts(tuple(value))
     if dataclasses.is_dataclass(value):
