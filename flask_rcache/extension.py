@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Concatenate, Final, ParamSpec, TypeVar
+from weakref import WeakSet
 
 from flask import Flask, current_app
 
@@ -22,6 +23,7 @@ from .cli import cache
 from .config.settings import Settings, load_settings
 from .context import EXTENSION, manager_of
 from .engine.manager import CacheManager
+from .engine.parts import Engine
 from .errors import ConfigError
 from .model.cache_type import CacheType
 from .model.keys import Names
@@ -65,7 +67,7 @@ class RCache:
     ) -> None:
         self._types: Final = tuple(types)
         self._values: Final = tuple(values)
-        self._disabled = 0
+        self._engines: Final[WeakSet[Engine]] = WeakSet()
         if app is not None:
             self.init_app(app)
 
@@ -85,18 +87,13 @@ class RCache:
             importlib.import_module("flask_rcache.config.jwt_keys").user_key(
                 settings
             )  # an unusable one is an error now
-        manager = CacheManager(
-            settings,
-            store_of(settings),
-            types=self._types,
-            values=self._values,
-            switched_off=lambda: self._disabled > 0,
-        )
+        manager = CacheManager(settings, store_of(settings), types=self._types, values=self._values)
         manager.engine.observer.send_as(app)
         for name in settings.metrics:
             _export_to(name, manager)
         _add_admin_api(app, settings)  # the last that may fail: a blueprint cannot be taken away
         app.extensions[EXTENSION] = manager
+        self._engines.add(manager.engine)
         app.cli.add_command(cache)
         context.install(app, manager)
         views.install(app)
@@ -105,11 +102,14 @@ class RCache:
     @contextmanager
     def disabled(self) -> Iterator[None]:
         """For tests: inside, nothing is read from the cache or stored in it, in any thread; invalidations are sent."""
-        self._disabled += 1
+        engines = list(self._engines)
+        for engine in engines:
+            engine.disable()
         try:
             yield
         finally:
-            self._disabled -= 1
+            for engine in engines:
+                engine.enable()
 
     @property
     def is_available(self) -> bool:

@@ -57,7 +57,6 @@ class CacheManager:
         store: where entries are kept.
         types: the types this app registers beside the built-in ones.
         values: classes whose objects may be values, beside the plain ones.
-        switched_off: whether ``rcache.disabled()`` is in force.
 
     Raises:
         ConfigError: two different registrations of one type name, or a class that cannot be a value.
@@ -75,10 +74,9 @@ class CacheManager:
         *,
         types: Iterable[CacheType] = (),
         values: Iterable[type] = (),
-        switched_off: Callable[[], bool] = bool,
     ) -> None:
         catalogue: Catalogue = cast(Any, store)
-        self.engine: Final = Engine(settings, store, catalogue, types=types, values=values, switched_off=switched_off)
+        self.engine: Final = Engine(settings, store, catalogue, types=types, values=values)
         self._inspector: Final = Inspector(self.engine)
 
     @property

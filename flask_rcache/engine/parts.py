@@ -5,7 +5,7 @@ Owns :class:`Engine`, which holds them. What each part does is its own module's;
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final
 
 from ..codec import ValueCodec
@@ -34,15 +34,16 @@ class Engine:
         catalogue: the operators' half of that store.
         types: the types this app registers beside the built-in ones.
         values: the classes whose objects may be values.
-        switched_off: whether ``rcache.disabled()`` is in force.
 
     Raises:
         ConfigError: two different registrations of one type name, or a class that cannot be a value.
     """
 
     __slots__ = (
-        "_switched_off",
+        "__weakref__",
+        "_disabled",
         "catalogue",
+        "enabled",
         "fetching",
         "guarded",
         "names",
@@ -63,7 +64,6 @@ class Engine:
         *,
         types: Iterable[CacheType] = (),
         values: Iterable[type] = (),
-        switched_off: Callable[[], bool] = bool,
     ) -> None:
         self.settings: Final = settings
         self.store: Final = store
@@ -79,13 +79,20 @@ class Engine:
             self.guarded, self.observer, settings=settings, codec=codec, refresher=self.refresher
         )
         self.values: Final = Values(self.guarded, self.fetching, self.observer)
-        self._switched_off: Final = switched_off
+        #: Whether entries are read and filled; invalidations are sent in any case.
+        self.enabled = settings.enabled
+        self._disabled = 0
         catalogue.count_from(self.statistics)
 
-    @property
-    def enabled(self) -> bool:
-        """Whether entries are read and filled; invalidations are sent in any case."""
-        return self.settings.enabled and not self._switched_off()
+    def disable(self) -> None:
+        """Read and fill nothing, until :meth:`enable` was called as often."""
+        self._disabled += 1
+        self.enabled = False
+
+    def enable(self) -> None:
+        """Undo one :meth:`disable`."""
+        self._disabled -= 1
+        self.enabled = self.settings.enabled and self._disabled == 0
 
     def scope(self) -> Scope | None:
         """The scope of this request or context, when it belongs to this cache."""
