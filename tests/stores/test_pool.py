@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from redis.exceptions import ResponseError
 
 from flask_rcache.errors import StoreFullError, StoreUnavailableError
 from flask_rcache.stores.redis.pool import Failure, Pool, classify
+from flask_rcache.stores.redis.scripts import Call, Script, run
 from tests.chaos.sluggish import Sluggish
 from tests.processes import free_port, wait_until
 from tests.servers import Server
@@ -194,6 +196,15 @@ def test_generation__ended_while_an_exchange_is_under_way(server: Server, transp
     assert (transport.pool.connections, transport.pool.generation) == (0, 2)
     wait_until(lambda: not kept & connected(server), timeout=5, what="the server sees them closed")
     assert transport.ask("PING") == b"PONG"
+
+
+def test_generation__a_connection_that_was_put_back_as_it_ended(server: Server, transports: Transports) -> None:
+    """Whatever is kept of an older generation is closed and not used."""
+    transport = transports(server.url)
+    transport.ask("PING")
+    transport.pool.generation += 1
+    assert transport.ask("PING") == b"PONG"
+    assert (transport.attached, transport.pool.connections) == (2, 1)
 
 
 def test_generation__ended_by_a_new_connection(server: Server, transports: Transports) -> None:
@@ -395,7 +406,10 @@ FORBIDDEN: list[tuple[Any, ...]] = [
     ("GET", "other"),
     ("SET", "other", "x"),
     ("EVAL", "return redis.call('GET', KEYS[1])", 1, "cache:k"),
+    ("EVAL", "return redis.call('SET', 'other', 'x')", 1, "cache:k"),
     ("EVAL", "return redis.call('PUBLISH', 'cache~bus', 'x')", 0),
+    ("EVAL", "return redis.call('OBJECT', 'HELP')", 0),
+    ("PUBLISH", "other", "x"),
     ("SET", "cache:k"),
 ]
 
@@ -413,17 +427,26 @@ def test_classify__what_an_access_list_forbids(strict: Server, transports: Trans
     transport = transports(f"redis://few:x@127.0.0.1:{strict.port}/0")
     replies = [transport.ask(*command) for command in [*FORBIDDEN, ("OBJECT", "HELP")]]
     kinds = [classify(reply) for reply in replies]
-    assert kinds == [Failure.CONFIGURATION] * 6 + [Failure.REFUSED, Failure.CONFIGURATION], replies
+    assert kinds == [Failure.CONFIGURATION] * 9 + [Failure.REFUSED, Failure.CONFIGURATION], replies
     assert not transport.breaker.is_open, "what a reply means, who asked knows"
 
 
+@pytest.mark.parametrize("how", ["command", "script"])
 def test_fail__a_command_that_is_not_granted(
-    strict: Server, transports: Transports, caplog: pytest.LogCaptureFixture
+    strict: Server, transports: Transports, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
     """One ERROR that names it and the grant; one incident, and probes every few seconds only."""
     transport = transports(f"redis://few:x@127.0.0.1:{strict.port}/0")
+    script = Script("some", "local names = {}\nreturn redis.call('ZMSCORE', KEYS[1], 'x')\n")
+
+    def refused() -> Any:
+        if how == "command":
+            return transport.ask("ZMSCORE", "cache~stamps", "x", probing=True)
+        probe = partial(transport.pool.exchange, probing=True)
+        return run(probe, [Call(script, ["cache~stamps"], [])])[0]
+
     for _ in range(3):
-        failure = transport.pool.fail(transport.ask("ZMSCORE", "cache~stamps", "x", probing=True))
+        failure = transport.pool.fail(refused())
         assert "ZMSCORE" in str(failure)
         assert transport.breaker.is_open
         assert transport.breaker.probe_in() > 4

@@ -42,8 +42,9 @@ pack: Final[Callable[[tuple[Any, ...]], bytes]] = _pack
 Exchange = Callable[[bytes, int], list[Any]]
 
 _INCOMPLETE: Final = object()
-#: Seconds that one look at the socket lasts.
+#: Seconds that the first look at the socket lasts; the later ones as long as all before together, up to the longest.
 SLICE: Final = 0.005
+_LONGEST_SLICE: Final = 0.025
 #: What a look that found nothing ends with: the kernel's timeout, Python's, and TLS's own.
 _NOTHING: Final = (BlockingIOError, TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
@@ -159,31 +160,32 @@ class Connection:
         Each look that had to wait is charged what it waited, one slice at most: the thread may have been kept from
         going on when it was over. Before the limit counts there is one more look.
         """
-        plain: Any = self._socket
         while True:
             try:
-                if self._is_plain:
-                    return call(socket.MSG_DONTWAIT)
-                plain.settimeout(0)
-                try:
-                    return call(0)
-                finally:
-                    plain.settimeout(SLICE)
+                return call(socket.MSG_DONTWAIT) if self._is_plain else self._timed(call, 0)
             except _NOTHING:
                 pass
             if self.waited >= limit:
                 raise TimeoutError(f"no answer within {limit:.2f} s")
+            seconds = min(_LONGEST_SLICE, max(SLICE, self.waited))
             began = time.monotonic()
             try:
                 if not self._is_plain:
-                    return call(0)
+                    return self._timed(call, seconds)
                 poll = select.poll()
-                poll.register(plain, event)
-                poll.poll(SLICE * 1000)
+                poll.register(self._socket, event)
+                poll.poll(seconds * 1000)
             except _NOTHING:
                 pass
             finally:
-                self.waited += min(time.monotonic() - began, SLICE)
+                self.waited += min(time.monotonic() - began, seconds)
+
+    def _timed(self, call: Callable[[int], int], seconds: float) -> int:
+        self._socket.settimeout(seconds)
+        try:
+            return call(0)
+        finally:
+            self._socket.settimeout(SLICE)
 
     def send(self, *command: str) -> None:
         """Send one command whose reply comes with :meth:`receive`."""

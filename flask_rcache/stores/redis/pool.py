@@ -87,7 +87,14 @@ class Failure(Enum):
 
 _CROWD: Final = "max number of clients"
 _FORBIDDEN: Final = re.compile(
-    r"NOPERM|has no permissions|ACL failure|can't run this command|unknown (?:redis )?command", re.IGNORECASE
+    r"NOPERM|has no permissions|ACL failure|executing the script can't|unknown (?:redis )?command", re.IGNORECASE
+)
+_OTHERS_PLACE: Final = re.compile(r"(?:access|publish).* (?:key|channel)s?\b")
+#: Where the command stands: in an error of the access list, in one of a command, in the line of a script.
+_COMMAND: Final = (
+    re.compile(r"run the '([^']+)' command"),
+    re.compile(r"unknown command ['`]([^'`]+)"),
+    re.compile(r"redis\.p?call\('(\w+)'"),
 )
 
 
@@ -132,18 +139,23 @@ def translated(error: Exception, location: str) -> StoreError:
 
 
 def _remedy(error: Exception) -> str:
+    """What somebody has to change so that the server does what it is asked, and what it said."""
     text = str(error)
-    found = re.search(r"run the '([^']+)' command", text) or re.search(r"unknown command ['`]([^'`]+)", text)
     if isinstance(error, AuthenticationError):
-        return f"does not admit the user of the cache ({text}): correct the user and the password in RCACHE_URL"
-    if found and "unknown command" in text:
-        return f"has no command {found[1].upper()}: it is renamed, or the server is too old ({text})"
-    if found:
+        return f"does not admit the user of the cache: correct the user and the password in RCACHE_URL ({text})"
+    if _OTHERS_PLACE.search(text):
         return (
-            f"does not let the user of the cache run {found[1].upper()}: grant it (ACL SETUSER <user> "
-            f"+{found[1].lower()}); the server says: {text}"
+            f"does not let the user of the cache use its keys or its channel: grant ~<prefix>* and &<prefix>* ({text})"
         )
-    return f"does not let the user of the cache do what it must: grant the commands, keys and channels; it says: {text}"
+    found = next((found for found in (pattern.search(text) for pattern in _COMMAND) if found), None)
+    if found is None:
+        return (
+            f"does not let the user of the cache run all that it must: grant the commands that the docs list ({text})"
+        )
+    command = found[1].upper()
+    if "unknown" in text.lower():
+        return f"has no command {command}: it is renamed, or the server is too old ({text})"
+    return f"does not let the user of the cache run {command}: grant it, ACL SETUSER <user> +{command.lower()} ({text})"
 
 
 def _factory(url: str, **options: Any) -> ConnectionPool:
@@ -239,7 +251,7 @@ class Pool:
         self._existing: Final[WeakSet[Connection]] = WeakSet()
         self._subscribers: Final[WeakSet[Connection]] = WeakSet()
         self._lock: Final = forks.new_lock()
-        self._freed = threading.Condition(self._lock)
+        self._made = threading.Condition(self._lock)
         self._waiting = 0
         self._attempts: Final[set[_Attempt]] = set()
         self._crowded_until = 0.0
@@ -254,7 +266,7 @@ class Pool:
         self._existing.clear()
         self._subscribers.clear()
         self._attempts.clear()
-        self._freed = threading.Condition(self._lock)
+        self._made = threading.Condition(self._lock)
         self._waiting = 0
 
     @property
@@ -309,9 +321,6 @@ class Pool:
             self._kept.append(connection)
         else:
             self._discard(connection)
-        if self._waiting:
-            with self._freed:
-                self._freed.notify()
         return answers
 
     def seconds_for(self, size: int) -> float:
@@ -409,9 +418,9 @@ class Pool:
                 if waited >= limit:
                     raise self._none_in_time(had_all=limit >= full)
                 began = time.monotonic()
-                with self._freed:
+                with self._made:
                     if not self._kept and not (attempt is not None and attempt.has_ended):
-                        self._freed.wait(SLICE)
+                        self._made.wait(SLICE)
                 waited += min(time.monotonic() - began, SLICE)
         finally:
             self._add_waiting(-1)
@@ -471,10 +480,10 @@ class Pool:
         except BaseException as error:  # noqa: BLE001  # a defect, in attaching: who asked gets it
             attempt.error = error
         finally:
-            with self._freed:
+            with self._made:
                 self._attempts.discard(attempt)
                 attempt.has_ended = True
-                self._freed.notify_all()
+                self._made.notify_all()
 
     def _not_connected(self, attempt: _Attempt, error: Exception) -> StoreError | None:
         """What an attempt that has failed means; ``None`` when the connections there are do."""

@@ -7,12 +7,13 @@ ARGV, reply and atomicity; what several of them need is in ``lua/_prelude.lua``,
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from typing import Any, Final, NamedTuple
 
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 
 from .connection import Exchange, pack
 
@@ -35,6 +36,15 @@ class Script:
         """One call as a command: by the script's hash, or with its text, which loads it."""
         command, script = ("EVAL", self._text) if with_text else ("EVALSHA", self._sha)
         return pack((command, script, len(keys), *keys, *args))
+
+    def located(self, error: ResponseError) -> ResponseError:
+        """An error with the line that raised it: of a command that is not granted, some servers do not say which."""
+        found = re.search(r"@user_script:(\d+)", str(error))
+        if found is None:
+            return error
+        lines = self._text.splitlines()
+        line = lines[min(int(found[1]), len(lines)) - 1].strip()
+        return type(error)(f"{error} ({self.name}: {line})")
 
 
 class Call(NamedTuple):
@@ -59,6 +69,8 @@ def run(exchange: Exchange, calls: Sequence[Call]) -> list[Any]:
     for number, call in enumerate(calls):
         if isinstance(replies[number], NoScriptError):  # a new server, or SCRIPT FLUSH
             replies[number] = exchange(call.script.packed(call.keys, call.args, with_text=True), 1)[0]
+        if isinstance(replies[number], ResponseError):
+            replies[number] = call.script.located(replies[number])
     return replies
 
 
