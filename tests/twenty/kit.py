@@ -13,14 +13,14 @@ import redis
 from flask_rcache import MISSING, CacheManager, CacheType
 from flask_rcache.config.settings import load_settings
 from flask_rcache.extension import store_of
-from tests.processes import ROOT
+from tests.processes import ROOT, wait_until
 
 T = TypeVar("T")
 
 KIND = CacheType("kind", ttl=600)
 #: Long enough for the slowest machine; nothing that works takes a tenth of it.
 PATIENCE = 20.0
-#: What Redis bears, and by which it is invalidated.
+#: By what an entry is invalidated.
 MEANS = ("key", "tag", "type", "everything", "pattern")
 
 
@@ -47,6 +47,12 @@ def invalidate(cache: CacheManager, means: str, key: str = "k", tag: str = "t") 
 def there(cache: CacheManager, key: str = "k") -> bool:
     """Whether a reader would be given anything."""
     return cache.get(KIND, key, MISSING) is not MISSING
+
+
+def restored(cache: CacheManager) -> None:
+    """Wait until values are stored again: a lost stamp set is made anew by the next heartbeat, not by each load."""
+    wait_until(lambda: cache.set(KIND, "restored", 1, tags=["t"]), timeout=PATIENCE, what="a new stamp set")
+    cache.delete(KIND, "restored")
 
 
 class Act(Generic[T]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Any
+from pathlib import Path
 
 from flask import Flask
 
@@ -22,13 +22,15 @@ def create_app() -> Flask:
     @app.get("/")
     def page() -> dict[str, object]:
         value = cache.get(KIND, "k")
-        return {"pid": os.getpid(), "value": value, "sockets": _sockets(cache), "threads": threading.active_count()}
+        return {"pid": os.getpid(), "value": value, "sockets": _sockets(), "threads": threading.active_count()}
 
     return app
 
 
-def _sockets(cache: CacheManager) -> list[int]:
-    """The local ports of the connections that this process would use next."""
-    store: Any = cache.store
-    wire = getattr(store, "redis", store).wire
-    return [line._socket.getsockname()[1] for line in tuple(wire._idle)]
+def _sockets() -> list[int]:
+    """The connections to the store that this process has open, by the inodes of their sockets."""
+    store = f":{int(os.environ['RCACHE_URL'].rpartition(':')[2].split('/')[0]):04X}"
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    inodes = {line[9] for line in lines if line[2].endswith(store)}
+    links = [os.readlink(entry) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()]
+    return [int(link[8:-1]) for link in links if link.startswith("socket:") and link[8:-1] in inodes]

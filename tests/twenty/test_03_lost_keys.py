@@ -9,7 +9,7 @@ import redis
 
 from flask_rcache import CacheManager
 from tests.servers import Server
-from tests.twenty.kit import KIND, PATIENCE, Act, SlowLoader, names_of, there
+from tests.twenty.kit import KIND, PATIENCE, Act, SlowLoader, names_of, restored, there
 
 LOSSES: dict[str, Callable[[redis.Redis], object]] = {
     "stamps": lambda client: client.delete("cache~stamps"),
@@ -34,6 +34,9 @@ def test_behaviour_03__internal_keys_lost(server: Server, caches: Callable[..., 
     slow.go.set()
     assert loading.result() == "old"
     assert not any(there(cache, key) for cache in (here, other) for key in ("k", "late"))
+    for key in ("k", "late"):
+        assert [cache.fetch(KIND, key, lambda: "new", tags=["t"]) for cache in (here, other)] == ["new"] * 2
+    restored(here)
     for key in ("k", "late"):
         assert [cache.fetch(KIND, key, lambda: "new", tags=["t"]) for cache in (here, other)] == ["new"] * 2
     assert here.invalidate_type(KIND) == 2

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from flask_rcache import CacheType
 from tests.twenty.conftest import Fleet
 from tests.twenty.kit import KIND, MEANS, PATIENCE, Act, invalidate, there
 
@@ -15,7 +16,7 @@ from tests.twenty.kit import KIND, MEANS, PATIENCE, Act, invalidate, there
 def test_behaviour_12__the_outer_goes_with_the_inner(fleet: Fleet, means: str) -> None:
     """What was made of a cached value goes when that does, whether the value was loaded inside or lay there."""
     here, other = fleet()
-    outer = here.policy("query").type
+    outer = CacheType.QUERY
     for _ in range(2):
         for read in (here.fetch, other.fetch):
             assert read(outer, "outer", lambda: here.fetch(KIND, "k", lambda: "part", tags=["t"]) + "!") == "part!"
