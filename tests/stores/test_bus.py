@@ -12,7 +12,9 @@ from typing import Any
 
 import ormsgpack
 import pytest
+from flask import Flask
 
+from flask_rcache import CacheType, RCache, cache_response
 from flask_rcache.errors import StoreUnavailableError
 from flask_rcache.stores.redis.bus import Bus, Message
 from tests.processes import wait_until
@@ -265,3 +267,33 @@ def test_bus__costs_an_idle_process_next_to_nothing(server: Server, buses: Calla
     assert 2 <= commands() - before <= 6, "in two seconds"
     assert time.process_time() - cpu < 0.2
     assert len(heard.listener.messages) == 40
+
+
+@pytest.mark.race
+def test_idle__a_whole_process(server: Server) -> None:
+    """PINGs, heartbeat and counters, with what scripts run: fewer than ten commands a second and 2 % of a core."""
+    app = Flask("idle")
+    app.config.update(RCACHE_URL=server.url, TRUSTED_HOSTS=["localhost"])
+    RCache(app)
+
+    @app.get("/")
+    @cache_response(CacheType.DASHBOARD)
+    def page() -> str:
+        return "page"
+
+    for _ in range(3):
+        app.test_client().get("/")
+    time.sleep(1.5)
+    client, seconds = server.client(), 3.0
+
+    def commands() -> int:
+        stats: Any = client.info("stats")
+        return int(stats["total_commands_processed"])
+
+    before, cpu = commands(), time.process_time()
+    time.sleep(seconds)
+    cpu = (time.process_time() - cpu) / seconds
+    rate = (commands() - before - 1) / seconds
+    app.extensions["rcache"].close()
+    assert 1 < rate < 10
+    assert cpu < 0.02
