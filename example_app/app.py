@@ -42,7 +42,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
 
     app.config["FLIGHTS_STORE"] = store_label(app.config)
     RCache(app, types=[PLANES])
-    app.config["FLIGHTS_DASHBOARD"] = app.extensions["rcache"].settings.admin_url_prefix + "/dashboard"
+    app.config["FLIGHTS_DASHBOARD"] = dashboard_path(app)
 
     app.url_map.converters["tailnum"] = params.TailNumber
     for views in (views_site, views_board, views_planes, views_account):
@@ -54,8 +54,14 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     return app
 
 
+def dashboard_path(app: Flask) -> str | None:
+    """Return the path of the cache's dashboard; None when it does not exist, because no admin key is configured."""
+    path = f"{app.extensions['rcache'].settings.admin_url_prefix}/dashboard"
+    return path if any(rule.rule == path for rule in app.url_map.iter_rules()) else None
+
+
 def store_label(config: Mapping[str, Any]) -> str:
-    """Say in words which store the cache uses, without a user or a password in it.
+    """Describe the store that the cache uses, without a user or a password in it.
 
     >>> store_label({"RCACHE_URL": "redis://:secret@cache.internal:6380/2"})
     'Redis at cache.internal:6380/2'

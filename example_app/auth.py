@@ -108,7 +108,7 @@ def caller(req: Request) -> str | None:
 
 
 def profile_key(req: Request) -> tuple[str, str] | None:
-    """Return the key of a caller's own answers; None, which caches nothing, for a stranger."""
+    """Return the key of a caller's own answers; None, which bypasses the cache, without a valid token."""
     user = caller(req)
     return ("profile", user) if user is not None else None
 
@@ -116,7 +116,7 @@ def profile_key(req: Request) -> tuple[str, str] | None:
 def signed_in(view: Callable[P, R]) -> Callable[P, R]:
     """Answer 401 unless the request carries a valid token.
 
-    It goes above `@cache_response`: what is below that one does not run on a hit.
+    It goes above `@cache_response`: what is below that does not run on a hit.
     """
 
     @wraps(view)

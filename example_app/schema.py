@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# Stored in the file's header, so that a file of another program or of an older release is told apart at once.
+# Stored in the file's header, so that a file of another program or of an older release is recognised at once.
 APPLICATION_ID = 0x464C5431  # "FLT1"
 SCHEMA_VERSION = 1
 

@@ -29,7 +29,7 @@ def search() -> Response:
     wanted = params.search(request.args)
     with reading() as db:
         found = queries.search(db, wanted)
-    # Which planes are on the page is known only now; a change of one of them takes the page out of the cache.
+    # Which planes are on the page is known only now; a change of one of them invalidates the page.
     known = {row["tailnum"] for row in found["items"] if row["seats"] is not None}
     current_cache.tag(*map(plane_tag, sorted(known)))
     return jsonify(found)
@@ -48,6 +48,6 @@ def analytics() -> Response:
 
 @cached(CacheType.ANALYTICS, ttl=600)
 def delays(by: str) -> list[Row]:
-    """Compute the table behind `/api/analytics/delays`; kept under its arguments, whoever asks for it."""
+    """Compute the table behind `/api/analytics/delays`; its arguments are the key, so it reads nothing of the request."""
     with reading() as db:
         return queries.delays(db, by)

@@ -1,4 +1,4 @@
-"""Planes: the list, one of them, and the write that takes the old answers out of the cache."""
+"""Planes: the list, one of them, and the write that invalidates what was cached of them."""
 
 from __future__ import annotations
 

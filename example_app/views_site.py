@@ -41,7 +41,7 @@ def invalidate(name: str) -> Response:
 
 @blueprint.get("/healthz")
 def healthz() -> Response:
-    """Say that the app runs, and whether its cache answers: without one it is slower, and healthy."""
+    """Report that the app runs, and whether its cache is available: without it the app is slower, and healthy."""
     return jsonify(
         status="ok",
         cache={"store": current_app.config["FLIGHTS_STORE"], "available": get_cache_stats()["is_available"]},

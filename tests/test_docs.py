@@ -55,7 +55,7 @@ def run_page(path: Path) -> int:
     namespace: dict[str, object] = {"__name__": path.stem}
     blocks = python_blocks(path.read_text(encoding="utf-8"))
     for block in blocks:
-        code = compile("\n" * (block.line - 1) + block.source, str(path), "exec")
+        code = compile("\n" * (block.line - 1) + block.source, str(path), "exec", dont_inherit=True)
         exec(code, namespace)
     return len(blocks)
 

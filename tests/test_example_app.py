@@ -479,8 +479,16 @@ def test_invalidate__is_confined(visitor: FlaskClient) -> None:
     assert visitor.patch("/api/planes/N711MQ", json={"seats": 5}, headers=elsewhere).status_code == 403
 
 
-def test_home__brings_everything_along(visitor: FlaskClient) -> None:
+def test_home__links_no_dashboard_that_is_not_there(visitor: FlaskClient) -> None:
+    """Without an admin key the cache has no dashboard, and the page has no link to one."""
+    assert "/dashboard" not in visitor.get("/").text.replace("/api/dashboard", "")
+    assert visitor.get("/api/cache/dashboard").status_code == 404
+
+
+def test_home__brings_everything_along(database: Path) -> None:
     """The page's files are all its own, they are served, and the policy allows nothing else."""
+    config = {"FLIGHTS_DB": database, "FLIGHTS_JWT_KEY": KEY, "RCACHE_URL": "memory://", "RCACHE_ADMIN_JWT_KEY": KEY}
+    visitor = create_app(config).test_client()
     page = visitor.get("/")
     assert page.headers["Content-Security-Policy"].startswith("default-src 'self'")
     assert "embedded memory" in page.text

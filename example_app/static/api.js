@@ -1,4 +1,4 @@
-// One way to call the API. Every call is timed, and announced to whoever listens (the list of calls does).
+// One way to call the API. Every call is timed, and announced as an event, which the list of calls shows.
 
 export const calls = new EventTarget();
 

@@ -18,7 +18,7 @@ export async function load() {
   try {
     const answer = await call("GET", "/api/dashboard");
     stop();
-    tell(answer);
+    showTiming(answer);
     draw(answer.data);
     return answer.data;
   } catch (error) {
@@ -51,7 +51,7 @@ function busy() {
   };
 }
 
-function tell(answer) {
+function showTiming(answer) {
   if (answer.cache === "MISS") lastMiss = answer.ms;
   const parts = [badge(answer), el("strong", {}, format.ms(answer.ms))];
   if (answer.cache === "HIT" || answer.cache === "STALE") {
