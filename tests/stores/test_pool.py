@@ -277,6 +277,26 @@ def test_close_idle__the_least_recently_used_go(server: Server, transports: Tran
     wait_until(lambda: transport.pool.close_idle() == 0, timeout=10, what="and the last one, once nobody asks")
 
 
+def test_close_idle__one_that_was_never_used(server: Server, transports: Transports) -> None:
+    """One made for somebody who then took another that was free first."""
+    transport = transports(server.url, idle_timeout=0.0)
+    made = threading.Event()
+    first = threading.Thread(target=lambda: transport.ask("BLPOP", "list", 5))
+    first.start()
+    wait_until(lambda: server.client().info("clients")["blocked_clients"] == 1, timeout=5, what="one is in use")
+    transport._then = lambda _: made.wait(10) and None
+    second = threading.Thread(target=lambda: transport.ask("PING"))
+    second.start()
+    wait_until(lambda: transport.attached == 2, timeout=5, what="another is being made")
+    server.client().rpush("list", "x")
+    first.join()
+    second.join()
+    assert transport.pool.connections == 1
+    made.set()
+    wait_until(lambda: transport.pool.connections == 2, timeout=5, what="it is made")
+    assert transport.pool.close_idle() == 0
+
+
 def test_max_connections__shared(server: Server, transports: Transports) -> None:
     """Never more than that; who finds all in use waits for a free one."""
     transport = transports(server.url, max_connections=3)
@@ -385,7 +405,8 @@ def test_fork__a_child_has_its_own_connections(server: Server, transports: Trans
     transport.pool._lock.release()
     assert os.waitpid(pid, 0)[1] == 0
     assert os.read(reading, 100) == b"0 child 1"
-    os.close(reading), os.close(writing)
+    os.close(reading)
+    os.close(writing)
     server.client().rpush("list", "x")
     asking.join()
     assert transport.ask("ECHO", "parent") == b"parent"

@@ -61,7 +61,8 @@ class Connection:
     Attributes:
         waited: seconds that the last exchange waited in vain.
         generation: of the pool's, in which it was made.
-        used_at: when it was last used, of this process's monotonic clock; 0 as long as it never was.
+        made_at: when it was made, of this process's monotonic clock.
+        used_at: when it was last used; as long as it never was, when it was made.
     """
 
     __slots__ = (
@@ -73,6 +74,7 @@ class Connection:
         "_socket",
         "_timeout",
         "generation",
+        "made_at",
         "used_at",
         "waited",
     )
@@ -85,7 +87,7 @@ class Connection:
             protocolError=RedisError, replyError=_reply_error, notEnoughData=_INCOMPLETE
         )
         self.generation = 0
-        self.used_at = 0.0
+        self.used_at = self.made_at = time.monotonic()
         self.waited = 0.0
         driver.connect()
         plain: Any = driver._sock

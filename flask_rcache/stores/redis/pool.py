@@ -187,14 +187,18 @@ def _only_connecting() -> dict[str, Any]:
 
 
 class _Attempt:
-    """One attempt to connect; ``error`` is what became of it when it has failed."""
+    """One attempt to connect.
 
-    __slots__ = ("began", "error", "has_ended")
+    ``error`` is what became of it when it has failed; ``is_too_late`` says that the pool was closed meanwhile.
+    """
+
+    __slots__ = ("began", "error", "has_ended", "is_too_late")
 
     def __init__(self) -> None:
         self.began: Final = time.monotonic()
         self.error: BaseException | None = None
         self.has_ended = False
+        self.is_too_late = False
 
 
 class Pool:
@@ -296,9 +300,11 @@ class Pool:
         scope = None if patient else scope_var.get()
         if scope is not None and (scope.waited or full > self._timeout):
             limit = self._budget.within(scope, full)
+        is_new = False
         connection = self._take()
         if connection is None:
             connection = self._obtain(scope, probing)
+            is_new = connection.used_at == connection.made_at
             if scope is not None and scope.waited:
                 limit = self._what_is_left(scope, full, connection)
         try:
@@ -309,7 +315,7 @@ class Pool:
                 scope.waited += connection.waited
             if not isinstance(error, RedisError | OSError):
                 raise
-            if isinstance(error, TimeoutError) or not connection.used_at:
+            if is_new or isinstance(error, TimeoutError):
                 raise self._unanswered(connection, error, had_all=limit >= full) from error
             # The server closed a connection that nobody used. Every command of ours may be sent twice.
             self._end(connection, error)
@@ -473,8 +479,12 @@ class Pool:
         """Make a connection for whoever is waiting."""
         try:
             connection = self._make()
-            self._existing.add(connection)
-            self._kept.append(connection)
+            with self._lock:
+                self._existing.add(connection)
+                if not attempt.is_too_late:
+                    self._kept.append(connection)
+            if attempt.is_too_late:
+                self._discard(connection)
         except (RedisError, OSError, StoreError) as error:
             attempt.error = self._not_connected(attempt, error)
         except BaseException as error:  # noqa: BLE001  # a defect, in attaching: who asked gets it
@@ -546,8 +556,6 @@ class Pool:
                 connection = self._kept.popleft()
             except IndexError:
                 break
-            if not connection.used_at:
-                connection.used_at = time.monotonic()  # made for somebody who has not waited for it
             if connection.used_at > before:
                 self._kept.appendleft(connection)
                 break
@@ -555,7 +563,10 @@ class Pool:
         return self.connections
 
     def close(self) -> None:
-        """Close the kept connections; the pool may be used again."""
+        """Close the kept connections, and those that are being made; the pool may be used again."""
+        with self._lock:
+            for attempt in self._attempts:
+                attempt.is_too_late = True
         while True:
             try:
                 connection = self._kept.pop()
