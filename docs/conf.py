@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from flask_rcache.config.settings import Settings
+from flask_rcache.config.settings import SETTINGS
 
 project = "flask_rcache"
 author = "The flask_rcache contributors"
@@ -42,9 +41,8 @@ def settings_table() -> str:
     """Write the table of every setting from the place where they are declared."""
     lines = ["| key | default | means |", "|---|---|---|"]
     lines += [
-        f"| `RCACHE_{field.name.upper()}` | {as_written(field.default)} | {field.metadata['help']} |"
-        for field in dataclasses.fields(Settings)
-        if "help" in field.metadata
+        f"| `RCACHE_{name.upper()}` | {as_written(setting.default)} | {setting.help} |"
+        for name, setting in SETTINGS.items()
     ]
     return "\n".join(lines)
 

@@ -5,7 +5,6 @@ A block that is not to run says why in a line above its fence: `<!-- not run: it
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import os
 import re
@@ -15,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import flask_rcache
-from flask_rcache.config.settings import Settings
+from flask_rcache.config.settings import SETTINGS
 from tests.processes import ROOT
 
 _FENCE = re.compile(r"^```(\w*)")
@@ -106,6 +105,6 @@ def test_docs__the_api_page_shows_every_name() -> None:
 def test_docs__readme_settings_exist() -> None:
     """The settings that the README names are settings."""
     named = set(re.findall(r"`(RCACHE_\w+)`", (ROOT / "README.md").read_text(encoding="utf-8")))
-    known = {f"RCACHE_{field.name.upper()}" for field in dataclasses.fields(Settings)}
+    known = {f"RCACHE_{name.upper()}" for name in SETTINGS}
     assert named
     assert {name for name in named if not name.startswith("RCACHE_TTL_")} <= known

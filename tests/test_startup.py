@@ -36,13 +36,18 @@ def new_app() -> Iterator[NewApp]:
         app.config.update({"TESTING": True, "TRUSTED_HOSTS": ["localhost"], **config})
         RCache(app, types=types)
         for number, cache_type in enumerate(cache_types):
-            app.add_url_rule(f"/{number}", f"view{number}", cache_response(cache_type, ttl)(lambda: "page"))
+            app.add_url_rule(f"/{number}", f"view{number}", cache_response(cache_type, ttl)(page))
         made.append(app)
         return app
 
     yield make
     for app in made:
         manager(app).close()
+
+
+def page() -> str:
+    """A view."""
+    return "page"
 
 
 def manager(app: Flask) -> CacheManager:
@@ -78,7 +83,7 @@ def test_name__of_a_type_that_only_a_view_has(new_app: NewApp) -> None:
     app = new_app("dashboard")
     with app.app_context():
         assert current_cache.types.get("weather") is None
-    app.add_url_rule("/late", "late", cache_response(WEATHER.replace(ttl=1))(lambda: "late"))
+    app.add_url_rule("/late", "late", cache_response(WEATHER.replace(ttl=1))(page))
     with app.app_context():
         assert current_cache.invalidate_type("weather") == 0
         assert current_cache.types["weather"] is WEATHER
@@ -108,7 +113,7 @@ def test_name__not_checked_while_an_app_is_made(new_app: NewApp) -> None:
         app = new_app(RCACHE_TTL_WEATHER=5)
         with app.app_context():
             current_cache.set("query", "a", 1)
-        app.add_url_rule("/0", "late", cache_response(WEATHER)(lambda: "page"))
+        app.add_url_rule("/0", "late", cache_response(WEATHER)(page))
         made.append(app)
         return app
 

@@ -5,7 +5,6 @@ Owns the findings about the app's own configuration, and the printing. The quest
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import warnings
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ import click
 from flask import Flask, current_app
 
 from ..config.parsers import redacted
-from ..config.settings import Settings, load_settings
+from ..config.settings import SETTINGS, Settings, load_settings
 from ..context import manager_of
 from ..engine.manager import CacheManager
 from ..errors import ConfigError
@@ -77,9 +76,7 @@ def _settings(app: Flask, settings: Settings) -> Iterator[Finding]:
             yield fail("settings", f"{error}", "It was set after init_app, which reads the configuration once.")
             return
     changed = [
-        f"RCACHE_{item.name.upper()}"
-        for item in dataclasses.fields(Settings)
-        if getattr(now, item.name) != getattr(settings, item.name)
+        f"RCACHE_{name.upper()}" for name in (*SETTINGS, "ttls") if getattr(now, name) != getattr(settings, name)
     ]
     shown = f"prefix {settings.prefix!r}, ttl {seconds_text(settings.ttl_default)} where nothing else says so"
     if changed:

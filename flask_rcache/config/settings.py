@@ -7,19 +7,17 @@ whether an ``RCACHE_TTL_<NAME>`` names one, is known only when the app starts (`
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, NoReturn
 from urllib.parse import quote, urlsplit
 
 from ..errors import ConfigError
 from . import parsers
 from .parsers import redacted
 
-__all__ = ["Settings", "TtlSource", "load_settings", "nearest"]
+__all__ = ["SETTINGS", "Setting", "Settings", "TtlSource", "load_settings", "nearest"]
 
 #: What login libraries (flask-login, flask-jwt-extended, Flask-HTTPAuth), and Flask's tutorial, keep on ``g`` for a
 #: request, and so what says who is asking.
@@ -42,8 +40,17 @@ _TTL_KEY: Final = re.compile(r"RCACHE_TTL_([A-Z][A-Z0-9_]*)")
 _TTL_ALIAS: Final = re.compile(r"CACHE_TTL_([A-Z][A-Z0-9_]*)")
 
 
+class Setting(NamedTuple):
+    """What a setting is: its default, what reads it, and what it means; ``shown`` says whether logs may have it."""
+
+    default: Any
+    parse: Callable[[object, str], Any]
+    help: str
+    shown: bool = True
+
+
 def _setting(default: Any, parse: Callable[[object, str], Any], help: str, *, shown: bool = True) -> Any:
-    return field(default=default, repr=shown, metadata={"parse": parse, "help": help})
+    return Setting(default, parse, help, shown)
 
 
 class TtlSource(NamedTuple):
@@ -56,9 +63,14 @@ class TtlSource(NamedTuple):
         return f"{self.key} in app.config" if self.in_config else f"the environment variable {self.key}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The configuration of one app. A field ``name`` is the key ``RCACHE_NAME``."""
+    """The configuration of one app, which nobody changes. An attribute ``name`` is the key ``RCACHE_NAME``.
+
+    No dataclass: one of so many fields takes as long to make as all that is read here.
+
+    Args:
+        values: of the attributes; the others have their defaults.
+    """
 
     url: str = _setting(
         "memory://",
@@ -175,10 +187,28 @@ class Settings:
         parsers.metrics,
         "Metrics exporters: `prometheus`, `opentelemetry` or both; each is an extra to install.",
     )
-    ttls: Mapping[str, float] = field(default_factory=dict)
+    ttls: Mapping[str, float]
     """Seconds by the name of the type, from ``RCACHE_TTL_<NAME>`` and its aliases."""
-    ttl_sources: Mapping[str, TtlSource] = field(default_factory=dict)
+    ttl_sources: Mapping[str, TtlSource]
     """Where each of them was found."""
+
+    def __init__(self, **values: Any) -> None:
+        defaults = {name: setting.default for name, setting in SETTINGS.items()}
+        self.__dict__.update(defaults, ttls={}, ttl_sources={})
+        unknown = values.keys() - self.__dict__.keys()
+        if unknown:
+            raise TypeError(f"no settings: {', '.join(sorted(unknown))}")
+        self.__dict__.update(values)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"settings are read once, in init_app: {name} cannot be set any more")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"settings are read once, in init_app: {name} cannot be deleted")
+
+    def __repr__(self) -> str:
+        shown = [f"{name}={getattr(self, name)!r}" for name, setting in SETTINGS.items() if setting.shown]
+        return f"Settings({', '.join(shown)})"
 
     @property
     def is_shared(self) -> bool:
@@ -186,9 +216,11 @@ class Settings:
         return not self.url.startswith("memory:")
 
 
-_FIELDS: Final = {
-    f"RCACHE_{item.name.upper()}": item for item in dataclasses.fields(Settings) if "parse" in item.metadata
+#: By the name of the attribute.
+SETTINGS: Final[Mapping[str, Setting]] = {
+    name: setting for name, setting in vars(Settings).items() if isinstance(setting, Setting)
 }
+_KEYS: Final = {f"RCACHE_{name.upper()}": name for name in SETTINGS}
 
 
 def load_settings(config: Mapping[str, Any], environ: Mapping[str, str], *, testing: bool = False) -> Settings:
@@ -205,17 +237,17 @@ def load_settings(config: Mapping[str, Any], environ: Mapping[str, str], *, test
     Warns:
         UserWarning: an unknown ``RCACHE_*`` variable in the environment.
     """
-    known = [*_FIELDS, "RCACHE_TTL_DASHBOARD"]
+    known = [*_KEYS, "RCACHE_TTL_DASHBOARD"]
     for key in _unknown(config):
         raise ConfigError(f"{key} in app.config is not a setting of flask_rcache{nearest(key, known)}")
     for key in _unknown(environ):
         text = f"the environment variable {key} is not a setting of flask_rcache{nearest(key, known)}"
         warnings.warn(text, stacklevel=3)
     values: dict[str, Any] = {}
-    for key, item in _FIELDS.items():
+    for key, name in _KEYS.items():
         raw, source = _lookup(key, config, environ)
         if raw is not None:
-            values[item.name] = item.metadata["parse"](raw, source)
+            values[name] = SETTINGS[name].parse(raw, source)
     if values.get("strict") is None:
         values["strict"] = testing
     sources = _ttl_sources(config, environ)
@@ -230,7 +262,7 @@ def _unknown(keys: Iterable[object]) -> list[str]:
     return [
         key
         for key in keys
-        if isinstance(key, str) and key.startswith("RCACHE_") and key not in _FIELDS and not _TTL_KEY.fullmatch(key)
+        if isinstance(key, str) and key.startswith("RCACHE_") and key not in _KEYS and not _TTL_KEY.fullmatch(key)
     ]
 
 

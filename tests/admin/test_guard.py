@@ -409,7 +409,9 @@ def test_fixed_key__algorithms_only_narrow(key: str, wanted: tuple[str, ...]) ->
 def test_fixed_key__pem_of_one_line() -> None:
     """A PEM whose line breaks are spelled, as an environment file has it, is read."""
     settings = load_settings({}, {"RCACHE_ADMIN_JWT_KEY": pem().replace("\n", "\\n")})
-    assert JwtGuard(keyring_of(settings)).admit(f"Bearer {token(private_key(), 'RS256')}") == "ann"
+    keyring = keyring_of(settings)
+    assert keyring is not None
+    assert JwtGuard(keyring).admit(f"Bearer {token(private_key(), 'RS256')}") == "ann"
 
 
 @pytest.mark.parametrize(

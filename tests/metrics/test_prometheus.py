@@ -6,6 +6,7 @@ import gc
 import logging
 import threading
 import weakref
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -46,11 +47,10 @@ def test_counters__are_what_the_statistics_say(registry: CollectorRegistry) -> N
     with cache() as manager:
         instrument(manager, registry=registry)
         _use(manager)
-        series, counted = scrape(registry), manager.stats()["by_type"]
-        assert isinstance(counted, dict)
+        series, counted = scrape(registry), dict[str, Any](manager.stats()["by_type"]["items"])
         for field, each in COUNTERS.items():
             found = value(series, each.prometheus, key_prefix="items")
-            assert found == pytest.approx(counted["items"][field], abs=1e-5), field
+            assert found == pytest.approx(counted[field], abs=1e-5), field
     assert value(series, "cache_hits_total", key_prefix="items") == 2
     assert value(series, "cache_misses_total", key_prefix="items") == 2
     assert value(series, "cache_loads_total", key_prefix="items") == 1
