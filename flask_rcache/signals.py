@@ -1,4 +1,4 @@
-"""What happened, for whoever listens: blinker signals with one frozen event object each.
+"""What happened, for whoever listens: blinker signals with one event object each, a named tuple.
 
 Owns the signals and the guarded way of sending them: no receiver costs one truth test, and a receiver that raises
 is logged and never reaches the request. The sender is the app; the event is the keyword ``event``.
@@ -7,8 +7,7 @@ is logged and never reaches the request. The sender is the app; the event is the
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from blinker import NamedSignal, Namespace
 
@@ -41,8 +40,7 @@ cache_error: Final = _signals.signal("cache-error", "An operation went on withou
 cache_audited: Final = _signals.signal("cache-audited", "An operator changed the cache: `Audited`.")
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(NamedTuple):
     """An entry was served; ``age`` is in seconds."""
 
     type: str
@@ -51,8 +49,7 @@ class Hit:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Miss:
+class Miss(NamedTuple):
     """Nothing could be served.
 
     ``reason`` is ``"absent"``, ``"expired"``, ``"invalid"`` (an invalidation passed), ``"garbage"``, ``"refresh"`` (a
@@ -64,8 +61,7 @@ class Miss:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """A result was stored; ``cost`` is the seconds its load took, ``ttl`` the seconds it is fresh."""
 
     type: str
@@ -75,8 +71,7 @@ class Stored:
     cost: float
 
 
-@dataclass(frozen=True, slots=True)
-class Invalidation:
+class Invalidation(NamedTuple):
     """Something was invalidated.
 
     ``scope`` is ``"type"``, ``"tags"``, ``"pattern"``, ``"key"``, ``"url"`` or ``"all"``; ``names`` what was given;
@@ -89,8 +84,7 @@ class Invalidation:
     journalled: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class CacheError:
+class CacheError(NamedTuple):
     """An operation went on without the cache; ``type`` is the cache type's name, or ``""`` where there is none."""
 
     type: str
@@ -98,8 +92,7 @@ class CacheError:
     error: Exception
 
 
-@dataclass(frozen=True, slots=True)
-class Audited:
+class Audited(NamedTuple):
     """Somebody changed the cache through the admin API or the command line.
 
     ``subject`` is who, as the guard names them, or ``cli:`` and the user of the machine; ``action`` is
@@ -110,7 +103,7 @@ class Audited:
     subject: str
     action: str
     target: tuple[str, ...]
-    count: int
+    count: int  # type: ignore[assignment]  # a tuple's method, which nobody needs of this one
     journalled: bool = False
 
 

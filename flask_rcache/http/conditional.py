@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from werkzeug.http import parse_etags, parse_range_header
 
@@ -57,8 +56,7 @@ class Action(Enum):
     """416, without the stored body."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What a conditional or range request gets.
 
     Args:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 __all__ = ["MAX_DELTA_SECONDS", "CacheControl", "parse_cache_control", "parse_delta_seconds"]
 
@@ -32,8 +31,7 @@ _FORBIDDING: Final = frozenset({"no-store", "no-cache", "private", "must-revalid
 _PERMITTING: Final = frozenset({"public", "must-understand"})
 
 
-@dataclass(frozen=True, slots=True)
-class CacheControl:
+class CacheControl(NamedTuple):
     """The directives of a message that this cache knows; all others are ignored.
 
     ``no_cache`` and ``private`` are true for the qualified forms (``private="x-foo"``) too. Keeping such a

@@ -7,8 +7,7 @@ finds out; what the response rules out is judged in :mod:`~flask_rcache.http.sto
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from .directives import parse_cache_control
 from .reasons import Reason
@@ -19,8 +18,7 @@ __all__ = ["RequestFacts", "credential_names", "names_to_judge", "request_facts"
 _SERVER_NAMES: Final = frozenset({"HTTP_AUTHORIZATION", "REMOTE_USER", "AUTH_TYPE", "SSL_CLIENT_VERIFY"})
 
 
-@dataclass(frozen=True, slots=True)
-class RequestFacts:
+class RequestFacts(NamedTuple):
     """What the judgement of a response needs to know of its request.
 
     Args:

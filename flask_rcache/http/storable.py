@@ -7,8 +7,7 @@ show one user's page to another. It reads the *final* headers. It does not decid
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from .directives import CacheControl, parse_cache_control
 from .freshness import current_age, freshness_lifetime
@@ -29,8 +28,7 @@ EXPLICIT_ONLY: Final = frozenset({302, 303, 307})
 UNDERSTOOD: Final = STORABLE | EXPLICIT_ONLY | frozenset({500, 502, 503, 504})
 
 
-@dataclass(frozen=True, slots=True)
-class StorePolicy:
+class StorePolicy(NamedTuple):
     """What the cache type and the decorator say about storing.
 
     Args:
@@ -59,8 +57,7 @@ class StorePolicy:
     hit_for_miss_error: float = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What is to be done with a response.
 
     Args:
