@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from ...codec import IDENTITY, Codec
-from ...errors import DecodeError, StoreUnavailableError
+from ...errors import DecodeError
 from ...model.bounded import BoundedDict
 from ...model.entry import Entry, is_valid
 from ..protocol import Lookup
@@ -28,6 +28,10 @@ _KEYS_KNOWN: Final = 20_000
 _FEW_TAGS: Final = 16
 _MANY_TAGGED_KNOWN: Final = 100
 _ROWS: Final = 64
+#: Entries that are kept as they were read, and the largest of them: what comes back byte for byte the same, as a hit
+#: mostly does, is not decompressed and validated again.
+_OPENED_KEPT: Final = 256
+_OPENED_BYTES: Final = 16 * 1024
 _TIME: Final = pack(("TIME",))
 
 
@@ -67,7 +71,7 @@ class Reader:
         codec: the envelope.
     """
 
-    __slots__ = ("_codec", "_many_tagged", "_queries", "_server", "_stamp_queries")
+    __slots__ = ("_codec", "_many_tagged", "_opened_entries", "_queries", "_server", "_stamp_queries")
 
     def __init__(self, server: Server, codec: Codec) -> None:
         self._server: Final = server
@@ -75,6 +79,7 @@ class Reader:
         self._queries: Final[BoundedDict[str, _Query]] = BoundedDict(_KEYS_KNOWN)
         self._stamp_queries: Final[BoundedDict[tuple[str, ...], bytes]] = BoundedDict(_KEYS_KNOWN)
         self._many_tagged: Final[BoundedDict[str, _ManyTags]] = BoundedDict(_MANY_TAGGED_KNOWN)
+        self._opened_entries: Final[BoundedDict[str, tuple[bytes, Entry]]] = BoundedDict(_OPENED_KEPT)
 
     # One key
 
@@ -89,18 +94,23 @@ class Reader:
         server = self._server
         pool = server.pool
         generation = pool.generation
-        try:
-            raw, scores, time = pool.exchange(query.payload, 3)
-        except StoreUnavailableError:
-            server.ensure()  # whose thread probes
-            raise
+        if not server.is_running:
+            server.ensure()
+        raw, scores, time = pool.exchange(query.payload, 3)
         stamps = server.stamps_in(scores, query.tags, generation)
         now = server.time_in(time)
         if raw is None:
             return Lookup(None, now)
-        entry = self._opened(raw, stamps)
-        if entry is None:
-            return Lookup(None, now, _identity(raw), "garbage")
+        opened = self._opened_entries.get(key)
+        if opened is not None and opened[0] == raw:
+            entry = opened[1]
+        else:
+            found = self._opened(raw, stamps)
+            if found is None:
+                return Lookup(None, now, _identity(raw), "garbage")
+            entry = found
+            if len(raw) <= _OPENED_BYTES:
+                self._opened_entries[key] = raw, entry
         if stamps is not None:
             for tag, _ in entry.tags:
                 if tag not in stamps.rows:
