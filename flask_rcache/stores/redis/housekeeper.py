@@ -46,14 +46,17 @@ class Housekeeper:
         """Say what the work is: a bound method, held weakly; one round of it returns the seconds until the next."""
         self._work = weakref.WeakMethod(work)
 
-    def ensure(self, *, now: bool = False) -> None:
-        """Have the thread running; with ``now``, begin a round at once."""
+    def ensure(self) -> bool:
+        """Have the thread running; whether it does."""
         if self._thread is None:
             with self._lock:
                 if self._thread is None and self._work is not None:
                     self._start()
-        if now:
-            self._wake.set()
+        return self._thread is not None
+
+    def wake(self) -> None:
+        """Begin a round at once."""
+        self._wake.set()
 
     def _start(self) -> None:
         thread = threading.Thread(target=_run, args=(weakref.ref(self),), name=self._name, daemon=True)

@@ -215,27 +215,27 @@ class Invalidator:
         with self._lock:
             self._reclaims.append(reclaim)
 
-    def reclaim(self) -> None:
+    def reclaim(self, exchange: Exchange) -> None:
         """Free one chunk of what invalidations have made unusable; off the request path."""
         if not self._reclaims:
             return
         task = self._reclaims[0]
-        if self._free(task):
+        if self._free(task, exchange):
             with self._lock:
                 self._reclaims.remove(task)
 
-    def _free(self, task: Reclaim) -> bool:
+    def _free(self, task: Reclaim, exchange: Exchange) -> bool:
         """Free a chunk; whether it was the last."""
         server = self._server
         if task.is_aside:
-            looked_at, _ = server.run([Call(self._reclaim, [task.index], [task.before, _MAGIC])])[0]
+            looked_at, _ = server.run([Call(self._reclaim, [task.index], [task.before, _MAGIC])], exchange)[0]
             return bool(looked_at < CHUNK)
-        reply = server.exchange(pack(("ZSCAN", task.index, task.cursor, "COUNT", CHUNK)), 1)[0]
+        reply = exchange(pack(("ZSCAN", task.index, task.cursor, "COUNT", CHUNK)), 1)[0]
         if isinstance(reply, Exception):  # of another kind: it heals with the next fill
             return True
         task.cursor, rows = reply
         for chunk in chunks(rows[::2]):
-            server.run([Call(self._reclaim, [task.index], [task.before, _MAGIC, *chunk])])
+            server.run([Call(self._reclaim, [task.index], [task.before, _MAGIC, *chunk])], exchange)
         return int(task.cursor) == 0
 
 

@@ -120,7 +120,8 @@ class Maintenance:
         with self._lock:  # see _recover: nothing may come between "empty" and "closed"
             self._journal.add(invalidation)
             self._server.breaker.trip(cause)
-        self._housekeeper.ensure(now=True)
+        self._server.ensure()
+        self._housekeeper.wake()
 
     # --- Rounds
 
@@ -137,7 +138,7 @@ class Maintenance:
                 self._beat(self._server.pool.exchange)
                 if breaker.incident is not None:
                     self._try_room()
-            self._invalidator.reclaim()
+            self._invalidator.reclaim(self._server.pool.exchange)
             self._counters.flush(self._server.pool.exchange)
         except StoreError:
             return breaker.probe_in() or _PROBE_EVERY  # the incident is known already

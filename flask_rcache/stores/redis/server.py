@@ -78,6 +78,7 @@ class Server:
     Attributes:
         listener: called with each invalidation that comes in or was acknowledged; a memory tier in front.
         facts: what the server said of itself on the last connection.
+        is_running: whether the threads run that a server in use needs; who reads looks here first.
         run_hash: of the server's run id; empty before the first connection. Moments are of a run: readings of two
             servers' clocks cannot be compared, even if one has the other's stamp set.
     """
@@ -118,7 +119,8 @@ class Server:
         #: The run of each generation of connections.
         self._runs: Final[BoundedDict[int, str]] = BoundedDict(100)
         self._warned: Final[set[str]] = set()
-        self._is_closing = False
+        self.is_running = False
+        forks.register(self)
 
     # --- The clock
 
@@ -180,10 +182,14 @@ class Server:
     # --- Commands and scripts
 
     def ensure(self) -> None:
-        """Have the threads running that a server in use needs; both are cheap to ask."""
-        if not self._is_closing:
-            self._housekeeper.ensure()
+        """Have the threads running that a server in use needs."""
+        if not self.is_running:
             self.bus.ensure()
+            self.is_running = self._housekeeper.ensure() and self.bus.state != "off"
+
+    def reset_after_fork(self) -> None:
+        """The threads are the parent's."""
+        self.is_running = False
 
     def exchange(self, payload: bytes, replies: int) -> list[Any]:
         """See :meth:`Pool.exchange`."""
@@ -284,7 +290,6 @@ class Server:
 
     def _attach(self, exchange: Exchange) -> None:
         """Compare the server's run with the one that was asked so far, before anything is trusted (Outages 5 and 6)."""
-        self.ensure()
         generation = self.pool.generation
         args: list[Argument] = [_FORMAT, "cold" if self._cold else "warm", new_epoch(), *self._runs_left]
         reply = run(exchange, [Call(self._attach_script, [self.names.stamps, self.names.meta], args)])[0]
@@ -329,7 +334,7 @@ class Server:
                 self.breaker.trip(cause)
             self.pool.end_generation(cause)
         if is_behind:
-            self._housekeeper.ensure(now=True)
+            self._housekeeper.wake()
             raise cause
 
     def _warn(self) -> None:
@@ -341,13 +346,10 @@ class Server:
 
     def close(self) -> None:
         """End the threads and close the connections; the server may be used again."""
-        self._is_closing = True
-        try:
-            self._housekeeper.stop()
-            self.bus.stop(timeout=0.0)  # it ends by itself within one wait for messages
-            self.pool.close()
-        finally:
-            self._is_closing = False
+        self.is_running = False
+        self._housekeeper.stop()
+        self.bus.stop(timeout=0.0)  # it ends by itself within one wait for messages
+        self.pool.close()
 
     # --- What is in it
 
