@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 
 import pytest
@@ -54,5 +53,5 @@ def test_emit__all_receivers_hear_though_one_fails(name: str, caplog: pytest.Log
 def test_events__are_frozen() -> None:
     """A receiver cannot change what the next one hears."""
     hit = events.Hit("search", "k", 1.0, 10)
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         hit.age = 2.0  # type: ignore[misc]

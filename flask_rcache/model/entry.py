@@ -9,7 +9,7 @@ invalidation since its load began, rule R1) and is it *fresh* (not expired). Tim
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple
 
@@ -28,9 +28,8 @@ __all__ = [
 MICROSECONDS: Final = 1_000_000
 
 
-@dataclass(slots=True)
-class StoredResponse:
-    """A whole HTTP response; hits share it, so nobody changes it.
+class StoredResponse(NamedTuple):
+    """A whole HTTP response.
 
     Args:
         status: the status line without the protocol, ``"200 OK"``.
@@ -43,8 +42,7 @@ class StoredResponse:
     body: bytes
 
 
-@dataclass(slots=True)
-class VariantMarker:
+class VariantMarker(NamedTuple):
     """What lies under a URL's own key when its answers vary: the way to the variants, and no answer itself.
 
     Args:
@@ -74,8 +72,7 @@ class Moment(NamedTuple):
     generation: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """What a load produced, before a store has given it its times.
 
     Args:
@@ -100,7 +97,7 @@ class Draft:
 
     def shortened(self, seconds: float) -> Draft:
         """The same for ``seconds`` at most, and never stale."""
-        return replace(self, ttl=min(self.ttl, seconds), stale_while_revalidate=0.0, stale_if_error=0.0)
+        return self._replace(ttl=min(self.ttl, seconds), stale_while_revalidate=0.0, stale_if_error=0.0)
 
     @property
     def keep(self) -> float:

@@ -7,7 +7,6 @@ the variants there are. Each variant has a key of its own, with a tag by which t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ..http import variant_id
@@ -82,7 +81,7 @@ def place(
     if not selecting:
         return Placed(url_key, draft, (), None)
     tag = key_tag(url_key)
-    draft = replace(draft, tags=tuple(dict.fromkeys((*draft.tags, tag))))
+    draft = draft._replace(tags=tuple(dict.fromkeys((*draft.tags, tag))))
     variant = variant_id(selecting, environ)
     key = names.variant(url_key, variant)
     ids = known.marker.ids if known is not None and before == selecting else ()

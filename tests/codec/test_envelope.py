@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
 import os
 import random
@@ -55,7 +54,7 @@ def envelope(
 ) -> bytes:
     """An envelope by the format's letter: what a writer that is not the codec would store."""
     fields = {"ttl": 1.0, "swr": 0.0, "sie": 0.0, "cost": 0.0, "size": len(body) if size is None else size}
-    fields |= {"origin": "", "first": None, "second": None} | meta  # type: ignore[dict-item]
+    fields |= {"origin": "", "first": None, "second": None} | meta
     packed_tags, packed = ormsgpack.packb(tags), ormsgpack.packb(list(fields.values()))
     head = struct.pack(">4sQQQBII", magic, *times, flags, len(packed_tags), len(packed))
     return head + packed_tags + packed + body
@@ -143,16 +142,16 @@ def test_seal__compresses_what_is_worth_it() -> None:
 @pytest.mark.parametrize(
     "draft",
     [
-        dataclasses.replace(VALUE, ttl=math.nan),
-        dataclasses.replace(VALUE, ttl=-1.0),
-        dataclasses.replace(VALUE, ttl=10**400),
-        dataclasses.replace(VALUE, stale_if_error=math.inf),
-        dataclasses.replace(VALUE, cost=-0.1),
-        dataclasses.replace(VALUE, origin=7),  # type: ignore[arg-type]
-        dataclasses.replace(VALUE, tags=("\ud800",)),
-        dataclasses.replace(VALUE, tags=(1,)),  # type: ignore[arg-type]
-        dataclasses.replace(VALUE, inherited=(("a", -1),)),
-        dataclasses.replace(VALUE, inherited=(("a", 2**64),)),
+        VALUE._replace(ttl=math.nan),
+        VALUE._replace(ttl=-1.0),
+        VALUE._replace(ttl=10**400),
+        VALUE._replace(stale_if_error=math.inf),
+        VALUE._replace(cost=-0.1),
+        VALUE._replace(origin=7),  # type: ignore[arg-type]
+        VALUE._replace(tags=("\ud800",)),
+        VALUE._replace(tags=(1,)),  # type: ignore[arg-type]
+        VALUE._replace(inherited=(("a", -1),)),
+        VALUE._replace(inherited=(("a", 2**64),)),
         Draft(StoredResponse("200 OK", (("X", "\ud800"),), b""), ttl=1.0),
         Draft(StoredResponse("200 OK", (("Age", "soon"),), b""), ttl=1.0),
         Draft(StoredResponse("999 ODD", (), b""), ttl=1.0),
