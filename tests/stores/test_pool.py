@@ -16,11 +16,13 @@ import pytest
 from redis.exceptions import ResponseError
 
 from flask_rcache.errors import StoreFullError, StoreUnavailableError
+from flask_rcache.stores.redis.connection import Exchange, pack
 from flask_rcache.stores.redis.pool import Failure, Pool, classify
 from flask_rcache.stores.redis.scripts import Call, Script, run
 from tests.chaos.sluggish import Sluggish
 from tests.processes import free_port, wait_until
 from tests.servers import Server
+from tests.stores.proxy import Proxy
 from tests.stores.transport import Transport, at_once, busy, request
 
 Transports = Callable[..., Transport]
@@ -232,6 +234,38 @@ def test_generation__another_server_each_time(server: Server, transports: Transp
     assert transport.breaker.is_open
 
 
+def test_generation__ended_as_the_name_leads_elsewhere(
+    redis_server: Server, valkey_server: Server, transports: Transports
+) -> None:
+    """A name that was moved while the old server lives on is noticed, by one connection that replaces another."""
+    with Proxy(redis_server.port) as name:
+        seen: list[bytes] = []
+
+        def attach(exchange: Exchange) -> None:
+            found = exchange(pack(("CONFIG", "GET", "port")), 1)[0][b"port"]
+            if seen and found != seen[-1]:
+                transport.pool.end_generation(StoreUnavailableError("another server"))
+            seen.append(found)
+
+        transport = transports(name.url, attach=attach)
+        transport.pool.resolve_anew()
+        assert transport.attached == 0, "there is nothing to replace"
+        spread(transport, 2)
+        transport.pool.resolve_anew()
+        wait_until(lambda: transport.attached == 3, timeout=5, what="the name is resolved")
+        wait_until(lambda: transport.pool.connections == 2, timeout=5, what="one goes for it")
+        assert transport.pool.generation == 1
+        name.aim(valkey_server.port)
+        transport.pool.resolve_anew()
+        wait_until(lambda: transport.pool.generation == 2, timeout=5, what="another server is found")
+        assert transport.ask("CONFIG", "GET", "port")[b"port"] == b"%d" % valkey_server.port
+        wait_until(lambda: transport.pool.connections == 1, timeout=5, what="the others are closed")
+        name.cut()
+        name.aim(redis_server.port)
+        transport.pool.resolve_anew()
+        assert not transport.breaker.is_open
+
+
 @pytest.mark.parametrize("error", [ResponseError("ERR the format"), StoreUnavailableError("the format")])
 def test_attach__refused(server: Server, transports: Transports, error: Exception) -> None:
     """What is found out on a new connection keeps the cache away, and its connection is closed."""
@@ -284,7 +318,11 @@ def test_close_idle__one_that_was_never_used(server: Server, transports: Transpo
     first = threading.Thread(target=lambda: transport.ask("BLPOP", "list", 5))
     first.start()
     wait_until(lambda: server.client().info("clients")["blocked_clients"] == 1, timeout=5, what="one is in use")
-    transport._then = lambda _: made.wait(10) and None
+
+    def attach(_: object) -> None:
+        made.wait(10)
+
+    transport._then = attach
     second = threading.Thread(target=lambda: transport.ask("PING"))
     second.start()
     wait_until(lambda: transport.attached == 2, timeout=5, what="another is being made")

@@ -53,14 +53,14 @@ def test_pool__its_end_among_exchanges(redis_server: Server) -> None:
     wrong: list[int] = []
 
     def act(number: int) -> None:
-        if number % 97 == 0:
+        if number % 397 == 0:
             transport.pool.end_generation(RuntimeError("a test"))
         elif number % 89 == 0:
             transport.pool.close_idle()
         elif transport.ask("ECHO", number) != b"%d" % number:
             wrong.append(number)
 
-    assert raised(act, times=300) == []
+    assert raised(act, times=500) == []
     assert wrong == []
     assert not transport.breaker.is_open
     transport.pool.end_generation(RuntimeError("a test"))

@@ -17,6 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum
 from typing import Any, Final
 from weakref import WeakSet
@@ -189,12 +190,14 @@ def _only_connecting() -> dict[str, Any]:
 class _Attempt:
     """One attempt to connect.
 
-    ``error`` is what became of it when it has failed; ``is_too_late`` says that the pool was closed meanwhile.
+    ``error`` is what became of it when it has failed; ``is_too_late`` says that the pool was closed meanwhile, and
+    ``is_check`` that nobody needs it, see :meth:`Pool.resolve_anew`.
     """
 
-    __slots__ = ("began", "error", "has_ended", "is_too_late")
+    __slots__ = ("began", "error", "has_ended", "is_check", "is_too_late")
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_check: bool = False) -> None:
+        self.is_check: Final = is_check
         self.began: Final = time.monotonic()
         self.error: BaseException | None = None
         self.has_ended = False
@@ -364,7 +367,7 @@ class Pool:
         with self._lock:
             self.generation += 1
         logger.debug("[CACHE] the connections to %s are given up: %s", self.location, cause)
-        self.close()
+        self._discard_kept()
 
     def _end(self, connection: Connection, cause: Exception) -> None:
         """End the generation of a connection, unless it has ended."""
@@ -469,11 +472,27 @@ class Pool:
             if is_enough or hanging >= _HANGING_LIMIT or attempt.began < self._crowded_until:
                 return None
             self._attempts.add(attempt)
+        self._start(attempt)
+        return attempt
+
+    def _start(self, attempt: _Attempt) -> None:
         try:
             threading.Thread(target=self._connect, args=(attempt,), name="flask_rcache-connect", daemon=True).start()
         except RuntimeError:  # no thread to be had, as at the end of the interpreter
             self._connect(attempt)
-        return attempt
+
+    def resolve_anew(self) -> None:
+        """Replace a kept connection by a new one, which waits for nothing here.
+
+        A name may lead to another server by now while the one there was lives on, and its connections with it. Whether
+        it does, ``attach`` finds out, which then ends the generation.
+        """
+        with self._lock:
+            if self._attempts or not self._kept or len(self._existing) >= self._max_connections:
+                return
+            attempt = _Attempt(is_check=True)
+            self._attempts.add(attempt)
+        self._start(attempt)
 
     def _connect(self, attempt: _Attempt) -> None:
         """Make a connection for whoever is waiting."""
@@ -485,6 +504,8 @@ class Pool:
                     self._kept.append(connection)
             if attempt.is_too_late:
                 self._discard(connection)
+            elif attempt.is_check:
+                self._discard_oldest()
         except (RedisError, OSError, StoreError) as error:
             attempt.error = self._not_connected(attempt, error)
         except BaseException as error:  # noqa: BLE001  # a defect, in attaching: who asked gets it
@@ -498,6 +519,8 @@ class Pool:
     def _not_connected(self, attempt: _Attempt, error: Exception) -> StoreError | None:
         """What an attempt that has failed means; ``None`` when the connections there are do."""
         kind = classify(error)
+        if attempt.is_check and kind in (Failure.CROWDED, Failure.UNREACHABLE):
+            return None
         if self._existing and kind in (Failure.CROWDED, Failure.UNREACHABLE):
             # Those are in use, else none would be made: if the server is away, they will find out.
             self._crowded_until = time.monotonic() + _CROWDED
@@ -548,6 +571,10 @@ class Pool:
         self._existing.discard(connection)
         connection.close()
 
+    def _discard_oldest(self) -> None:
+        with suppress(IndexError):
+            self._discard(self._kept.popleft())
+
     def close_idle(self) -> int:
         """Close the connections that nobody has used for a while; the number of those there are then."""
         before = time.monotonic() - self._idle_timeout
@@ -567,6 +594,9 @@ class Pool:
         with self._lock:
             for attempt in self._attempts:
                 attempt.is_too_late = True
+        self._discard_kept()
+
+    def _discard_kept(self) -> None:
         while True:
             try:
                 connection = self._kept.pop()
