@@ -1,10 +1,10 @@
 """Values and entries as bytes, and back, exactly or not at all; no I/O.
 
 Nothing in here can run code: stored bytes may come from whoever can write to the store, so they are data
-that is checked, or :class:`~flask_rcache.errors.DecodeError`.
+that is checked, or :class:`~flask_rcache.errors.DecodeError`. The form of whole entries, ``envelope``, is imported by the
+stores that need it, as it needs zstd.
 """
 
-from .envelope import IDENTITY, MAGIC, TIMES, Codec
 from .values import MAX_DEPTH, ValueCodec, decode_value, encode_value
 
-__all__ = ["IDENTITY", "MAGIC", "MAX_DEPTH", "TIMES", "Codec", "ValueCodec", "decode_value", "encode_value"]
+__all__ = ["MAX_DEPTH", "ValueCodec", "decode_value", "encode_value"]

@@ -12,7 +12,6 @@ from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Context, Decimal, InvalidOperation
 from typing import Any, Final
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 import ormsgpack
 from markupsafe import Markup
@@ -60,6 +59,8 @@ def _zone(zone: tzinfo | None) -> str | tuple[int, str] | None:
         return None
     if type(zone) is timezone:
         return zone.utcoffset(None) // _MICROSECOND, zone.tzname(None)
+    from zoneinfo import ZoneInfo  # brings the build's configuration along, which few need
+
     if type(zone) is not ZoneInfo:
         raise EncodeError(f"its tzinfo is a {type_name(type(zone))}; use datetime.timezone or ZoneInfo")
     # Python compares two clocks as of one zone only when they share the object that ZoneInfo(key) gives.
@@ -72,6 +73,8 @@ def _read_zone(zone: Any) -> tzinfo | None:
     if zone is None:
         return None
     if type(zone) is str:
+        from zoneinfo import ZoneInfo
+
         return ZoneInfo(zone)  # which refuses a key that leads out of its directories
     micros, name = zone
     offset = timedelta(microseconds=micros)

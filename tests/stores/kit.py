@@ -174,7 +174,7 @@ def memory_kit(**options: Any) -> Kit:
 
 def redis_store(url: str, names: Names | None = None, **options: Any) -> RedisStore:
     """A Redis store with the settings an app has by default; the timeout allows for a busy machine."""
-    from flask_rcache.codec import Codec
+    from flask_rcache.codec.envelope import Codec
     from flask_rcache.stores.redis.store import RedisStore
 
     return RedisStore(url, names=names or Names(), codec=Codec(), **{"timeout": 2.0, **options})

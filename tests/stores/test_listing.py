@@ -1,4 +1,4 @@
-"""Listings page by page, the census, and what the fleet has noted; on every store, and with 200,000 entries."""
+"""Listings page by page, sizes, and what all processes recorded; on every store, and with 200,000 entries."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ import pytest
 import redis
 
 from flask_rcache import CacheManager
-from flask_rcache.codec import Codec
 from flask_rcache.model.entry import Draft, StoredResponse
-from flask_rcache.model.keys import user_tag, type_tag
-from flask_rcache.stores import MemoryStore
-from flask_rcache.stores.protocol import Page
+from flask_rcache.model.keys import type_tag, user_tag
+from flask_rcache.stores.memory import MemoryStore
+from flask_rcache.stores.protocol import Catalogue, Counted, Counts, InvalidationRecord, LoadedResult, Page, Size
 from tests.processes import wait_until
 from tests.servers import Server
 from tests.stores.kit import Kit, manager, redis_store
@@ -24,12 +23,22 @@ from tests.stores.kit import Kit, manager, redis_store
 Servers = Callable[..., Server]
 
 
+def catalogue(kit: Kit) -> Catalogue:
+    """The operators' half of a store."""
+    store: Any = kit.store
+    return store  # type: ignore[no-any-return]
+
+
+def write(kit: Kit, *keys: str) -> None:
+    kit.store.write([(key, kit.draft(key)) for key in keys], None)
+
+
 def walk(kit: Kit, *, limit: int, type: str | None = None, pattern: str | None = None) -> list[str]:
     """The keys of all pages, in the order in which they come."""
     keys: list[str] = []
     cursor = None
     for _ in range(1000):
-        page = kit.store.page(type, pattern, cursor, limit)
+        page = catalogue(kit).page(type, pattern, cursor, limit)
         assert len(page.entries) <= limit
         keys += [item.key for item in page.entries]
         cursor = page.cursor
@@ -42,7 +51,7 @@ def walk(kit: Kit, *, limit: int, type: str | None = None, pattern: str | None =
 def test_page__every_entry_once(kit: Kit, limit: int) -> None:
     """All pages together hold every live entry of every type, once."""
     wanted = {kit.key(f"k{number}") for number in range(40)} | {kit.key(f"p{number}", "product") for number in range(9)}
-    kit.store.write([(key, kit.draft(key)) for key in sorted(wanted)])
+    write(kit, *sorted(wanted))
     assert sorted(walk(kit, limit=limit)) == sorted(wanted)
     assert sorted(walk(kit, limit=limit, type="product")) == sorted(key for key in wanted if "product" in key)
 
@@ -50,7 +59,7 @@ def test_page__every_entry_once(kit: Kit, limit: int) -> None:
 def test_page__pattern(kit: Kit) -> None:
     """Only what matches, however few that are."""
     keys = [kit.key(f"k{number}") for number in range(60)]
-    kit.store.write([(key, kit.draft(key)) for key in keys])
+    write(kit, *keys)
     assert sorted(walk(kit, limit=4, pattern="cache:search:k1*")) == sorted(key for key in keys if ":k1" in key)
     assert walk(kit, limit=4, pattern="cache:search:nothing*") == []
 
@@ -59,11 +68,11 @@ def test_page__stable_while_entries_change(kit: Kit) -> None:
     """Who stays from the first page to the last is on one of them, whoever comes, goes or is filled again meanwhile."""
     stay = [kit.key(f"stay{number}") for number in range(30)]
     leave = [kit.key(f"leave{number}") for number in range(30)]
-    kit.store.write([(key, kit.draft(key)) for pair in zip(stay, leave, strict=True) for key in pair])
+    write(kit, *[key for pair in zip(stay, leave, strict=True) for key in pair])
     seen: list[str] = []
     page = Page([], None)
     for number in range(1000):
-        page = kit.store.page(None, None, page.cursor, 5)
+        page = catalogue(kit).page(None, None, page.cursor, 5)
         seen += [item.key for item in page.entries]
         if page.cursor is None:
             break
@@ -71,7 +80,7 @@ def test_page__stable_while_entries_change(kit: Kit) -> None:
         if page.entries:
             kit.store.delete([page.entries[-1].key] if "leave" in page.entries[-1].key else [])
         for key in (kit.key(f"come{number}"), stay[number % 30]):
-            kit.store.write([(key, kit.draft(key))])
+            write(kit, key)
         if number > 60:
             break
     assert set(stay) <= set(seen)
@@ -81,7 +90,7 @@ def test_page__stable_while_entries_change(kit: Kit) -> None:
 def test_page__cursor_of_nobody(kit: Kit, cursor: str) -> None:
     """A cursor that no listing gave is refused."""
     with pytest.raises(ValueError, match="not one that a listing gave"):
-        kit.store.page(None, None, cursor, 5)
+        catalogue(kit).page(None, None, cursor, 5)
 
 
 @pytest.mark.parametrize("score", ["nan", "1_0", "1e", "\u0661", "", "0x10", " 1", "1\n"])
@@ -89,37 +98,38 @@ def test_page__cursor_with_a_score_of_nobody(shared_kit: Kit, score: str) -> Non
     """A place that no row can have is refused; asked for, it would be an error of the server."""
     cursor = base64.urlsafe_b64encode(ormsgpack.packb(["search", score, b"", 0])).decode().rstrip("=")
     with pytest.raises(ValueError, match="not one that a listing gave"):
-        shared_kit.store.page("search", None, cursor, 5)
-    assert shared_kit.store.trouble is None
+        catalogue(shared_kit).page("search", None, cursor, 5)
+    assert shared_kit.store.incident is None
 
 
 @pytest.mark.parametrize("score", ["-inf", "0", "1700000000000000", "1.7000000000000001e+15", "1e22"])
 def test_page__cursor_with_any_score_of_a_row(shared_kit: Kit, score: str) -> None:
     """What Redis writes for a score, of whatever size, is one that a listing may have given."""
     cursor = base64.urlsafe_b64encode(ormsgpack.packb(["search", score, b"", 0])).decode().rstrip("=")
-    assert shared_kit.store.page("search", None, cursor, 5).entries == []
+    assert catalogue(shared_kit).page("search", None, cursor, 5).entries == []
 
 
 def test_page__what_is_listed(kit: Kit) -> None:
     """Kind, size, cost, tags; not what is invalid or has expired, and never a value."""
     response = StoredResponse("200 OK", (("Content-Type", "text/plain"), *(("X-Long", "x" * 200),) * 30), b"secret" * 9)
     kit.load(kit.key("value"), tags=["eu"], cost=1.5)
-    grant = kit.grant(kit.key("page"))
-    draft = Draft(response, 60.0, tags=(type_tag("search"),), cost=0.25)
-    assert kit.store.fill([(grant, draft)])[0].size
+    lease, moment = kit.start(kit.key("page"))
+    draft = Draft(response, 60.0, tags=(type_tag("search"),), cost=0.25, origin="shop:page")
+    assert kit.store.fill([LoadedResult(lease, draft, moment)])[0].size
     kit.load(kit.key("gone"), tags=["us"])
     kit.store.invalidate([user_tag("us")])
-    page = kit.store.page("search", None, None, 10)
+    page = catalogue(kit).page("search", None, None, 10)
     found = {item.key: item for item in page.entries}
     assert set(found) == {kit.key("value"), kit.key("page")}
     value, shown = found[kit.key("value")], found[kit.key("page")]
     assert (value.kind, value.cost, shown.kind, shown.cost) == ("value", 1.5, "response", 0.25)
+    assert (value.origin, shown.origin) == ("", "shop:page")
     assert user_tag("eu") in value.tags
     assert shown.size > value.size > 0
     assert "secret" not in repr(page)
-    assert kit.store.inspect(kit.key("page")) is not None
-    assert kit.store.inspect(kit.key("gone")) is None
-    assert kit.store.inspect(kit.key("nowhere")) is None
+    assert catalogue(kit).inspect(kit.key("page")) is not None
+    assert catalogue(kit).inspect(kit.key("gone")) is None
+    assert catalogue(kit).inspect(kit.key("nowhere")) is None
 
 
 def test_page__foreign_things_under_our_names(shared_kit: Kit) -> None:
@@ -131,8 +141,8 @@ def test_page__foreign_things_under_our_names(shared_kit: Kit) -> None:
     rows: Any = {kit.key("hash"): 9e12, kit.key("text"): 9e12, "foreign": 9e12, b"cache:search:\xff": 9e12}
     kit.server().zadd(kit.names.index("search"), rows)
     assert walk(kit, limit=2) == [kit.key("ours")]
-    assert kit.store.inspect(kit.key("hash")) is None
-    assert kit.store.trouble is None
+    assert catalogue(kit).inspect(kit.key("hash")) is None
+    assert kit.store.incident is None
 
 
 def test_page__where_indexes_may_be_evicted(private_server: Servers) -> None:
@@ -140,7 +150,7 @@ def test_page__where_indexes_may_be_evicted(private_server: Servers) -> None:
     server = private_server(maxmemory="100mb", maxmemory_policy="allkeys-lru")
     kit = Kit(redis_store(server.url), client=server.client())
     keys = sorted(kit.key(f"k{number}") for number in range(300))
-    kit.store.write([(key, kit.draft(key)) for key in keys])
+    write(kit, *keys)
     kit.server().delete(kit.names.index("search"))
     for limit in (1, 50, 1000):
         assert sorted(walk(kit, limit=limit)) == keys
@@ -149,21 +159,32 @@ def test_page__where_indexes_may_be_evicted(private_server: Servers) -> None:
     kit.store.close()
 
 
-def test_census(kit: Kit) -> None:
-    """Entries by type, and their bytes from a sample."""
+def test_sizes(kit: Kit) -> None:
+    """Entries by type, and their bytes from a sample; of the types named, and of those there are."""
     for number in range(100):
         kit.load(kit.key(f"k{number}"), b"x" * 500)
-    census = kit.store.census(["product"])
-    assert census["search"].entries == 100
-    assert 50_000 < census["search"].bytes < 500_000
-    assert census["product"] == (0, 0)
+    sizes = catalogue(kit).sizes(["product"])
+    assert sizes["search"].entries == 100
+    assert 50_000 < sizes["search"].bytes < 500_000
+    assert sizes["product"] == (0, 0)
     kit.store.invalidate((), ["search"])
-    assert kit.store.census([])["search"].entries == 0 if "search" in kit.store.census([]) else True
+    assert catalogue(kit).sizes([]).get("search", Size(0, 0)).entries == 0
+
+
+def test_sizes__meta_is_lost(shared_kit: Kit) -> None:
+    """A type is known again with the next entry of it that comes."""
+    kit = shared_kit
+    kit.load(kit.key())
+    kit.server().delete(kit.names.meta)
+    assert catalogue(kit).sizes([]) == {}
+    assert catalogue(kit).sizes(["search"])["search"].entries == 1
+    kit.load(kit.key("b"))
+    assert catalogue(kit).sizes([])["search"].entries == 2
 
 
 @pytest.mark.race
-def test_gazette__of_the_fleet(redis_server: Server, caches: Callable[..., CacheManager]) -> None:
-    """What one process spent on loads and invalidated, another process tells."""
+def test_activity__of_all_processes(redis_server: Server, caches: Callable[..., CacheManager]) -> None:
+    """What one process spent on loads and invalidated, another process shows."""
     one, other = caches(redis_server.url), caches(redis_server.url)
 
     def slowly() -> str:
@@ -174,13 +195,13 @@ def test_gazette__of_the_fleet(redis_server: Server, caches: Callable[..., Cache
     one.invalidate_type("product")
     one.invalidate_tags("a", "b")
 
-    def told() -> bool:
+    def shown() -> bool:
         overview = other.overview()
         return len(overview["invalidations"]) == 2 and bool(overview["costliest"])
 
-    wait_until(told, timeout=15, what="a flush of the other process")
+    wait_until(shown, timeout=15, what="a flush of the other process")
     overview = other.overview()
-    assert overview["scope"] == "fleet"
+    assert overview["scope"] == "all"
     assert overview["costliest"][0]["key"] == "cache:search:slow"
     assert overview["costliest"][0]["seconds"] >= 0.05
     newest, before = overview["invalidations"]
@@ -189,20 +210,67 @@ def test_gazette__of_the_fleet(redis_server: Server, caches: Callable[..., Cache
     assert abs(newest["at"] - time.time()) < 60
 
 
-def test_gazette__loads_under_way(shared_kit: Kit) -> None:
+def test_activity__loads_under_way(shared_kit: Kit) -> None:
     """A load that has run for a while is seen by other processes, until it ends."""
     kit = shared_kit
     assert kit.connect is not None
-    other = kit.connect()
-    grant = kit.grant(kit.key("slow"))
+    other = catalogue(Kit(kit.connect()))
+    started = kit.start(kit.key("slow"))
 
     def loads() -> list[str]:
-        gazette = other.gazette()
-        return gazette.loads if gazette is not None else []
+        activity = other.activity()
+        return activity.loads if activity is not None else []
 
     wait_until(lambda: loads() == [kit.key("slow")], timeout=15, what="a heartbeat")
-    kit.fill(grant)
+    kit.fill(started)
     assert loads() == []
+
+
+class Source:
+    """Counts as a process has them."""
+
+    def __init__(self) -> None:
+        self.counts: Counts = {"search": {"hits": 3.0, "seconds": 0.5}}
+        self.log = [InvalidationRecord(0.5, "type", ("search",), 2, False)]
+
+    def take(self) -> Counted:
+        taken = Counted(self.counts, {"cache:search:k": 1.5} if self.counts else {}, self.log)
+        self.counts, self.log = {}, []
+        return taken
+
+    def give_back(self, counted: Counted) -> None:
+        self.counts, self.log = counted.counts, counted.log
+
+
+def test_counts__taken_once_a_second_and_when_asked(shared_kit: Kit) -> None:
+    """Nothing is counted twice, and what one process counted another one adds to."""
+    kit = shared_kit
+    assert kit.connect is not None
+    one, other = Source(), Source()
+    kit.moment()
+    catalogue(kit).count_from(one)
+    second = Kit(kit.connect())
+    catalogue(second).count_from(other)
+    assert catalogue(second).counts(["product"])["search"]["hits"] in (3.0, 6.0)  # type: ignore[index]
+    wait_until(lambda: not one.counts, timeout=10, what="a round of maintenance")
+    for _ in range(3):
+        assert catalogue(second).counts([]) == {"search": {"hits": 6.0, "seconds": 1.0}}
+    activity = catalogue(kit).activity()
+    assert activity is not None
+    assert activity.costs == [("cache:search:k", 3.0)]
+    assert [(record.scope, record.names, record.removed) for record in activity.log] == [("type", ("search",), 2)] * 2
+
+
+def test_counts__what_did_not_arrive_is_given_back(shared_kit: Kit) -> None:
+    """A server that is away, or takes no figures, loses none; and the cache goes on as before."""
+    kit, source = shared_kit, Source()
+    kit.load(kit.key())
+    store: Any = kit.store
+    store._server.clock.heard_time(0)  # as if the sending had taken for ever
+    catalogue(kit).count_from(source)
+    wait_until(lambda: catalogue(kit).counts(["search"]) == {"search": {"hits": 3.0, "seconds": 0.5}}, timeout=10,
+               what="counted once")  # fmt: skip
+    assert kit.store.incident is None
 
 
 @pytest.mark.parametrize("where", ["memory", "redis"])
@@ -236,9 +304,9 @@ def _seconds(cache: CacheManager, count: int, *, start: int) -> float:
 
 def _fill(cache: CacheManager, numbers: range) -> None:
     """Entries as ``set`` makes them, faster."""
-    if isinstance(cache.store, MemoryStore):
+    if isinstance(cache.engine.store, MemoryStore):
         draft = Draft(b"x", 3600.0, tags=(type_tag("search"),))
-        cache.store.write([(f"cache:search:{number}", draft) for number in numbers])
+        cache.engine.store.write([(f"cache:search:{number}", draft) for number in numbers], None)
         return
     with redis.Redis.from_url(cache.settings.url) as server:
         envelope = server.get(f"cache:search:{numbers[0] - 1}")
@@ -250,18 +318,3 @@ def _fill(cache: CacheManager, numbers: range) -> None:
                 pipe.mset({f"cache:search:{number}": envelope for number in part})
                 pipe.zadd("cache~index:search", {f"cache:search:{number}": ends + number for number in part})
                 pipe.execute()
-
-
-def test_unseal_head__as_the_whole() -> None:
-    """What a head says is what the whole entry says, but for the body."""
-    codec = Codec()
-    draft = Draft(StoredResponse("200 OK", (("A", "b"),), b"x" * 5000), 60.0, 5.0, 7.0, ("t:a",), (("t:b", 3),), 0.5)
-    raw = codec.seal(draft, epoch=5, as_of=6, created=7)
-    whole = codec.unseal(raw)
-    head, needed = codec.unseal_head(raw[:2048])
-    assert needed == 0
-    for name in ("epoch", "as_of", "created", "ttl", "stale_while_revalidate", "stale_if_error", "tags", "cost"):
-        assert getattr(head, name) == getattr(whole, name)
-    _, needed = codec.unseal_head(raw[:40])
-    assert 40 < needed < len(raw)
-    assert codec.unseal_head(raw[:needed])[1] == 0

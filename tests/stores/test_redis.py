@@ -17,7 +17,7 @@ import pytest
 import redis
 from redis.exceptions import OutOfMemoryError
 
-from flask_rcache.codec import MAGIC, Codec
+from flask_rcache.codec.envelope import MAGIC, Codec
 from flask_rcache.errors import StoreFullError, StoreUnavailableError
 from flask_rcache.model.entry import Draft, Moment
 from flask_rcache.model.keys import BARRIER, CLOCK, EPOCH, FLOOR, FORGOTTEN, RUN, Names, key_tag, type_tag, user_tag

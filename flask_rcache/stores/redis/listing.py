@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import ormsgpack
 
-from ...codec import Codec
+from ...codec.envelope import Codec
 from ...errors import DecodeError, StoreError
 from ...model.entry import MICROSECONDS, Entry, Freshness, is_valid
 from ..glob import glob_regex

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from ...codec import Codec
+from ...codec.envelope import Codec
 from ...model.entry import Draft, Moment
 from ...model.keys import Names
 from ..protocol import (
