@@ -6,7 +6,6 @@ Who loads and who waits is ``load``'s.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import random
 import threading
@@ -54,6 +53,8 @@ from .observer import Observer
 from .policies import Policy
 from .refresher import Refresher
 from .single_flight import Flight, Flights
+
+# asyncio is imported where it is used: a process without async views and functions never needs it.
 
 __all__ = ["MISSING", "NEVER", "Call", "Fetching"]
 
@@ -174,6 +175,8 @@ class Fetching:
 
     async def afetch(self, call: Call, key: str, loader: Callable[[], Awaitable[T]]) -> T:
         """:meth:`fetch` with an async loader; nothing in it blocks the event loop."""
+        import asyncio
+
         if key in self._unstorable and self._is_unstorable(call, key):
             return await loader()
         began = time.monotonic_ns()
@@ -205,6 +208,7 @@ class Fetching:
 
     async def arefresh(self, call: Call, key: str, loader: Callable[[], Awaitable[T]]) -> T:
         """:meth:`refresh` with an async loader."""
+        import asyncio
 
         async def load_one(_: list[str]) -> Mapping[str, T]:
             return {key: await loader()}
@@ -460,6 +464,8 @@ class Fetching:
 
     async def advance_async(self, steps: Steps, terms: Terms, reply: Any = None) -> RunLoader | Done:
         """:meth:`advance` without blocking the event loop."""
+        import asyncio
+
         while True:
             try:
                 command = steps.send(reply)
@@ -627,6 +633,7 @@ class _Run:
 
 def _in_a_loop_of_its_own(loader: Callable[[], Awaitable[T]]) -> Callable[[], T]:
     """The async loader as a background refresh runs it: in a thread, which has no event loop."""
+    import asyncio
 
     async def run() -> T:
         return await loader()
@@ -651,6 +658,8 @@ def _block(wait: WaitFor | Pause) -> None:
 
 async def _suspend(wait: WaitFor | Pause) -> None:
     """Wait without blocking the event loop."""
+    import asyncio
+
     if isinstance(wait, Pause):
         await asyncio.sleep(wait.seconds)
         return
@@ -669,6 +678,8 @@ def _left(flight: Flight, ends: float) -> float:
 
 async def _called(seconds: float, when: Callable[[Callable[[], None]], None]) -> None:
     """Wait until a flight calls back."""
+    import asyncio
+
     loop = asyncio.get_running_loop()
     called: asyncio.Future[None] = loop.create_future()
 
