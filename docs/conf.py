@@ -22,6 +22,9 @@ exclude_patterns = ["_build"]
 myst_enable_extensions = ["colon_fence", "deflist", "substitution"]
 myst_heading_anchors = 3
 
+# An annotation `type` is the builtin; some events have a field of that name.
+suppress_warnings = ["ref.python"]
+
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 napoleon_numpy_docstring = False
@@ -33,7 +36,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"(collections|contextlib|typing|types|datetime)\..*"),
     ("py:.*", r"(Flask|Request|Response|TypeAliasForwardRef|[A-Z])"),
     ("py:class", r"flask_rcache\..*\.([A-Z]|_.*)"),
-    ("py:class", r"flask_rcache\.(config|flight|functions|insight|loading|registry|stores|views)\..*"),
+    ("py:class", r"flask_rcache\.(config|engine|functions|model|stores|views)\..*"),
 ]
 
 

@@ -86,7 +86,7 @@ class CacheManager:
 
     @property
     def types(self) -> Mapping[str, CacheType]:
-        """The known types by name: built in, registered, and found on the app's views."""
+        """The known types, built in, registered and found on the app's views, by name."""
         return dict(self.engine.policies.types)
 
     @property
@@ -554,11 +554,23 @@ class CacheManager:
         return self.engine.store.incident is None
 
     def stats(self) -> CacheStats:
-        """The counters of all processes, by type and in total. See :meth:`Inspector.stats`."""
+        """The counters of all processes, by type and in total; ``scope`` says whether they are of all.
+
+        What other processes counted in the last second may be missing. On ``memory://``, and while the store is
+        unavailable, the figures are this process's.
+        """
         return self._inspector.stats()
 
     def entries(self, type: CacheType | str | None = None, pattern: str | None = None) -> Iterator[Listed]:
-        """The live entries with ttl, age, size and tags; never a value. See :meth:`Inspector.entries`."""
+        """The live entries with ttl, age, size and tags, without their values.
+
+        Args:
+            type: confine it to this type.
+            pattern: a glob as in :meth:`invalidate_pattern`.
+
+        Raises:
+            ConfigError: the type or the pattern is not usable; when the first entry is asked for.
+        """
         return self._inspector.entries(type, pattern)
 
     def page(
@@ -569,7 +581,18 @@ class CacheManager:
         cursor: str | None = None,
         limit: int = 100,
     ) -> Page:
-        """Some of the live entries; all of them, page by page. See :meth:`Inspector.page`."""
+        """A page of the live entries.
+
+        Args:
+            type: confine it to this type.
+            pattern: a glob as in :meth:`invalidate_pattern`.
+            cursor: the ``cursor`` of the page before.
+            limit: entries wanted, 1 to 1000.
+
+        Raises:
+            ConfigError: a limit, a pattern or a cursor that is not usable.
+            UnknownTypeError: no such type.
+        """
         return self._inspector.page(type, pattern, cursor=cursor, limit=limit)
 
     def inspect(self, key: str) -> Listed | None:
@@ -577,11 +600,15 @@ class CacheManager:
         return self._inspector.inspect(key)
 
     def overview(self) -> dict[str, Any]:
-        """The state of the cache as plain data. See :meth:`Inspector.overview`."""
+        """The state of the cache as plain data: tiers, bus, breaker, journal, types, and recent activity.
+
+        ``entries`` of a type is an upper bound, and ``bytes`` an estimate from a sample. ``memory_tier`` and ``bus`` are
+        those of the answering process, ``None`` where there is none.
+        """
         return self._inspector.overview()
 
     def known_type(self, cache_type: CacheType | str) -> CacheType:
-        """The type that a name stands for, also one that only a call has named. See :meth:`Inspector.known_type`."""
+        """The type that a name stands for, also one that only a call has used; for the admin API and the commands."""
         return self._inspector.known_type(cache_type)
 
     def close(self) -> None:
