@@ -250,7 +250,7 @@ def test_bus__ends_with_its_owner(redis_server: Server, gone: str) -> None:
 
 @pytest.mark.race
 def test_bus__costs_an_idle_process_next_to_nothing(server: Server, buses: Callable[..., Heard]) -> None:
-    """Two PINGs a second and next to no CPU, also beside messages: a PONG is no reason for the next PING."""
+    """A PING or two a second and next to no CPU, also beside messages: a PONG is no reason for the next PING."""
     heard = buses(server.url)
     heard.wait()
     time.sleep(0.2)

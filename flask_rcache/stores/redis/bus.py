@@ -27,7 +27,7 @@ __all__ = ["Bus", "Listener", "Message"]
 
 logger: Final = logging.getLogger("flask_rcache")
 
-_PING_EVERY: Final = 0.5
+_PING_EVERY: Final = 0.6
 _PONG_WITHIN: Final = 0.6
 _ALIVE_NS: Final = int((_PING_EVERY + _PONG_WITHIN + 0.2) * 1e9)
 _RETRY: Final = (0.05, 0.1, 0.2, 0.5, 1.0)

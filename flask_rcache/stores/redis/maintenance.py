@@ -35,6 +35,8 @@ _PROBE_EVERY: Final = 0.25
 #: Rounds from one in which rows are dropped to the next, and how many go at most.
 _DROPPING_ROUNDS: Final = 10
 _ROWS_DROPPED: Final = 500
+#: Rounds from one in which the server's name is resolved anew to the next.
+_RESOLVING_ROUNDS: Final = 6
 
 
 class Maintenance:
@@ -136,6 +138,8 @@ class Maintenance:
                 self._recover()
             else:
                 self._beat(self._server.pool.exchange)
+                if self._beats % _RESOLVING_ROUNDS == 0:
+                    self._server.pool.resolve_anew()
                 if breaker.incident is not None:
                     self._try_room()
             self._invalidator.reclaim(self._server.pool.exchange)
