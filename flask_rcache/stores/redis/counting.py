@@ -71,7 +71,7 @@ class Counters:
         """Send counts; whether they were taken. That figures alone are refused is not the breaker's business."""
         server, names = self._server, self._server.names
         keys = [names.costs, names.log, *map(names.stats, counted.counts)]
-        args = [*server.clock.window(server.pool.seconds_for(0)), *_as_arguments(counted)]
+        args = [*server.window(0, exchange), *_as_arguments(counted)]
         reply = run(exchange, [Call(self._script, keys, args)])[0]
         if isinstance(reply, Exception):
             if classify(reply) is not Failure.REFUSED:

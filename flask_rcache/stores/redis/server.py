@@ -236,10 +236,8 @@ class Server:
             return []
         replies: list[Any] = [None] * len(calls)
         left = list(range(len(calls)))
-        if self.clock.estimate() is None:
-            self.replies(pack(("PING",)), 1, exchange)  # who connects hears the TIME
         for _ in range(_LATE_TRIES):
-            window = self.clock.window(self.pool.seconds_for(size))
+            window = self.window(size, exchange)
             asked = [calls[number]._replace(args=(*window, *calls[number].args)) for number in left]
             answers = self.run(asked, exchange)
             late = []
@@ -253,6 +251,12 @@ class Server:
                 return replies
             left = late
         raise StoreUnavailableError(f"{self.pool.location}: a write arrived later than it could be waited for")
+
+    def window(self, size: int, exchange: Exchange | None = None) -> tuple[int, int]:
+        """Since and until when a write of so many bytes is wanted that is sent now (rule R4.4)."""
+        if self.clock.estimate() is None:
+            self.replies(pack(("PING",)), 1, exchange)  # who connects hears the TIME
+        return self.clock.window(self.pool.seconds_for(size))
 
     # --- The bus
 
