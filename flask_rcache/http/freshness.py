@@ -22,7 +22,8 @@ _TIME: Final = "[0-9]{2}:[0-9]{2}:[0-9]{2}"
 _DAY: Final = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
 _LONG_DAY: Final = "(?:Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday)"
 _YEAR: Final = "[1-9][0-9]{3}"
-_HTTP_DATE: Final = re.compile(
+#: A text, which `re` compiles when the first date is read.
+_HTTP_DATE: Final = (
     f"{_DAY}, [0-9]{{2}} {_MONTH} {_YEAR} {_TIME} GMT"
     f"|{_LONG_DAY}, [0-9]{{2}}-{_MONTH}-[0-9]{{2}} {_TIME} GMT"
     f"|{_DAY} {_MONTH} (?:[0-9]{{2}}| [0-9]) {_TIME} {_YEAR}"
@@ -47,7 +48,7 @@ def parse_http_date(value: str) -> int | None:
     (784111777, None)
     """
     value = value.strip(" \t")
-    if _HTTP_DATE.fullmatch(value) is None:
+    if re.fullmatch(_HTTP_DATE, value) is None:
         return None
     parsed = parse_date(value)
     return None if parsed is None else int(parsed.timestamp())
