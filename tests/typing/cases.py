@@ -1,6 +1,6 @@
 """What type checkers see of the decorators. Checked by mypy and pyright, never run.
 
-Every line that must be an error bears two comments, one for each checker; both checkers complain about a comment that
+Every line that must be an error has two comments, one for each checker; both checkers complain about a comment that
 is not needed, so that an error that goes away is noticed too.
 """
 
@@ -235,3 +235,32 @@ removed: int = clear_all()
 assert_type(get_cache_stats(), CacheStats)
 assert_type(get_cache_stats()["is_available"], bool)
 takes_functions: list[Callable[..., Response | Awaitable[Response]]] = [item, async_item]
+
+
+# The extension, for the current app
+
+
+rcache = RCache(types=[CacheType("wind", timedelta(hours=1))], values=[Report])
+
+assert_type(rcache.fetch("wind", "oslo", lambda: 7), int)
+assert_type(rcache.fetch("wind", ("oslo", 3), dict[str, int], ttl=60, keep=bool), dict[str, int])
+assert_type(rcache.incr("wind", "visits", ttl=timedelta(days=1)), int)
+assert_type(rcache.add("wind", "oslo", 1), bool)
+assert_type(rcache.set_many("wind", {"oslo": 1}), bool)
+assert_type(rcache.invalidate_type("wind"), Invalidated)
+assert_type(rcache.invalidate_tags("a", "b").journalled, bool)
+assert_type(rcache.stats(), CacheStats)
+assert_type(rcache.is_available, bool)
+rcache.invalidate_tags(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+rcache.fetch("wind", "oslo")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+rcache.set("wind", "oslo", 1, tll=5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+rcache.clear_all("wind")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+with rcache.disabled():
+    pass
+
+
+async def use_extension() -> None:
+    async def load() -> str:
+        return "x"
+
+    assert_type(await rcache.afetch("wind", "oslo", load), str)
