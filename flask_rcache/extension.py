@@ -84,9 +84,9 @@ class RCache:
             raise ConfigError(f"{app.name!r} has a cache already: call init_app once for each app")
         settings = load_settings(app.config, os.environ, testing=app.testing)
         if settings.user_jwt_key is not None:
-            importlib.import_module("flask_rcache.config.jwt_keys").user_key(
-                settings
-            )  # an unusable one is an error now
+            from .config.jwt_keys import user_key  # needs PyJWT
+
+            user_key(settings)  # an unusable one is an error now
         manager = CacheManager(settings, store_of(settings), types=self._types, values=self._values)
         manager.engine.observer.send_as(app)
         for name in settings.metrics:

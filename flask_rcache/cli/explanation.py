@@ -188,7 +188,7 @@ def _decided(found: Explanation, app: Flask, ctx: Any, options: Options) -> None
     try:
         reason = view.bypass(ctx, environ, args, kwargs)
         if reason is None or options.key_func is None:  # else it is not asked
-            found.key = view.key(ctx, environ, options.origin(), args, kwargs)
+            found.key = view.key(ctx, environ, args, kwargs)
     except Exception as error:  # noqa: BLE001  # the app's own functions, without what before_request gives them
         found.because = f"The decorator's functions raised {type(error).__name__} here, where nothing runs before them."
         found.notes.append("--run sends the request through the whole app.")
@@ -235,7 +235,7 @@ def _looked(found: Explanation, asked: _Asked, *, asks: bool) -> None:
         return
     policy = asked.view.policy
     decision = Decision.LOAD
-    if found.stored is not None and entry is not None and entry.origin == asked.view.options.origin():
+    if found.stored is not None and entry is not None and entry.origin == asked.view.origin:
         decision = decide(entry, lookup.now, inside_load=False, beta=policy.beta, draw=1.0)
     if decision in (Decision.HIT, Decision.REFRESH):
         found.verdict, found.because = "HIT", "A fresh response is stored."
@@ -267,7 +267,7 @@ def _missed(found: Explanation, asked: _Asked, lookup: Lookup) -> None:
         found.because = _UNUSABLE.get(lookup.reason, "Nothing is stored for it.")
     elif found.stored is None:
         found.because = "What lies under the key is a value and not a response."
-    elif entry.origin != asked.view.options.origin():
+    elif entry.origin != asked.view.origin:
         found.because = "What lies under the key was stored by another view."
     else:
         found.because = "What is stored has expired."
