@@ -31,6 +31,7 @@ __all__ = [
     "carries_session",
     "current_cache",
     "enter",
+    "entered",
     "install",
     "manager_of",
     "request_context",
@@ -127,20 +128,23 @@ class InScope:
         engine: of the cache that the scopes belong to.
     """
 
-    __slots__ = ("_engine", "_wsgi_app")
+    __slots__ = ("_store", "_wsgi_app")
 
     def __init__(self, wsgi_app: Callable[..., Any], engine: Engine) -> None:
         self._wsgi_app: Final = wsgi_app
-        self._engine: Final = engine
+        self._store: Final = engine.store
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
         """Answer a request."""
-        scope = environ[SCOPE] = self._engine.new_scope(is_request=True)
+        store = self._store
+        scope = environ[SCOPE] = Scope(store, store.moment or store.hear())
         token = scope_var.set(scope)
         try:
             return self._wsgi_app(environ, start_response)
         finally:
             scope_var.reset(token)
+            if scope.exchanges:
+                _end_exchanges(scope, None)
 
 
 class _Opened(NamedTuple):
@@ -160,8 +164,6 @@ def install(app: Flask, manager: CacheManager) -> None:
     engine = manager.engine
     app.wsgi_app = InScope(app.wsgi_app, engine)  # type: ignore[method-assign]
     appcontext_pushed.connect(_on_pushed, sender=app)
-    app.teardown_request(_on_request_teardown)
-    app.teardown_appcontext(_on_context_teardown)
     living = weakref.ref(app)
 
     def context_for_refreshes() -> AppContext:
@@ -190,13 +192,33 @@ def enter(engine: Engine, ctx: Any) -> Scope:
         moment = engine.store.moment or engine.store.hear() if around is None else around.moment
         scope = environ[SCOPE] = Scope(engine.store, moment)
     if scope is not scope_var.get():
+        _call_at_end(ctx.app.teardown_request_funcs.setdefault(None, []), _on_request_teardown)
         _open(ctx, scope)
     return scope
+
+
+def entered(ctx: Any) -> object:
+    """The context itself when its scope was made current by :func:`enter`; ``None`` when the scope came first."""
+    opened = _opened.get()
+    return ctx if opened is not None and opened.context is ctx else None
+
+
+def _call_at_end(functions: list[Any], function: Callable[..., None]) -> None:
+    """Have Flask call a teardown function. From the first context on that needs it: each request would pay for it."""
+    if function not in functions:
+        functions.append(function)
 
 
 def _open(context: object, scope: Scope) -> None:
     _opened.set(_Opened(context, scope_var.get(), _opened.get()))
     scope_var.set(scope)
+
+
+def _end_exchanges(scope: Scope, ctx: object) -> None:
+    """End what never saw final headers: an ``after_request`` raised, or the context is a copy in a thread."""
+    for exchange in list(scope.exchanges):
+        if exchange.guest is ctx:
+            exchange.close()
 
 
 def _close(context: object) -> None:
@@ -216,14 +238,20 @@ def _on_pushed(app: Flask, **_: Any) -> None:
     if ctx is not None and ctx.app is app:
         enter(engine, ctx)
     else:
+        _call_at_end(app.teardown_appcontext_funcs, _on_context_teardown)
         _open(_app_context(), engine.new_scope(is_request=False))
 
 
 def _on_request_teardown(_: BaseException | None) -> None:
-    if _opened.get() is not None:
-        ctx = request_context()
-        if ctx is not _app_context():  # else the app context's teardown follows
-            _close(ctx)
+    opened = _opened.get()
+    if opened is None:
+        return
+    ctx = request_context()
+    scope = scope_var.get()
+    if opened.context is ctx and scope is not None:
+        _end_exchanges(scope, ctx)
+    if ctx is not _app_context():  # else the app context's teardown follows
+        _close(ctx)
 
 
 def _on_context_teardown(_: BaseException | None) -> None:

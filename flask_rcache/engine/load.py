@@ -92,12 +92,12 @@ def decide(entry: Entry | None, now: int, *, inside_load: bool, beta: float, dra
     """
     if entry is None:
         return Decision.LOAD
-    state = entry.freshness(now)
-    if state is Freshness.FRESH:
+    past_ttl = (now - entry.created) / MICROSECONDS - entry.ttl
+    if past_ttl < 0:
         if beta and entry.age(now) - entry.cost * beta * math.log(max(draw, 1e-12)) >= entry.ttl:
             return Decision.REFRESH
         return Decision.HIT
-    return Decision.STALE if state is Freshness.STALE and not inside_load else Decision.LOAD
+    return Decision.STALE if past_ttl < entry.stale_while_revalidate and not inside_load else Decision.LOAD
 
 
 def fresh(lookup: Lookup | None) -> Entry | None:

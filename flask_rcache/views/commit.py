@@ -1,7 +1,8 @@
 """The commit: what a view returned is stored when the final headers are known.
 
-Owns the end of an exchange: the snapshot of the response, the judgement over the final headers at ``request_finished``, and
-what is stored then. Where it is stored is ``variants``'s. The receivers are module-level and never raise.
+Owns the end of an exchange: the snapshot of the response, the judgement over the final headers at
+``request_finished``, and what is stored then. Where it is stored is ``variants``'s. The receivers are module-level and
+never raise.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from ..http import (
     store_headers,
 )
 from ..model.entry import Draft, StoredResponse
-from ..model.scope import scope_var
+from ..model.scope import Scope, scope_var
 from ..stores.protocol import Outcome
 from .background import REFRESHED, REFRESHING
 from .exchange import Exchange
@@ -70,7 +71,6 @@ def install(app: Flask) -> None:
     request_finished.connect(_on_finished, app)
     # In the first place: they run from the last to the first, and after all of them the session is saved.
     app.after_request_funcs.setdefault(None, []).insert(0, _before_session)
-    app.teardown_request(_on_teardown)
 
 
 # When the view has returned
@@ -196,21 +196,12 @@ def _untagged(lines: Lines) -> Lines:
 # At the end of the request
 
 
-def _unfinished() -> list[Exchange]:
-    """The exchanges of this request's context that have not ended; those of a copy of it in a thread are the copy's."""
-    scope = scope_var.get()
-    if scope is None or not scope.exchanges:
-        return []
-    ctx = request_context()
-    return [exchange for exchange in scope.exchanges if exchange.ctx is ctx]
-
-
 def _before_session(response: Response) -> Response:
     """Note what the response varies by before the session machinery adds its ``Vary: Cookie``."""
-    for exchange in _unfinished():
-        pending: _Pending | None = exchange.pending
-        if pending is None:
-            continue
+    scope = scope_var.get()
+    if scope is None or not scope.exchanges:
+        return response
+    for _, pending in _waiting(scope):
         pending.vary = normalise_vary(response.headers.getlist("Vary"))
         if response is pending.response and _has_changed(pending):
             # The tag was made of another body, and hits will have other bodies too.
@@ -229,36 +220,35 @@ def _has_changed(pending: _Pending) -> bool:
     return response.get_data() != pending.body
 
 
+def _waiting(scope: Scope) -> list[tuple[Exchange, _Pending]]:
+    """What waits for the final headers of this request's context; in a copy of it, in a thread, that is the copy's."""
+    ctx = request_context()
+    # A view that is left behind in a task may run still, and has nothing that waits.
+    return [(each, each.pending) for each in scope.exchanges if each.ctx is ctx and each.pending is not None]
+
+
 def _on_finished(sender: Flask, response: Response, **_: Any) -> None:
     scope = scope_var.get()
-    ctx = request_context()
-    if scope is None or ctx is None:
+    if scope is None:
         return
     scope.is_finished = True
-    for exchange in _unfinished():
+    for exchange, pending in _waiting(scope) if scope.exchanges else ():
         try:
-            _commit(exchange, response)
+            _commit(exchange, pending, response)
         except Exception:  # a receiver that raises would turn a good answer into a 500
             logger.exception("[CACHE ERROR] a result could not be committed; it is not stored")
-    if ctx.request.method not in _SAFE:
+    ctx = request_context()
+    if ctx is not None and ctx.request.environ["REQUEST_METHOD"] not in _SAFE:
         try:
             invalidate_unsafe(sender, ctx, response)
         except Exception:  # the same
             logger.exception("[CACHE ERROR] %s could not be invalidated after a write", ctx.request.path)
 
 
-def _on_teardown(_: BaseException | None) -> None:
-    """End what never saw final headers: an ``after_request`` raised, or the context is a copy in a thread."""
-    for exchange in _unfinished():
-        exchange.close()
-
-
-def _commit(exchange: Exchange, final: Response) -> None:
+def _commit(exchange: Exchange, pending: _Pending, final: Response) -> None:
     """Store a result that its own snapshot and the final headers allow to be stored."""
-    pending: _Pending | None = exchange.pending
     load = exchange.load
-    if pending is None or load is None:  # its view runs still, in a task that was left behind
-        return
+    assert load is not None
     try:
         if final.status_code >= 500 and final is not pending.response:
             # Something failed after the view: the headers that this result would have been sent with were never made.
@@ -276,7 +266,7 @@ def _commit(exchange: Exchange, final: Response) -> None:
             ttl=verdict.ttl,
             stale_while_revalidate=verdict.stale_while_revalidate,
             stale_if_error=verdict.stale_if_error,
-            origin=exchange.origin,
+            origin=exchange.view.origin,
         )
         _report(exchange, pending, _store(exchange, draft, fields), draft)
     finally:

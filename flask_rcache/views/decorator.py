@@ -1,7 +1,7 @@
 """``@cache_response``: the decorator, the check of its options, and the two wrappers (threads, asyncio).
 
-Owns what a user writes above a view, and what is refused there. What happens to a request is ``exchange``'s, what is stored
-``commit``'s.
+Owns what a user writes above a view, and what is refused there. What happens to a request is ``exchange``'s, what is
+stored ``commit``'s.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..model.callable_keys import Identity, is_method
 from ..model.keys import Key, user_tag
 from .commit import bypassed, conclude
 from .exchange import Exchange, look_up
-from .options import AppViews, Options, note_decorated
+from .options import EXTENSION, AppViews, Options, note_decorated
 
 __all__ = ["CachedView", "cache_response"]
 
@@ -205,7 +205,7 @@ def _wrapper(view: Callable[..., Any], options: Options) -> Callable[..., Respon
         ctx = request_context()
         if ctx is None:
             return bypassed(current_app, view(*args, **kwargs), Reason.CONTEXT, options)
-        views = AppViews.of(ctx.app)
+        views = ctx.app.extensions.get(EXTENSION) or AppViews.of(ctx.app)
         if views.observer.tracer is not None:
             with views.observer.span(views.view(options).policy.name):
                 return answered(look_up(views, ctx, options, args, kwargs), args, kwargs)

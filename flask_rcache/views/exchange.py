@@ -1,8 +1,8 @@
 """One request's exchange with the cache: looking, waiting for others, running the view, and the end.
 
-Owns the way of a request from the lookup to the end of its load. Which requests may use the cache is ``http``'s, who loads
-and who waits ``engine.load``'s, what is stored ``commit``'s. A hit is answered by :func:`look_up`, without anything that
-only a miss needs.
+Owns the way of a request from the lookup to the end of its load. Which requests may use the cache is ``http``'s, who
+loads and who waits ``engine.load``'s, what is stored ``commit``'s. A hit is answered by :func:`look_up`, without
+anything that only a miss needs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Final
 from flask import Response
 from werkzeug.exceptions import HTTPException, default_exceptions
 
-from ..context import SCOPE, enter
+from ..context import SCOPE, enter, entered
 from ..engine.fetching import Fetching
 from ..engine.load import (
     Decision,
@@ -43,7 +43,7 @@ from ..model.scope import Scope, scope_var
 from ..stores.protocol import Begin, Lookup
 from .background import JUDGED, REFRESHED, REFRESHING, refresh_job, refreshable
 from .options import AppViews, BoundView, Options, conditions, serves
-from .reply import hit, ready_class, reply
+from .reply import CONDITIONS, hit, ready_class, reply
 from .variants import Known, selected_key
 
 __all__ = ["Exchange", "is_failure", "look_up"]
@@ -71,14 +71,22 @@ def look_up(
     Returns:
         The response of a hit; the reason of a bypass; an exchange that found nothing fresh.
     """
-    view, engine = views.view(options), views.engine
+    view, engine = views.bound.get(options) or views.view(options), views.engine
     environ: dict[str, Any] = ctx.request.environ
     scope: Scope | None = environ.get(SCOPE)
     if scope is None or scope is not scope_var.get() or scope.owner is not engine.store:
         scope = enter(engine, ctx)
-    reason = view.bypass(ctx, environ, args, kwargs)
-    origin = options.origin()
-    url_key = None if reason is not None else view.key(ctx, environ, origin, args, kwargs)
+    reason = None
+    method = environ["REQUEST_METHOD"]
+    if (
+        view.is_judged
+        or not engine.enabled
+        or not (method == "GET" or method == "HEAD")
+        or not environ.keys().isdisjoint(view.to_judge)
+        or getattr(ctx, "_session", None)
+    ):
+        reason = view.bypass(ctx, environ, args, kwargs)
+    url_key = None if reason is not None else view.key(ctx, environ, args, kwargs)
     if url_key is None:
         reason = reason or Reason.KEY
         view.bypassed(reason)
@@ -94,7 +102,7 @@ def look_up(
     entry = lookup.entry if lookup is not None else None
     if lookup is not None and entry is not None and views.allow_refresh is None and REFRESHING not in environ:
         content = entry.content
-        if type(content) is StoredResponse and entry.origin == origin:
+        if type(content) is StoredResponse and entry.origin == view.origin:
             decision = decide(entry, lookup.now, inside_load=False, beta=policy.beta, draw=random.random())
             if decision is Decision.HIT or decision is Decision.REFRESH:
                 if decision is Decision.REFRESH and refreshable(view, ctx, kwargs):
@@ -104,10 +112,10 @@ def look_up(
                 if view.is_explicit:
                     _mention(view, ctx, entry)
                 age = (lookup.now - entry.created) / MICROSECONDS
-                asked = conditions(ctx, options)
+                asked = environ if environ.keys().isdisjoint(CONDITIONS) else conditions(ctx, options)
                 shown = key if views.show_key else None
                 return hit(ready_class(ctx.app.response_class), content, asked, age=age, ttl=entry.ttl, key=shown)
-    exchange = Exchange(view, ctx, scope, url_key=url_key, origin=origin, args=args, kwargs=kwargs)
+    exchange = Exchange(view, ctx, scope, url_key=url_key, args=args, kwargs=kwargs)
     exchange.key, exchange.tags, exchange.began, exchange.lookup = key, tags, began, lookup
     return exchange.look() or exchange
 
@@ -144,11 +152,11 @@ class Exchange:
         ctx: the request's context.
         scope: of the request.
         url_key: the key of the URL.
-        origin: what tells the view from others.
         args: what the view was called with.
         kwargs: the same.
 
     Attributes:
+        guest: the request's context, where it ends with that: a copy in a thread, a test's.
         key: of the variant that was looked up.
         lookup: what was found there, unusable; ``None`` when the store is away.
         load: the load that the view's run is; ``None`` when its result is not stored in any case.
@@ -169,13 +177,13 @@ class Exchange:
         "began",
         "ctx",
         "environ",
+        "guest",
         "hidden",
         "key",
         "kwargs",
         "load",
         "lookup",
         "no_fill",
-        "origin",
         "pending",
         "scope",
         "tags",
@@ -190,7 +198,6 @@ class Exchange:
         scope: Scope,
         *,
         url_key: str,
-        origin: str,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> None:
@@ -198,8 +205,8 @@ class Exchange:
         self.ctx: Final = ctx
         self.environ: Final[dict[str, Any]] = ctx.request.environ
         self.scope: Final = scope
+        self.guest: Final = entered(ctx)
         self.url_key: Final = url_key
-        self.origin: Final = origin
         self.args: Final = args
         self.kwargs: Final = kwargs
         self.key = url_key
@@ -252,7 +259,7 @@ class Exchange:
             return entry
         reason = "garbage"  # a value under a key_func's key: no answer
         if isinstance(entry.content, StoredResponse):
-            if entry.origin == self.origin:
+            if entry.origin == self.view.origin:
                 return entry
             reason = "other-view"
             self._warn_of_other(entry.origin)
@@ -260,7 +267,7 @@ class Exchange:
         return None
 
     def _warn_of_other(self, origin: str) -> None:
-        mine, other = sorted((self.origin, origin))
+        mine, other = sorted((self.view.origin, origin))
         self.view.views.observer.warn_once(
             f"origin/{mine}/{other}",
             "the views %s and %s have one key in cache type %r, and each replaces the other's answers: "
@@ -434,7 +441,7 @@ class Exchange:
             return None
         if not isinstance(entry.content, StoredResponse):
             return None
-        if entry.origin != self.origin:
+        if entry.origin != self.view.origin:
             self._warn_of_other(entry.origin)
             return None
         observer, policy, lookup = self.view.views.observer, self.view.policy, self.lookup
@@ -453,7 +460,7 @@ class Exchange:
         load.tags.update(dict.fromkeys(options.found_tags(self.args, self.kwargs)))
         # What a write to the URL does not find by its key, it finds by this.
         by_url = options.key_func is None and self.view.is_routed(self.ctx, self.args, self.kwargs)
-        if not by_url or self.origin != options.function or not serves(self.ctx, options):
+        if not by_url or self.view.origin != options.function or not serves(self.ctx, options):
             load.tags[url_tag(self.view.target(self.ctx.request))] = None
         self.hidden = {name: self.environ.pop(name) for name in HIDDEN_FIELDS if name in self.environ}
         self._forget_parsed()

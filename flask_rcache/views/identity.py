@@ -62,7 +62,7 @@ def default_id(origin: str, target: Target, *more: Key) -> str:
 
 
 def by_user(request: Request) -> Key | None:
-    """A ``key_func`` for ``per_user`` types: the caller, put together with the default key; ``None`` for nobody.
+    """A ``key_func`` for ``per_user`` types: the caller and the default key; ``None`` for anonymous users.
 
     The caller is flask-login's ``current_user`` where that is set up, the ``sub`` of a bearer token that
     ``RCACHE_USER_JWT_KEY`` verifies, or both together where a request has both. For anonymous users, and with a token
@@ -110,7 +110,9 @@ def _subject(token: str) -> tuple[str, str] | None:
     """Whom a token names, once it is verified."""
     settings = current_cache.settings
     if not settings.user_jwt_key:
-        raise ConfigError("by_user needs RCACHE_USER_JWT_KEY to verify bearer tokens: an unverified one names anybody")
+        raise ConfigError(
+            "by_user needs RCACHE_USER_JWT_KEY to verify bearer tokens: an unverified token identifies nobody"
+        )
     from ..config import jwt_keys  # needs PyJWT
 
     key = jwt_keys.user_key(settings)

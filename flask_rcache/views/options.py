@@ -1,8 +1,8 @@
 """What stands above a view, and what it comes to in one app.
 
 Owns :class:`Options` (the decorator's arguments), :class:`BoundView` (those with an app's policy and settings) and
-:class:`AppViews` (all of one app, with what is remembered of them), and the two questions asked of every request: does it
-bypass the cache, and which entry does it ask for.
+:class:`AppViews` (all of one app, with what is remembered of them), and the two questions asked of every request: does
+it bypass the cache, and which entry does it ask for.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -34,10 +34,22 @@ from ..model.cache_type import FROM_HEADERS, CacheType, Lifetime, check_tags
 from ..model.callable_keys import Identity
 from ..model.keys import Key, key_id, user_tag
 from .identity import default_id, filtered_query, target_of
+from .reply import CONDITIONS
 
-__all__ = ["AppViews", "BoundView", "Options", "conditions", "misplaced", "note_decorated", "options_of", "serves"]
+__all__ = [
+    "EXTENSION",
+    "AppViews",
+    "BoundView",
+    "Options",
+    "conditions",
+    "misplaced",
+    "note_decorated",
+    "options_of",
+    "serves",
+]
 
-_EXTENSION: Final = "rcache_views"
+#: Where an app has its :class:`AppViews`.
+EXTENSION: Final = "rcache_views"
 _KEYS_REMEMBERED: Final = 4096
 _LONGEST_REMEMBERED: Final = 400
 _VIEWS_KEPT: Final = 4096
@@ -52,8 +64,8 @@ _decorated: Final[WeakKeyDictionary[Callable[..., Any], Options]] = WeakKeyDicti
 class Options:
     """What stands above one view; see :func:`~flask_rcache.cache_response`.
 
-    ``identity`` is what tells the view from others in keys; ``is_opaque`` says that it is bound to an object that says
-    nothing of itself. ``composes`` says that the ``key_func`` adds to the default key. ``tags`` are those that are known
+    ``identity`` is what tells the view from others in keys; ``is_opaque`` says that it is bound to an object that can't
+    stand in a key. ``composes`` says that the ``key_func`` adds to the default key. ``tags`` are those that are known
     beforehand, ``find_tags`` finds them.
     """
 
@@ -79,7 +91,7 @@ class Options:
         return self.identity.name
 
     def origin(self) -> str:
-        """What entries of the view say that they are of: its name; with a hash of what it has closed over, as it is now."""
+        """What tells the view from others: its name; with a hash of what it has closed over, as it is now."""
         more = () if self.is_opaque else self.identity()
         return self.identity.name + key_id(more) if more else self.identity.name
 
@@ -112,14 +124,15 @@ class AppViews:
         manager: its manager.
 
     Attributes:
+        bound: the views that were called, by what stands above them.
         fields: the request fields that select a variant, by the key of the URL, as this process saw them last.
         in_development: whether the app is being developed or tested.
     """
 
     __slots__ = (
-        "_bound",
         "_warned_of_hosts",
         "allow_refresh",
+        "bound",
         "engine",
         "fields",
         "in_development",
@@ -136,7 +149,7 @@ class AppViews:
         self.show_key: Final = manager.settings.show_key
         self.in_development: Final[Callable[[], bool]] = lambda: app.debug or app.testing
         self.fields: Final[BoundedDict[str, tuple[str, ...]]] = BoundedDict(_FIELDS_KEPT)
-        self._bound: Final[BoundedDict[Options, BoundView]] = BoundedDict(_VIEWS_KEPT)
+        self.bound: Final[BoundedDict[Options, BoundView]] = BoundedDict(_VIEWS_KEPT)
         self._warned_of_hosts = False
 
     @classmethod
@@ -146,19 +159,17 @@ class AppViews:
         Raises:
             ConfigError: it has no cache.
         """
-        found = app.extensions.get(_EXTENSION)
+        found = app.extensions.get(EXTENSION)
         if found is None:
-            found = app.extensions.setdefault(_EXTENSION, cls(app, manager_of(app)))
+            found = app.extensions.setdefault(EXTENSION, cls(app, manager_of(app)))
         return found  # type: ignore[no-any-return]
 
     def view(self, options: Options) -> BoundView:
         """A view with the app's policy and settings."""
-        return self._bound.get(options) or self._bind(options)
-
-    def _bind(self, options: Options) -> BoundView:
-        # One that is decorated anew in every request is forgotten again.
-        bound = self._bound[options] = BoundView(options, self)
-        return bound
+        found = self.bound.get(options)
+        if found is None:  # one that is decorated anew in every request is forgotten again
+            found = self.bound[options] = BoundView(options, self)
+        return found
 
     def names_of(self, url_key: str, options: Options) -> tuple[str, ...]:
         """The request fields that select a variant of a URL, as far as this process knows."""
@@ -177,8 +188,8 @@ class AppViews:
         if not self.in_development():
             self.observer.warn_once(
                 f"hosts/{app.name}",
-                "the request's host is part of the key, and %r takes any host: set TRUSTED_HOSTS, or Host headers chosen "
-                "by an attacker fill the cache",
+                "the request's host is part of the key, and %r takes any host: set TRUSTED_HOSTS, or Host headers "
+                "chosen by an attacker fill the cache",
                 app.name,
             )
 
@@ -191,7 +202,11 @@ class BoundView:
         views: all of the app's.
 
     Attributes:
+        origin: what tells the view from others, in its keys and on its entries; with a hash of what it had closed over
+            when it was first called.
         tags: what entries have for certain, the type's own tag included.
+        is_judged: whether each request has to be judged: there is an ``unless``.
+        to_judge: the names in an environ for which it has to be.
         is_explicit: whether the ``key_func`` gives the whole key, so that other views may have it too.
     """
 
@@ -200,19 +215,22 @@ class BoundView:
         "_credentials_cookies",
         "_ids",
         "_store_policy",
-        "_to_judge",
         "_warned",
         "credentials_ok",
         "is_explicit",
+        "is_judged",
         "options",
+        "origin",
         "policy",
         "tags",
+        "to_judge",
         "views",
     )
 
     def __init__(self, options: Options, views: AppViews) -> None:
         settings = views.engine.settings
         self.options: Final = options
+        self.origin: Final = options.origin()
         self.views: Final = views
         self.policy: Final[Policy] = views.engine.policies.policy(options.cache_type, options.ttl)
         cache_type, ttl = self.policy.type, self.policy.ttl
@@ -222,7 +240,8 @@ class BoundView:
         self.tags: Final = (self.policy.tag, *options.tags)
         self._credentials: Final = credential_names(settings.credential_headers)
         self._credentials_cookies: Final = settings.credential_cookies
-        self._to_judge: Final = names_to_judge(self._credentials, credentials_ok=self.credentials_ok)
+        self.is_judged: Final = options.unless is not None
+        self.to_judge: Final = names_to_judge(self._credentials, credentials_ok=self.credentials_ok)
         self._ids: Final[BoundedDict[tuple[str | None, ...], str]] = BoundedDict(_KEYS_REMEMBERED)
         self._warned = False
         self._store_policy: Final = StorePolicy(
@@ -240,31 +259,27 @@ class BoundView:
         """What is said here about storing a response whose view took ``cost`` seconds."""
         if self._store_policy.ttl is None or not (self.policy.type.jitter or self.policy.adaptive_ttl):
             return self._store_policy
-        return replace(self._store_policy, ttl=self.policy.lifetime(cost, random.random()))
+        return self._store_policy._replace(ttl=self.policy.lifetime(cost, random.random()))
 
     # Does it bypass the cache?
 
     def bypass(
         self, ctx: Any, environ: Mapping[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Reason | None:
-        """Why a request bypasses the cache, before anything is asked of a store; ``None`` when it does not."""
+        """Why a request bypasses the cache, before anything is asked of a store; ``None`` when it does not.
+
+        A GET or HEAD without a session and without any of ``to_judge`` does not, unless :attr:`is_judged`.
+        """
         if not self.views.engine.enabled:
             return Reason.DISABLED
-        has_session = not self.credentials_ok and bool(getattr(ctx, "_session", None))
-        method = environ["REQUEST_METHOD"]
-        if has_session or not (method == "GET" or method == "HEAD") or not environ.keys().isdisjoint(self._to_judge):
-            session = not self.credentials_ok and carries_session(ctx, environ, self._credentials_cookies)
-            reason = request_verdict(
-                environ, session, credentials_ok=self.credentials_ok, credentials=self._credentials
-            )
-            if reason is not None:
-                return reason
+        session = not self.credentials_ok and carries_session(ctx, environ, self._credentials_cookies)
+        reason = request_verdict(environ, session, credentials_ok=self.credentials_ok, credentials=self._credentials)
         options = self.options
-        if options.unless is not None:
+        if reason is None and options.unless is not None:
             more = options.arguments(args, kwargs) if options.unless_takes_arguments else {}
             if options.unless(ctx.request, **more):
                 return Reason.UNLESS
-        return None
+        return reason
 
     def bypassed(self, reason: Reason) -> None:
         """Count a request that bypassed the cache; warn once where a ``key_func`` did not help."""
@@ -275,8 +290,8 @@ class BoundView:
         self._warned = True
         observer.warn_once(
             f"per_user/{self.options.function}",
-            "requests with credentials bypass the cache at %s: its key_func is trusted to name the caller only on a type "
-            "with per_user=True",
+            "requests with credentials bypass the cache at %s: its key_func is trusted to name the caller only on a "
+            "type with per_user=True",
             self.options.function,
         )
 
@@ -287,9 +302,7 @@ class BoundView:
 
     # Which entry does it ask for?
 
-    def key(
-        self, ctx: Any, environ: Mapping[str, Any], origin: str, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> str | None:
+    def key(self, ctx: Any, environ: Mapping[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
         """The stored key of the URL that a request asks for; ``None`` when the ``key_func`` gives none."""
         options, request = self.options, ctx.request
         names = self.views.engine.names
@@ -303,11 +316,11 @@ class BoundView:
                 return names.stored(self.policy.name, named, hashed=False)
         get = environ.get
         host = get("HTTP_HOST")
-        routed = self.is_routed(ctx, args, kwargs)
+        routed = not (args or kwargs or request.view_args) or self.is_routed(ctx, args, kwargs)
         if options.is_opaque and not (routed and serves(ctx, options)):
             options.identity()  # raises: it is not the URL that tells such views apart
         plain = routed and named is None and host is not None
-        raw = (origin, host, environ["wsgi.url_scheme"], get("SCRIPT_NAME"), get("PATH_INFO"), get("QUERY_STRING"))
+        raw = (host, environ["wsgi.url_scheme"], get("SCRIPT_NAME"), get("PATH_INFO"), get("QUERY_STRING"))
         if plain:
             stored = self._ids.get(raw)
             if stored is not None:
@@ -317,7 +330,7 @@ class BoundView:
             if any(isinstance(value, Exception) for value in args):  # an error handler's: no two are the same
                 return None
             more.append((args[options.is_method :], kwargs))
-        stored = names.entry(self.policy.name, default_id(origin, self.target(request), *more))
+        stored = names.entry(self.policy.name, default_id(self.origin, self.target(request), *more))
         self.views.check_hosts(ctx.app, request)
         if plain and sum(map(len, filter(None, raw))) <= _LONGEST_REMEMBERED:
             self._ids[raw] = stored
@@ -339,7 +352,7 @@ class BoundView:
 
     def key_of(self, target: Target) -> str:
         """The stored key of a URL, as :meth:`keyed` gives it, whose view is called with what the URL map gives."""
-        return self.views.engine.names.entry(self.policy.name, default_id(self.options.origin(), target))
+        return self.views.engine.names.entry(self.policy.name, default_id(self.origin, target))
 
     def target(self, request: Request) -> Target:
         """The URL of a request as it stands in the key."""
@@ -381,9 +394,7 @@ def conditions(ctx: Any, options: Options) -> Mapping[str, Any]:
     Source: RFC 9110 sections 13.1 and 14.2: they concern the target of the request.
     """
     environ: Mapping[str, Any] = ctx.request.environ
-    if not ("HTTP_IF_NONE_MATCH" in environ or "HTTP_IF_MODIFIED_SINCE" in environ or "HTTP_RANGE" in environ):
-        return environ
-    return environ if serves(ctx, options) else {}
+    return environ if environ.keys().isdisjoint(CONDITIONS) or serves(ctx, options) else {}
 
 
 def note_decorated(view: Callable[..., Any], options: Options) -> None:

@@ -8,15 +8,22 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
+import werkzeug
 from flask import Response
 from werkzeug.datastructures import Headers
 
-from ..http import Action, Outcome, age_value, cache_status, evaluate, split_age
+from ..http import MAX_DELTA_SECONDS, Action, Outcome, age_value, cache_status, evaluate, split_age
 from ..model.entry import MICROSECONDS, Entry, StoredResponse
 
-__all__ = ["answer", "hit", "mark", "ready_class", "reply", "say"]
+__all__ = ["CONDITIONS", "answer", "hit", "mark", "ready_class", "reply", "say"]
+
+#: The names in an environ that make another answer than the whole.
+CONDITIONS: Final = frozenset({"HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE", "HTTP_RANGE"})
+
+#: What :func:`ready_class` does in another way, where the app's response class has it as it is.
+_REPLACED: Final = ("__init__", "close", "get_app_iter", "iter_encoded")
 
 Lines = tuple[tuple[str, str], ...]
 
@@ -34,19 +41,20 @@ def hit(
         ttl: seconds for which the entry is fresh in all.
         key: the key to show, if any.
     """
-    if "HTTP_IF_NONE_MATCH" in environ or "HTTP_IF_MODIFIED_SINCE" in environ or "HTTP_RANGE" in environ:
-        lines, upstream = split_age(stored.headers)
-        said = cache_status(hit=True, ttl=ttl - age, key=key)
-        return _conditional(ready.__base__, stored, (*lines, *_said("HIT", age + upstream, key, said)), environ)
-    if stored.headers and stored.headers[-1][0] == "Age":
-        lines, upstream = split_age(stored.headers)
-    else:
-        lines, upstream = stored.headers, 0
-    seconds = int(age + upstream)
-    said = f"rcache; hit; ttl={int(ttl - age)}"
-    if key is not None:  # it needs no escaping: keys.Names and keys.key_id make sure of that
-        said = f'{said}; key="{key}"'
-    response: Response = ready([*lines, *_said("HIT", seconds if seconds > 0 else 0, key, said)], stored)
+    lines, upstream = stored.headers, 0
+    if lines and lines[-1][0] == "Age":
+        lines, upstream = split_age(lines)
+    if not environ.keys().isdisjoint(CONDITIONS):
+        status = cache_status(hit=True, ttl=ttl - age, key=key)
+        return _conditional(ready.__base__, stored, (*lines, *_said("HIT", age + upstream, key, status)), environ)
+    seconds = int(age) + upstream
+    shown = str(seconds) if 0 <= seconds <= MAX_DELTA_SECONDS else age_value(seconds)
+    if key is None:
+        said = [("Age", shown), ("X-Cache", "HIT"), ("Cache-Status", f"rcache; hit; ttl={int(ttl - age)}")]
+    else:  # it needs no escaping: keys.Names and keys.key_id make sure of that
+        status = f'rcache; hit; ttl={int(ttl - age)}; key="{key}"'
+        said = [("Age", shown), ("X-Cache", "HIT"), ("X-Cache-Key", key), ("Cache-Status", status)]
+    response: Response = ready([*lines, *said], stored)
     return response
 
 
@@ -59,28 +67,43 @@ def _said(verdict: str, age: float, key: str | None, status: str) -> Lines:
 
 @functools.lru_cache(maxsize=64)
 def ready_class(base: type[Response]) -> Any:
-    """The app's response class for lines that were checked when they were stored.
+    """The app's response class for what was checked when it was stored.
 
     Werkzeug checks every header line when it is added, and copies all of them when the response is sent: 9 µs for the
     seven lines of a hit. Those of a stored response were checked before; what ``after_request`` functions change is
-    seen by comparing.
+    found by comparing.
     """
+    is_plain = all(getattr(base, name) is getattr(werkzeug.Response, name) for name in _REPLACED)
 
     class Ready(base):  # type: ignore[misc,valid-type]
         def __init__(self, lines: list[tuple[str, str]], stored: StoredResponse) -> None:
             headers = Headers.__new__(Headers)
             headers._list = lines
-            count = len(lines)
-            super().__init__([stored.body], stored.status, headers)
-            del lines[count:]  # a Content-Type that the view did not send
             self._ready_lines = tuple(lines)
+            self._ready_body = body = [stored.body]
+            if is_plain:  # what follows is what it makes of these arguments
+                self.headers, self.response = headers, body
+                self._status, self._status_code = stored.status, int(stored.status[:3])
+                self.direct_passthrough = False
+                self._on_close: list[Any] = []
+                return
+            count = len(lines)
+            super().__init__(body, stored.status, headers)
+            del lines[count:]  # a Content-Type that the view did not send
 
         def get_wsgi_headers(self, environ: Any) -> Headers:
             headers: Headers = self.headers
-            if tuple(headers._list) == self._ready_lines and self.status_code == 200:
+            if self._status_code == 200 and tuple(headers._list) == self._ready_lines:
                 return headers
             wsgi: Headers = super().get_wsgi_headers(environ)
             return wsgi
+
+        def get_app_iter(self, environ: Any) -> Any:
+            body: Any = self.response
+            is_whole = self._status_code == 200 and environ["REQUEST_METHOD"] == "GET"
+            if is_plain and is_whole and body is self._ready_body and not self._on_close:
+                return body  # as a server takes it: bytes, and nothing to close
+            return super().get_app_iter(environ)
 
     Ready.__name__, Ready.__qualname__ = base.__name__, base.__qualname__
     return Ready

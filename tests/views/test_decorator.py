@@ -271,7 +271,7 @@ def test_cache_response__a_function_defined_in_a_view(new_app) -> None:
     for number in range(4200):
         with app.test_request_context("/a"):
             app.view_functions["page"](name="a")
-        assert len(AppViews.of(app)._bound) <= 4096, number
+        assert len(AppViews.of(app).bound) <= 4096, number
     assert client.get("/a").data == b"a 1"
 
 
