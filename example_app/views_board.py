@@ -48,6 +48,6 @@ def analytics() -> Response:
 
 @cached(CacheType.ANALYTICS, ttl=600)
 def delays(by: str) -> list[Row]:
-    """Compute the table behind `/api/analytics/delays`; its arguments are the key, so it reads nothing of the request."""
+    """Compute the table behind `/api/analytics/delays`; its argument is the key, so it reads no request."""
     with reading() as db:
         return queries.delays(db, by)

@@ -1,4 +1,4 @@
-"""The caching layer for Flask: decorate a view, invalidate after a write, and every worker answers from the cache."""
+"""A caching layer for Flask: decorate a view, invalidate after a write, and every worker answers from the cache."""
 
 from __future__ import annotations
 

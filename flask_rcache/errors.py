@@ -4,14 +4,14 @@
 
     RCacheError
     ├── ConfigError (also ValueError)    a setting, type, ttl, tag or prefix that cannot be
-    │   ├── UnknownTypeError             a cache type's name nobody registered
-    │   └── InvalidKeyError                   a key that cannot name an entry of its type
-    ├── CodecError                       a value or stored bytes that cannot be kept or read exactly
-    │   ├── EncodeError (also TypeError) a value that would not come back exactly as it was
+    │   ├── UnknownTypeError             a name that no registered cache type has
+    │   └── InvalidKeyError              a key that cannot name an entry of its type
+    ├── CodecError                       a value or stored bytes that cannot be stored or read exactly
+    │   ├── EncodeError (also TypeError) a value that would not be restored exactly
     │   └── DecodeError                  garbage, truncated, foreign or oversized bytes
     ├── StoreError                       the store answered with an error
-    │   ├── StoreUnavailableError             the store cannot be reached, or must not be trusted now
-    │   └── StoreFullError                    the store has no room (``maxmemory`` with ``noeviction``)
+    │   ├── StoreUnavailableError        the store cannot be reached, or must not be trusted now
+    │   └── StoreFullError               the store has no room (``maxmemory`` with ``noeviction``)
     └── AuthError                        a caller whom the admin API does not admit
 """
 
@@ -21,13 +21,13 @@ __all__ = [
     "AuthError",
     "CodecError",
     "ConfigError",
+    "DecodeError",
+    "EncodeError",
     "InvalidKeyError",
     "RCacheError",
     "StoreError",
     "StoreFullError",
     "StoreUnavailableError",
-    "DecodeError",
-    "EncodeError",
     "UnknownTypeError",
 ]
 

@@ -1,4 +1,4 @@
-"""What happened, for whoever listens: blinker signals with one event object each, a named tuple.
+"""Blinker signals, with one event each, a named tuple.
 
 Owns the signals and the guarded way of sending them: no receiver costs one truth test, and a receiver that raises
 is logged and never reaches the request. The sender is the app; the event is the keyword ``event``.
@@ -52,8 +52,9 @@ class Hit(NamedTuple):
 class Miss(NamedTuple):
     """Nothing could be served.
 
-    ``reason`` is ``"absent"``, ``"expired"``, ``"invalid"`` (an invalidation passed), ``"garbage"``, ``"refresh"`` (a
-    new load was asked for) or ``"unavailable"`` (the store is away).
+    ``reason`` is ``"absent"``, ``"expired"``, ``"invalid"`` (an invalidation passed), ``"garbage"``, ``"other-view"``
+    (stored by another view under the same key), ``"refresh"`` (a new load was asked for) or ``"unavailable"`` (the
+    store is away).
     """
 
     type: str

@@ -83,8 +83,8 @@ def _on_request(app: Flask, **_: Any) -> None:
     request_started.disconnect(_on_request, sender=app)
     if request.is_multiprocess and not manager_of(app).settings.is_shared:
         logger.warning(
-            "[CACHE] several worker processes, and each has a cache of its own (memory://): none learns of another's "
-            "invalidations. Set RCACHE_URL to a Redis or Valkey server"
+            "[CACHE] several worker processes, and each has a cache of its own (memory://): an "
+            "invalidation in one does not apply in the others. Set RCACHE_URL to a Redis or Valkey server"
         )
 
 

@@ -87,7 +87,7 @@ def clear_all(*, yes: bool, as_json: bool) -> None:
 
 def _ask(manager: CacheManager) -> None:
     if not sys.stdin.isatty():
-        raise Failure("usage", "There is no terminal to ask on: pass --yes to clear the whole cache.", exit_code=2)
+        raise Failure("usage", "No terminal: pass --yes to clear the whole cache.", exit_code=2)
     count = sum(row["entries"] for row in manager.overview()["types"].values())
     where = f"{manager.settings.prefix!r} at {manager.engine.catalogue.location}"
     click.confirm(f"Make all of the cache {where} invalid ({_entries(count)})?", abort=True, err=True)

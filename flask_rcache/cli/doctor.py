@@ -31,7 +31,7 @@ _SHORTEST_KEY: Final = 16
 @click.command(cls=Command)
 @answers
 def check(*, as_json: bool) -> None:
-    """Check configuration, connection, server, clock, rights and bus, and say how to correct what is wrong.
+    """Check configuration, connection, server, clock, rights and bus, and show how to correct what is wrong.
 
     It writes one entry of its own and removes it again. It fails when something does not work, and not for warnings.
     """
@@ -150,7 +150,7 @@ def _stored(manager: CacheManager) -> Iterator[Finding]:
     else:
         yield warn(
             "store",
-            f"{manager.engine.catalogue.location}: each process has a cache of its own, and does not learn of the "
-            "others' invalidations.",
+            f"{manager.engine.catalogue.location}: each process has a cache of its own, and an invalidation in one "
+            "does not apply in the others.",
             "With more than one process, set RCACHE_URL to a Redis or Valkey server.",
         )

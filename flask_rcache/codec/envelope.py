@@ -118,7 +118,7 @@ class Codec:
             head = _HEAD.pack(MAGIC, epoch, as_of or 0, created, flags, len(packed_tags), len(packed_meta))
             return head + packed_tags + packed_meta + body
         except (TypeError, ValueError, OverflowError, struct.error) as error:
-            raise EncodeError(f"an entry that makes no sense: {error}") from error
+            raise EncodeError(f"an invalid entry: {error}") from error
 
     def unseal(self, raw: bytes, tags: tuple[tuple[str, int], ...] | None = None) -> Entry:
         """Read an envelope.

@@ -79,15 +79,17 @@ class Settings:
         shown=False,
     )
     prefix: str = _setting("cache", parsers.prefix, "The first part of every key; set it when apps share a database.")
-    enabled: bool = _setting(True, parsers.boolean, "`false`: no read and no fill, while invalidations are still sent.")
+    enabled: bool = _setting(
+        True, parsers.boolean, "`false`: no reads and no fills, while invalidations are still sent."
+    )
     strict: bool | None = _setting(
         None, parsers.boolean, "Raise for a value that cannot be stored exactly; default: `app.testing`."
     )
-    ttl_default: float = _setting(300.0, parsers.seconds, "Seconds an entry is fresh when nothing else says so.")
+    ttl_default: float = _setting(300.0, parsers.seconds, "Seconds an entry is fresh where no other ttl applies.")
     timeout: float = _setting(0.25, parsers.seconds, "Seconds to wait for an answer of the store.")
-    lease: float = _setting(5.0, parsers.seconds, "Seconds after which another may load a key whose loader died.")
+    lease: float = _setting(5.0, parsers.seconds, "Seconds after which the lease of a process that died expires.")
     load_timeout: float = _setting(
-        30.0, parsers.seconds, "Seconds that others wait for one load of their key; then they load for themselves."
+        30.0, parsers.seconds, "Seconds that a reader waits for another's load of its key; then it loads for itself."
     )
     max_connections: int = _setting(512, parsers.count, "Connections of one process to the store at most.")
     idle_timeout: float = _setting(30.0, parsers.seconds, "Seconds after which an idle connection is closed.")
@@ -106,12 +108,12 @@ class Settings:
         "Seconds the memory tier keeps an entry at most, and so how stale it can be; 0 switches it off.",
     )
     outage_ttl: float = _setting(
-        2.0, parsers.window, "Seconds a result is kept in this process while Redis is away; 0 for not at all."
+        2.0, parsers.window, "Seconds a result is kept in this process while Redis is unavailable; 0 for not at all."
     )
     on_failover: str = _setting(
         "cold",
         parsers.one_of("cold", "warm"),
-        "`cold`: after a restart or failover the server starts empty; `warm` keeps what it has.",
+        "`cold`: after a restart or failover the cache starts empty; `warm` keeps what the server has.",
     )
     journal_keep: float = _setting(
         60.0,
@@ -135,7 +137,7 @@ class Settings:
     identity_g: tuple[str, ...] = _setting(
         _IDENTITY_G,
         parsers.added_to(_IDENTITY_G),
-        "More attributes of `flask.g` that say who is asking: a cached function that reads one is not stored.",
+        "More attributes of `flask.g` that identify the user: a cached function that reads one is not stored.",
     )
     allow_refresh: Callable[[Any], bool] | None = _setting(
         None, parsers.callback, "Called with the request; true lets `Cache-Control: no-cache` force a new load."
@@ -177,8 +179,10 @@ class Settings:
         "Where an identity provider publishes its keys (JWKS), in place of a key; needs the extra `jwks`.",
         shown=False,
     )
-    admin_claim: str = _setting("role", parsers.text, "The claim that holds the role, or a path: `realm_access.roles`.")
-    admin_value: str = _setting("admin", parsers.text, "The role that is admitted; the claim is it, or a list with it.")
+    admin_claim: str = _setting("role", parsers.text, "The claim that has the role, or a path: `realm_access.roles`.")
+    admin_value: str = _setting(
+        "admin", parsers.text, "The role that is admitted: the value of the claim, or one of its list."
+    )
     admin_guard: Callable[[Any], Any] | None = _setting(
         None, parsers.callback, "Called with the request in place of checking a token; returns who is admitted."
     )

@@ -608,7 +608,7 @@ class CacheManager:
         return self._inspector.overview()
 
     def known_type(self, cache_type: CacheType | str) -> CacheType:
-        """The type that a name stands for, also one that only a call has used; for the admin API and the commands."""
+        """The type that a name stands for, also one that only a call has used; for operators."""
         return self._inspector.known_type(cache_type)
 
     def close(self) -> None:

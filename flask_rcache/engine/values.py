@@ -91,7 +91,7 @@ class Values:
             self._observer.warn_once(
                 f"overtaken/{call.policy.name}",
                 "set() in cache type %r was not stored: an invalidation of its tags came after this request began, and "
-                "the value may be older; call current_cache.fresh() after the commit, or use write_through",
+                "the value may be older; call current_cache.fresh() after the commit",
                 call.policy.name,
             )
         return [key for key in values if key not in stored]

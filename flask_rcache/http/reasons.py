@@ -41,17 +41,17 @@ class Reason(StrEnum):
     AUTHORIZATION = (
         "AUTHORIZATION",
         "BYPASS",
-        "The request carries credentials, and nothing says that its answer is for everyone.",
+        "The request has credentials, and the view is neither shared nor per user.",
     )
     SESSION = (
         "SESSION",
         "BYPASS",
-        "The request carries a session cookie, and nothing says that its answer is for everyone.",
+        "The request has a session cookie, and the view is neither shared nor per user.",
     )
-    PRECONDITION = "PRECONDITION", "BYPASS", "If-Match and If-Unmodified-Since are for the view to judge."
+    PRECONDITION = "PRECONDITION", "BYPASS", "The view has to evaluate If-Match and If-Unmodified-Since."
     REQUEST_BODY = "REQUEST-BODY", "BYPASS", "The request has a body, which is not part of the key."
     DISABLED = "DISABLED", "BYPASS", "The cache is switched off."
-    UNLESS = "UNLESS", "BYPASS", "The decorator's `unless` said so."
+    UNLESS = "UNLESS", "BYPASS", "The decorator's `unless` returned true."
     KEY = "KEY", "BYPASS", "The decorator's `key_func` gave no key for this request."
     CONTEXT = "CONTEXT", "BYPASS", "The view was called without a request of its own."
 
@@ -61,19 +61,19 @@ class Reason(StrEnum):
 
     # What the response made impossible to store.
     STATUS = "STATUS", "MISS", "Responses with this status are not stored."
-    PARTIAL = "PARTIAL", "MISS", "The response is partial, or its length is not what it says."
+    PARTIAL = "PARTIAL", "MISS", "The response is partial, or its length differs from its Content-Length."
     SET_COOKIE = "SET-COOKIE", "MISS", "The response sets a cookie, which is for one client."
     NO_STORE = "NO-STORE", "MISS", "The response says `no-store`."
     PRIVATE = "PRIVATE", "MISS", "The response says `private`, and the key does not name the caller."
     NO_CACHE = (
         "NO-CACHE",
         "MISS",
-        "The response says `no-cache`: it may never be reused without asking the view.",
+        "The response says `no-cache`: it may not be reused without revalidation.",
     )
     VARY_STAR = (
         "VARY-STAR",
         "MISS",
-        "The response says `Vary: *`, or a Vary that cannot be read: no later request matches it.",
+        "The response says `Vary: *`, or a malformed Vary: no later request matches it.",
     )
     CONTENT_CODING = (
         "CONTENT-CODING",
@@ -85,14 +85,14 @@ class Reason(StrEnum):
     NO_FRESHNESS = "NO-FRESHNESS", "MISS", "The response states no lifetime of its own, and needs one."
     ALREADY_STALE = "ALREADY-STALE", "MISS", "By its own headers the response was stale when it arrived."
     TOO_MANY_VARIANTS = "TOO-MANY-VARIANTS", "MISS", "The URL already has as many variants as are kept."
-    KEEP = "KEEP", "MISS", "The decorator's `keep` said so."
+    KEEP = "KEEP", "MISS", "The decorator's `keep` returned false."
     DEFERRED = "DEFERRED", "MISS", "The view registered `after_this_request`, which a hit would not run."
 
     # What happened inside the cache.
     STALE_INPUT = "STALE-INPUT", "MISS", "The view used a stale cached value, so its answer was not stored."
     BUSY = "BUSY", "MISS", "Another request is loading the entry, and this one could not wait for it."
     OVERTAKEN = "OVERTAKEN", "MISS", "An invalidation or a newer write came while the view ran."
-    ERROR = "ERROR", "MISS", "The store is away or refused the entry."
+    ERROR = "ERROR", "MISS", "The store is unavailable or refused the entry."
 
 
 def reasons_table() -> str:

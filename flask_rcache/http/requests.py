@@ -51,7 +51,7 @@ def _bears_credentials(environ: Mapping[str, Any], names: frozenset[str]) -> boo
         return False
     if "HTTP_AUTHORIZATION" in environ or environ.get("SSL_CLIENT_VERIFY") == "SUCCESS":
         return True
-    # Empty, it says that there is nobody.
+    # Empty means an anonymous user.
     return any(environ.get(name) for name in names if name != "SSL_CLIENT_VERIFY")
 
 
@@ -63,7 +63,7 @@ def request_verdict(
     body_in_key: bool = False,
     credentials: frozenset[str] = _SERVER_NAMES,
 ) -> Reason | None:
-    """The reason for which a request passes the cache by, ``None`` when it may be looked up.
+    """The reason for which a request bypasses the cache, ``None`` when it may be looked up.
 
     Args:
         environ: the WSGI environ.

@@ -182,8 +182,8 @@ def object_key(bound: object, method: str) -> Key:
         if not attributes(bound) and not has_hidden_state(kind):
             return (_class_token(kind),)
         raise InvalidKeyError(
-            f"{method} would give one {kind.__name__} what it gave another: give the class a __cache_key__() that says "
-            "what tells its objects apart, or @cached a key_func=, or make it a @staticmethod if no object matters"
+            f"{method}: instances of {kind.__name__} are indistinguishable: define __cache_key__() in the class, give "
+            "@cached a key_func=, or make it a @staticmethod if the instance does not matter"
         ) from error
 
 

@@ -185,7 +185,7 @@ def test_explain__with_the_store_away(
     document = told(app, "explain", "/page/a", code=1)
     assert document["key"].startswith("cache:page:")
     assert document["store_away"]
-    assert "the store is away" in run(app, "explain", "/page/a", code=1).stdout
+    assert "the store is unavailable" in run(app, "explain", "/page/a", code=1).stdout
     ruled_out = told(app, "explain", "/page/a", "--header", AUTHORIZATION, code=1)
     assert ruled_out["reason"] == "AUTHORIZATION"
 

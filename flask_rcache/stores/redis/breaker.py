@@ -55,7 +55,7 @@ class Breaker:
         """
         outage = self.outage
         if outage is not None:
-            raise StoreUnavailableError(f"the store is away: {outage.cause}") from outage.cause
+            raise StoreUnavailableError(f"the store is unavailable: {outage.cause}") from outage.cause
 
     def trip(self, cause: Exception, *, pause: float = _PROBE_EVERY) -> None:
         """Open; a breaker that is open already keeps its incident, and its next probe is due later.
