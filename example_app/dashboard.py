@@ -12,7 +12,7 @@ from typing import Any
 
 from example_app.db import Row
 
-# "On time" is the regulator's word for it: at the gate less than 15 minutes late.
+# "On time" as the regulator defines it: at the gate less than 15 minutes late.
 _SUMS = """
     COUNT(*) AS flights,
     COUNT(arr_delay) AS arrived,

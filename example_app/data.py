@@ -124,7 +124,7 @@ def _build(path: Path, reason: str) -> None:
     for stale in (draft, *(path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal"))):
         stale.unlink(missing_ok=True)
     total = sum(table.rows for table in TABLES)
-    # No journal and no sync: until the rename nobody looks at the draft, and a crash throws it away.
+    # No journal and no sync: until the rename no process reads the draft, and a crash discards it.
     with (
         Progress(f"Preparing flight data ({reason})", total) as progress,
         closing(sqlite3.connect(draft, isolation_level=None)) as db,

@@ -78,7 +78,7 @@ def _settings(app: Flask, settings: Settings) -> Iterator[Finding]:
     changed = [
         f"RCACHE_{name.upper()}" for name in (*SETTINGS, "ttls") if getattr(now, name) != getattr(settings, name)
     ]
-    shown = f"prefix {settings.prefix!r}, ttl {seconds_text(settings.ttl_default)} where nothing else says so"
+    shown = f"prefix {settings.prefix!r}, ttl {seconds_text(settings.ttl_default)} where no other ttl applies"
     if changed:
         what = f"changed after init_app, without effect: {', '.join(changed)}"
         yield warn("settings", what, "Configure the app before RCache(app) or init_app(app).")
