@@ -655,7 +655,7 @@ def test_own_guard__may_answer_itself(new_admin) -> None:
     def guard(request: Any) -> Any:
         how = request.args["how"]
         if how == "redirect":
-            return redirect("/login")
+            return redirect("/login", 302)
         if how == "response":
             return Response("wait", 429, {"Retry-After": "9"})
         if how == "abort":
