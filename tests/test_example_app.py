@@ -584,7 +584,7 @@ def fleet(database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     path = shutil.copy(database, tmp_path_factory.mktemp("fleet"))
     with (
         Server(find_binary()) as server,
-        Gunicorn("example_app:create_app()", workers=4, env={"FLIGHTS_DB": path, "RCACHE_URL": server.url}) as web,
+        Gunicorn("example_app:create_app()", workers=4, env={"FLIGHTS_DB": str(path), "RCACHE_URL": server.url}) as web,
     ):
         yield web
 
