@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.servers import Server
-from tests.stores.kit import Kit, manager, memory_kit, redis_store, tiered_store
+from tests.stores.kit import Kit, WholeStore, manager, memory_kit, redis_store, tiered_store
 
 if TYPE_CHECKING:
     from flask_rcache import CacheManager
-    from flask_rcache.stores.protocol import Store
 
 
 #: Every store: memory, Redis on each server and over a unix socket, and a memory tier in front of it.
@@ -27,10 +26,10 @@ def _kits(request: pytest.FixtureRequest, **options: Any) -> Iterator[Kit]:
         return
     flavour, _, kind = request.param.partition("-")
     server: Server = request.getfixturevalue(f"{flavour}_server")
-    opened: list[Store] = []
+    opened: list[WholeStore] = []
 
-    def connect() -> Store:
-        make = tiered_store if kind == "tiered" else redis_store
+    def connect() -> WholeStore:
+        make: Callable[..., WholeStore] = tiered_store if kind == "tiered" else redis_store
         opened.append(make(server.socket_url if kind == "unix" else server.url, **options))
         return opened[-1]
 

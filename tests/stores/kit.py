@@ -6,12 +6,12 @@ import itertools
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from flask_rcache.model.entry import Content, Draft, Moment
 from flask_rcache.model.keys import Names, type_tag, user_tag
 from flask_rcache.stores.memory import MemoryStore
-from flask_rcache.stores.protocol import Begin, Begun, Lease, LoadedResult, Lookup, Outcome, Store, Want
+from flask_rcache.stores.protocol import Begin, Begun, Catalogue, Lease, LoadedResult, Lookup, Outcome, Store, Want
 
 if TYPE_CHECKING:
     import redis
@@ -34,6 +34,10 @@ class Clock:
 
     def tick(self, seconds: float) -> None:
         self.now += int(seconds * SECOND)
+
+
+class WholeStore(Store, Catalogue, Protocol):
+    """Both halves of a store."""
 
 
 class Started(NamedTuple):
@@ -59,11 +63,11 @@ class Kit:
         l1_ttl: seconds that reads let a memory tier hold what they find.
     """
 
-    store: Store
+    store: WholeStore
     names: Names = field(default_factory=Names)
     client: redis.Redis | None = None
     clock: Clock | None = None
-    connect: Callable[[], Store] | None = None
+    connect: Callable[[], WholeStore] | None = None
     l1_ttl: float = 0.0
     tokens: Iterator[str] = field(default_factory=_tokens)
 
@@ -193,14 +197,11 @@ def manager(url: str, **config: Any) -> CacheManager:
     """A cache on the one store that ``url`` names, without a memory tier in front; its timeout as `redis_store`'s."""
     from flask_rcache import CacheManager
     from flask_rcache.config.settings import load_settings
+    from flask_rcache.extension import store_of
 
     types = config.pop("types", ())
-    config = {"timeout": 2.0, **config}
+    config = {"timeout": 2.0, "l1_ttl": 0, **config}
     settings = load_settings(
         {f"RCACHE_{name.upper()}": value for name, value in config.items()} | {"RCACHE_URL": url}, {}
     )
-    names = Names(settings.prefix)
-    if url.startswith("memory:"):
-        return CacheManager(settings, MemoryStore(names, max_bytes=settings.l1_bytes, lease=settings.load_timeout))
-    store = redis_store(url, names, timeout=settings.timeout, lease=settings.lease, load_timeout=settings.load_timeout)
-    return CacheManager(settings, store, types=types)
+    return CacheManager(settings, store_of(settings), types=types)

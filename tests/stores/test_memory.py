@@ -229,13 +229,13 @@ def test_page__every_entry_once() -> None:
 
     def listed(type_name: str | None, pattern: str | None) -> list[str]:
         found: list[str] = []
-        page = kit.store.page(type_name, pattern, None, 7)  # type: ignore[attr-defined]
+        page = kit.store.page(type_name, pattern, None, 7)
         while True:
             assert len(page.entries) <= 7
             found += [item.key for item in page.entries]
             if page.cursor is None:
                 return found
-            page = kit.store.page(type_name, pattern, page.cursor, 7)  # type: ignore[attr-defined]
+            page = kit.store.page(type_name, pattern, page.cursor, 7)
 
     assert sorted(listed(None, None)) == sorted([*keys, kit.key("p", "product")])
     assert listed("product", None) == [kit.key("p", "product")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import ormsgpack
@@ -327,7 +328,7 @@ def test_apply__stamps_are_kept_as_long_as_entries(tiered: Make, monkeypatch: py
     store, started = tier(kit), time.monotonic_ns()
     store.apply(_message(kit, "t", 1, user_tag("eu")))
     now = [started]
-    monkeypatch.setattr(tiered_module.time, "monotonic_ns", lambda: now[0])
+    monkeypatch.setattr(tiered_module, "time", SimpleNamespace(monotonic_ns=lambda: now[0]))
     for seconds, kept in ((200, True), (310, False)):
         now[0] = started + seconds * 10**9
         store.apply(_message(kit, "t", 1, user_tag("other")))
