@@ -650,10 +650,14 @@ def _block(wait: WaitFor | Pause) -> None:
     if flight.thread == threading.get_ident() and flight.next_leader is None:
         return
     ends = time.monotonic() + wait.seconds
-    flight.returned.wait(wait.seconds)
+    returned = threading.Event()
+    flight.when_returned(returned.set)
+    returned.wait(wait.seconds)
     left = _left(flight, ends)
     if left > 0:
-        flight.event.wait(left)
+        landed = threading.Event()
+        flight.when_landed(landed.set)
+        landed.wait(left)
 
 
 async def _suspend(wait: WaitFor | Pause) -> None:
@@ -673,7 +677,7 @@ async def _suspend(wait: WaitFor | Pause) -> None:
 
 def _left(flight: Flight, ends: float) -> float:
     """Seconds to wait once the loader has returned; none when it has landed."""
-    return 0.0 if flight.event.is_set() else min(ends, flight.until) - time.monotonic()
+    return 0.0 if flight.is_landed else min(ends, flight.until) - time.monotonic()
 
 
 async def _called(seconds: float, when: Callable[[Callable[[], None]], None]) -> None:

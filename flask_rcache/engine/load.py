@@ -763,7 +763,7 @@ def _wait(run: _Run) -> Generator[Command, Any, None]:
         finally:
             run.flights.waited(flight, led)
     terms.waited += terms.clock() - began
-    landed = {key: flight for key, flight in run.joined.items() if flight.event.is_set()}
+    landed = {key: flight for key, flight in run.joined.items() if flight.is_landed}
     if flight is not None and not run.busy and key not in landed:  # it took too long
         run.waiting[key].alone = True
         run.lead_alone(key)

@@ -45,14 +45,14 @@ class Flight:
     """One load under way; whoever leads it lands it exactly once, whatever happens."""
 
     __slots__ = (
-        "_callbacks",
         "_lock",
+        "_on_landing",
+        "_on_return",
         "blocked_on",
-        "event",
+        "is_landed",
         "key",
         "landing",
         "next_leader",
-        "returned",
         "thread",
         "until",
         "waiters",
@@ -61,9 +61,7 @@ class Flight:
     def __init__(self, key: str, next_leader: object = None) -> None:
         self.key: Final = key
         self.thread = threading.get_ident()
-        self.event: Final = threading.Event()
-        #: Set when its loader has returned; its result may have to wait for the rest of a request.
-        self.returned: Final = threading.Event()
+        self.is_landed = False
         #: When (monotonic, s) nobody waits for it any more.
         self.until = float("inf")
         self.landing = RETRY
@@ -72,7 +70,10 @@ class Flight:
         self.waiters: Final[dict[object, int]] = {}
         self.blocked_on: Final[list[Flight]] = []
         self._lock: Final = threading.Lock()
-        self._callbacks: list[Callable[[], None]] = []
+        #: What to call when its loader has returned (its result may have to wait for the rest of a request), and when
+        #: it has landed; no list once that is so.
+        self._on_return: list[Callable[[], None]] | None = []
+        self._on_landing: list[Callable[[], None]] | None = []
 
     def error(self) -> Exception | None:
         """What its leader's loader raised; everyone who asks gets a copy of their own.
@@ -84,39 +85,39 @@ class Flight:
 
     def when_landed(self, call: Callable[[], None]) -> None:
         """Call ``call`` once it has landed; at once when it has already."""
-        self._when(self.event, call)
+        with self._lock:
+            if self._on_landing is not None:
+                self._on_landing.append(call)
+                return
+        call()
 
     def when_returned(self, call: Callable[[], None]) -> None:
         """Call ``call`` once its loader has returned or it has landed; at once when that is so already."""
-        self._when(self.returned, call)
-
-    def _when(self, event: threading.Event, call: Callable[[], None]) -> None:
         with self._lock:
-            if not event.is_set():
-                self._callbacks.append(call)
+            if self._on_return is not None:
+                self._on_return.append(call)
                 return
         call()
 
     def has_returned(self, until: float) -> None:
         """Its loader has returned: who waits for it waits until then (monotonic, s), and no longer."""
         with self._lock:
-            if self.event.is_set():
+            if self._on_return is None:
                 return
             self.until = until
-            self.returned.set()
-            callbacks, self._callbacks = self._callbacks, []
-        for call in callbacks:
+            calls, self._on_return = self._on_return, None
+        for call in calls:
             call()
 
     def _land(self, landing: Landing) -> None:
         with self._lock:
-            if self.event.is_set():
+            if self._on_landing is None:
                 return
             self.landing = landing
-            self.event.set()
-            self.returned.set()
-            callbacks, self._callbacks = self._callbacks, []
-        for call in callbacks:
+            self.is_landed = True
+            calls = (self._on_return or []) + self._on_landing
+            self._on_return = self._on_landing = None
+        for call in calls:
             call()
 
 

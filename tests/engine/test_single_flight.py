@@ -143,7 +143,7 @@ def test_leave__another_leads_in_its_place() -> None:
     flights.land(flight)
     waits_for, _ = flights.join("k", "older", 20)
     flights.leave(flight, "youngest")
-    assert waits_for.event.is_set(), "it tries again"
+    assert waits_for.is_landed, "it tries again"
     after, leads = flights.join("k", "older", 20)
     assert leads
     flights.land(after)
