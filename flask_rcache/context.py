@@ -65,7 +65,7 @@ def _current() -> CacheManager:
     scope = scope_var.get()
     if scope is None or not scope.is_request or scope.owner is not manager.engine.store:
         ctx = request_context()
-        if ctx is not None:
+        if ctx is not None and ctx.app.extensions.get(EXTENSION) is manager:
             enter(manager.engine, ctx)
     return manager
 
@@ -222,8 +222,11 @@ def _end_exchanges(scope: Scope, ctx: object) -> None:
 
 
 def _close(context: object) -> None:
+    """Close the scope that a context opened, if it did, with those that were opened inside."""
     opened = _opened.get()
-    if opened is not None and opened.context is context:
+    while opened is not None and opened.context is not context:
+        opened = opened.outer
+    if opened is not None:
         _opened.set(opened.outer)
         scope_var.set(opened.before)
 
@@ -243,14 +246,11 @@ def _on_pushed(app: Flask, **_: Any) -> None:
 
 
 def _on_request_teardown(_: BaseException | None) -> None:
-    opened = _opened.get()
-    if opened is None:
-        return
     ctx = request_context()
-    scope = scope_var.get()
-    if opened.context is ctx and scope is not None:
-        _end_exchanges(scope, ctx)
-    if ctx is not _app_context():  # else the app context's teardown follows
+    if ctx is not None and _opened.get() is not None:
+        scope = ctx.request.environ.get(SCOPE)
+        if scope is not None:
+            _end_exchanges(scope, ctx)
         _close(ctx)
 
 

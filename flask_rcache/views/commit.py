@@ -93,7 +93,7 @@ def conclude(exchange: Exchange, returned: Any) -> Response:
         if stale is not None:
             return stale
         load = exchange.load
-        if load is None:
+        if load is None or not exchange.is_open:
             is_bypass = exchange.no_fill is Reason.CONTEXT
             mark(response, "BYPASS" if is_bypass else "MISS", exchange.shown_key)
             forward = "bypass" if is_bypass else exchange.forward

@@ -120,8 +120,8 @@ def cache_response(
         ("unless", unless, "the request"),
         ("keep", keep, "the response"),
     ):
-        if function is not None and not callable(function):
-            raise ConfigError(f"{name} must be a function of {of}, not {function!r}")
+        if function is not None and (not callable(function) or inspect.iscoroutinefunction(function)):
+            raise ConfigError(f"{name} must be a function of {of}, and not async, not {function!r:.80}")
 
     def decorate(view: Callable[..., Any]) -> Any:
         _check_view(view)

@@ -392,7 +392,7 @@ class Exchange:
         else:
             patience = Patience.RUN_ALONE if self._holds_others_up() else Patience.WAIT
         fetching = self._fetching
-        self._terms = fetching.terms(self.view.policy, began=self.began, patience=patience, shares_errors=False)
+        self._terms = fetching.terms(self.view.policy, patience=patience, shares_errors=False)
         self._reader = Reader(self.key, self.tags, self.lookup)
         self._steps = load([self._reader], fetching.flights, self._terms)
         return self._steps, self._terms
@@ -416,6 +416,9 @@ class Exchange:
         assert terms is not None
         observer = self.view.views.observer
         observer.waited(terms.policy, terms.waited, terms.collapsed)
+        if self._steps is None:  # the request ended meanwhile, and left behind the thread or task that this runs in
+            self.no_fill = Reason.CONTEXT
+            return
         if isinstance(found, RunLoader):
             (self.load,) = found.loads
             self.scope.exchanges.append(self)
@@ -429,9 +432,7 @@ class Exchange:
         self._answer = self._shared(shared)
         if self._answer is None:
             self.lookup = self._read()
-            entry = fresh(self.lookup) if self._usable() is not None else None
-            if entry is not None and isinstance(entry.content, StoredResponse):
-                self._answer = self._shared(Shared(entry))
+            self._answer = self.look()
 
     def _shared(self, shared: Shared) -> Response | None:
         """The answer that another's result is, or a stale one; ``None`` when it is none for this request."""
@@ -493,7 +494,7 @@ class Exchange:
 
     def failed(self, error: Exception) -> Response | None:
         """The load ends with what the view raised; the expired response that stands in, if any (``stale_if_error``)."""
-        if self.load is None:
+        if not self.is_open:
             return None
         done = self.end(Loaded(error=error, failed=is_failure(error)))
         shared = done.shared.get(self.key)
@@ -506,7 +507,7 @@ class Exchange:
 
     def stand_in(self, status: int) -> Response | None:
         """The expired response that stands in for an answer that says that the view failed."""
-        if self.load is None or self.load.stand_in is None or status not in _FAILURES:
+        if not self.is_open or self.load is None or self.load.stand_in is None or status not in _FAILURES:
             return None
         return self.failed(default_exceptions[status]())
 
@@ -523,6 +524,11 @@ class Exchange:
         self.view.views.observer.missed(self.view.policy, self.key, self.lookup)
 
     # The end
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a load is under way that may be stored: not in a thread or task that its request has left behind."""
+        return self.load is not None and self._steps is not None
 
     def end(self, loaded: Loaded) -> Done:
         """The load ends with what it produced; who waited for it goes on."""
@@ -599,4 +605,4 @@ class Exchange:
 
 
 def _is_waited_for(load: Load) -> bool:
-    return load.lease is not None or (load.flight is not None and not load.flight.event.is_set())
+    return load.lease is not None or (load.flight is not None and not load.flight.is_landed)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import inspect
 import io
+import sys
 from typing import Any
 
 import pytest
@@ -538,6 +540,14 @@ def test_cache_response__ttl_from_headers_needs_a_lifetime(new_app) -> None:
     assert [detail(client.get("/none")), detail(client.get("/0"))] == ["NO-FRESHNESS", "ALREADY-STALE"]
 
 
+def _pieces() -> Any:
+    yield "x"
+
+
+async def _async_pieces() -> Any:
+    yield "x"
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
@@ -548,12 +558,76 @@ def test_cache_response__ttl_from_headers_needs_a_lifetime(new_app) -> None:
         (lambda: cache_response(PAGE, unless=True), "unless must be a function"),  # type: ignore[arg-type]
         (lambda: cache_response(PAGE)(functools.partial(str, "x")), "needs a function whose arguments"),
         (lambda: cache_response(PAGE, None, "key"), "key_func must be a function"),  # type: ignore[arg-type]
+        (lambda: cache_response(PAGE, keep=_async_page), "keep must be a function of the response, and not async"),
+        (lambda: cache_response(PAGE)(classmethod(lambda cls: "x")), "above @classmethod.*directly above the def"),
+        (lambda: cache_response(PAGE)(staticmethod(lambda: "x")), "above @staticmethod.*directly above the def"),
+        (lambda: cache_response(PAGE)(property(lambda self: "x")), "above @property.*directly above the def"),  # type: ignore[call-overload]
+        (lambda: cache_response(PAGE)(View), "above the class View: .*decorators = "),  # type: ignore[call-overload]
+        (lambda: cache_response(PAGE)("page"), "decorates a view function, not str"),  # type: ignore[call-overload]
+        (lambda: cache_response(PAGE)(_pieces), "_pieces is a generator: its response is streamed"),  # type: ignore[call-overload]
+        (lambda: cache_response(PAGE)(_async_pieces), "_async_pieces is a generator"),  # type: ignore[call-overload]
     ],
 )
 def test_cache_response__wrong_options_are_refused_where_they_are_written(build, message) -> None:
     """A mistake in the decorator is an error at import, not at the first request."""
     with pytest.raises(ConfigError, match=message):
         build()
+
+
+def test_cache_response__a_coroutine_needs_flasks_async_extra(monkeypatch) -> None:
+    """Without asgiref the view would fail at each request: it is an error where it is written."""
+    monkeypatch.setitem(sys.modules, "asgiref", None)
+    with pytest.raises(ConfigError, match=r"_async_page is a coroutine function.*flask\[async\]"):
+        cache_response(PAGE)(_async_page)  # type: ignore[call-overload]
+
+
+def test_cache_response__without_arguments(new_app) -> None:
+    """The type is DEFAULT then, with the app's default ttl."""
+    app = new_app(RCACHE_TTL_DEFAULT=77)
+    app.add_url_rule("/", view_func=cache_response()(lambda: "x"), endpoint="x")
+    response = app.test_client().get("/")
+    assert "; stored; ttl=77;" in response.headers["Cache-Status"]
+    assert response.headers["X-Cache-Key"].startswith("cache:default:")
+
+
+@pytest.mark.parametrize("ttl", [90, 90.0, dt.timedelta(minutes=1.5)])
+def test_cache_response__a_ttl_is_seconds_or_a_timedelta(new_app, ttl) -> None:
+    """Both say the same."""
+    app = new_app()
+    app.add_url_rule("/", view_func=cache_response(PAGE, ttl)(lambda: "x"), endpoint="x")
+    assert "; stored; ttl=90;" in app.test_client().get("/").headers["Cache-Status"]
+
+
+def test_cache_response__keep_says_which_responses_are_stored(new_app) -> None:
+    """`keep` gets the response of the view: what it refuses is sent and not stored, and leaves no lease."""
+    app, body = new_app(), Counted()
+
+    @app.get("/<kind>")
+    @cache_response(PAGE, keep=lambda response: b"empty" not in response.data)
+    def page(kind):
+        return f"{kind} {body()}"
+
+    client = app.test_client()
+    for number in (1, 2):
+        response = client.get("/empty")
+        assert (response.text, response.headers["X-Cache"], detail(response)) == (f"empty {number}", "MISS", "KEEP")
+    assert leases(app) == []
+    assert verdicts(client, "/full") == ["MISS", "HIT"]
+
+
+def test_cache_response__limit_ttl_in_a_view(new_app) -> None:
+    """It shortens what is kept, and says so; what is sent to browsers stays."""
+    app = new_app()
+
+    @app.get("/")
+    @cache_response(PAGE)
+    def page():
+        current_cache.limit_ttl(7)
+        return "x", 200, {"Cache-Control": "max-age=50"}
+
+    response = app.test_client().get("/")
+    assert "; stored; ttl=7;" in response.headers["Cache-Status"]
+    assert response.headers["Cache-Control"] == "max-age=50"
 
 
 def test_cache_response__the_key_can_be_kept_from_clients(new_app) -> None:

@@ -400,7 +400,19 @@ def test_by_user__keys_by_the_subject_of_a_verified_token(new_app) -> None:
         {"Authorization": "Bearer " + jwt.encode({"sub": "ann", "exp": 9999999999}, "", "none")},
         token(17),
     ],
-    ids=["none", "no token", "blank", "garbage", "Basic", "another key", "expired", "no exp", "no sub", "unsigned", "odd sub"],
+    ids=[
+        "none",
+        "no token",
+        "blank",
+        "garbage",
+        "Basic",
+        "another key",
+        "expired",
+        "no exp",
+        "no sub",
+        "unsigned",
+        "odd sub",
+    ],
 )
 def test_by_user__an_anonymous_request_is_not_cached(new_app, headers) -> None:
     """Without a token, or with one that is not valid, nothing is read or stored."""

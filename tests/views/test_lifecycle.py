@@ -21,7 +21,7 @@ from flask import (
 )
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from flask_rcache import CacheType, RCache, cache_response, current_cache
+from flask_rcache import CacheType, EncodeError, RCache, UnknownTypeError, cache_response, cached, current_cache
 from tests.processes import wait_until
 from tests.views.kit import PAGE, Counted, detail, in_threads, leases, make_app, manager, verdicts
 
@@ -318,6 +318,71 @@ def test_stale_if_error__is_no_answer_to_a_refusal(new_app, kind, status) -> Non
     time.sleep(0.08)
     state["now"] = status
     assert [client.get("/").status_code for _ in range(2)] == [status] * 2
+
+
+@pytest.mark.race
+@pytest.mark.parametrize("status", [501, 505, 599])
+def test_stale_if_error__is_no_answer_to_what_is_no_failure(new_app, status) -> None:
+    """RFC 5861 section 4: an error is 500, 502, 503 or 504; other answers are the view's, returned or aborted."""
+    app, state = new_app(PROPAGATE_EXCEPTIONS=False), {"now": 200}
+
+    @app.get("/<how>")
+    @cache_response(RESILIENT)
+    def page(how):
+        if state["now"] != 200 and how == "aborted":
+            abort(make_response("no", state["now"]))
+        return "page", state["now"]
+
+    client = app.test_client()
+    for path in ("/returned", "/aborted"):
+        state["now"] = 200
+        client.get(path)
+        time.sleep(0.08)
+        state["now"] = status
+        assert client.get(path).status_code == status
+
+
+@pytest.mark.race
+@pytest.mark.parametrize("how", ["value", "configuration"])
+def test_stale_if_error__hides_no_mistake(new_app, how) -> None:
+    """Under RCACHE_STRICT a value that can't be stored raises, and so does wrong use, whatever is there to stand in."""
+    app, state = new_app(RCACHE_STRICT=True), {"value": 1}
+
+    @cached(CacheType.QUERY, ttl=0.01)
+    def value():
+        return state["value"]
+
+    @app.get("/")
+    @cache_response(RESILIENT)
+    def page():
+        current_cache.get(state.get("type", "query"), "a")
+        return str(value())
+
+    client = app.test_client()
+    assert client.get("/").text == "1"
+    time.sleep(0.08)
+    state.update({"value": object()} if how == "value" else {"type": "none"})
+    with pytest.raises(EncodeError if how == "value" else UnknownTypeError):
+        client.get("/")
+
+
+@pytest.mark.race
+def test_stale_if_error__of_a_response_that_is_aborted(new_app) -> None:
+    """`abort(response)` has the status of its response."""
+    app, failing = new_app(PROPAGATE_EXCEPTIONS=False), []
+
+    @app.get("/")
+    @cache_response(RESILIENT)
+    def page():
+        if failing:
+            abort(make_response("away", 503))
+        return "fine"
+
+    client = app.test_client()
+    client.get("/")
+    time.sleep(0.08)
+    failing.append(1)
+    assert (client.get("/").text, client.get("/").headers["X-Cache"]) == ("fine", "STALE")
 
 
 @pytest.mark.race
