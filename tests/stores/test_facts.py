@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from flask_rcache import CacheManager
 from flask_rcache.stores.redis.facts import Facts
 from tests.servers import Server
+from tests.stores.kit import redis_store
 
 Servers = Callable[..., Server]
 
@@ -35,25 +35,21 @@ def test_warnings(facts: Facts, said: str) -> None:
 
 
 @pytest.mark.parametrize("flavour", ["redis", "valkey"])
-def test_warned_once(
-    flavour: str,
-    private_server: Servers,
-    caches: Callable[..., CacheManager],
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """The log says it at the first connection of a process, once however many follow; and the overview says it."""
+def test_warned_once(flavour: str, private_server: Servers, caplog: pytest.LogCaptureFixture) -> None:
+    """The log says it at the first connection of a process, once however many follow; and the state says it."""
     server = private_server(flavour, maxmemory="100mb", maxmemory_policy="allkeys-lru")
-    cache = caches(server.url)
+    store = redis_store(server.url)
     with caplog.at_level(logging.WARNING, "flask_rcache"):
         for _ in range(3):
-            cache.get("search", "a")
-            cache.store.wire.close()  # type: ignore[attr-defined]  # the next call connects anew
+            store.read("cache:search:a", ("c:search",))
+            store.pool.close()  # the next call connects anew
     assert len([line for line in caplog.messages if "may evict" in line]) == 1
-    store = cache.overview()["store"]
-    assert store["server"]["name"] == flavour
-    assert store["server"]["maxmemory_policy"] == "allkeys-lru"
-    assert store["server"]["maxmemory"] == 100 * 1024 * 1024
-    assert store["server"]["version"].count(".") == 2
-    assert abs(store["server"]["clock_offset"]) < 5
-    (warning,) = store["warnings"]
+    shown = store.state()["store"]
+    assert shown["server"]["name"] == flavour
+    assert shown["server"]["maxmemory_policy"] == "allkeys-lru"
+    assert shown["server"]["maxmemory"] == 100 * 1024 * 1024
+    assert shown["server"]["version"].count(".") == 2
+    assert abs(shown["server"]["clock_offset"]) < 5
+    (warning,) = shown["warnings"]
     assert "may evict" in warning
+    store.close()

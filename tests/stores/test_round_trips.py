@@ -8,18 +8,23 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from flask_rcache import CacheManager
+from tests.processes import wait_until
 from tests.servers import Server
+from tests.stores.kit import Kit, redis_store
 from tests.stores.proxy import Proxy
 from tests.stores.test_redis import lua
 
 
-def digest(script: str) -> bytes:
-    return hashlib.sha1(lua(script).encode()).hexdigest().encode()
+def sent(script: str) -> list[bytes]:
+    """What is in each call of a script: its hash, or its text."""
+    return [hashlib.sha1(lua(script).encode()).hexdigest().encode(), lua(script).encode()]
 
 
-ASIDE = [digest(name) for name in ("beat", "count", "unlink")]
-#: What the housekeeping thread sends when it likes, its first connection included.
-BESIDE = [*ASIDE, digest("attach")]
+#: What the maintenance thread and the bus send when they like, and what goes over a new connection.
+BESIDE = [
+    *(part for name in ("beat", "count", "reclaim", "attach") for part in sent(name)),
+    *(b"$%d\r\n%b\r\n" % (len(command), command) for command in (b"SUBSCRIBE", b"PING", b"HELLO", b"CLIENT")),
+]
 
 
 class Wired:
@@ -30,11 +35,11 @@ class Wired:
         self._proxy = proxy
 
     def trips(self, act: Callable[[], object]) -> int:
-        """The round trips of an act, without the housekeeping thread's."""
+        """The round trips of an act, without what other threads send meanwhile."""
         before = len(self._proxy.requests)
         act()
         asked = self._proxy.requests[before:]
-        return sum(not any(script in each for script in ASIDE) for each in asked)
+        return sum(not any(part in each for part in BESIDE) for each in asked)
 
 
 @pytest.fixture
@@ -47,6 +52,7 @@ def wired(redis_server: Server, caches: Callable[..., CacheManager]) -> Iterator
         cache.get("search", "warm")
         cache.delete("search", "warm")
         cache.invalidate_tags("warm")
+        cache.invalidate_type("product")
         yield Wired(cache, proxy)
         cache.close()
 
@@ -107,32 +113,55 @@ def test_set_delete_invalidate__are_one(wired: Wired) -> None:
     assert wired.trips(lambda: wired.cache.invalidate_type("search")) == 1
 
 
-def test_connect__costs_little(redis_server: Server, caches: Callable[..., CacheManager]) -> None:
-    """A new connection: a greeting and the check of the server's run, no more."""
+def test_hit__with_many_tags_is_one(wired: Wired, redis_server: Server, caches: Callable[..., CacheManager]) -> None:
+    """However many tags it has, and whatever else was invalidated meanwhile; after 63 of that once one more."""
+    tags = [f"row:{number}" for number in range(2000)]
+    wired.cache.set("search", "a", 1, tags=tags)
+    other = caches(redis_server.url)
+    other.invalidate_tags("unrelated")
+    assert [wired.trips(lambda: wired.cache.get("search", "a")) for _ in range(3)] == [2, 1, 1]
+    other.invalidate_tags(*(f"unrelated:{number}" for number in range(20)))
+    assert [wired.trips(lambda: wired.cache.get("search", "a")) for _ in range(2)] == [1, 1]
+    other.invalidate_tags(*(f"unrelated:{number}" for number in range(100)))
+    assert [wired.trips(lambda: wired.cache.get("search", "a")) for _ in range(2)] == [2, 1]
+    assert wired.cache.get("search", "a") == 1
+    other.invalidate_tags("row:1999")
+    assert wired.cache.get("search", "a") is None
+
+
+def test_connect__costs_little(redis_server: Server) -> None:
+    """A new connection: a greeting and the check of the server's run, which may have to be loaded, no more."""
     with Proxy(redis_server.port) as proxy:
-        wired = Wired(caches(proxy.url, timeout=2.0), proxy)
-        wired.cache.get("search", "a")
-        beside = (*ASIDE, *(lua(name).encode() for name in ("beat", "count", "unlink")))
-        asked = [each for each in proxy.requests if not any(script in each for script in beside)]
-        connections = sum(b"HELLO" in each for each in asked)
-        assert connections <= 2  # the caller's, and the housekeeping thread's
-        assert len(asked) <= 1 + 3 * connections  # a greeting and the check, which may have to be loaded
-        wired.cache.close()
+        kit = Kit(redis_store(proxy.url))
+        kit.load(kit.key())
+        kit.store.close()
+        wait_until(lambda: not redis_server.client().pubsub_channels(), timeout=10, what="the bus is closed")
+        before = len(proxy.requests)
+        kit.store.read(kit.key(), kit.tags(kit.key()))
+        wait_until(lambda: redis_server.client().pubsub_channels() == [b"cache~bus"], timeout=10, what="the bus")
+        asked = proxy.requests[before:]
+        greetings = sum(b"HELLO" in each for each in asked)
+        attached = sum(any(part in each for part in sent("attach")) for each in asked)
+        assert 2 <= greetings <= 3  # the caller's, the bus's, and the maintenance thread's
+        assert attached == greetings
+        rest = [each for each in asked if not any(part in each for part in BESIDE)]
+        assert len(rest) == 1
+        kit.store.close()
 
 
-def test_hit__server_side_statistics(redis_server: Server, caches: Callable[..., CacheManager]) -> None:
+def test_hit__server_side_statistics(redis_server: Server) -> None:
     """The server counts one read of its socket for a hit, and three commands."""
-    cache = caches(redis_server.url)
-    cache.set("search", "a", 1)
-    cache.get("search", "a")
-    cache.close()  # no heartbeat meanwhile
-    cache.get("search", "a")
-    client = redis_server.client()
+    kit = Kit(redis_store(redis_server.url), client=redis_server.client())
+    kit.load(kit.key())
+    assert kit.value(kit.key()) == b"v"
+    client = kit.server()
     client.config_resetstat()
     before = client.info("stats").get("total_reads_processed", 0)
     for _ in range(200):
-        cache.get("search", "a")
-    stats = client.info("commandstats")
-    assert [stats[f"cmdstat_{name}"]["calls"] for name in ("get", "zmscore", "time")] == [200, 200, 200]
+        kit.read(kit.key())
     reads = client.info("stats")["total_reads_processed"] - before
-    assert 200 <= reads <= 200 + 60  # the client's own, and the thread's: it connects, beats and counts
+    stats = client.info("commandstats")
+    assert [stats[f"cmdstat_{name}"]["calls"] for name in ("get", "time")] == [200, stats["cmdstat_time"]["calls"]]
+    assert 200 <= stats["cmdstat_zmscore"]["calls"] <= 200 + 10  # a heartbeat's too
+    assert 200 <= reads <= 200 + 60  # the client's own, and those of the threads
+    kit.store.close()

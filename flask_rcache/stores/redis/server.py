@@ -164,8 +164,8 @@ class Server:
         epoch, floor, forgotten, clock, *rows = scores
         if epoch is None or floor is None or forgotten is None or clock is None:
             return None
-        if not (_NAMES <= -epoch < 2 * _NAMES and 0 <= clock < _NAMES):  # none of ours
-            return None
+        if not (0 <= floor < _NAMES and 0 <= forgotten < _NAMES and 0 <= clock < _NAMES <= -epoch < 2 * _NAMES):
+            return None  # none of ours, as the scripts see it too
         self.clock.heard(int(-epoch), int(clock), generation)
         return StampsRead(int(-epoch), floor, forgotten, int(clock), dict(zip(tags, rows, strict=True)))
 

@@ -31,7 +31,8 @@ local function is_late(time, since, deadline)
   return time > tonumber(deadline) or time < tonumber(since)
 end
 
--- What the set says of time and of itself; nil when it is lost or none of ours: then nothing in the store is valid.
+-- What the set says of time and of itself; nil when it is lost or none of ours: then nothing in the store is valid, for
+-- those who read it either.
 local function read_set(stamps)
   local scores = redis.pcall('ZMSCORE', stamps, '=epoch', '=clock', '=floor', '=forgotten', '=barrier', '=run')
   if scores.err then
@@ -39,12 +40,16 @@ local function read_set(stamps)
   end
   local epoch = -tonumber(scores[1] or 0)
   local clock, floor, forgotten = tonumber(scores[2] or -1), tonumber(scores[3] or -1), tonumber(scores[4] or -1)
-  local barrier = tonumber(scores[5] or 0)
   if
-    epoch < NAMES or epoch >= 2 * NAMES or math.min(clock, floor, forgotten, barrier) < 0
-    or math.max(clock, floor, forgotten, barrier) >= NAMES
+    epoch < NAMES or epoch >= 2 * NAMES or math.min(clock, floor, forgotten) < 0
+    or math.max(clock, floor, forgotten) >= NAMES
   then
     return nil
+  end
+  local barrier = tonumber(scores[5] or 0)
+  if barrier < 0 or barrier > clock then -- readers do not look at it: the set is in use
+    redis.call('ZADD', stamps, clock, '=barrier')
+    barrier = clock
   end
   local run = text(-tonumber(scores[6] or 0))
   return {epoch = epoch, run = run, clock = clock, floor = floor, forgotten = forgotten, barrier = barrier}

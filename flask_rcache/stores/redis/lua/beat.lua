@@ -16,6 +16,9 @@ local set, time = read_set(stamps), server_time()
 if set then
   set.clock = next_reading(set, time)
   redis.call('ZADD', stamps, set.clock, '=clock')
+  if set.run ~= ARGV[2] then -- what lies there is none of ours: this server's connections have compared it
+    redis.call('ZADD', stamps, '-' .. ARGV[2], '=run')
+  end
   if tonumber(ARGV[5]) > 0 then
     drop_rows(stamps, set, set.clock, tonumber(ARGV[4]), tonumber(ARGV[5]))
   end
