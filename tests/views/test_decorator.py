@@ -540,6 +540,11 @@ def test_cache_response__ttl_from_headers_needs_a_lifetime(new_app) -> None:
     assert [detail(client.get("/none")), detail(client.get("/0"))] == ["NO-FRESHNESS", "ALREADY-STALE"]
 
 
+def ANY(value: object) -> Any:  # noqa: N802
+    """The same for a type checker that would refuse it too."""
+    return value
+
+
 def _pieces() -> Any:
     yield "x"
 
@@ -558,14 +563,14 @@ async def _async_pieces() -> Any:
         (lambda: cache_response(PAGE, unless=True), "unless must be a function"),  # type: ignore[arg-type]
         (lambda: cache_response(PAGE)(functools.partial(str, "x")), "needs a function whose arguments"),
         (lambda: cache_response(PAGE, None, "key"), "key_func must be a function"),  # type: ignore[arg-type]
-        (lambda: cache_response(PAGE, keep=_async_page), "keep must be a function of the response, and not async"),
-        (lambda: cache_response(PAGE)(classmethod(lambda cls: "x")), "above @classmethod.*directly above the def"),
-        (lambda: cache_response(PAGE)(staticmethod(lambda: "x")), "above @staticmethod.*directly above the def"),
-        (lambda: cache_response(PAGE)(property(lambda self: "x")), "above @property.*directly above the def"),  # type: ignore[call-overload]
-        (lambda: cache_response(PAGE)(View), "above the class View: .*decorators = "),  # type: ignore[call-overload]
-        (lambda: cache_response(PAGE)("page"), "decorates a view function, not str"),  # type: ignore[call-overload]
-        (lambda: cache_response(PAGE)(_pieces), "_pieces is a generator: its response is streamed"),  # type: ignore[call-overload]
-        (lambda: cache_response(PAGE)(_async_pieces), "_async_pieces is a generator"),  # type: ignore[call-overload]
+        (lambda: cache_response(PAGE, keep=ANY(_async_page)), "keep must be a function of the response, and not async"),
+        (lambda: cache_response(PAGE)(ANY(classmethod(ANY(len)))), "above @classmethod.*directly above the def"),
+        (lambda: cache_response(PAGE)(ANY(staticmethod(len))), "above @staticmethod.*directly above the def"),
+        (lambda: cache_response(PAGE)(ANY(property(len))), "above @property.*directly above the def"),
+        (lambda: cache_response(PAGE)(ANY(View)), "above the class View: .*decorators = "),
+        (lambda: cache_response(PAGE)(ANY("page")), "decorates a view function, not str"),
+        (lambda: cache_response(PAGE)(ANY(_pieces)), "_pieces is a generator: its response is streamed"),
+        (lambda: cache_response(PAGE)(ANY(_async_pieces)), "_async_pieces is a generator"),
     ],
 )
 def test_cache_response__wrong_options_are_refused_where_they_are_written(build, message) -> None:
@@ -578,7 +583,7 @@ def test_cache_response__a_coroutine_needs_flasks_async_extra(monkeypatch) -> No
     """Without asgiref the view would fail at each request: it is an error where it is written."""
     monkeypatch.setitem(sys.modules, "asgiref", None)
     with pytest.raises(ConfigError, match=r"_async_page is a coroutine function.*flask\[async\]"):
-        cache_response(PAGE)(_async_page)  # type: ignore[call-overload]
+        cache_response(PAGE)(ANY(_async_page))
 
 
 def test_cache_response__without_arguments(new_app) -> None:
@@ -828,7 +833,7 @@ def _place() -> str:
 
 
 def test_key__of_an_error_handler_is_none(new_app) -> None:
-    """A decorated error handler is called with an exception, of which no two are the same: it passes the cache by."""
+    """A decorated error handler is called with an exception, of which no two are the same: it bypasses the cache."""
     app = new_app(PROPAGATE_EXCEPTIONS=False)
 
     @app.errorhandler(404)
@@ -859,7 +864,7 @@ def test_key__those_of_long_urls_are_not_remembered(new_app) -> None:
     client = app.test_client()
     for path in ("/?short", "/?" + "a" * 8000):
         assert verdicts(client, path) == ["MISS", "HIT"]
-    view = AppViews.of(app).view(app.view_functions["x"].rcache_options)  # type: ignore[attr-defined]
+    view = AppViews.of(app).view(app.view_functions["x"].rcache_options)
     assert [raw[-1] for raw in view._ids] == ["short"]
 
 

@@ -44,7 +44,7 @@ def token(sub: Any = "ann", *, key: str = KEY, seconds: int = 60, **claims: Any)
     ],
     ids=lambda each: str(each),
 )
-def test_credentials__pass_the_cache_by(new_app, headers, reason) -> None:
+def test_credentials__bypass_the_cache(new_app, headers, reason) -> None:
     """With credentials: BYPASS before any lease, even where a page is stored; other cookies do not matter."""
     app = new_app()
 
@@ -239,7 +239,7 @@ def test_credentials__the_remember_cookie_renamed(new_app) -> None:
 
 
 def test_credentials__a_cookie_that_cannot_be_read(new_app) -> None:
-    """Cookies that are no text, beside the name of one that counts, pass the cache by; they are no error."""
+    """Cookies that are no text, beside the name of one that counts, bypass the cache; they are no error."""
     app = new_app(SECRET_KEY=None)
     app.add_url_rule("/", view_func=cache_response(PAGE)(lambda: "x"), endpoint="x")
     client = app.test_client(use_cookies=False)

@@ -143,7 +143,7 @@ def test_commit__one_result_that_cannot_be_stored_does_not_hold_up_the_next(new_
             raise ZeroDivisionError("the store has a bug")
         return fill(fills)
 
-    store.fill = failing  # type: ignore[method-assign]
+    store.fill = failing  # type: ignore[assignment, method-assign]
     assert app.test_client().get("/").data == b"ab"
     assert "could not be committed" in caplog.text
     assert leases(app) == []
@@ -346,7 +346,8 @@ def test_stale_if_error__is_no_answer_to_what_is_no_failure(new_app, status) -> 
 @pytest.mark.parametrize("how", ["value", "configuration"])
 def test_stale_if_error__hides_no_mistake(new_app, how) -> None:
     """Under RCACHE_STRICT a value that can't be stored raises, and so does wrong use, whatever is there to stand in."""
-    app, state = new_app(RCACHE_STRICT=True), {"value": 1}
+    app = new_app(RCACHE_STRICT=True)
+    state: dict[str, Any] = {"value": 1}
 
     @cached(CacheType.QUERY, ttl=0.01)
     def value():
@@ -369,7 +370,7 @@ def test_stale_if_error__hides_no_mistake(new_app, how) -> None:
 @pytest.mark.race
 def test_stale_if_error__of_a_response_that_is_aborted(new_app) -> None:
     """`abort(response)` has the status of its response."""
-    app, failing = new_app(PROPAGATE_EXCEPTIONS=False), []
+    app, failing = new_app(PROPAGATE_EXCEPTIONS=False), list[int]()
 
     @app.get("/")
     @cache_response(RESILIENT)
@@ -496,7 +497,7 @@ def test_visit__a_refusal_is_not_shared(new_app) -> None:
 
 @pytest.mark.race
 def test_visit__after_a_failure_nobody_queues(new_app) -> None:
-    """Those who waited for a load that failed run the view for themselves, all at once; the next request may succeed."""
+    """Those who waited for a load that failed run the view for themselves, all at once; the next may succeed."""
     app, failing, body = new_app(PROPAGATE_EXCEPTIONS=False), [True], Counted()
 
     @app.get("/")

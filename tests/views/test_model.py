@@ -362,7 +362,7 @@ def _sabotages() -> Iterator[tuple[str, object, str, Any]]:
         "request no-store",
         options,
         "request_facts",
-        lambda *args, **more: replace(request_facts(*args, **more), no_store=False),
+        lambda *args, **more: request_facts(*args, **more)._replace(no_store=False),
     )
     yield "query", options, "filtered_query", lambda query, names: ""
     yield (

@@ -231,7 +231,7 @@ def test_returned__a_slow_request_does_not_keep_its_parts_to_itself(new_app, red
 
 
 @pytest.mark.race
-def test_returned__a_task_in_a_request_context_does_not_hold_a_key_for_the_fleet(new_app, redis_server) -> None:
+def test_returned__a_task_in_a_request_context_does_not_hold_a_key(new_app, redis_server) -> None:
     """Nothing is ever finished there: its lease is good for what is left of it, and not renewed."""
     task, _ = _menu_app(new_app, redis_server.url, RCACHE_LOAD_TIMEOUT=30, RCACHE_LEASE=1)
     web, _ = _menu_app(new_app, redis_server.url, RCACHE_LOAD_TIMEOUT=30, RCACHE_LEASE=1)

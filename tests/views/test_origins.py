@@ -59,7 +59,7 @@ def test_origin__of_a_load_that_is_waited_for(new_app) -> None:
     def quick():
         return "quick"
 
-    def ask(number: int) -> str:
+    def ask(number: int) -> Any:
         if number == 0:
             return app.test_client().get("/slow").text
         if number == 1:
@@ -186,7 +186,7 @@ class Shelf:
 
 
 def test_origin__a_method_of_an_object(new_app) -> None:
-    """At a URL of its own it is cached; called by another view nothing would tell the objects apart, and that is said."""
+    """At a URL of its own it is cached; called by another view nothing would tell the objects apart: an error."""
     app = new_app()
     shows = [cache_response(PAGE)(Shelf(name).show) for name in ("left", "right")]
     for number, show in enumerate(shows):
