@@ -61,7 +61,6 @@ class TieredStore:
         self.redis: Final = redis
         self._lock: Final = forks.new_lock()
         self._cells: Final = Lru(max_bytes, names.type_of)
-        self._generation = 0  # of the connections that the cells were read over
         #: Stamps that came in, by tag, and when (monotonic ns). A tag without one: the entry was checked when it was
         #: read, and no message was missed since.
         self._rows: Final[dict[str, int]] = {}
@@ -114,12 +113,11 @@ class TieredStore:
         lookup = self._recall(key, sent, l1_ttl)
         if lookup is not None:
             return lookup
-        generation = self.redis.pool.generation
         try:
             lookup = self.redis.read(key, tags)
         except StoreUnavailableError as error:
             return self._during_outage(key, l1_ttl, error)
-        self._keep(key, lookup, sent, generation, l1_ttl)
+        self._keep(key, lookup, sent, l1_ttl)
         return lookup
 
     def read_many(self, keys: Sequence[str], tags: tuple[str, ...], l1_ttl: float = 0.0) -> list[Lookup]:
@@ -130,14 +128,13 @@ class TieredStore:
         found = {key: lookup for key in keys if (lookup := self._recall(key, sent, l1_ttl)) is not None}
         rest = [key for key in keys if key not in found]
         if rest:
-            generation = self.redis.pool.generation
             try:
                 lookups = self.redis.read_many(rest, tags)
             except StoreUnavailableError as error:
                 lookups = [self._during_outage(key, l1_ttl, error) for key in rest]
             else:
                 for key, lookup in zip(rest, lookups, strict=True):
-                    self._keep(key, lookup, sent, generation, l1_ttl)
+                    self._keep(key, lookup, sent, l1_ttl)
             found.update(zip(rest, lookups, strict=True))
         return [found[key] for key in keys]
 
@@ -148,7 +145,7 @@ class TieredStore:
         if self._cells.get(key) is None or not self.redis.bus.alive(now):
             return None
         moment = self.redis.moment
-        if moment is None or moment.generation != self._generation:
+        if moment is None:
             return None
         with self._lock:
             cell = self._cells.get(key)
@@ -163,16 +160,17 @@ class TieredStore:
         # The store's clock goes on as this process's monotonic one does, for the two seconds that this may last.
         return Lookup(cell.entry, cell.now + (now - cell.read_at) // 1000, cell.identity, "", cell.stored_size)
 
-    def _keep(self, key: str, lookup: Lookup, sent: int, generation: int, l1_ttl: float) -> None:
+    def _keep(self, key: str, lookup: Lookup, sent: int, l1_ttl: float) -> None:
         """Keep what was just read, unless it is not known that it is still valid.
 
         Args:
             key: the stored key.
             lookup: what was found.
             sent: when the read was sent, monotonic ns.
-            generation: of the connections then.
             l1_ttl: seconds it may be used, from then on.
         """
+        if self._outage_number:
+            self._leave_outage()
         entry = lookup.entry
         if entry is None:
             return
@@ -181,11 +179,6 @@ class TieredStore:
         with self._lock:  # so that a distrust that comes now finds the cell, and clears it
             if sent <= self._unknown_before or not self.redis.bus.heard_since(sent):
                 return
-            if generation != self.redis.pool.generation:
-                return
-            if generation != self._generation:
-                self._cells.clear()
-                self._generation = generation
             self._kept = max(self._kept, held)
             if self._is_current(key, entry):
                 self._cells.put(key, cell)
@@ -251,8 +244,6 @@ class TieredStore:
         """See :class:`~.redis.bus.Listener`: what is held is no longer known to be valid."""
         with self._lock:
             self._begin_anew(time.monotonic_ns())
-        if self.redis.outage is None:  # the bus is heard of again, and what stood in is older
-            self._outage.forget()
 
     def reset_after_fork(self) -> None:
         """See :class:`~flask_rcache.model.forks.ForkAware`: nobody listens here before the bus runs again."""
@@ -376,6 +367,13 @@ class TieredStore:
                 if outage.number != self._outage_number:
                     self._outage.forget()
                     self._outage_number = outage.number
+
+    def _leave_outage(self) -> None:
+        """Redis has answered: what stood in takes no room any more."""
+        with self._lock:
+            if self.redis.outage is None:
+                self._outage_number = 0
+                self._outage.forget()
 
     # The rest
 

@@ -65,6 +65,7 @@ def test_stamps__an_extended_row_is_kept() -> None:
     stamps = StampSet(1, max_rows=100)
     stamps.attach((("a", 1),), expires=10 * SECOND, now=1)
     stamps.attach((("a", 2),), expires=500 * SECOND, now=2)
+    stamps.attach((("a", 3),), expires=1 * SECOND, now=3)  # one that lives shorter takes nothing from it
     stamps.stamp(["x"], 400 * SECOND)
     assert "a" in stamps.rows
     stamps.stamp(["x"], 801 * SECOND)

@@ -175,6 +175,24 @@ def test_recall__ends_with_the_l1_ttl(tiered: Make) -> None:
     assert not remembers(kit, kit.key())
 
 
+def test_recall__a_longer_l1_ttl_elsewhere(tiered: Make) -> None:
+    """What was kept for a moment is not served later to one that would take it older: stamps are kept for no longer."""
+    kit = tiered(l1_ttl=0.1)
+    kit.load(kit.key())
+    assert warmed(kit, kit.key())
+    time.sleep(0.11)
+    assert kit.store.recall(kit.key(), L1) is None
+
+
+def test_bus__that_does_not_run(tiered: Make) -> None:
+    """Nobody listens: nothing is served from memory."""
+    kit = tiered()
+    kit.load(kit.key())
+    assert warmed(kit, kit.key())
+    tier(kit).redis.bus.stop()
+    assert not remembers(kit, kit.key())
+
+
 def test_bus__a_cut_connection_is_distrusted(server: Server, tiered: Make) -> None:
     """The bus's connection is killed: what was held is dropped, and Redis is asked until it is heard of again."""
     one, other = tiered(), tiered()
@@ -218,14 +236,13 @@ class _Reading:
         self.store, self.key = tier(kit), key
         assert warmed(kit, key)
         self.sent = time.monotonic_ns()
-        self.generation = self.store.redis.pool.generation
         self.lookup = self.store.redis.read(key, ())
         assert self.lookup.entry is not None
         self.store._drop([key])
 
     def keep(self) -> bool:
         """Put it into memory; whether it is served from there."""
-        self.store._keep(self.key, self.lookup, self.sent, self.generation, L1)
+        self.store._keep(self.key, self.lookup, self.sent, L1)
         return self.store.recall(self.key, L1) is not None
 
 
@@ -335,6 +352,20 @@ def test_apply__stamps_are_kept_as_long_as_entries(tiered: Make, monkeypatch: py
         assert (user_tag("eu") in store._rows) is kept
 
 
+def test_apply__a_stamp_that_is_forgotten(tiered: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read so slow that the stamps since it was sent are forgotten is not kept."""
+    kit = tiered()
+    kit.load(kit.key(), tags=["eu"])
+    reading = _Reading(kit, kit.key())
+    store, started = tier(kit), time.monotonic_ns()
+    store.apply(_message(kit, "t", 1, user_tag("eu")))
+    monkeypatch.setattr(tiered_module, "time", SimpleNamespace(monotonic_ns=lambda: started + 60 * 10**9))
+    store.apply(_message(kit, "t", 1, user_tag("other")))
+    monkeypatch.undo()
+    assert user_tag("eu") not in store._rows
+    assert not reading.keep()
+
+
 def test_apply__variants_go_with_their_key(tiered: Make) -> None:
     """A key's deletion reaches the entries that have the key as a tag."""
     kit = tiered()
@@ -435,6 +466,7 @@ def test_outage__what_it_left_is_not_used_after_it(server: Server, tiered: Make)
         begun = kit.start(kit.key("b"))
         proxy.mend()
         assert until(lambda: kit.value(key) == b"before")
+        assert until(lambda: tier(kit)._outage.state()["memory_tier"]["entries"] == 0), "it takes no room either"
         assert kit.fill(begun) is Outcome.REFUSED
         assert kit.value(kit.key("b")) is None
         _during_an_outage(proxy, kit)
@@ -455,6 +487,19 @@ def test_outage__a_load_begun_before_it(server: Server, tiered: Make) -> None:
         kit.store.close()
 
 
+def test_outage__an_invalidation_that_nobody_acknowledged(tiered: Make) -> None:
+    """The bus may be alive while Redis is not asked: what is invalidated here is not served from memory either."""
+    kit = tiered()
+    kit.load(kit.key(), tags=["eu"])
+    assert warmed(kit, kit.key())
+    tier(kit).redis._server.breaker.trip(ConnectionError("for the test"))
+    with pytest.raises(StoreUnavailableError):
+        kit.store.invalidate([user_tag("eu")])
+    assert not remembers(kit, kit.key())
+    assert until(lambda: tier(kit).redis.outage is None)
+    assert kit.value(kit.key()) is None
+
+
 # Forks
 
 
@@ -468,7 +513,7 @@ def test_fork__a_child_hears_for_itself(tiered: Make) -> None:
     if child == 0:
         code = 1
         try:
-            inherited = remembers(kit, key)
+            inherited = remembers(kit, key) or len(tier(kit)._cells) > 0
             code = 0 if not inherited and warmed(kit, key) and kit.value(key) == b"old" else 2
         finally:
             os._exit(code)
