@@ -189,8 +189,11 @@ def test_bus__that_does_not_run(tiered: Make) -> None:
     kit = tiered()
     kit.load(kit.key())
     assert warmed(kit, kit.key())
+    kit.load(kit.key("other"))
     tier(kit).redis.bus.stop()
     assert not remembers(kit, kit.key())
+    assert kit.value(kit.key("other")) == b"v"
+    assert kit.store.state()["memory_tier"]["entries"] == 1, "nor is anything more kept there"
 
 
 def test_bus__a_cut_connection_is_distrusted(server: Server, tiered: Make) -> None:
