@@ -368,7 +368,7 @@ def _jwt_app(new_app, **config: Any) -> Flask:
         header = request.headers.get("Authorization", "")
         try:
             who = jwt.decode(header.partition(" ")[2], KEY, ["HS256"])["sub"]
-        except (jwt.InvalidTokenError, KeyError):
+        except (jwt.InvalidTokenError, KeyError, RecursionError):  # the last: of what is nested, before PyJWT 2.13
             who = "nobody"
         return f"{who} {page} {body()}", 200, {"Cache-Control": "private"}
 
