@@ -18,9 +18,9 @@ from flask import Flask
 from flask_rcache import (
     CacheManager,
     CacheType,
+    Invalidated,
     RCache,
     cache_hit,
-    cache_invalidated,
     cache_response,
     cached,
     current_cache,
@@ -91,8 +91,7 @@ class Subject:
         self.cache: CacheManager = self.app.extensions["rcache"]
         self._inner: Callable[[], int] = cached(inner, key_func=lambda: _KEY, tags=[_INNER_TAG])(self._read_slowly)
         self._add_view()
-        cache_hit.connect(self._on_hit, sender=self.cache)
-        cache_invalidated.connect(self._on_invalidated, sender=self.cache)
+        cache_hit.connect(self._on_hit, sender=self.app)
 
     def _add_view(self) -> None:
         keyed = (lambda request: _KEY) if "key" in self.scenario.means else None
@@ -154,39 +153,31 @@ class Subject:
 
     def invalidate(self, value: int) -> bool:
         """Make everything older than `value`, which is committed, invalid; false when that is only journalled."""
-        self._noticed.journalled = False
         if self.scenario.body == "tagged":
-            self.cache.invalidate_tags(_generation(value - 1))
+            done = [self.cache.invalidate_tags(_generation(value - 1))]
         elif self.scenario.body == "nested":
-            if value % 2:
-                self.cache.invalidate_type("race_inner")
-            else:
-                self.cache.invalidate_tags(_INNER_TAG)
+            by_type = value % 2
+            done = [self.cache.invalidate_type("race_inner") if by_type else self.cache.invalidate_tags(_INNER_TAG)]
         else:
-            self._invalidate(self.scenario.means[value % len(self.scenario.means)])
-        return not self._noticed.journalled
+            done = self._invalidate(self.scenario.means[value % len(self.scenario.means)])
+        return not any(each.journalled for each in done)
 
-    def _invalidate(self, means: Means) -> None:
+    def _invalidate(self, means: Means) -> list[Invalidated]:
+        cache, types = self.cache, list(self._types.values())
         if means == "all":
-            self.cache.clear_all()
-        elif means == "tags":
-            self.cache.invalidate_tags(*self._tags)
-        else:
-            for cache_type in self._types.values():
-                if means == "type":
-                    self.cache.invalidate_type(cache_type)
-                elif means == "key":
-                    self.cache.delete(cache_type, _KEY)
-                else:
-                    self.cache.invalidate_pattern("*", type=cache_type)
+            return [cache.clear_all()]
+        if means == "tags":
+            return [cache.invalidate_tags(*self._tags)]
+        if means == "type":
+            return [cache.invalidate_type(each) for each in types]
+        if means == "key":
+            return [cache.remove(each, _KEY) for each in types]
+        return [cache.invalidate_pattern("*", type=each) for each in types]
 
     @property
     def is_delivered(self) -> bool:
         """Whether everything journalled has been delivered: not before that is the store trusted again."""
         return self.cache.is_available
-
-    def _on_invalidated(self, sender: Any, *, event: Any) -> None:
-        self._noticed.journalled = self._noticed.journalled or event.journalled
 
     # Filling up
 
@@ -196,7 +187,7 @@ class Subject:
 
     def statistics(self) -> dict[str, float]:
         """This process's counters over all types that are raced for."""
-        by_type: Any = self.cache.statistics.report(is_available=True)["by_type"]
+        by_type: Any = self.cache.engine.statistics.report(is_available=True)["by_type"]
         raced = [figures for name, figures in by_type.items() if name != _FILLER.name]
         fields = ("loads", "collapsed", "stale", "refused", "errors", "garbage")
         return {field: sum(figures[field] for figures in raced) for field in fields}
