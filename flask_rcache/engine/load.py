@@ -13,8 +13,8 @@ import secrets
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar, Token
-from dataclasses import dataclass, field
 from enum import Enum
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from ..model.entry import MICROSECONDS, Content, Draft, Entry, Freshness, Moment
@@ -349,7 +349,6 @@ class Reader:
         self.alone = False
 
 
-@dataclass(slots=True)
 class Terms:
     """On which terms a reader loads.
 
@@ -365,22 +364,56 @@ class Terms:
         shares_errors: whether it takes the exception of a load that it waited for.
         clock: monotonic seconds.
         token: makes the names of loaders.
+
+    Attributes:
+        waited: seconds it has waited.
+        collapsed: results of others that it has taken.
     """
 
-    owner: object
-    policy: Policy
-    moment: Moment | None
-    began: int
-    parent: Load | None
-    own_keys: set[str]
-    patience: Patience = Patience.WAIT
-    seconds: float = 30.0
-    shares_errors: bool = True
-    clock: Callable[[], float] = time.monotonic
-    token: Callable[[], str] = lambda: "l" + secrets.token_hex(16)
-    #: Filled in: seconds waited, and results of others that were taken.
-    waited: float = 0.0
-    collapsed: int = 0
+    __slots__ = (
+        "began",
+        "clock",
+        "collapsed",
+        "moment",
+        "own_keys",
+        "owner",
+        "parent",
+        "patience",
+        "policy",
+        "seconds",
+        "shares_errors",
+        "token",
+        "waited",
+    )
+
+    def __init__(
+        self,
+        owner: object,
+        policy: Policy,
+        moment: Moment | None,
+        began: int,
+        parent: Load | None,
+        own_keys: set[str],
+        *,
+        patience: Patience = Patience.WAIT,
+        seconds: float = 30.0,
+        shares_errors: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+        token: Callable[[], str] = lambda: "l" + secrets.token_hex(16),
+    ) -> None:
+        self.owner: Final = owner
+        self.policy: Final = policy
+        self.moment: Final = moment
+        self.began: Final = began
+        self.parent: Final = parent
+        self.own_keys: Final = own_keys
+        self.patience: Final = patience
+        self.seconds: Final = seconds
+        self.shares_errors: Final = shares_errors
+        self.clock: Final = clock
+        self.token: Final = token
+        self.waited = 0.0
+        self.collapsed = 0
 
 
 class Look(NamedTuple):
@@ -441,8 +474,7 @@ class Pause(NamedTuple):
 Command = Look | AskLeases | RunLoader | FillResults | WriteResults | ReleaseLeases | WaitFor | Pause
 
 
-@dataclass(slots=True)
-class Loaded:
+class Loaded(NamedTuple):
     """What a loader produced.
 
     Args:
@@ -453,7 +485,7 @@ class Loaded:
         pass_for: seconds in which nobody waits for loads of a key that has no draft.
     """
 
-    drafts: Mapping[str, Draft] = field(default_factory=dict)
+    drafts: Mapping[str, Draft] = MappingProxyType({})
     writes: Sequence[tuple[str, Draft]] = ()
     error: Exception | None = None
     failed: bool = False
@@ -467,12 +499,11 @@ class Shared(NamedTuple):
     stale: bool = False
 
 
-@dataclass(slots=True)
-class Done:
+class Done(NamedTuple):
     """How it ended: what was shared, and what became of each fill, by key. A key with neither was given up."""
 
-    shared: dict[str, Shared] = field(default_factory=dict)
-    outcomes: dict[str, Outcome | None] = field(default_factory=dict)
+    shared: dict[str, Shared]
+    outcomes: dict[str, Outcome | None]
 
 
 Steps = Generator[Command, Any, Done]
@@ -533,7 +564,7 @@ class _Run:
         self.waiting: Final = waiting
         self.flights: Final = flights
         self.terms: Final = terms
-        self.done: Final = Done()
+        self.done: Final = Done({}, {})
         self.ticket: Final = object()
         self.token: Final = terms.token()
         self.deadline: Final = terms.clock() + terms.seconds

@@ -202,7 +202,8 @@ class CacheManager:
             engine.observer.bypassed(call.policy, len(values))
             missed = list(values)
         if missed:  # the value that was there is not what the caller has just said it is
-            self._invalidated("key", tuple(missed), call.policy.name, lambda: engine.store.delete(missed, is_stamped=False))
+            store, name = engine.store, call.policy.name
+            self._invalidated("key", tuple(missed), name, lambda: store.delete(missed, is_stamped=False))
         return not missed
 
     def add(
@@ -602,8 +603,8 @@ class CacheManager:
     def overview(self) -> dict[str, Any]:
         """The state of the cache as plain data: tiers, bus, breaker, journal, types, and recent activity.
 
-        ``entries`` of a type is an upper bound, and ``bytes`` an estimate from a sample. ``memory_tier`` and ``bus`` are
-        those of the answering process, ``None`` where there is none.
+        ``entries`` of a type is an upper bound, and ``bytes`` an estimate from a sample. ``memory_tier`` and ``bus``
+        are those of the answering process, ``None`` where there is none.
         """
         return self._inspector.overview()
 

@@ -192,7 +192,7 @@ class Observer:
             return
         with self._lock:
             known, self._incident = self._incident >= incident.number, max(self._incident, incident.number)
-        if not known:
+        if not known and not incident.is_logged:
             logger.error("[CACHE ERROR] Redis is unavailable; running without the cache: %s", incident.cause)
 
     def unstorable(self, policy: Policy, about: str, error: Exception) -> None:

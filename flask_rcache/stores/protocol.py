@@ -1,8 +1,8 @@
 """The two protocols every store obeys, and the values they are spoken in.
 
 Owns what passes between the engine and a tier. :class:`Store` is the hot half: looking up, loading, invalidating.
-:class:`Catalogue` is the operators' half: listings, counts, state. ``memory``, ``tiered`` and ``redis`` implement both and
-pass one conformance suite. Nothing here does I/O.
+:class:`Catalogue` is the operators' half: listings, counts, state. ``memory``, ``tiered`` and ``redis`` implement both
+and pass one conformance suite. Nothing here does I/O.
 """
 
 from __future__ import annotations
@@ -144,10 +144,11 @@ class Filled(NamedTuple):
 
 
 class Incident(NamedTuple):
-    """Why a store is not available now: a number that is new for each incident, and the cause."""
+    """Why a store is not available now: a number new for each incident, the cause, and whether it was logged."""
 
     number: int
     cause: Exception
+    is_logged: bool = False
 
 
 class Store(Protocol):

@@ -127,7 +127,7 @@ def test_load__granted_and_stored() -> None:
     ((_, result),) = fill.results
     assert (result.lease.token, result.moment) == ("ltoken", MOMENT)
     script.fills(Outcome.STORED)
-    assert script.done == Done(outcomes={"k": Outcome.STORED})
+    assert script.done == Done({}, {"k": Outcome.STORED})
     assert script.flights._flights == {}
 
 
@@ -142,7 +142,7 @@ def test_load__without_a_lease_runs_and_stores_nothing(lookup: Lookup | None, an
     if lookup is not None:
         script.begins(answer)
     assert script.runs() is None
-    assert script.done == Done()
+    assert script.done == Done({}, {})
 
 
 def test_load__filled_meanwhile_is_looked_at() -> None:
@@ -185,7 +185,7 @@ def test_load__waits_for_two_loads_of_others_at_most() -> None:
         script.reply()
     script.begins(Begun(Begin.BUSY, holder="l2"))
     script.runs()
-    assert script.done == Done()
+    assert script.done == Done({}, {})
 
 
 def test_load__waits_no_longer_than_it_may() -> None:
@@ -313,7 +313,7 @@ def test_load__a_failed_loader(shares: bool) -> None:
     assert isinstance(release, ReleaseLeases)
     assert release.failed
     script.reply()
-    assert script.done == Done()
+    assert script.done == Done({}, {})
     if shares:
         with pytest.raises(ValueError, match="no"):
             waits.reply()
