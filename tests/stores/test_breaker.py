@@ -22,7 +22,7 @@ def test_breaker__opens_and_closes() -> None:
     assert breaker.is_open
     with pytest.raises(StoreUnavailableError, match="first"):
         breaker.check()
-    assert breaker.incident == breaker.outage == (1, first)
+    assert breaker.incident == breaker.outage == (1, first, False)
     breaker.close()
     breaker.check()
     assert number(breaker) is None

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from importlib import resources
 from typing import Any
 
 import ormsgpack
@@ -22,6 +21,7 @@ from flask_rcache.errors import StoreFullError, StoreUnavailableError
 from flask_rcache.model.entry import Draft, Moment
 from flask_rcache.model.keys import BARRIER, CLOCK, EPOCH, FLOOR, FORGOTTEN, RUN, Names, key_tag, type_tag, user_tag
 from flask_rcache.stores.protocol import Begin, Outcome
+from flask_rcache.stores.redis import scripts
 from tests.codec.test_envelope import marker, response
 from tests.processes import wait_until
 from tests.servers import Server
@@ -35,8 +35,7 @@ WANTED = (0, 2**52)
 
 def lua(name: str) -> str:
     """A script as it is loaded."""
-    folder = resources.files("flask_rcache.stores.redis") / "lua"
-    return (folder / "_prelude.lua").read_text("utf-8") + (folder / f"{name}.lua").read_text("utf-8")
+    return scripts.load(name)._text
 
 
 def call(client: redis.Redis, name: str, keys: list[str], *args: Any) -> Any:
@@ -55,12 +54,8 @@ def rows(kit: Kit) -> dict[str, float]:
 
 
 def beat(kit: Kit, *, limit: int = 100_000, most: int = 500) -> list[int]:
-    """A heartbeat, of a process that is connected to this run of the server."""
-    client = kit.server()
-    known = client.zscore(kit.names.stamps, RUN) if client.type(kit.names.stamps) == b"zset" else None
-    run = 2**52 + 8 if known is None else int(-known)
     keys = [kit.names.stamps, kit.names.loads]
-    return [int(part) for part in call(client, "beat", keys, 2**52 + 7, run, 5000, limit, most)]
+    return [int(part) for part in call(kit.server(), "beat", keys, 2**52 + 7, 5000, limit, most)]
 
 
 def own_threads() -> list[str]:
@@ -71,7 +66,7 @@ def own_threads() -> list[str]:
 
 
 def test_stamps__what_is_in_the_set(shared_kit: Kit) -> None:
-    """Rows and times are readings of the clock; names and times of dropping are below zero, outside all ranges of rows."""
+    """Rows and times are readings of the clock; names and times of dropping are below zero, outside of their range."""
     kit = shared_kit
     kit.load(kit.key(), tags=["eu"], ttl=60.0)
     kit.store.invalidate([user_tag("us")])

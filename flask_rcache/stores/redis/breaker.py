@@ -57,12 +57,13 @@ class Breaker:
         if outage is not None:
             raise StoreUnavailableError(f"the store is unavailable: {outage.cause}") from outage.cause
 
-    def trip(self, cause: Exception, *, pause: float = _PROBE_EVERY) -> None:
+    def trip(self, cause: Exception, *, pause: float = _PROBE_EVERY, is_logged: bool = False) -> None:
         """Open; a breaker that is open already keeps its incident, and its next probe is due later.
 
         Args:
             cause: why.
             pause: seconds until the next probe.
+            is_logged: whether it was logged already.
         """
         with self._lock:
             self._probe_at = time.monotonic() + pause
@@ -73,7 +74,7 @@ class Breaker:
                 self.outage = settled  # what a probe does not meet, as a command that is not granted: no news
             else:
                 self.incidents += 1
-                self.outage = Incident(self.incidents, cause)
+                self.outage = Incident(self.incidents, cause, is_logged)
 
     def probe_in(self) -> float:
         """Seconds until the next probe is due; 0 when it is, or when the breaker is closed."""

@@ -1,7 +1,7 @@
 """The counters of all processes: what this one has counted goes there, and is read from there.
 
-Owns the hashes and lists of figures. The cache is as good without them: that they alone are refused opens no breaker, and
-what could not be stored is given back to be stored later.
+Owns the hashes and lists of figures. The cache is as good without them: that they alone are refused opens no breaker,
+and what could not be stored is given back to be stored later.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 import ormsgpack
 
-from ...codec import MAGIC
+from ...codec.envelope import MAGIC
 from ...errors import ConfigError
 from ...model import forks
 from ...model.keys import FLOOR, Names, type_tag
@@ -134,7 +134,13 @@ class Invalidator:
         calls = []
         for chunk in chunks(keys):
             parts = [(names.lease(key), key, names.index(names.type_of(key))) for key in chunk]
-            calls.append(Call(self._delete, [names.stamps, *chain.from_iterable(parts)], [names.bus, self._max_stamps, int(is_stamped)]))
+            calls.append(
+                Call(
+                    self._delete,
+                    [names.stamps, *chain.from_iterable(parts)],
+                    [names.bus, self._max_stamps, int(is_stamped)],
+                )
+            )
         removed = 0
         for chunk, (epoch, clock, stamp, count) in zip(chunks(keys), self._server.run(calls, exchange), strict=True):
             message = Message("k", int(epoch), int(stamp), int(clock), tuple(chunk))
@@ -162,7 +168,7 @@ class Invalidator:
         return freed
 
     def matching(self, pattern: str, type_name: str | None, exchange: Exchange) -> Iterator[tuple[str, list[str]]]:
-        """Stored keys that match a glob, in chunks of one type: by the indexes, or where those may be gone by all keys."""
+        """Stored keys that match a glob, in chunks of one type: by the indexes, or by all keys where those may go."""
         server = self._server
         types: Collection[str] = (
             () if server.facts.evicts_anything else [type_name] if type_name else server.types(exchange)

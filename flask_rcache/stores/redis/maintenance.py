@@ -179,8 +179,6 @@ class Maintenance:
 
     def _beat(self, exchange: Exchange) -> None:
         server, names = self._server, self._server.names
-        if not server.run_hash:
-            server.replies(pack(("PING",)), 1, exchange)  # who connects hears which run it is
         now = time.monotonic()
         held = []
         for lease, since in tuple(self._held.items()):
@@ -191,7 +189,7 @@ class Maintenance:
         most = _ROWS_DROPPED if self._beats % _DROPPING_ROUNDS == 0 else 0
         self._beats += 1
         keys = [names.stamps, names.loads, *[names.lease(lease.key) for lease in held]]
-        args: list[Argument] = [new_epoch(), server.run_hash, self._lease_ms, self._max_stamps, most]
+        args: list[Argument] = [new_epoch(), self._lease_ms, self._max_stamps, most]
         for lease in held:
             args += (lease.token, lease.key)
         generation = server.pool.generation

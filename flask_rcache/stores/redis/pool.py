@@ -391,7 +391,7 @@ class Pool:
             self._breaker.trip(failure)
             return
         self._log_once(logging.ERROR, f"[CACHE ERROR] {failure}; running without the cache")
-        self._breaker.trip(failure, pause=_CONFIGURATION_PAUSE)
+        self._breaker.trip(failure, pause=_CONFIGURATION_PAUSE, is_logged=True)
 
     def _log_once(self, level: int, message: str) -> None:
         with self._lock:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from ...codec import IDENTITY, Codec
+from ...codec.envelope import IDENTITY, Codec
 from ...errors import DecodeError
 from ...model.bounded import BoundedDict
 from ...model.entry import Entry, is_valid

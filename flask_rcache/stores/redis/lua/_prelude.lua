@@ -26,6 +26,12 @@ local function server_time()
   return tonumber(time[1]) * SECOND + tonumber(time[2])
 end
 
+-- The name of the server's run, as moments have it: of its id, or of nothing where an ACL forbids INFO.
+local function run_name(info)
+  local id = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or ''
+  return text(NAMES + tonumber(string.sub(redis.sha1hex(id), 1, 13), 16))
+end
+
 -- Rule R4.4. A write is wanted from the TIME that its sender has heard last until its deadline. Before: TIME was set back.
 local function is_late(time, since, deadline)
   return time > tonumber(deadline) or time < tonumber(since)
@@ -51,7 +57,8 @@ local function read_set(stamps)
     redis.call('ZADD', stamps, clock, '=barrier')
     barrier = clock
   end
-  local run = text(-tonumber(scores[6] or 0))
+  local run = -tonumber(scores[6] or 0)
+  run = run >= NAMES and run < 2 * NAMES and text(run) or '' -- '' fits no moment
   return {epoch = epoch, run = run, clock = clock, floor = floor, forgotten = forgotten, barrier = barrier}
 end
 

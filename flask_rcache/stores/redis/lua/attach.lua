@@ -20,7 +20,7 @@ end
 local function fact(section, pattern)
   return type(section) == 'string' and string.match(section, pattern) or ''
 end
-local run = text(NAMES + tonumber(string.sub(redis.sha1hex(fact(info, 'run_id:(%w+)')), 1, 13), 16))
+local run = run_name(info)
 
 local known = redis.pcall('HGET', meta, 'format')
 if type(known) == 'table' then -- of another kind

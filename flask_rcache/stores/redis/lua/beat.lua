@@ -2,12 +2,12 @@
 --       makes a lost set anew (R1.7), renews the leases of live loads (R4.1), drops rows that are due (R1.4).
 --
 -- KEYS  1: stamp set  2: loads that have run for a while; then the leases held by this process
--- ARGV  1: a random name for a new stamp set  2: hash of the server's run  3: lease, ms
---       4: rows of the stamp set kept at most  5: rows dropped at most now; then one token a lease, and the key it is for
+-- ARGV  1: a random name for a new stamp set  2: lease, ms  3: rows of the stamp set kept at most
+--       4: rows dropped at most now; then one token a lease, and the key it is for
 -- reply {epoch, clock, TIME, the number of leases renewed}
 -- atomicity: one step. An idle process calls it once a second: with nothing to do it is five commands.
 
-local stamps, loads, lease_ms = KEYS[1], KEYS[2], tonumber(ARGV[3])
+local stamps, loads, lease_ms = KEYS[1], KEYS[2], tonumber(ARGV[2])
 local removed = redis.pcall('ZREM', stamps, '=none') -- a write that needs no memory and changes nothing
 if type(removed) == 'table' and not string.find(removed.err, 'WRONGTYPE') then
   return removed
@@ -16,14 +16,14 @@ local set, time = read_set(stamps), server_time()
 if set then
   set.clock = next_reading(set, time)
   redis.call('ZADD', stamps, set.clock, '=clock')
-  if set.run ~= ARGV[2] then -- what lies there is none of ours: this server's connections have compared it
-    redis.call('ZADD', stamps, '-' .. ARGV[2], '=run')
+  if set.run == '' then -- none of ours; each connection to this server has compared it before
+    redis.call('ZADD', stamps, '-' .. run_name(redis.pcall('INFO', 'server')), '=run')
   end
-  if tonumber(ARGV[5]) > 0 then
-    drop_rows(stamps, set, set.clock, tonumber(ARGV[4]), tonumber(ARGV[5]))
+  if tonumber(ARGV[4]) > 0 then
+    drop_rows(stamps, set, set.clock, tonumber(ARGV[3]), tonumber(ARGV[4]))
   end
 else
-  set = new_set(stamps, ARGV[1], ARGV[2], time)
+  set = new_set(stamps, ARGV[1], run_name(redis.pcall('INFO', 'server')), time)
 end
 
 local renewed, now_ms = 0, math.floor(time / 1000)
@@ -31,7 +31,7 @@ if #KEYS > 2 and type(redis.pcall('ZREMRANGEBYSCORE', loads, '-inf', now_ms)) ==
   redis.call('DEL', loads) -- of another kind
 end
 for i = 3, #KEYS do
-  local lease, token, key = KEYS[i], ARGV[2 * i], ARGV[2 * i + 1]
+  local lease, token, key = KEYS[i], ARGV[2 * i - 1], ARGV[2 * i]
   local held = read_lease(lease)
   if held and held.token == token then
     renewed = renewed + 1
