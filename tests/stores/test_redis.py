@@ -501,7 +501,7 @@ def test_read__garbage(shared_kit: Kit, kind: str) -> None:
         lookup = each.read(kit.key())
         assert (lookup.entry, lookup.reason) == (None, "garbage")
         assert each.store.read_many([kit.key()], kit.tags(kit.key()))[0].reason == "garbage"
-        seen = [item.key for item in each.store.entries(None, None)]  # type: ignore[attr-defined]
+        seen = [item.key for item in each.store.entries(None, None)]
         assert seen == ([kit.key()] if kind in LISTED or kind == "created in the future" else [])
     assert kit.store.incident is None
     kit.load(kit.key(), b"healed")

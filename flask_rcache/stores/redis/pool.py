@@ -308,6 +308,9 @@ class Pool:
         if connection is None:
             connection = self._obtain(scope, probing)
             is_new = connection.used_at == connection.made_at
+            if self._breaker.outage is not None and not probing:  # meanwhile: what comes first is the journal
+                self._kept.append(connection)
+                self._breaker.check()
             if scope is not None and scope.waited:
                 limit = self._what_is_left(scope, full, connection)
         try:
