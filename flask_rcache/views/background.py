@@ -16,7 +16,7 @@ from typing import Any, Final
 from flask import Flask
 
 from ..context import InScope, manager_of
-from .options import BoundView, serves
+from .options import BoundView
 
 __all__ = ["JUDGED", "REFRESHED", "REFRESHING", "refresh_job", "refreshable"]
 
@@ -51,7 +51,7 @@ def refreshable(view: BoundView, ctx: Any, kwargs: Mapping[str, Any]) -> bool:
     facts = view.facts(ctx, ctx.request.environ)
     if facts.credentials or facts.session:
         return False
-    return serves(ctx, view.options) and kwargs == (ctx.request.view_args or {})
+    return view.serves(ctx) and kwargs == (ctx.request.view_args or {})
 
 
 def refresh_job(view: BoundView, ctx: Any, url_key: str, identity: bytes | None) -> Callable[[], bool]:

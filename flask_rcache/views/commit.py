@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import time
 from copy import copy
-from dataclasses import dataclass
 from typing import Any, Final
 
 from flask import Flask, Response, request_finished
@@ -35,7 +34,7 @@ from ..model.scope import Scope, scope_var
 from ..stores.protocol import Outcome
 from .background import REFRESHED, REFRESHING
 from .exchange import Exchange
-from .options import Options, serves
+from .options import Options
 from .reply import answer, mark, say
 from .unsafe import invalidate_unsafe
 from .variants import place
@@ -53,17 +52,43 @@ _FINAL_SAY: Final = frozenset({"set-cookie", "set-cookie2", "cache-control", "pr
 Lines = tuple[tuple[str, str], ...]
 
 
-@dataclass(eq=False, slots=True)
 class _Pending:
-    """A result that waits for the final headers."""
+    """A result that waits for the final headers.
 
-    response: Response
-    status: str
-    lines: Lines
-    body: bytes
-    sent_status: int
-    vary: tuple[str, ...] = ()
-    """What the response varied by before the session was saved."""
+    Args:
+        response: what is sent.
+        whole: the view's response; the same, unless a condition or a range made another of it.
+        lines: the header lines of the whole, as they go over the wire.
+        body: of the whole.
+        verdict: what was made of them when the view had returned.
+
+    Attributes:
+        sent: the lines of what is sent, before others have changed them.
+        vary: what it varied by before the session was saved.
+    """
+
+    __slots__ = ("body", "lines", "response", "sent", "sent_status", "status", "vary", "verdict")
+
+    def __init__(self, response: Response, whole: Response, lines: Lines, body: bytes, verdict: Verdict) -> None:
+        self.response: Final = response
+        self.status: Final = whole.status
+        self.sent_status: Final = whole.status_code
+        self.lines = lines
+        self.body: Final = body
+        self.verdict: Final = verdict
+        self.sent: Final = tuple(response.headers)
+        self.vary: tuple[str, ...] = ()
+
+    def has_new_body(self) -> bool:
+        """Whether an ``after_request`` has given another meaning to a body whose tag is of our making."""
+        response, chunks = self.response, self.response.response
+        if type(chunks) is list and len(chunks) == 1 and chunks[0] is self.body:
+            return False
+        if response.status_code != 200 or not is_made_etag(response.headers.get("ETag", "")):
+            return False
+        if "Content-Encoding" in response.headers or not response.is_sequence:  # the same, compressed
+            return False
+        return response.get_data() != self.body
 
 
 def install(app: Flask) -> None:
@@ -124,7 +149,8 @@ def _snapshot(exchange: Exchange, response: Response) -> Response:
     assert load is not None
     body = None if response.is_streamed or response.direct_passthrough else response.get_data()
     lines = tuple(response.get_wsgi_headers(environ))  # as they go over the wire: a hit sends them as they are
-    reason, pass_for = _refused(exchange, response, lines, body)
+    verdict = _judge(exchange, response.status_code, lines, None if body is None else len(body))
+    reason, pass_for = _refused(exchange, response, verdict)
     mark(response, "MISS", exchange.shown_key)
     if reason is not None or body is None:
         exchange.end(Loaded(pass_for=pass_for))
@@ -134,20 +160,18 @@ def _snapshot(exchange: Exchange, response: Response) -> Response:
     if made and is_made_etag(response.headers.get("ETag", made)):  # one of another body comes from a call in the view
         response.headers["ETag"] = made
         lines = (*_untagged(lines), ("ETag", made))
-    pending = _Pending(response, response.status, lines, body, response.status_code)
-    pending.response = _conditional(exchange, response, body)
-    if pending.response is not response and made not in exchange.hidden.get("HTTP_IF_NONE_MATCH", ""):
+    sent = _conditional(exchange, response, body)
+    if sent is not response and made not in exchange.hidden.get("HTTP_IF_NONE_MATCH", ""):
         # What `after_request` functions make of the whole is not known, and whoever asked does not know the tag either.
-        pending.lines = _untagged(lines)
-    exchange.pending = pending
+        lines = _untagged(lines)
+    exchange.pending = _Pending(sent, response, lines, body, verdict)
     exchange.view.views.engine.fetching.returned(load)
-    return pending.response
+    return sent
 
 
-def _refused(exchange: Exchange, response: Response, lines: Lines, body: bytes | None) -> tuple[Reason | None, float]:
+def _refused(exchange: Exchange, response: Response, verdict: Verdict) -> tuple[Reason | None, float]:
     """Why a response is not stored, as far as that is known now, and for how long nobody waits for the next."""
     load, view = exchange.load, exchange.view
-    verdict = _judge(exchange, response.status_code, lines, None if body is None else len(body))
     if load is not None and load.is_tainted:
         return Reason.STALE_INPUT, PASS_SECONDS
     if verdict.reason is not None:
@@ -166,7 +190,7 @@ def _judge(exchange: Exchange, status: int, lines: Lines, length: int | None) ->
 
 def _conditional(exchange: Exchange, response: Response, body: bytes) -> Response:
     """What the request's conditions and range make of the whole response."""
-    if not exchange.hidden or not serves(exchange.ctx, exchange.view.options):
+    if not exchange.hidden or not exchange.view.serves(exchange.ctx):
         return response
     outcome = evaluate(exchange.environ, response.status_code, tuple(response.headers), body_length=len(body))
     if outcome.action is Action.SEND:
@@ -178,7 +202,7 @@ def _conditional(exchange: Exchange, response: Response, body: bytes) -> Respons
 
 def _conditional_stream(exchange: Exchange, response: Response) -> Response:
     """The same for a body that is not there yet, such as a file's: what the view would have done, had it seen them."""
-    if exchange.hidden and response.status_code == 200 and serves(exchange.ctx, exchange.view.options):
+    if exchange.hidden and response.status_code == 200 and exchange.view.serves(exchange.ctx):
         ranges = response.headers.get("Accept-Ranges") == "bytes"
         try:
             response.make_conditional(exchange.environ, accept_ranges=ranges, complete_length=response.content_length)
@@ -203,21 +227,11 @@ def _before_session(response: Response) -> Response:
         return response
     for _, pending in _waiting(scope):
         pending.vary = normalise_vary(response.headers.getlist("Vary"))
-        if response is pending.response and _has_changed(pending):
+        if response is pending.response and pending.has_new_body():
             # The tag was made of another body, and hits will have other bodies too.
             del response.headers["ETag"]
             pending.lines = _untagged(pending.lines)
     return response
-
-
-def _has_changed(pending: _Pending) -> bool:
-    """Whether an ``after_request`` has given another meaning to a body whose tag is of our making."""
-    response = pending.response
-    if response.status_code != 200 or not is_made_etag(response.headers.get("ETag", "")):
-        return False
-    if "Content-Encoding" in response.headers or not response.is_sequence:  # the same, compressed
-        return False
-    return response.get_data() != pending.body
 
 
 def _waiting(scope: Scope) -> list[tuple[Exchange, _Pending]]:
@@ -253,8 +267,10 @@ def _commit(exchange: Exchange, pending: _Pending, final: Response) -> None:
         if final.status_code >= 500 and final is not pending.response:
             # Something failed after the view: the headers that this result would have been sent with were never made.
             return
-        lines, fields = _with_final_say(exchange, pending, final)
-        verdict = _judge(exchange, int(pending.status[:3]), lines, len(pending.body))
+        lines, fields, verdict = pending.lines, pending.verdict.vary, pending.verdict
+        if final is not pending.response or tuple(final.headers) != pending.sent:
+            lines, fields = _with_final_say(pending, final)
+            verdict = _judge(exchange, pending.sent_status, lines, len(pending.body))
         if verdict.reason is None and _has_session(exchange):
             verdict = Verdict(Reason.SESSION, hit_for_miss=exchange.view.store_policy().hit_for_miss)
         if verdict.reason is not None:
@@ -268,6 +284,7 @@ def _commit(exchange: Exchange, pending: _Pending, final: Response) -> None:
             stale_if_error=verdict.stale_if_error,
             origin=exchange.view.origin,
         )
+        fields = tuple(sorted({*fields, *exchange.view.options.vary}))
         _report(exchange, pending, _store(exchange, draft, fields), draft)
     finally:
         exchange.close()
@@ -331,8 +348,8 @@ def _report(exchange: Exchange, pending: _Pending, outcome: Outcome | Reason | N
         say(response, detail=Reason.ERROR if outcome is None else Reason.OVERTAKEN, **said)
 
 
-def _with_final_say(exchange: Exchange, pending: _Pending, final: Response) -> tuple[Lines, tuple[str, ...]]:
-    """The lines to judge and keep, and the request fields that select the variant.
+def _with_final_say(pending: _Pending, final: Response) -> tuple[Lines, tuple[str, ...]]:
+    """The lines to judge and keep where something was changed after the view, and the fields that select the variant.
 
     ``Vary: Cookie`` that the session machinery added selects nothing here: a request with a session cookie bypasses the
     cache, and all others have the same empty session. The same holds for ``Accept-Encoding`` of a compressing
@@ -352,4 +369,4 @@ def _with_final_say(exchange: Exchange, pending: _Pending, final: Response) -> t
     if "accept-encoding" in sent and "accept-encoding" not in own:
         # What compresses afterwards would compress a part too, whose range is that of the plain bytes.
         lines = (*(line for line in lines if line[0].lower() != "accept-ranges"), ("Accept-Ranges", "none"))
-    return lines, tuple(sorted({*names, *exchange.view.options.vary}))
+    return lines, names

@@ -222,7 +222,7 @@ def _wrapper(view: Callable[..., Any], options: Options) -> Callable[..., Respon
         if admitted is not None:
             return admitted
         try:
-            with found.running():
+            with found:
                 returned = view(*args, **kwargs)
         except Exception as error:
             stale = found.failed(error)
@@ -250,7 +250,7 @@ def _async_wrapper(view: Callable[..., Any], options: Options) -> Callable[..., 
             if admitted is not None:
                 return admitted
             try:
-                with found.running():
+                with found:
                     returned = await view(*args, **kwargs)
             except Exception as error:
                 stale = found.failed(error)

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Final
 
 from flask import Response
@@ -42,7 +40,7 @@ from ..model.keys import key_tag, url_tag
 from ..model.scope import Scope, scope_var
 from ..stores.protocol import Begin, Lookup
 from .background import JUDGED, REFRESHED, REFRESHING, refresh_job, refreshable
-from .options import AppViews, BoundView, Options, conditions, serves
+from .options import AppViews, BoundView, Options, conditions
 from .reply import CONDITIONS, hit, ready_class, reply
 from .variants import Known, selected_key
 
@@ -112,7 +110,7 @@ def look_up(
                 if view.is_explicit:
                     _mention(view, ctx, entry)
                 age = (lookup.now - entry.created) / MICROSECONDS
-                asked = environ if environ.keys().isdisjoint(CONDITIONS) else conditions(ctx, options)
+                asked = environ if environ.keys().isdisjoint(CONDITIONS) else conditions(ctx, view)
                 shown = key if views.show_key else None
                 return hit(ready_class(ctx.app.response_class), content, asked, age=age, ttl=entry.ttl, key=shown)
     exchange = Exchange(view, ctx, scope, url_key=url_key, args=args, kwargs=kwargs)
@@ -161,6 +159,7 @@ class Exchange:
         lookup: what was found there, unusable; ``None`` when the store is away.
         load: the load that the view's run is; ``None`` when its result is not stored in any case.
         no_fill: why it is not.
+        refreshes: whether this is the background's own request for this URL.
         hidden: the conditions and the range of the request, which the view does not see.
         pending: what waits for the final headers; ``commit``'s.
     """
@@ -185,6 +184,7 @@ class Exchange:
         "lookup",
         "no_fill",
         "pending",
+        "refreshes",
         "scope",
         "tags",
         "url_key",
@@ -207,6 +207,7 @@ class Exchange:
         self.scope: Final = scope
         self.guest: Final = entered(ctx)
         self.url_key: Final = url_key
+        self.refreshes: Final = self.environ.get(REFRESHING) == url_key
         self.args: Final = args
         self.kwargs: Final = kwargs
         self.key = url_key
@@ -243,7 +244,7 @@ class Exchange:
             if answer is not None:
                 return answer
             break
-        if not self._refreshes:
+        if not self.refreshes:
             self._check_fill()
         return None
 
@@ -293,10 +294,10 @@ class Exchange:
         decision = decide(entry, lookup.now, inside_load=inside, beta=policy.beta, draw=random.random())
         if decision is Decision.LOAD:
             return None
-        if self._refreshes and (decision is Decision.STALE or self.environ[JUDGED] in (None, lookup.identity)):
+        if self.refreshes and (decision is Decision.STALE or self.environ[JUDGED] in (None, lookup.identity)):
             self.lookup = Lookup(None, lookup.now, lookup.identity, "refresh")
             return None
-        if self._refreshes:  # loaded meanwhile
+        if self.refreshes:  # loaded meanwhile
             return self._refreshed()
         if decision is not Decision.STALE and self._is_forced():
             self.lookup = Lookup(None, lookup.now, lookup.identity, "refresh")
@@ -313,11 +314,6 @@ class Exchange:
         else:
             observer.hit(policy, self.key, lookup, self.began)
         return self._reply(entry, lookup.now, "STALE" if stale else "HIT", hit=True, stale=stale)
-
-    @property
-    def _refreshes(self) -> bool:
-        """Whether this is the background's own request for this URL."""
-        return self.environ.get(REFRESHING) == self.url_key
 
     def _refreshed(self) -> Response:
         """The answer to a background request that has nothing to do."""
@@ -356,9 +352,10 @@ class Exchange:
 
     def admit(self) -> Response | None:
         """Wait for others where that helps; a response, or ``None`` when the view must run."""
+        fetching = self.view.views.engine.fetching
         try:
-            while (started := self._start()) is not None:
-                self._take(self._fetching.advance(*started))
+            while (started := self._start(fetching)) is not None:
+                self._take(fetching.advance(*started))
         except BaseException:
             self.close()
             raise
@@ -366,19 +363,16 @@ class Exchange:
 
     async def admit_async(self) -> Response | None:
         """:meth:`admit` without blocking the event loop."""
+        fetching = self.view.views.engine.fetching
         try:
-            while (started := self._start()) is not None:
-                self._take(await self._fetching.advance_async(*started))
+            while (started := self._start(fetching)) is not None:
+                self._take(await fetching.advance_async(*started))
         except BaseException:
             self.close()
             raise
         return self._answer
 
-    @property
-    def _fetching(self) -> Fetching:
-        return self.view.views.engine.fetching
-
-    def _start(self) -> tuple[Steps, Terms] | None:
+    def _start(self, fetching: Fetching) -> tuple[Steps, Terms] | None:
         """Ask for a load; ``None`` when that is settled."""
         if self._answer is not None or self.load is not None or self.no_fill is not None:
             return None
@@ -387,11 +381,10 @@ class Exchange:
             self.missed()
             return None
         self._looks += 1
-        if self._refreshes:
+        if self.refreshes:
             patience = Patience.GIVE_UP
         else:
             patience = Patience.RUN_ALONE if self._holds_others_up() else Patience.WAIT
-        fetching = self._fetching
         self._terms = fetching.terms(self.view.policy, patience=patience, shares_errors=False)
         self._reader = Reader(self.key, self.tags, self.lookup)
         self._steps = load([self._reader], fetching.flights, self._terms)
@@ -402,6 +395,8 @@ class Exchange:
 
         It must not wait then: another request may hold what it wants, and want what it holds.
         """
+        if not self.scope.exchanges:
+            return False
         mine = set[int]()
         around = current_load()
         while around is not None:
@@ -455,16 +450,17 @@ class Exchange:
 
     def _prepare(self, load: Load) -> None:
         """Take a load over: its tags, and the conditions that the view must not see."""
-        if self._refreshes:
+        if self.refreshes:
             self.view.views.observer.refreshing(self.view.policy)
         options = self.view.options
         load.tags.update(dict.fromkeys(options.found_tags(self.args, self.kwargs)))
         # What a write to the URL does not find by its key, it finds by this.
         by_url = options.key_func is None and self.view.is_routed(self.ctx, self.args, self.kwargs)
-        if not by_url or self.view.origin != options.function or not serves(self.ctx, options):
+        if not by_url or self.view.origin != options.function or not self.view.serves(self.ctx):
             load.tags[url_tag(self.view.target(self.ctx.request))] = None
         self.hidden = {name: self.environ.pop(name) for name in HIDDEN_FIELDS if name in self.environ}
-        self._forget_parsed()
+        if self.hidden:
+            self._forget_parsed()
         self._deferred = self._count_deferred()
 
     def _forget_parsed(self) -> None:
@@ -474,23 +470,21 @@ class Exchange:
 
     # The view
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """The view's run: its load is current, conditions are hidden, and it ends whatever is raised."""
+    def __enter__(self) -> None:
+        """The view runs: its load is current, and conditions are hidden."""
+        if self.load is not None:
+            self.load.__enter__()
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, traceback: object) -> None:
+        """It has run; where it raised an exception, :meth:`failed` is called with that."""
         if self.load is None:
-            yield
             return
-        try:
-            with self.load:
-                yield
-        except Exception:
-            raise  # `failed` is called with it
-        except BaseException:
-            self.close()
-            raise
-        finally:
+        self.load.__exit__(kind, error, traceback)
+        if self.hidden:
             self.environ.update(self.hidden)
             self._forget_parsed()
+        if kind is not None and not issubclass(kind, Exception):
+            self.close()
 
     def failed(self, error: Exception) -> Response | None:
         """The load ends with what the view raised; the expired response that stands in, if any (``stale_if_error``)."""
@@ -535,7 +529,7 @@ class Exchange:
         assert self._steps is not None
         assert self._terms is not None
         try:
-            done = self._fetching.advance(self._steps, self._terms, loaded)
+            done = self.view.views.engine.fetching.advance(self._steps, self._terms, loaded)
             assert isinstance(done, Done)
             return done
         finally:
@@ -597,7 +591,7 @@ class Exchange:
             entry,
             content,
             now=now,
-            environ=conditions(self.ctx, self.view.options),
+            environ=conditions(self.ctx, self.view),
             verdict=verdict,
             key=self.shown_key,
             status=status,

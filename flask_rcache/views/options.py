@@ -45,13 +45,13 @@ __all__ = [
     "misplaced",
     "note_decorated",
     "options_of",
-    "serves",
 ]
 
 #: Where an app has its :class:`AppViews`.
 EXTENSION: Final = "rcache_views"
 _KEYS_REMEMBERED: Final = 4096
 _LONGEST_REMEMBERED: Final = 400
+_ENDPOINTS_REMEMBERED: Final = 100
 _VIEWS_KEPT: Final = 4096
 _FIELDS_KEPT: Final = 10_000
 _MOST_WRAPPERS: Final = 50
@@ -213,6 +213,7 @@ class BoundView:
     __slots__ = (
         "_credentials",
         "_credentials_cookies",
+        "_endpoints",
         "_ids",
         "_store_policy",
         "_warned",
@@ -243,6 +244,7 @@ class BoundView:
         self.is_judged: Final = options.unless is not None
         self.to_judge: Final = names_to_judge(self._credentials, credentials_ok=self.credentials_ok)
         self._ids: Final[BoundedDict[tuple[str | None, ...], str]] = BoundedDict(_KEYS_REMEMBERED)
+        self._endpoints: Final[BoundedDict[str, tuple[Any, bool]]] = BoundedDict(_ENDPOINTS_REMEMBERED)
         self._warned = False
         self._store_policy: Final = StorePolicy(
             ttl=None if ttl is FROM_HEADERS else ttl,
@@ -300,6 +302,16 @@ class BoundView:
         session = carries_session(ctx, environ, self._credentials_cookies)
         return request_facts(environ, session, credentials=self._credentials)
 
+    def serves(self, ctx: Any) -> bool:
+        """Whether the request is for this view, and not for another one that called it."""
+        endpoint = ctx.request.endpoint or ""
+        view = ctx.app.view_functions.get(endpoint)
+        known, answer = self._endpoints.get(endpoint, (None, False))
+        if known is not view or view is None:
+            answer = any(found is self.options for found in options_of(view))
+            self._endpoints[endpoint] = view, answer
+        return answer
+
     # Which entry does it ask for?
 
     def key(self, ctx: Any, environ: Mapping[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
@@ -317,7 +329,7 @@ class BoundView:
         get = environ.get
         host = get("HTTP_HOST")
         routed = not (args or kwargs or request.view_args) or self.is_routed(ctx, args, kwargs)
-        if options.is_opaque and not (routed and serves(ctx, options)):
+        if options.is_opaque and not (routed and self.serves(ctx)):
             options.identity()  # raises: it is not the URL that tells such views apart
         plain = routed and named is None and host is not None
         raw = (host, environ["wsgi.url_scheme"], get("SCRIPT_NAME"), get("PATH_INFO"), get("QUERY_STRING"))
@@ -382,19 +394,13 @@ def options_of(view: Any) -> Iterator[Options]:
             function, seen = getattr(function, "__wrapped__", None), seen + 1
 
 
-def serves(ctx: Any, options: Options) -> bool:
-    """Whether the request is for this view, and not for another one that called it."""
-    view = ctx.app.view_functions.get(ctx.request.endpoint or "")
-    return any(found is options for found in options_of(view))
-
-
-def conditions(ctx: Any, options: Options) -> Mapping[str, Any]:
+def conditions(ctx: Any, view: BoundView) -> Mapping[str, Any]:
     """The environ whose conditions and range the answer is to obey; an empty one for another view that wants it whole.
 
     Source: RFC 9110 sections 13.1 and 14.2: they concern the target of the request.
     """
     environ: Mapping[str, Any] = ctx.request.environ
-    return environ if environ.keys().isdisjoint(CONDITIONS) or serves(ctx, options) else {}
+    return environ if environ.keys().isdisjoint(CONDITIONS) or view.serves(ctx) else {}
 
 
 def note_decorated(view: Callable[..., Any], options: Options) -> None:
