@@ -60,19 +60,18 @@ def request_verdict(
     session: bool,
     *,
     credentials_ok: bool,
-    body_in_key: bool = False,
     credentials: frozenset[str] = _SERVER_NAMES,
 ) -> Reason | None:
     """The reason for which a request bypasses the cache, ``None`` when it may be looked up.
+
+    One with a body may not: the key does not cover it, and the view might answer something else than the URL's page
+    (cache poisoning by a "fat GET").
 
     Args:
         environ: the WSGI environ.
         session: whether the request carries a session cookie.
         credentials_ok: the answer is the same for everyone (``shared``), or the key names the caller
             (a ``key_func`` on a ``per_user`` type).
-        body_in_key: the key covers the request's body; otherwise a request with one is not looked up, since
-            it could make the view answer something else than the URL's page (cache poisoning by a "fat
-            GET").
         credentials: names in the environ that identify a caller, see :func:`credential_names`.
 
     Source: RFC 9111 sections 3.5 (Authorization) and 4; RFC 9110 sections 9.3.1 (content in a GET), 13.1.1
@@ -91,7 +90,7 @@ def request_verdict(
             return Reason.SESSION
     if "HTTP_IF_MATCH" in environ or "HTTP_IF_UNMODIFIED_SINCE" in environ:
         return Reason.PRECONDITION
-    if not body_in_key and _has_body(environ):
+    if _has_body(environ):
         return Reason.REQUEST_BODY
     return None
 

@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 from werkzeug.test import EnvironBuilder
 
-from flask_rcache.http import Reason, RequestFacts, credential_names, request_facts, request_verdict
+from flask_rcache.http import (
+    Reason,
+    RequestFacts,
+    credential_names,
+    names_to_judge,
+    request_facts,
+    request_verdict,
+)
 
 PRIVATE = {"HTTP_AUTHORIZATION": "Bearer t"}
 
@@ -51,7 +58,6 @@ ROWS: list[tuple[str, dict[str, Any], bool, dict[str, Any], Reason | None]] = [
         {"credentials_ok": True},
         Reason.REQUEST_BODY,
     ),
-    ("RFC9110-9.3.1-body-in-key", {"CONTENT_LENGTH": "3"}, False, {"body_in_key": True}, None),
     ("no-body-empty", {"CONTENT_LENGTH": ""}, False, {}, None),
     ("no-body-zero", {"CONTENT_LENGTH": "0"}, False, {}, None),
 ]
@@ -85,6 +91,18 @@ def test_request_verdict__fields_that_identify_a_caller(changes: dict[str, str],
     named = credential_names(["x-forwarded-user"])
     assert request_verdict(environ, False, credentials_ok=False, credentials=named) is reason
     assert request_facts(environ, False, credentials=named).credentials is (reason is not None)
+
+
+@pytest.mark.parametrize("credentials_ok", [False, True])
+def test_names_to_judge__are_all_that_is_ruled_out(credentials_ok: bool) -> None:
+    """What is ruled out, but for its method or its session, has one of the names: the others need no verdict."""
+    names = names_to_judge(credential_names([]), credentials_ok=credentials_ok)
+    for _, changes, _, options, reason in ROWS:
+        if reason is not None and "REQUEST_METHOD" not in changes and reason is not Reason.SESSION:
+            environ = {**EnvironBuilder("/").get_environ(), **changes}
+            refused = request_verdict(environ, False, **{"credentials_ok": credentials_ok, **options})
+            assert refused is None or not names.isdisjoint(environ), changes
+    assert names.isdisjoint(EnvironBuilder("/", headers={"Accept": "*/*", "Range": "bytes=0-1"}).get_environ())
 
 
 def test_request_verdict__says_bypass() -> None:

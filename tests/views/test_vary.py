@@ -294,6 +294,30 @@ def test_vary__what_the_view_encodes_itself(new_app) -> None:
     assert detail(client.get("/bare", headers={"Accept-Encoding": "gzip"})) == "CONTENT-CODING"
 
 
+def test_vary__what_is_known_of_a_url_goes_with_its_marker(new_app, store_url) -> None:
+    """A process that remembers how a URL varied does not go on so when that is gone: it is stored as it is now."""
+    app, vary = new_app(store_url), ["Accept-Language"]
+
+    @app.get("/")
+    @cache_response(PAGE)
+    def page():
+        return request.headers["Accept-Language"], 200, {"Vary": vary[0]} if vary[0] else {}
+
+    client = app.test_client()
+    assert [verdicts(client, "/", headers=lang(value)) for value in ("en", "fr")] == [["MISS", "HIT"]] * 2
+    manager(app).clear_all()
+    vary[0] = ""
+    assert client.get("/", headers=lang("en")).headers["X-Cache"] == "MISS"
+    for value in ("fr", "de", "en"):  # one answer for everybody now, under the URL's own key
+        response = client.get("/", headers=lang(value))
+        assert (response.text, response.headers["X-Cache"], "~" in response.headers["X-Cache-Key"][13:]) == (
+            "en",
+            "HIT",
+            False,
+        )
+    assert [entry.kind for entry in manager(app).entries()] == ["response"]
+
+
 def test_vary__a_client_cannot_name_a_variant(new_app) -> None:
     """A key that a client says is never the name of another key's variant, which anybody can work out."""
     app = new_app()

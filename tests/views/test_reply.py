@@ -1,0 +1,87 @@
+"""The response of a hit: made in a shorter way, and the same for all that."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from flask import Response
+from werkzeug.datastructures import Headers
+from werkzeug.test import EnvironBuilder
+
+from flask_rcache import cache_response
+from flask_rcache.model.entry import StoredResponse
+from flask_rcache.views.reply import ready_class
+from tests.views.kit import PAGE, verdicts
+
+STORED = StoredResponse("203 Odd", (("Content-Type", "text/x-own"), ("Link", "</a>"), ("Link", "</b>")), b"body")
+
+
+class Counting(Response):
+    """A response class of the app's own."""
+
+    made = 0
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        Counting.made += 1
+
+
+class Closing(Response):
+    """One that has something to close."""
+
+    closed = 0
+
+    def close(self) -> None:
+        Closing.closed += 1
+        super().close()
+
+
+@pytest.mark.parametrize("base", [Response, Counting, Closing])
+def test_ready__is_what_the_response_class_would_make(base: type[Response]) -> None:
+    """Attribute by attribute, but for its own two; a class with a constructor of its own has that called."""
+    lines = list(STORED.headers)
+    ready, plain = ready_class(base)(lines, STORED), base([STORED.body], STORED.status, Headers(lines))
+    own = {name: value for name, value in vars(ready).items() if not name.startswith("_ready")}
+    assert own == vars(plain)
+    assert (ready.status, ready.status_code, ready.get_data()) == ("203 Odd", 203, b"body")
+    assert isinstance(ready, base)
+    if base is Counting:
+        assert Counting.made == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda response: response.headers.add("X-A", "1"),
+        lambda response: response.set_data(b"other"),
+        lambda response: setattr(response, "status_code", 204),
+        lambda response: setattr(response, "response", iter([b"a", b"b"])),
+        lambda response: response.call_on_close(lambda: None),
+        lambda response: None,
+    ],
+    ids=["header", "body", "status", "stream", "to close", "nothing"],
+)
+def test_ready__what_others_change_is_sent(change: Any) -> None:
+    """An `after_request` may do with it what it likes."""
+    stored = STORED._replace(status="200 OK")
+    lines = [*stored.headers, ("Content-Length", "4")]
+    sent = []
+    for response in (ready_class(Response)(list(lines), stored), Response([b"body"], "200 OK", Headers(lines))):
+        change(response)
+        body, status, headers = response.get_wsgi_response(EnvironBuilder("/").get_environ())
+        sent.append((b"".join(body), status, sorted(headers)))
+    assert sent[0] == sent[1]
+
+
+def test_hit__closes_what_the_apps_class_closes(new_app) -> None:
+    """A response class with a `close` of its own: it is called for a hit as for a miss."""
+    app = new_app()
+    app.response_class = Closing
+    app.add_url_rule("/", view_func=cache_response(PAGE)(lambda: "x"), endpoint="x")
+    closed = []
+    for verdict in ("MISS", "HIT"):
+        before = Closing.closed
+        assert verdicts(app.test_client(), "/", 1) == [verdict]
+        closed.append(Closing.closed - before)
+    assert closed[0] == closed[1] > 0
