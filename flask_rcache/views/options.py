@@ -10,7 +10,6 @@ from __future__ import annotations
 import inspect
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -60,30 +59,66 @@ _MOST_WRAPPERS: Final = 50
 _decorated: Final[WeakKeyDictionary[Callable[..., Any], Options]] = WeakKeyDictionary()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Options:
-    """What stands above one view; see :func:`~flask_rcache.cache_response`.
+    """What stands above one view; see :func:`~flask_rcache.cache_response`. Each decorator is another one.
 
     ``identity`` is what tells the view from others in keys; ``is_opaque`` says that it is bound to an object that can't
     stand in a key. ``composes`` says that the ``key_func`` adds to the default key. ``tags`` are those that are known
     beforehand, ``find_tags`` finds them.
     """
 
-    identity: Identity
-    is_opaque: bool
-    cache_type: CacheType | str
-    ttl: Lifetime | None
-    key_func: Callable[[Request], Key | None] | None
-    composes: bool
-    tags: tuple[str, ...]
-    find_tags: Callable[..., Iterable[str]] | None
-    vary: tuple[str, ...]
-    shared: bool
-    unless: Callable[..., object] | None
-    unless_takes_arguments: bool
-    keep: Callable[[Response], object] | None
-    signature: inspect.Signature
-    is_method: bool
+    __slots__ = (
+        "cache_type",
+        "composes",
+        "find_tags",
+        "identity",
+        "is_method",
+        "is_opaque",
+        "keep",
+        "key_func",
+        "shared",
+        "signature",
+        "tags",
+        "ttl",
+        "unless",
+        "unless_takes_arguments",
+        "vary",
+    )
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        is_opaque: bool,
+        cache_type: CacheType | str,
+        ttl: Lifetime | None,
+        key_func: Callable[[Request], Key | None] | None,
+        composes: bool,
+        tags: tuple[str, ...],
+        find_tags: Callable[..., Iterable[str]] | None,
+        vary: tuple[str, ...],
+        shared: bool,
+        unless: Callable[..., object] | None,
+        unless_takes_arguments: bool,
+        keep: Callable[[Response], object] | None,
+        signature: inspect.Signature,
+        is_method: bool,
+    ) -> None:
+        self.identity: Final = identity
+        self.is_opaque: Final = is_opaque
+        self.cache_type: Final = cache_type
+        self.ttl: Final = ttl
+        self.key_func: Final = key_func
+        self.composes: Final = composes
+        self.tags: Final = tags
+        self.find_tags: Final = find_tags
+        self.vary: Final = vary
+        self.shared: Final = shared
+        self.unless: Final = unless
+        self.unless_takes_arguments: Final = unless_takes_arguments
+        self.keep: Final = keep
+        self.signature: Final = signature
+        self.is_method: Final = is_method
 
     @property
     def function(self) -> str:
