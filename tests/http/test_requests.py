@@ -102,7 +102,7 @@ def test_names_to_judge__are_all_that_is_ruled_out(credentials_ok: bool) -> None
             environ = {**EnvironBuilder("/").get_environ(), **changes}
             refused = request_verdict(environ, False, **{"credentials_ok": credentials_ok, **options})
             assert refused is None or not names.isdisjoint(environ), changes
-    assert names.isdisjoint(EnvironBuilder("/", headers={"Accept": "*/*", "Range": "bytes=0-1"}).get_environ())
+    assert names.isdisjoint(EnvironBuilder("/", headers=[("Accept", "*/*"), ("Range", "bytes=0-1")]).get_environ())
 
 
 def test_request_verdict__says_bypass() -> None:
