@@ -106,10 +106,13 @@ def test_budget__prompt_answers_cost_nothing(transport: Transport, slow: Sluggis
 
 @pytest.mark.chaos
 def test_budget__outside_of_a_request_and_walks(transport: Transport, slow: Sluggish) -> None:
-    """A script has no budget, and a walk over many keys counts for no request: each answer has its timeout."""
+    """A script or a job has no budget, and a walk over many keys counts for no request: each answer has its timeout."""
     transport.ask("PING")
     slow.delay = 0.1
     assert asked(transport, 12) == 12
+    with request(is_request=False) as scope:
+        assert asked(transport, 12) == 12
+        assert scope.waited == 0
     with request() as scope:
         assert [transport.ask("PING", patient=True) for _ in range(12)] == [b"PONG"] * 12
         assert scope.waited == 0

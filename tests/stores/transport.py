@@ -59,9 +59,9 @@ def at_once(act: Callable[[int], object], threads: int) -> list[object]:
 
 
 @contextmanager
-def request() -> Iterator[Scope]:
-    """A request: what is asked in the block counts against one budget."""
-    scope = Scope(None, None)
+def request(*, is_request: bool = True) -> Iterator[Scope]:
+    """A request: what is asked in the block counts against one budget. Or another context, as a job's."""
+    scope = Scope(None, None, is_request=is_request)
     token = scope_var.set(scope)
     try:
         yield scope

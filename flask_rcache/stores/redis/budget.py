@@ -34,7 +34,7 @@ class Budget:
     def left(self) -> float | None:
         """Seconds that the present request may still wait; ``None`` outside of one."""
         scope = scope_var.get()
-        return None if scope is None else max(0.0, self._seconds - scope.waited)
+        return None if scope is None or not scope.is_request else max(0.0, self._seconds - scope.waited)
 
     def within(self, scope: Scope, seconds: float) -> float:
         """``seconds``, or what is left to the request if that is less.

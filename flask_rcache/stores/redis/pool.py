@@ -301,6 +301,8 @@ class Pool:
             self._breaker.check()
         limit = full = self._timeout if len(payload) <= _SMALL else self._whole_limit(len(payload))
         scope = None if patient else scope_var.get()
+        if scope is not None and not scope.is_request:  # a job may live for days
+            scope = None
         if scope is not None and (scope.waited or full > self._timeout):
             limit = self._budget.within(scope, full)
         is_new = False
