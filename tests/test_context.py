@@ -55,7 +55,8 @@ def _page_app(new_app: NewApp) -> tuple[Flask, Counted]:
     return app, body
 
 
-def test_request__counts_from_before_anything_of_it_ran(new_app) -> None:
+@pytest.mark.parametrize("by", ["the request", "another thread"])
+def test_request__counts_from_before_anything_of_it_ran(new_app, by) -> None:
     """An invalidation in a `before_request`: what was read before it, or by it, may be old, so nothing is stored."""
     app, _ = _page_app(new_app)
     invalidate = [True]
@@ -63,7 +64,10 @@ def test_request__counts_from_before_anything_of_it_ran(new_app) -> None:
     @app.before_request
     def write() -> None:
         if invalidate:
-            current_cache.invalidate_tags("t")
+            if by == "the request":
+                current_cache.invalidate_tags("t")
+            else:
+                _in_thread(lambda: manager(app).invalidate_tags("t"))
 
     client = app.test_client()
     first = client.get("/")
