@@ -12,10 +12,16 @@ from typing import Final
 from ...errors import StoreUnavailableError
 from ...model.scope import Scope, scope_var
 
-__all__ = ["Budget"]
+__all__ = ["Budget", "request_scope"]
 
 #: Seconds with which asking makes no sense any more.
 _LEAST: Final = 0.01
+
+
+def request_scope() -> Scope | None:
+    """The scope of the present request; ``None`` in a context that is none, as a job's, which may live for days."""
+    scope = scope_var.get()
+    return scope if scope is not None and scope.is_request else None
 
 
 class Budget:
@@ -33,8 +39,8 @@ class Budget:
     @property
     def left(self) -> float | None:
         """Seconds that the present request may still wait; ``None`` outside of one."""
-        scope = scope_var.get()
-        return None if scope is None or not scope.is_request else max(0.0, self._seconds - scope.waited)
+        scope = request_scope()
+        return None if scope is None else max(0.0, self._seconds - scope.waited)
 
     def within(self, scope: Scope, seconds: float) -> float:
         """``seconds``, or what is left to the request if that is less.

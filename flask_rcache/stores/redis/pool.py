@@ -41,9 +41,9 @@ from redis.retry import Retry
 from ...config.parsers import redacted
 from ...errors import ConfigError, StoreError, StoreFullError, StoreUnavailableError
 from ...model import forks
-from ...model.scope import Scope, scope_var
+from ...model.scope import Scope
 from .breaker import Breaker
-from .budget import Budget
+from .budget import Budget, request_scope
 from .connection import SLICE, Connection, Exchange
 from .facts import EVICTION_ADVICE
 
@@ -300,9 +300,7 @@ class Pool:
         if self._breaker.outage is not None and not probing:
             self._breaker.check()
         limit = full = self._timeout if len(payload) <= _SMALL else self._whole_limit(len(payload))
-        scope = None if patient else scope_var.get()
-        if scope is not None and not scope.is_request:  # a job may live for days
-            scope = None
+        scope = None if patient else request_scope()
         if scope is not None and (scope.waited or full > self._timeout):
             limit = self._budget.within(scope, full)
         is_new = False
