@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
-from typing import Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from ..config.settings import Settings
 from ..errors import ConfigError, StoreError
@@ -16,12 +16,14 @@ from ..model.cache_type import FROM_HEADERS, CacheType, check_tags, check_ttl
 from ..model.keys import Key, user_tag
 from ..stores.protocol import Catalogue, Listed, Page, Store
 from .fetching import MISSING, Call
-from .inspector import Inspector
 from .load import current_load
 from .observer import Tracer
 from .parts import Engine
 from .policies import Policy
 from .statistics import CacheStats
+
+if TYPE_CHECKING:
+    from .inspector import Inspector
 
 __all__ = ["MISSING", "CacheManager", "Invalidated"]
 
@@ -65,7 +67,7 @@ class CacheManager:
         engine: the parts, for this package's own layers; not part of the public contract.
     """
 
-    __slots__ = ("__weakref__", "_inspector", "engine")
+    __slots__ = ("__weakref__", "engine")
 
     def __init__(
         self,
@@ -77,7 +79,6 @@ class CacheManager:
     ) -> None:
         catalogue: Catalogue = cast(Any, store)
         self.engine: Final = Engine(settings, store, catalogue, types=types, values=values)
-        self._inspector: Final = Inspector(self.engine)
 
     @property
     def settings(self) -> Settings:
@@ -548,6 +549,12 @@ class CacheManager:
         return Invalidated(removed, journalled=journalled)
 
     # What operators ask
+
+    @property
+    def _inspector(self) -> Inspector:
+        from .inspector import Inspector  # which serving requests does not need
+
+        return Inspector(self.engine)
 
     @property
     def is_available(self) -> bool:

@@ -13,14 +13,14 @@ __all__ = ["glob_regex"]
 
 #: As the server reads it (`stringmatchlen` in its `util.c`): a class ends at the first ``]`` that is neither escaped
 #: nor the end of a range, else with the pattern; ``!`` is a character like others.
-_PART: Final = re.compile(r"\\.|\[\^?(?:(?>\\.|[^\]]-.|[^\]]))*+\]?|.", re.DOTALL)
-_MEMBER: Final = re.compile(r"\\(.)|([^\]])-(.)|([^\]])", re.DOTALL)
+_PART: Final = r"(?s)\\.|\[\^?(?:(?>\\.|[^\]]-.|[^\]]))*+\]?|."
+_MEMBER: Final = r"(?s)\\(.)|([^\]])-(.)|([^\]])"
 
 
 def _class(part: str) -> str:
     negated = part.startswith("[^")
     members = []
-    for escaped, low, high, plain in _MEMBER.findall(part[1 + negated :]):
+    for escaped, low, high, plain in re.findall(_MEMBER, part[1 + negated :]):
         low, high = sorted((low, high))
         members.append(f"{re.escape(low)}-{re.escape(high)}" if high else re.escape(escaped or plain))
     if not members:
@@ -37,7 +37,7 @@ def glob_regex(pattern: str) -> re.Pattern[str]:
     False
     """
     between: list[list[str]] = [[]]
-    for part in _PART.findall(pattern):
+    for part in re.findall(_PART, pattern):
         out = between[-1]
         if part == "*":
             between.append([])
