@@ -246,6 +246,40 @@ def test_fetch__overtaken_result_is_not_shared_with_later_readers(cache: CacheMa
     assert cache.get("search", "a") == "new"
 
 
+def test_fetch__result_of_before_the_readers_own_invalidation(cache: CacheManager) -> None:
+    """A request that came before a load began may share it, but not after it has invalidated what that has read (R6)."""
+    state = {"value": "old"}
+    arrived, begun, go = threading.Event(), threading.Event(), threading.Event()
+
+    def slow() -> str:
+        read = state["value"]
+        begun.set()
+        go.wait(5)
+        return read
+
+    def early() -> object:
+        token = scope_var.set(cache.engine.new_scope(is_request=True))
+        try:
+            arrived.set()
+            begun.wait(5)
+            state["value"] = "new"
+            cache.invalidate_type("search")
+            return cache.fetch("search", "a", lambda: state["value"])
+        finally:
+            scope_var.reset(token)
+
+    def late() -> object:
+        arrived.wait(5)
+        return cache.fetch("search", "a", slow)
+
+    def conduct() -> None:
+        begun.wait(5)
+        wait_until(waiting(1), timeout=10, what="the other waits")
+        go.set()
+
+    assert together(early, late, conduct)[:2] == ["new", "old"]
+
+
 def test_fetch__early_readers_share_an_overtaken_load(cache: CacheManager) -> None:
     """Readers that waited through one load may have the next, overtaken or not, as it began after they came."""
     state = {"loads": 0}

@@ -765,6 +765,17 @@ def test_add__only_where_there_is_none(cache: CacheManager) -> None:
     assert cache.get("search", "a") == 3
 
 
+def test_incr_and_add__after_an_invalidation_of_the_same_request(
+    cache: CacheManager, in_request: Callable[[], None]
+) -> None:
+    """They are of the moment at which they are carried out, whatever their request has read before (rule R4.2)."""
+    in_request()
+    cache.invalidate_type("search")
+    assert cache.add("search", "a", 1) is True
+    assert [cache.incr("search", "n"), cache.incr("search", "n")] == [1, 2]
+    assert cache.get_many("search", ["a", "n"]) == {"a": 1, "n": 2}
+
+
 def test_incr__counts_and_keeps_its_end(cache: CacheManager) -> None:
     """From the initial value, down too, beyond 64 bits not; the ttl is the first one's."""
     assert cache.incr("search", "n", ttl=50) == 1
@@ -838,6 +849,13 @@ def test_moment__the_next_request_stores(cache: CacheManager, in_request: Callab
     cache.invalidate_type("search")
     in_request()
     assert cache.fetch("search", "a", lambda: 1) == 1
+    assert cache.get("search", "a") == 1
+
+
+def test_moment__of_the_first_request(cache: CacheManager, in_request: Callable[[], None]) -> None:
+    """A process that has heard no reading yet asks for one as its first request begins, so that its loads are stored."""
+    in_request()
+    cache.fetch("search", "a", lambda: 1)
     assert cache.get("search", "a") == 1
 
 

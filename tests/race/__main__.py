@@ -12,8 +12,8 @@ import sys
 from tests.binaries import find_binary
 from tests.race.harness import leave_little_room, run_race
 from tests.race.outcome import Outcome
-from tests.race.sabotage import SABOTAGES
 from tests.race.scenarios import SCENARIOS, Scenario
+from tests.sabotage.clauses import SABOTAGES
 from tests.servers import Server
 
 _SERVERS = ("redis", "valkey", "memory")

@@ -47,7 +47,7 @@ class Race:
         scenario: what is raced for.
         server: the store, empty; `None` races threads of one process for `memory://`.
         seconds: how long, from the moment when all processes are ready.
-        sabotage: the name of a rule to break in every process, see `tests.race.sabotage`.
+        sabotage: the name of a rule to break in every process, see `tests.sabotage`.
     """
 
     def __init__(self, scenario: Scenario, server: Server | None, *, seconds: float, sabotage: str = "") -> None:

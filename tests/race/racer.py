@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tests.race.ledger import Ledger
-from tests.race.sabotage import SABOTAGES
 from tests.race.scenarios import Scenario
 from tests.race.subject import WAYS, Subject, Way
+from tests.sabotage.clauses import SABOTAGES
 
 Role = Literal["reader", "writer", "filler", "reader and writer"]
 
@@ -71,7 +71,7 @@ class Racer:
         self.directory = Path(spec.directory)
         self.ledger = Ledger(self.directory / "ledger")
         if spec.sabotage:
-            SABOTAGES[spec.sabotage]()
+            SABOTAGES[spec.sabotage].act()
         self.subject = Subject(spec.scenario, spec.url, self.directory)
 
     def run(self) -> None:

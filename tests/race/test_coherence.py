@@ -115,7 +115,7 @@ def test_reads__in_a_storm_of_invalidations__do_not_starve(request, server):
             ("as_of_at_fill", TAGGED, "valkey"),
             ("stamps_unchecked", PLAIN, "redis"),
             ("anyone_joins", JOINING, "valkey"),
-            ("nothing_handed_up", NESTED, "valkey"),
+            ("nothing_inherited", NESTED, "valkey"),
             ("late_tags_ignored", TAGGED, "redis"),
             ("lost_stamps_forgiven", EVICTING, "valkey allkeys-random"),
         ]

@@ -10,7 +10,6 @@ import pytest
 from flask_rcache import CacheManager, CacheType
 from flask_rcache.config.settings import load_settings
 from flask_rcache.extension import store_of
-from tests.processes import wait_until
 from tests.servers import Server
 
 KIND = CacheType("kind", ttl=60)
@@ -29,21 +28,6 @@ def worker() -> Iterator[Callable[..., CacheManager]]:
     yield make
     for each in made:
         each.close()
-
-
-def test_hold__of_a_read_that_began_before_the_subscription__is_none(worker, server):
-    """What was read when nobody listened may be outdated by a message that nobody heard: it is not kept."""
-    one, other = (worker(server, l1_ttl=30, timeout=2) for _ in range(2))
-    one.set(KIND, "k", "old")
-    store, policy = other.store, other.policy(KIND)
-    sent = time.monotonic_ns()
-    reading = store.redis.read("cache:kind:k", policy.ask)
-    assert reading.entry is not None
-    one.invalidate_type(KIND)
-    store._bus.ensure()
-    wait_until(lambda: store._bus.alive(time.monotonic_ns()), timeout=10, what="the subscription")
-    store._keep("cache:kind:k", reading, sent, 30.0)
-    assert other.get(KIND, "k") is None
 
 
 @pytest.mark.race

@@ -99,7 +99,9 @@ def lose_set(kit: Kit) -> None:
     clock: Any = client.zscore(name, CLOCK)
     pipeline = client.pipeline(transaction=True)
     pipeline.delete(name)
-    pipeline.zadd(name, {EPOCH: -(2**52 + 9), CLOCK: clock + 5, FLOOR: clock + 5, FORGOTTEN: clock + 5, "=run": -(2**52)})
+    pipeline.zadd(
+        name, {EPOCH: -(2**52 + 9), CLOCK: clock + 5, FLOOR: clock + 5, FORGOTTEN: clock + 5, "=run": -(2**52)}
+    )
     pipeline.execute()
 
 
@@ -161,3 +163,13 @@ def test_unknown_tags__the_second_question_asks_everything(
         found = kit.read(kit.key()).entry
     assert found is None
     assert seen == [b"GET", b"ZMSCORE", b"TIME", b"ZMSCORE"]
+
+
+def test_many_tags__an_unrelated_row_is_dropped(kits: tuple[Kit, Kit]) -> None:
+    """Then the later rows do not prove anything any more: all tags are checked, and the entry is valid (R1.5, R1.6)."""
+    kit, other = kits
+    other.load(other.key(), tags=[f"row:{each}" for each in range(40)])
+    assert [kit.value(kit.key()) for _ in range(3)] == [b"v"] * 3
+    other.store.invalidate([user_tag("unrelated")])
+    drop_row(other, user_tag("unrelated"))
+    assert [kit.value(kit.key()) for _ in range(3)] == [b"v"] * 3

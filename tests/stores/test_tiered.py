@@ -285,6 +285,21 @@ def test_keep__does_not_overtake_an_invalidation(tiered: Make, means: str) -> No
     assert not reading.keep()
 
 
+def test_keep__counts_from_when_the_read_was_sent(tiered: Make) -> None:
+    """An answer that took longer than the ``l1_ttl`` is not kept: what it says may be as old as its question."""
+    kit = tiered()
+    kit.load(kit.key())
+
+    def is_kept(seconds: float) -> bool:
+        reading = _Reading(kit, kit.key())
+        reading.sent -= 200_000_000
+        reading.store._keep(reading.key, reading.lookup, reading.sent, seconds)
+        return reading.store.recall(reading.key, L1) is not None
+
+    assert until(lambda: is_kept(30.0))  # once the bus was alive when it was sent
+    assert not is_kept(0.15)
+
+
 # Messages
 
 
