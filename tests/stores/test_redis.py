@@ -279,9 +279,10 @@ def test_rows__above_the_limit(shared_kit: Kit, limit: int, left: list[str]) -> 
     assert stamps(kit)[FORGOTTEN] == max(stamps(kit)[FLOOR], *gone.values())
 
 
-def test_rows__any_number_of_invalidations(shared_kit: Kit) -> None:
+@pytest.mark.slow
+def test_rows__any_number_of_invalidations(redis_server: Server) -> None:
     """150,000 unrelated invalidations: the set is bounded, and what was stored before is valid."""
-    kit = shared_kit
+    kit = Kit(redis_store(redis_server.url), client=redis_server.client())
     kit.load(kit.key(), tags=["row:a:1"])
     epoch = kit.moment().epoch
     for start in range(0, 150_000, 10_000):
@@ -291,6 +292,7 @@ def test_rows__any_number_of_invalidations(shared_kit: Kit) -> None:
     assert kit.moment().epoch == epoch
     kit.store.invalidate([user_tag("row:a:1")])
     assert kit.value(kit.key()) is None
+    kit.store.close()
 
 
 # The index

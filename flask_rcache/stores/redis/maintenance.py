@@ -102,19 +102,27 @@ class Maintenance:
         """Send an invalidation; what the server does not acknowledge is journalled, and the error raised."""
         server = self._server
         exchange = server.patiently if invalidation.patterns else server.exchange
-        run = server.run_hash
         try:
-            removed = self._invalidator.send(invalidation, exchange)
+            removed = self._send(invalidation, exchange)
         except BaseException as error:
             self._not_acknowledged(
                 invalidation, error if isinstance(error, Exception) else StoreUnavailableError("interrupted")
             )
             raise
+        return removed
+
+    def _send(self, invalidation: Invalidation, exchange: Exchange) -> int:
+        """Send it, and keep it for a while.
+
+        Raises:
+            StoreError: it was not acknowledged, or by a server that is not asked any more.
+        """
+        server = self._server
+        run = server.run_hash
+        removed = self._invalidator.send(invalidation, exchange)
         self._journal.acknowledged(invalidation)
-        if run and server.run_hash != run:  # meanwhile another server took over, which may not have been sent it
-            self._not_acknowledged(
-                invalidation, StoreUnavailableError("another server took over during an invalidation")
-            )
+        if run and server.run_hash != run:  # what was acknowledged before that is sent again, but not this
+            raise StoreUnavailableError(f"{server.pool.location}: another server took over during an invalidation")
         return removed
 
     def _not_acknowledged(self, invalidation: Invalidation, cause: Exception) -> None:
@@ -163,7 +171,7 @@ class Maintenance:
                     server.breaker.close()
                     return
             try:
-                self._invalidator.send(pending, server.probe)
+                self._send(pending, server.probe)
             except Exception as error:
                 if isinstance(error, StoreError) or pending.everything:
                     self._journal.add(pending)
@@ -174,8 +182,6 @@ class Maintenance:
             except BaseException:  # whatever it was, what has not been delivered is not forgotten
                 self._journal.add(pending)
                 raise
-            else:
-                self._journal.acknowledged(pending)
 
     def _beat(self, exchange: Exchange) -> None:
         server, names = self._server, self._server.names
