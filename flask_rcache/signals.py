@@ -4,7 +4,7 @@ Owns the signals and the guarded way of sending them: no receiver costs one trut
 is logged and never reaches the request. The sender is the app; the event is the keyword ``event``.
 """
 
-from __future__ import annotations
+# Annotations are types here, not their names: a named tuple compiles each name, which takes longer than all else.
 
 import logging
 from typing import Any, Final, NamedTuple

@@ -4,7 +4,7 @@ Owns validators (the weak ETag made for a response without one), preconditions, 
 which header lines go with each outcome. It builds no response: the caller does, from the :class:`Outcome`.
 """
 
-from __future__ import annotations
+# Annotations are types here, not their names: a named tuple compiles each name, which takes longer than all else.
 
 import re
 from collections.abc import Mapping

@@ -4,7 +4,7 @@ Owns the grammar and what is done with what does not follow it. Judging a respon
 :mod:`~flask_rcache.http.storable`. Where a line can be read in two ways the more restrictive one is taken.
 """
 
-from __future__ import annotations
+# Annotations are types here, not their names: a named tuple compiles each name, which takes longer than all else.
 
 import re
 from collections.abc import Iterable

@@ -4,7 +4,7 @@ Owns the reading of the WSGI environ for that purpose. Whether there is a sessio
 finds out; what the response rules out is judged in :mod:`~flask_rcache.http.storable`.
 """
 
-from __future__ import annotations
+# Annotations are types here, not their names: a named tuple compiles each name, which takes longer than all else.
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple

@@ -5,7 +5,7 @@ show one user's page to another. It reads the *final* headers. It does not decid
 (:mod:`~flask_rcache.http.requests`), and it knows nothing of leases or of how many variants there are.
 """
 
-from __future__ import annotations
+# Annotations are types here, not their names: a named tuple compiles each name, which takes longer than all else.
 
 from typing import Final, NamedTuple
 

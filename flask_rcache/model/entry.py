@@ -6,7 +6,7 @@ invalidation since its load began, rule R1) and is it *fresh* (not expired). Tim
 **store's** clock; durations are seconds.
 """
 
-from __future__ import annotations
+# Annotations are types here, not their names: a named tuple compiles each name, which takes longer than all else.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -95,7 +95,7 @@ class Draft(NamedTuple):
     cost: float = 0.0
     origin: str = ""
 
-    def shortened(self, seconds: float) -> Draft:
+    def shortened(self, seconds: float) -> "Draft":
         """The same for ``seconds`` at most, and never stale."""
         return self._replace(ttl=min(self.ttl, seconds), stale_while_revalidate=0.0, stale_if_error=0.0)
 
@@ -154,7 +154,7 @@ class Entry:
     origin: str = ""
 
     @classmethod
-    def of(cls, draft: Draft, *, epoch: int, as_of: int, created: int) -> Entry:
+    def of(cls, draft: Draft, *, epoch: int, as_of: int, created: int) -> "Entry":
         """The entry that a store makes of ``draft``: its own tags take the load's ``as_of``."""
         return cls(
             content=draft.content,

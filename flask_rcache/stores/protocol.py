@@ -5,7 +5,7 @@ Owns what passes between the engine and a tier. :class:`Store` is the hot half: 
 and pass one conformance suite. Nothing here does I/O.
 """
 
-from __future__ import annotations
+# Annotations are types here, not their names: a named tuple compiles each name, which takes longer than all else.
 
 from collections.abc import Iterator, Sequence
 from enum import Enum
@@ -276,7 +276,7 @@ class Listed(NamedTuple):
     origin: str = ""
 
     @classmethod
-    def of(cls, key: str, entry: Entry, *, now: int, size: int) -> Listed:
+    def of(cls, key: str, entry: Entry, *, now: int, size: int) -> "Listed":
         """The entry as a listing shows it at ``now`` (µs)."""
         content = entry.content
         kind = "value"
