@@ -1004,7 +1004,7 @@ def test_listener__nonsense_on_the_channel(shared_kit: Kit) -> None:
 
 
 def test_moment__is_no_stamp_ahead_of_the_clock(shared_kit: Kit) -> None:
-    """A stamp that was set some seconds ahead is passed on, and is no reading: a load that claimed it would be stored."""
+    """A stamp that was set some seconds ahead is passed on and is no reading: a load claiming it would be stored."""
     kit = shared_kit
     listener = Listener()
     epoch, clock, _ = kit.moment()

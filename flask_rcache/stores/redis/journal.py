@@ -125,7 +125,7 @@ class Journal:
     Args:
         limit: items above which the journal collapses to "everything".
         keep: seconds for which what was acknowledged is kept: an old master that was still writable may have
-            acknowledged it, and then its successor has to be told (DESIGN, Outages 6).
+            acknowledged it, and then it has to be sent to its successor (DESIGN, Outages 6).
         clock: monotonic seconds.
     """
 

@@ -261,7 +261,7 @@ local function put(stamps, meta, entry, index, result, now)
   return STORED
 end
 
--- Tell the memory tiers of an invalidation: kind 't' tags, '*' everything, 'k' keys. The epoch is 0 when the set is lost.
+-- Send the memory tiers an invalidation: kind 't' tags, '*' everything, 'k' keys. The epoch is 0 when the set is lost.
 local function publish(bus, kind, epoch, at, clock, names)
   redis.call('PUBLISH', bus, cmsgpack.pack({kind, text(epoch), text(at), text(clock), names}))
 end

@@ -7,12 +7,12 @@
 --       or {'format', the other version}, or {'info', the error}
 -- atomicity: one step. A server run that this cache has not seen (a restart, a failover), and one that the process has
 --            left and now returns to, begins with a new set, so that nothing is valid which an old snapshot, a lagging
---            replica, or a server that was not told of invalidations holds. A lost set is made anew.
+--            replica, or a server that missed invalidations holds. A lost set is made anew.
 
 local stamps, meta, format, mode, epoch = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3]
 local RECENT = 20 * SECOND
 
--- pcall: an ACL may forbid INFO; then a restart from an old snapshot could not be told from the run before it
+-- pcall: an ACL may forbid INFO; then a restart from an old snapshot could not be distinguished from the run before it
 local info, memory = redis.pcall('INFO', 'server'), redis.pcall('INFO', 'memory')
 if type(info) ~= 'string' and mode == 'cold' then
   return {'info', info.err}
