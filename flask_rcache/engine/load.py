@@ -826,5 +826,4 @@ def _landed(run: _Run, reader: Reader, flight: Flight) -> bool:
         return True
     if landing.entry is not None:
         reader.rounds += 1
-    run.joined.pop(key, None)
-    return False
+    return False  # it is left when the reader has looked: it may be the one that is to lead the next
