@@ -9,7 +9,6 @@ invalidation since its load began, rule R1) and is it *fresh* (not expired). Tim
 # Annotations are types here, not their names: a named tuple compiles each name, which takes longer than all else.
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple
 
@@ -132,26 +131,63 @@ class Freshness(Enum):
     EXPIRED = "expired"
 
 
-@dataclass(slots=True)
 class Entry:
     """One stored entry with its times in the store's clock (µs). Nobody changes it.
 
-    Not frozen: a frozen one takes five times as long to make, and a hit makes one.
+    Args:
+        content: what is stored.
+        epoch: the random name of the stamp set that was there at the fill.
+        as_of: the clock reading up to which the load is known to reflect the source.
+        created: the clock reading of the fill, from which ``ttl`` and ``Age`` count; the three name the fill.
+        ttl: see :class:`Draft`, as for what follows.
+        stale_while_revalidate: seconds.
+        stale_if_error: seconds.
+        tags: each with the clock reading up to which it is known to reflect the source.
+        cost: seconds.
+        origin: of the view.
     """
 
-    content: Content
-    epoch: int
-    as_of: int
-    """The clock reading up to which the load is known to reflect the source."""
-    created: int
-    """The clock reading of the fill; ``ttl`` and ``Age`` count from here. With the two above it names the fill."""
-    ttl: float
-    stale_while_revalidate: float = 0.0
-    stale_if_error: float = 0.0
-    tags: tuple[tuple[str, int], ...] = ()
-    """Each tag with the clock reading up to which it is known to reflect the source."""
-    cost: float = 0.0
-    origin: str = ""
+    __slots__ = (
+        "as_of",
+        "content",
+        "cost",
+        "created",
+        "epoch",
+        "origin",
+        "stale_if_error",
+        "stale_while_revalidate",
+        "tags",
+        "ttl",
+    )
+
+    def __init__(
+        self,
+        content: Content,
+        epoch: int,
+        as_of: int,
+        created: int,
+        ttl: float,
+        stale_while_revalidate: float = 0.0,
+        stale_if_error: float = 0.0,
+        tags: tuple[tuple[str, int], ...] = (),
+        cost: float = 0.0,
+        origin: str = "",
+    ) -> None:
+        self.content = content
+        self.epoch = epoch
+        self.as_of = as_of
+        self.created = created
+        self.ttl = ttl
+        self.stale_while_revalidate = stale_while_revalidate
+        self.stale_if_error = stale_if_error
+        self.tags = tags
+        self.cost = cost
+        self.origin = origin
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is Entry and all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+
+    __hash__ = None  # type: ignore[assignment]  # as of what is equal by its parts
 
     @classmethod
     def of(cls, draft: Draft, *, epoch: int, as_of: int, created: int) -> "Entry":
