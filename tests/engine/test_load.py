@@ -284,6 +284,25 @@ def test_load__many_overtaken_by_one_invalidation_make_two_loads() -> None:
         assert "k" in each.done.shared
 
 
+def test_load__the_next_leader_finds_another_s_entry() -> None:
+    """Another process was faster: the one that was to lead does not, and nobody waits for it."""
+    first = Script(began=50)
+    old, young = (Script(flights=first.flights, began=began) for began in (51, 52))
+    first.begins(granted())
+    first.runs()
+    first.fills(Outcome.OVERTAKEN)
+    young.reply()
+    young.reply([Lookup(entry(), 0, b"new", "")])
+    assert young.done is not None
+    assert "k" in young.done.shared
+    old.reply()
+    old.reply([ABSENT])
+    old.begins(granted())
+    old.runs()
+    old.fills(Outcome.STORED)
+    assert first.flights._flights == {}
+
+
 def test_load__what_cannot_be_stored_is_for_nobody_else() -> None:
     """A pass marker is left, and those who wait here run at once, each with the marker's lease."""
     script = Script()
