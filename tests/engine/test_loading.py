@@ -247,7 +247,7 @@ def test_fetch__overtaken_result_is_not_shared_with_later_readers(cache: CacheMa
 
 
 def test_fetch__result_of_before_the_readers_own_invalidation(cache: CacheManager) -> None:
-    """A request that came before a load began may share it, but not after it has invalidated what that has read (R6)."""
+    """A request that came before a load may share it, but not after it has invalidated what that has read (R6)."""
     state = {"value": "old"}
     arrived, begun, go = threading.Event(), threading.Event(), threading.Event()
 

@@ -19,6 +19,8 @@ pytestmark = [pytest.mark.race, pytest.mark.timeout(180 + 2 * float(os.environ.g
 
 #: Where a sabotaged race gives up; most find something in the first second.
 _LONGEST_HUNT = 40.0
+#: A reader that waits for a load that never lands does so for `RCACHE_LOAD_TIMEOUT`, 30 s; nothing else takes so long.
+_LONGEST_READ = 15.0
 
 
 def _seconds(default: float) -> float:
@@ -42,6 +44,7 @@ def _race(request: pytest.FixtureRequest, scenario: Scenario, server: str, secon
     print(outcome.describe())
     assert outcome.stale == 0, outcome.describe()
     assert outcome.total.errors == 0, outcome.describe()
+    assert outcome.total.slowest_us / 1e6 < _LONGEST_READ, f"somebody waited for nobody: {outcome.describe()}"
     return outcome
 
 

@@ -1,8 +1,8 @@
 """Breaks one rule after another, and runs the test that must notice: `python -m tests.sabotage [name …]`.
 
-Each runs in a forked child, which breaks its rule and then runs pytest: so the package and pytest are imported once. Two
-children run at a time. The name `none` breaks nothing, and runs the tests of all the others. For each one a line of JSON
-says how it ended: pytest's exit code, the seconds it took and its last words.
+Each runs in a forked child, which breaks its rule and then runs pytest: so the package and pytest are imported once.
+Two children run at a time. The name `none` breaks nothing, and runs the tests of all the others. For each one a line of
+JSON says how it ended: pytest's exit code, the seconds it took and its last words.
 """
 
 from __future__ import annotations

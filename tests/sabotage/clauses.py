@@ -6,8 +6,6 @@ fits the code raises, rather than change nothing.
 
 from __future__ import annotations
 
-import __future__
-
 import inspect
 import sys
 import textwrap
@@ -22,7 +20,7 @@ from flask_rcache.engine.single_flight import Flights, Landing
 from flask_rcache.engine.values import Values
 from flask_rcache.model import entry as entries
 from flask_rcache.model.entry import Draft, Entry
-from flask_rcache.model.scope import Scope
+from flask_rcache.model.scope import Scope, scope_var
 from flask_rcache.stores.memory import MemoryStore
 from flask_rcache.stores.redis import scripts
 from flask_rcache.stores.redis.bus import Bus
@@ -84,13 +82,13 @@ def code(owner: Any, name: str, old: str, new: str) -> Act:
 
     def act() -> None:
         found = inspect.getattr_static(owner, name)
-        function = found.fget if isinstance(found, property) else found
+        function: Any = found.fget if isinstance(found, property) else found
         source = textwrap.dedent(inspect.getsource(function))
         assert source.count(old) == 1, f"{owner.__name__}.{name} does not have this once: {old}"
         module = sys.modules[function.__module__]
         made: dict[str, Any] = {}
-        flags = __future__.annotations.compiler_flag
-        exec(compile(source.replace(old, new), f"<{name}, sabotaged>", "exec", flags), vars(module), made)
+        text = "from __future__ import annotations\n" + source.replace(old, new)
+        exec(compile(text, f"<{name}, sabotaged>", "exec"), vars(module), made)  # noqa: S102  # it is ours
         if inspect.ismodule(owner):
             everywhere(function, made[name])
         else:
@@ -213,7 +211,7 @@ def _reads_before_forgotten() -> None:
 
     def begin(self: Load) -> Load:
         entered = enter(self)
-        scope = load.scope_var.get()
+        scope = scope_var.get()
         if scope is not None:
             scope.reads.clear()
             scope._epochs, scope._as_of = frozenset(), {}
@@ -229,12 +227,12 @@ def _reads_during_forgotten() -> None:
 
     def begin(self: Load) -> Load:
         entered = enter(self)
-        scope = load.scope_var.get()
+        scope = scope_var.get()
         before[id(self)] = [] if scope is None else list(scope.reads)
         return entered
 
     def end(self: Load, *exc: Any) -> None:
-        scope = load.scope_var.get()
+        scope = scope_var.get()
         if scope is not None:
             scope.reads[:] = before.pop(id(self))
         leave(self, *exc)
