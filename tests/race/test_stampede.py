@@ -60,14 +60,17 @@ def test_stampede__of_200_cold_requests_over_4_processes__is_one_load(request, f
 
 @pytest.mark.parametrize(("flavour", "path"), [("redis", "/view"), ("valkey", "/async"), ("valkey", "/fetch")])
 def test_stampede__on_a_view_that_raises__leaves_nobody_waiting(request, fleet, board, flavour, path):
-    """A failing load fails for who waits for it, no process tries again and again, and the next request may succeed."""
+    """A failing load fails for who waits for it, no process tries again and again, and the next request may succeed.
+
+    Those who wait for a view load for themselves, all at once: what it raises may be about the one request.
+    """
     web = fleet(request.getfixturevalue(f"{flavour}_server"))
     board.arm("fail")
     answers = ask_all(web, path, _CROWD)
     said = _figures(answers, board)
     assert {answer.status for answer in answers} == {500}, said
     # One load a process; a worker that was given more connections than it has threads may need a second.
-    assert 1 <= len(board.runs) <= 2 * web.workers, said
+    assert 1 <= len(board.runs) <= (2 * web.workers if path == "/fetch" else _CROWD), said
     assert max(answer.seconds for answer in answers) < 5 * LOAD_SECONDS + 3, said
     board.disarm("fail")
     failed = len(board.runs)
