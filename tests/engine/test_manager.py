@@ -853,7 +853,7 @@ def test_moment__the_next_request_stores(cache: CacheManager, in_request: Callab
 
 
 def test_moment__of_the_first_request(cache: CacheManager, in_request: Callable[[], None]) -> None:
-    """A process that has heard no reading yet asks for one as its first request begins, so that its loads are stored."""
+    """A process that has heard no reading yet asks for one as its first request begins: its loads are stored."""
     in_request()
     cache.fetch("search", "a", lambda: 1)
     assert cache.get("search", "a") == 1
