@@ -53,6 +53,8 @@ class Witness:
         """Begin to read a store."""
         self.close()
         config = {"RCACHE_URL": url, "RCACHE_TIMEOUT": 1, "RCACHE_L1_TTL": HOLD, "RCACHE_ON_FAILOVER": on_failover}
+        if on_failover == "warm":  # what was acknowledged just before is sent again otherwise, and nothing comes back
+            config["RCACHE_JOURNAL_KEEP"] = 0
         settings = load_settings(config, {})
         self._cache = CacheManager(settings, store_of(settings), types=HELD.values())
         self._rounds, self._seen, self._away_since, self._failure = 0, {}, 0.0, ""

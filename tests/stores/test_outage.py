@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from flask_rcache import CacheManager, CacheType
 from tests.processes import wait_until
 from tests.servers import Server
+from tests.stores.kit import manager
 from tests.stores.proxy import Proxy
 from tests.twenty.kit import KIND, Act, SlowLoader
 
@@ -148,3 +150,17 @@ def test_outage__a_read_under_way_does_not_bring_back_what_was_invalidated(line:
     assert cache.get(KIND, "k") is None
     line.mend()
     assert cache.get(KIND, "k") is None
+
+
+def test_outage__ends_although_the_app_writes_all_the_time(private_server: Callable[..., Server]) -> None:
+    """Each journalled invalidation leaves the time of the next probe as it is."""
+    server = private_server()
+    cache = manager(server.url, timeout=0.25)
+    cache.set("search", "a", 1)
+    server.kill()
+    assert cache.invalidate_tags("eu").journalled
+    server.restart()
+    deadline = time.monotonic() + 10
+    while cache.invalidate_tags("eu").journalled:
+        assert time.monotonic() < deadline, "the store was never probed"
+    cache.close()

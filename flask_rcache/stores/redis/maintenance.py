@@ -129,7 +129,9 @@ class Maintenance:
         """Journal an invalidation; until it is delivered nothing is trusted from the server."""
         with self._lock:  # see _recover: nothing may come between "empty" and "closed"
             self._journal.add(invalidation)
-            self._server.breaker.trip(cause)
+            # An open one keeps the time of its next probe: else an app that writes all the time would never get there.
+            if not self._server.breaker.is_open:
+                self._server.breaker.trip(cause, pause=0.0)
         self._server.ensure()
         self._housekeeper.wake()
 
