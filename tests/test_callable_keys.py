@@ -403,7 +403,9 @@ def test_object_key__what_cannot_be_told_apart() -> None:
     slotted.hidden = 1
     with_attribute.owner = "a"  # type: ignore[attr-defined]
     for bound in (slotted, with_attribute, Number(2), threading.local()):
-        with pytest.raises(InvalidKeyError, match=r"shop\.label: instances of .* are indistinguishable: define __cache_key__"):
+        with pytest.raises(
+            InvalidKeyError, match=r"shop\.label: instances of .* are indistinguishable: define __cache_key__"
+        ):
             object_key(bound, "shop.label")
     with pytest.raises(InvalidKeyError, match="object: pass its id"):
         object_key(Shop(object()), "shop.label")  # type: ignore[arg-type]

@@ -10,7 +10,12 @@ import pytest
 
 from tests.processes import ROOT
 
-PARTS = ("tests/test_context.py", "tests/test_startup.py", "tests/views/test_decorator.py", "tests/views/test_lifecycle.py")
+PARTS = (
+    "tests/test_context.py",
+    "tests/test_startup.py",
+    "tests/views/test_decorator.py",
+    "tests/views/test_lifecycle.py",
+)
 
 
 @pytest.mark.timeout(300)

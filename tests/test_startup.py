@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import click
+import click.testing
 import pytest
 from flask import Flask, request_started
 

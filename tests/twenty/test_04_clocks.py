@@ -42,7 +42,8 @@ def test_behaviour_04__wall_clocks_take_no_part(any_server: Server, caches: Call
     """Neither an entry's life nor the order of load and invalidation depends on whose clock is ahead."""
     here = caches(any_server.url)
     for off in (60, -60):
-        assert here.set(KIND, "kept", "kept", ttl=55)  # gone, or at home for two minutes, by a clock that is a minute off
+        # Gone, or there for two minutes, by a clock that is a minute off.
+        assert here.set(KIND, "kept", "kept", ttl=55)
         assert here.set(KIND, "eu", "old", tags=["eu"])
         found = json.loads(said(program(WORKER, any_server.url, off)))
         age = found["page"].pop()
