@@ -22,6 +22,7 @@ _BESIDE = ("tests/chaos/test_restarts.py",)
 _LONG = (
     "tests/race/",
     "tests/chaos/",
+    "tests/sabotage/",
     "tests/test_example_app.py",
     "tests/twenty/test_15_processes.py",
     "tests/admin/test_dashboard.py",
