@@ -77,17 +77,19 @@ def lua(script: str, *changes: tuple[str, str]) -> Act:
     return act
 
 
-def code(owner: Any, name: str, old: str, new: str) -> Act:
-    """Change the source of a function or a method. What is changed is there once."""
+def code(owner: Any, name: str, *changes: str) -> Act:
+    """Change the source of a function or a method: what is there once, and what takes its place, by turns."""
 
     def act() -> None:
         found = inspect.getattr_static(owner, name)
         function: Any = found.fget if isinstance(found, property) else found
         source = textwrap.dedent(inspect.getsource(function))
-        assert source.count(old) == 1, f"{owner.__name__}.{name} does not have this once: {old}"
+        for old, new in zip(changes[::2], changes[1::2], strict=True):
+            assert source.count(old) == 1, f"{owner.__name__}.{name} does not have this once: {old}"
+            source = source.replace(old, new)
         module = sys.modules[function.__module__]
         made: dict[str, Any] = {}
-        text = "from __future__ import annotations\n" + source.replace(old, new)
+        text = "from __future__ import annotations\n" + source
         exec(compile(text, f"<{name}, sabotaged>", "exec"), vars(module), made)
         if inspect.ismodule(owner):
             everywhere(function, made[name])
@@ -798,10 +800,12 @@ _ALL = (
         code(
             Invalidator,
             "invalidate_pattern",
-            "server.run([barrier], exchange)[0])",
-            "(server.stamps(()).epoch, server.stamps(()).clock, server.stamps(()).clock))",
+            "epoch, clock, stamp = map(int, server.run([barrier], exchange)[0])",
+            "epoch, clock, stamp = 0, 0, 2**51",
+            "    packed = ",
+            "    epoch, clock, stamp = map(int, server.run([barrier], exchange)[0])\n    packed = ",
         ),
-        _CONFORMANCE + "test_invalidate_pattern__refuses_loads_under_way[redis]",
+        _QUESTIONS + "test_pattern__a_fill_between_its_commands",
     ),
     Sabotage(
         "R4.2",

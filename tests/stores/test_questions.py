@@ -1,4 +1,4 @@
-"""Rules R1.2 and R1.6 between the commands of one read: a server does others' commands in between."""
+"""Rules R1.2, R1.6 and R4.2 between the commands of one read, or of one walk: a server does others' in between."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import hiredis
 import pytest
 
 from flask_rcache.model.keys import CLOCK, EPOCH, FLOOR, FORGOTTEN, user_tag
+from flask_rcache.stores.protocol import Outcome
 from tests.servers import Server
 from tests.stores.kit import Kit, redis_store
 
@@ -173,3 +174,21 @@ def test_many_tags__an_unrelated_row_is_dropped(kits: tuple[Kit, Kit]) -> None:
     other.store.invalidate([user_tag("unrelated")])
     drop_row(other, user_tag("unrelated"))
     assert [kit.value(kit.key()) for _ in range(3)] == [b"v"] * 3
+
+
+@pytest.mark.parametrize("before", [b"INFO", b"ZSCAN", b"PUBLISH"])
+def test_pattern__a_fill_between_its_commands(kits: tuple[Kit, Kit], stepping: Stepping, before: bytes) -> None:
+    """What was loading when a pattern was invalidated is refused from its first command on; no walk has to find it."""
+    kit, other = kits
+    kit.load(kit.key("b"))
+    started = other.start(other.key())
+    outcomes: list[Outcome] = []
+
+    def fill(command: list[bytes]) -> None:
+        if command[0] == before and not outcomes:
+            outcomes.append(other.fill(started))
+
+    stepping.before = fill
+    assert kit.store.invalidate_pattern(*kit.names.pattern("search:*")) == 1
+    assert outcomes == [Outcome.REFUSED]
+    assert other.value(other.key()) is None
