@@ -85,6 +85,7 @@ def test_import__a_command_is_loaded_when_it_is_called() -> None:
     assert not loaded & {"flask_rcache.cli.doctor", "flask_rcache.cli.explain", "flask_rcache.cli.tokens"}
 
 
+@pytest.mark.slow
 def test_import__time_and_memory(tmp_path: Path) -> None:
     """Importing it and making a cache takes at most a quarter of the time of importing Flask, and 6 MB."""
     clocks = """

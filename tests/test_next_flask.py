@@ -18,6 +18,7 @@ PARTS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_next_flask__views_and_contexts() -> None:
     """The tests of decorated views pass with a stub of the changed API; see `tests/next_flask.py`."""

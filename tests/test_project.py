@@ -11,6 +11,8 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
+
 from tests.processes import ROOT
 
 _PACKAGE = ROOT / "flask_rcache"
@@ -84,6 +86,7 @@ def test_package__offers_the_whole_contract() -> None:
     assert [name for name in contract.split() if name not in flask_rcache.__all__] == []
 
 
+@pytest.mark.slow
 def test_wheel__holds_scripts_and_type_marker(tmp_path: Path) -> None:
     """What is installed has every Lua script, the type marker and the licences, and nothing of the tests."""
     source = tmp_path / "source"

@@ -23,6 +23,8 @@ from tests.cli.kit import fill, told
 from tests.processes import ROOT
 from tests.servers import Server
 
+pytestmark = pytest.mark.slow
+
 _SECONDS = 60
 
 

@@ -113,6 +113,7 @@ print(json.dumps([before, figures()]))
 """
 
 
+@pytest.mark.slow
 def test_behaviour_15__many_apps(redis_server: Server) -> None:
     """A hundred made, some of them used, and forgotten: as many threads and descriptors as with one."""
     before, after = json.loads(said(program(MANY, redis_server.url)))

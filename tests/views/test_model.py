@@ -28,6 +28,8 @@ from flask_rcache.http import request_facts
 from flask_rcache.model.keys import Names
 from flask_rcache.stores.memory import MemoryStore
 
+pytestmark = pytest.mark.slow
+
 TTL, ERROR_TTL, STALE_IF_ERROR = 60, 10, 100
 OPEN = CacheType("open", ttl=TTL, error_ttl=ERROR_TTL, stale_if_error=STALE_IF_ERROR)
 MINE = OPEN.replace(name="mine", per_user=True)
