@@ -24,12 +24,14 @@ _LONG = (
     "tests/chaos/",
     "tests/sabotage/",
     "tests/test_example_app.py",
-    "tests/twenty/test_15_processes.py",
-    "tests/admin/test_dashboard.py",
-    "tests/typing/",
-    "tests/test_project.py",
     "tests/views/test_model.py",
+    "tests/admin/test_dashboard.py",
+    "tests/twenty/test_15_processes.py",
+    "tests/model/",
+    "tests/test_next_flask.py",
+    "tests/cli/test_terminal.py",
     "tests/metrics/",
+    "tests/typing/",
 )
 
 
