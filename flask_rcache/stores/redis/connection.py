@@ -15,6 +15,7 @@ import ssl
 import struct
 import sys
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -90,6 +91,8 @@ class Connection:
         self.used_at = self.made_at = time.monotonic()
         self.waited = 0.0
         driver.connect()
+        # Of a pool that is dropped without being closed the sockets are closed all the same.
+        weakref.finalize(self, driver.disconnect).atexit = False
         plain: Any = driver._sock
         self._socket: Final[Any] = plain
         # Of a plain socket the kernel times the first look, instead of a poll before each call: two system calls fewer
