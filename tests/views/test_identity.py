@@ -216,6 +216,7 @@ def test_credentials__the_cookie_of_flask_jwt_extended(new_app, early, late) -> 
     assert app.test_client().get("/me").text == "None"
 
 
+@pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")  # flask-login, on Python 3.12
 def test_credentials__the_remember_cookie_renamed(new_app) -> None:
     """Whoever has only flask-login's remember cookie, under whatever name, is not shown the anonymous page."""
     app = _login_app(new_app)
