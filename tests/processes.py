@@ -82,6 +82,26 @@ def scratch_directory(prefix: str) -> Path:
     return Path(tempfile.mkdtemp(prefix=f"{prefix}-", dir=_current_session().directory))
 
 
+def owned_directory(prefix: str, user: str | None) -> Path:
+    """Make a directory that another user can enter; it goes away with the test run.
+
+    Args:
+        prefix: What its name begins with; keep it short.
+        user: Whose it is; `None` for the user of this process.
+    """
+    directory = Path(tempfile.mkdtemp(prefix=f"{prefix}-"))
+    _current_session().tell(f"dir {directory}")
+    atexit.register(_remove, directory, os.getpid())
+    if user is not None:
+        shutil.chown(directory, user)
+    return directory
+
+
+def _remove(directory: Path, pid: int) -> None:
+    if os.getpid() == pid:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
 def free_port() -> int:
     """Find a port of the loopback interface that nothing listens on right now."""
     with socket.socket() as probe:

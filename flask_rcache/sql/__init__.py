@@ -1,0 +1,7 @@
+"""SQL that invalidates itself: what a load reads of a database becomes its tags, and commits stamp what they wrote."""
+
+from __future__ import annotations
+
+from .cache import SQLCache
+
+__all__ = ["SQLCache"]
