@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .context import current_cache
+from .engine.fetching import Block
 from .engine.manager import MISSING, CacheManager, Invalidated
 from .engine.statistics import CacheStats, TypeStats
 from .errors import (
@@ -19,6 +20,7 @@ from .errors import (
     UnknownTypeError,
 )
 from .extension import RCache
+from .fragments import fragment
 from .functions import (
     CachedFunction,
     CachedMethod,
@@ -54,6 +56,7 @@ __all__ = [
     "MISSING",
     "Audited",
     "AuthError",
+    "Block",
     "CacheError",
     "CacheManager",
     "CacheStats",
@@ -92,6 +95,7 @@ __all__ = [
     "cached",
     "clear_all",
     "current_cache",
+    "fragment",
     "get_cache_stats",
     "invalidate_cache_type",
     "invalidate_key",

@@ -56,7 +56,7 @@ from .single_flight import Flight, Flights
 
 # asyncio is imported where it is used: a process without async views and functions never needs it.
 
-__all__ = ["MISSING", "NEVER", "Call", "Fetching"]
+__all__ = ["MISSING", "NEVER", "Block", "Call", "Fetching"]
 
 T = TypeVar("T")
 
@@ -125,6 +125,24 @@ class Call:
         return self.policy.lifetime(cost, random.random())
 
 
+class Block:
+    """A block of code that is the loader of a key: see :meth:`Fetching.block`.
+
+    Attributes:
+        value: what is cached; :data:`MISSING` when nothing is. The block sets it then, and it is stored.
+    """
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether the block is to set :attr:`value`."""
+        return self.value is MISSING
+
+
 class Fetching:
     """Loads values, once for each key.
 
@@ -172,6 +190,45 @@ class Fetching:
         with self._counted(policy):
             done = self.drive(*self._steps(call, {key: lookup}, began), run.loader)
         return cast(T, self._result(call, key, lookup, done, run, loader))
+
+    @contextmanager
+    def block(self, call: Call, key: str) -> Iterator[Block]:
+        """:meth:`fetch` where the loader is the block of a ``with`` statement.
+
+        Nothing stands in for a block that raises, and none is run in the background: a type with
+        ``stale_while_revalidate`` is loaded when it has expired.
+        """
+        if key in self._unstorable and self._is_unstorable(call, key):
+            yield Block(MISSING)
+            return
+        began = time.monotonic_ns()
+        lookup = self.guarded.read(call.policy, key, call.all_tags)
+        value = self.value(call.policy, lookup)
+        if value is not MISSING:
+            assert lookup is not None
+            self._hit(call.policy, key, lookup)
+            yield Block(value)
+            return
+        self._observer.announce_miss(call.policy, key, lookup)
+        block, run = Block(MISSING), _Run(self, call, lambda _: {})
+        steps, terms = self._steps(call, {key: lookup}, began, shares_errors=False)
+        with self._ending(steps, terms) as held:
+            with self._counted(call.policy):
+                found = self.advance(steps, terms)
+            if isinstance(found, Done):  # another's; it may not decode
+                block.value = self._result(call, key, lookup, found, run, lambda: MISSING)
+                yield block
+                return
+            held.extend(found.loads)
+            loaded = None
+            with suppress(_LoaderError), run._running(found.loads) as together:
+                with together:
+                    yield block
+                loaded = run._kept(found.loads, {} if block.is_missing else {key: block.value})
+            self.advance(steps, terms, loaded or run._failed())
+            self._observer.count_miss(call.policy)
+            if run.error is not None:
+                raise run.error
 
     async def afetch(self, call: Call, key: str, loader: Callable[[], Awaitable[T]]) -> T:
         """:meth:`fetch` with an async loader; nothing in it blocks the event loop."""

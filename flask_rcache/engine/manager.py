@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -15,7 +16,7 @@ from ..errors import ConfigError, StoreError
 from ..model.cache_type import FROM_HEADERS, CacheType, check_tags, check_ttl
 from ..model.keys import Key, user_tag
 from ..stores.protocol import Catalogue, Listed, Page, Store
-from .fetching import MISSING, Call
+from .fetching import MISSING, Block, Call
 from .load import current_load
 from .observer import Tracer
 from .parts import Engine
@@ -312,6 +313,42 @@ class CacheManager:
             return engine.fetching.fetch(call, stored, loader)
         with engine.observer.span(call.policy.name):
             return engine.fetching.fetch(call, stored, loader)
+
+    @contextmanager
+    def block(
+        self,
+        cache_type: CacheType | str,
+        key: Key,
+        *,
+        ttl: ValueTtl | None = None,
+        tags: Iterable[str] = (),
+        keep: Callable[[Any], object] | None = None,
+        name: str | None = None,
+    ) -> Iterator[Block]:
+        """:meth:`fetch` where the loader is the block of a ``with`` statement, which sets ``value`` when it is missing.
+
+        Nothing stands in for a block that raises, and none is run in the background.
+
+        Args:
+            cache_type: the type, or its registered name.
+            key: a str, an int or a tuple.
+            ttl: seconds, a ``timedelta``, or a function of the value; the type's when left out.
+            tags: labels by which it can be invalidated.
+            keep: called with the value; false: it is not stored.
+            name: what warnings call the block.
+
+        Raises:
+            ConfigError: the type, key, ttl or tags are not usable.
+        """
+        engine = self.engine
+        call = self._call(cache_type, ttl, tags, keep, name)
+        stored = engine.names.stored(call.policy.name, key, hashed=False)
+        if engine.enabled:
+            with engine.fetching.block(call, stored) as block:
+                yield block
+        else:
+            engine.observer.bypassed(call.policy)
+            yield Block(MISSING)
 
     async def afetch(
         self,
