@@ -124,6 +124,7 @@ class RCache:
     delete = _of_current_app(CacheManager.delete)
     fetch = _of_current_app(CacheManager.fetch)
     afetch = _of_current_app(CacheManager.afetch)
+    block = _of_current_app(CacheManager.block)
     get_many = _of_current_app(CacheManager.get_many)
     set_many = _of_current_app(CacheManager.set_many)
     fetch_many = _of_current_app(CacheManager.fetch_many)
