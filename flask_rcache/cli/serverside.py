@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import re
 import secrets
+import socket
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import ormsgpack
-from redis.exceptions import AuthenticationError, AuthorizationError, ResponseError
+from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from ..engine.manager import CacheManager
 from ..errors import StoreError, StoreFullError
@@ -25,7 +27,9 @@ from ..stores.redis.connection import Connection, pack
 from ..stores.redis.facts import EVICTION_ADVICE
 from ..stores.redis.pool import Pool
 from ..stores.redis.store import RedisStore
-from .findings import Finding, fail, ok, warn
+from . import advice
+from .findings import Finding, State, fail, ok, warn
+from .node import Ask, Node, asking, described
 
 __all__ = ["COMMANDS", "server_findings"]
 
@@ -35,6 +39,8 @@ _CLOCK_SECONDS: Final = 1.0
 _HEARD_WITHIN: Final = 1.0
 _PROBE_SECONDS: Final = 10
 _BACK_WITHIN: Final = 3.0
+#: Seconds for an answer at least: an operator waits longer than a request.
+_PATIENCE: Final = 2.0
 
 #: Every command that the cache sends, in its scripts too; ``{s}``, ``{z}``, ``{h}`` and ``{l}`` are keys of its own.
 COMMANDS: Final = tuple(
@@ -92,26 +98,60 @@ COMMANDS: Final = tuple(
     UNLINK {l}
     """.strip().splitlines()
 )
-_REFUSED: Final = re.compile(r"^NOPERM ")
 
 
 def server_findings(manager: CacheManager) -> Iterator[Finding]:
-    """What there is to say about the server of a cache; only the first finding when it cannot be asked."""
+    """What there is to say about the server of a cache; only what keeps it from being used when it cannot be."""
     store: Any = manager.engine.store
     redis: RedisStore = getattr(store, "redis", store)  # behind a memory tier
-    try:
-        times, offset = _sampled(redis)
-    except StoreError as error:
-        yield _unreachable(redis, error)
-        return
-    _wait_for_breaker(redis)
-    yield _round_trips(redis, times)
-    yield from _access(manager.settings.url)
-    yield from _fitness(manager.overview()["store"])
-    yield _clock(offset)
-    yield _rights(manager, redis)
+    settings = manager.settings
+    with asking(settings.url, timeout=max(settings.timeout, _PATIENCE)) as ask:
+        node = described(ask, _address(settings.url), manager.engine.names)
+        if isinstance(node, Node) and (wrong := advice.misplaced(node, settings.url)):
+            yield wrong
+            return
+        try:
+            times, offset = _sampled(redis)
+        except StoreError as error:
+            yield _unreachable(redis, error)
+            if isinstance(node, Node):
+                whys = [_rights(manager, ask), *advice.persistence(node, is_warm=False), advice.version(node)]
+                yield from (finding for finding in whys if finding.state is not State.OK)
+            return
+        _wait_for_breaker(redis)
+        yield _round_trips(redis, times)
+        yield from advice.access(urlsplit(settings.url))
+        yield from advice.encryption(settings.url, _addresses(settings.url))
+        if isinstance(node, Node):
+            yield from _advised(manager, node)
+        yield _clock(offset)
+        yield _rights(manager, ask)
     yield _kept(manager, redis)
     yield _bus(manager, redis)
+
+
+def _advised(manager: CacheManager, node: Node) -> Iterator[Finding]:
+    settings = manager.settings
+    yield advice.version(node)
+    yield from advice.memory(node)
+    yield from advice.sharing(node)
+    yield from advice.persistence(node, is_warm=settings.on_failover == "warm")
+    yield from advice.limits(node, settings.max_connections)
+    yield from advice.clock_steps(node)
+
+
+def _address(url: str) -> str:
+    parts = urlsplit(url)
+    return parts.path if parts.scheme == "unix" else f"{parts.hostname or 'localhost'}:{parts.port or 6379}"
+
+
+def _addresses(url: str) -> set[str]:
+    """The IP addresses of a URL's host; none when it cannot be resolved."""
+    host = urlsplit(url).hostname
+    try:
+        return {str(found[4][0]) for found in socket.getaddrinfo(host, None)} if host else set()
+    except OSError:
+        return set()
 
 
 def _ask(redis: RedisStore, *commands: tuple[Any, ...]) -> list[Any]:
@@ -143,17 +183,32 @@ def _wait_for_breaker(redis: RedisStore) -> None:
         time.sleep(0.05)
 
 
+#: What a server says that refuses every write, and the remedy.
+_REFUSALS: Final = {
+    "MISCONF": 'It cannot save to disk, and stop-writes-on-bgsave-error is on: set save "", which suits a cache.',
+    "NOREPLICAS": "Too few replicas are connected: set min-replicas-to-write 0, which suits a cache.",
+    "LOADING": "It is loading a snapshot: try again when it has done so.",
+    "DENIED": "It is in protected mode: set a password, or bind it to the addresses that may reach it.",
+    "READONLY": "It is a replica: set RCACHE_URL to the master, or to a name that always leads to it.",
+    "CLUSTERDOWN": "The cluster lacks masters: see CLUSTER INFO and CLUSTER NODES.",
+}
+
+
 def _unreachable(redis: RedisStore, error: StoreError) -> Finding:
     cause = error.__cause__
+    text = str(error)
+    refusal = next((remedy for code, remedy in _REFUSALS.items() if f"{code} " in text), None)
     if isinstance(cause, AuthenticationError | AuthorizationError):
         remedy = "Correct the user and the password in RCACHE_URL."
+    elif refusal is not None:
+        remedy = refusal
     elif not isinstance(cause, ResponseError):
         remedy = (
             f"Is it running, may this machine reach it, and does RCACHE_URL name it? It was asked at {redis.location}."
         )
     else:
         remedy = "The server's answer says what is missing."
-    return fail("store", str(error), remedy)
+    return fail("store", text, remedy)
 
 
 def _round_trips(redis: RedisStore, times: list[float]) -> Finding:
@@ -166,42 +221,7 @@ def _round_trips(redis: RedisStore, times: list[float]) -> Finding:
     return ok("store", message)
 
 
-def _access(url: str) -> Iterator[Finding]:
-    parts = urlsplit(url)
-    if parts.scheme == "unix" or parts.password or "password" in parse_qs(parts.query):
-        return
-    if parts.hostname not in ("localhost", "127.0.0.1", "::1"):
-        yield warn(
-            "access",
-            "RCACHE_URL has no password: anyone who can reach that server can change what is served.",
-            "Set a password or an ACL user, or restrict who can reach it.",
-        )
-
-
-# What it is
-
-
-def _fitness(state: dict[str, Any]) -> Iterator[Finding]:
-    server, warnings = state["server"], state["warnings"]
-    if server is None or not server["version"]:
-        yield warn("server", "INFO is not allowed: version and memory policy are not known.", "Grant +info.")
-        return
-    too_old = [warning for warning in warnings if "too old" in warning]
-    name = f"{server['name']} {server['version']}"
-    yield fail("server", name, too_old[0]) if too_old else ok("server", name)
-    others = [warning for warning in warnings if warning not in too_old]
-    for warning in others:
-        message, _, remedy = warning.partition("; ")
-        yield warn("memory", message, _sentence(remedy or EVICTION_ADVICE))
-    if not others:
-        yield ok("memory", f"maxmemory-policy {server['maxmemory_policy']}")
-    if not server["maxmemory"]:
-        message = "maxmemory is not set: the cache may take all the memory of that machine."
-        yield warn("memory", message, _sentence(EVICTION_ADVICE))
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}."
+# Its clock
 
 
 def _clock(offset: float) -> Finding:
@@ -215,30 +235,41 @@ def _clock(offset: float) -> Finding:
 # What it allows
 
 
-def _rights(manager: CacheManager, redis: RedisStore) -> Finding:
+def _rights(manager: CacheManager, ask: Ask) -> Finding:
     """Send every command once, to keys of its own, and see which are refused."""
     names = manager.engine.names
-    own = f"{names.probe}:{secrets.token_hex(8)}"
+    own = f"{names.probe}:{{{secrets.token_hex(8)}}}"  # one hash tag: one slot, where there are slots
     keys = {key: f"{own}:{key}" for key in ("s", "z", "z2", "h", "l")}
-    commands: list[tuple[str | bytes, ...]] = [tuple(word.format(**keys) for word in command) for command in COMMANDS]
-    commands.append(("PUBLISH", names.bus, _message()))
-    try:
-        replies = _ask(redis, *commands)
-    except StoreError as error:
-        return fail("rights", str(error), "Try again: the connection was lost meanwhile.")
-    refused = {
-        str(command[0]).lower(): str(reply)
-        for command, reply in zip(commands, replies, strict=True)
-        if isinstance(reply, Exception) and _REFUSED.match(str(reply))
-    }
-    if not refused:
-        return ok("rights", f"all {len({command[0] for command in commands})} commands are allowed")
-    if any("key" in text for text in refused.values()):
-        return fail("rights", "this user may not use the cache's keys.", f"Grant ~{names.prefix}:* ~{names.prefix}~*")
-    if any("channel" in text for text in refused.values()):
-        return fail("rights", "this user may not use the cache's channel.", f"Grant &{names.bus}")
-    missing = " ".join(f"+{name}" for name in sorted(refused))
-    return fail("rights", f"refused: {', '.join(sorted(refused))}", f"Grant {missing}")
+    refused: set[str] = set()
+    # A command that is refused says nothing of the keys and the channel: then they are granted as well.
+    places = {"key", "channel"}
+    bus: list[list[Any]] = [["PUBLISH", names.bus, _message()], ["SUBSCRIBE", names.bus]]
+    for command in (*COMMANDS, *bus):
+        words = [word.format(**keys) if isinstance(word, str) else word for word in command]
+        reply = ask(words)
+        if isinstance(reply, OSError | RedisConnectionError):
+            return fail("rights", f"{type(reply).__name__}: {reply}", "Try again: the connection was lost meanwhile.")
+        refusal = _refusal(reply)
+        if refusal == "command":
+            refused.add(str(command[0]).lower())
+        elif not refusal:
+            places -= {"key"} if words != command else {"channel"} if names.bus in command else set()
+    if not refused and not places:
+        return ok("rights", f"all {len({command[0] for command in COMMANDS}) + 2} commands are allowed")
+    user = urlsplit(manager.settings.url).username or "default"
+    grants = [f"+{name}" for name in sorted(refused)]
+    grants += [f"~{names.prefix}:* ~{names.prefix}~*"] * ("key" in places) + [f"&{names.bus}"] * ("channel" in places)
+    what = [f"run {', '.join(sorted(refused))}"] * bool(refused)
+    what += [f"use the cache's {place}{'s' if place == 'key' else ''}" for place in sorted(places)]
+    return fail("rights", f"the user {user} may not {' nor '.join(what)}.", f"ACL SETUSER {user} {' '.join(grants)}")
+
+
+def _refusal(reply: Any) -> str:
+    """What an access list refuses: a command, a key or a channel; nothing when the reply is another."""
+    text = str(reply) if isinstance(reply, Exception) else ""
+    if not isinstance(reply, NoPermissionError) and not text.startswith("NOPERM"):
+        return ""
+    return next((what for what in ("channel", "key") if re.search(rf"access .*\b{what}s?\b", text)), "command")
 
 
 def _message(*names: str) -> bytes:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from flask import Flask
 
 from flask_rcache import cache_response
+from flask_rcache.cli import advice
 from flask_rcache.cli.serverside import COMMANDS
 from tests.cli.conftest import AppFactory
 from tests.cli.kit import manager, run, told
@@ -38,14 +40,14 @@ def test_check__a_cache_as_it_should_be(
     server = private_server(flavour, maxmemory="200mb", maxmemory_policy="volatile-lru")
     app = new_app(server.url, **GOOD)
     document = told(app, "check")
-    names = "settings views hosts sessions admin store server memory clock rights entries bus"
+    names = "settings views hosts sessions admin store server memory database persistence clock rights entries bus"
     assert _states(document) == {name: {"ok"} for name in names.split(" ")}
     assert document["status"] == "ok"
     named = _named(document)
     assert re.fullmatch(flavour + r" \d+\.\d+\.\d+", named["server"][0]["message"])
     assert re.search(r"\d ms \(p50 of 20", named["store"][0]["message"])
     text = run(app, "check").stdout
-    assert len(text.splitlines()) == 12
+    assert len(text.splitlines()) == 14
     assert all(line.startswith("ok ") for line in text.splitlines())
 
 
@@ -258,11 +260,9 @@ def test_check__the_apps_own_settings(new_app: AppFactory, config: dict[str, Any
 
 def test_check__a_server_that_anybody_may_reach() -> None:
     """A server elsewhere without a password is a warning, whether it answers or not."""
-    from flask_rcache.cli.serverside import _access
-
-    assert [finding.state for finding in _access("redis://cache:6379/0")] == ["warn"]
+    assert [finding.state for finding in advice.access(urlsplit("redis://cache:6379/0"))] == ["warn"]
     for url in ("redis://:secret@cache:6379", "unix:///run/redis", "redis://localhost:6379", "redis://[::1]:6379"):
-        assert list(_access(url)) == []
+        assert list(advice.access(urlsplit(url))) == []
 
 
 def test_check__clocks_that_differ() -> None:

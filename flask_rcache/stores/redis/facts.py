@@ -9,10 +9,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["EVICTION_ADVICE", "Facts"]
+__all__ = ["EVICTION_ADVICE", "POLICIES", "Facts"]
 
 #: What operators are told, in the documentation, the log and `flask cache check` alike.
 EVICTION_ADVICE: Final = "set maxmemory and maxmemory-policy volatile-lru, which evicts entries and nothing else"
+#: What each maxmemory-policy means for the cache when memory is full.
+POLICIES: Final = {
+    "volatile-lru": "entries that were not used for longest are evicted, and nothing that records invalidations",
+    "volatile-lfu": "entries that are used least often are evicted, and nothing that records invalidations",
+    "volatile-ttl": "entries that expire soonest are evicted, however often they are used: fewer hits than with an LRU",
+    "volatile-random": "entries are evicted at random, the most used ones too: fewer hits than with an LRU",
+    "noeviction": "nothing new is cached when it is full; hits and invalidations go on",
+    "allkeys-lru": "may evict the record of invalidations: nothing stale is served then, but the whole cache starts "
+    "cold, and patterns walk all keys",
+    "allkeys-lfu": "as allkeys-lru: the whole cache may start cold, and patterns walk all keys",
+    "allkeys-random": "evicts the record of invalidations as soon as anything else: the whole cache starts cold again "
+    "and again, and patterns walk all keys",
+}
+#: Those that suit a cache; all of them are safe.
+_ADVISED: Final = ("volatile-lru", "volatile-lfu")
 #: ZMSCORE came with it.
 _OLDEST_REDIS: Final = (6, 2)
 
@@ -37,23 +52,26 @@ class Facts:
         return not self.policy or self.policy.startswith("allkeys")
 
     @property
+    def is_advised(self) -> bool:
+        """Whether its policy is one that suits a cache."""
+        return self.policy in _ADVISED
+
+    @property
+    def too_old(self) -> str:
+        """One sentence with the remedy when it lacks commands; else nothing."""
+        numbers = tuple(int(part) for part in self.version.split(".")[:2] if part.isdigit())
+        if self.name == "redis" and numbers and numbers < _OLDEST_REDIS:
+            return f"Redis {self.version} is too old, ZMSCORE came with 6.2: upgrade it"
+        return ""
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """One sentence for each thing that weakens a promise, with its remedy.
 
         >>> Facts("volatile-lru", "redis", "7.0.15", 2**30).warnings
         ()
         """
-        found = []
-        numbers = tuple(int(part) for part in self.version.split(".")[:2] if part.isdigit())
-        if self.name == "redis" and numbers and numbers < _OLDEST_REDIS:
-            found.append(f"Redis {self.version} is too old, ZMSCORE came with 6.2: upgrade it")
-        if self.policy.startswith("allkeys"):
-            found.append(
-                f"maxmemory-policy {self.policy} may evict the record of invalidations: nothing stale is served then, "
-                f"but the whole cache starts cold, and patterns walk all keys; {EVICTION_ADVICE}"
-            )
-        if self.policy == "noeviction" and self.maxmemory:
-            found.append(
-                f"with maxmemory-policy noeviction nothing new is cached once maxmemory is reached; {EVICTION_ADVICE}"
-            )
+        found = [self.too_old] if self.too_old else []
+        if self.policy.startswith("allkeys") or (self.policy == "noeviction" and self.maxmemory):
+            found.append(f"maxmemory-policy {self.policy}: {POLICIES.get(self.policy, '')}; {EVICTION_ADVICE}")
         return tuple(found)
