@@ -166,6 +166,7 @@ def store_of(settings: Settings) -> Store:
         idle_timeout=settings.idle_timeout,
         max_connections=settings.max_connections,
         journal_keep=settings.journal_keep,
+        options=settings.redis_options,
     )
     if not settings.l1_bytes or not settings.l1_ttl:
         return redis

@@ -6,22 +6,24 @@ Each parser takes the raw value and what to call it, and raises :class:`~flask_r
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final, cast
-from urllib.parse import urlsplit
 
 from ..errors import ConfigError
 from ..model.cache_type import check_ttl, check_window
 from ..model.keys import Names
+from .address import parse_address, redacted
 
 __all__ = [
     "added_to",
     "boolean",
     "callback",
     "count",
+    "driver_options",
     "key",
     "leeway",
     "level",
@@ -43,7 +45,6 @@ __all__ = [
 
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off", ""})
-_BEGINNINGS: Final = ("memory:", "redis://", "rediss://", "unix://")
 _URL_PREFIX: Final = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 _MOST_LEEWAY: Final = 300
 _METRICS: Final = frozenset({"prometheus", "opentelemetry"})
@@ -212,28 +213,17 @@ def url_prefix(value: object, what: str) -> str:
 
 def url(value: object, what: str) -> str:
     """Where a store is."""
-    shown = redacted(value) if isinstance(value, str) else repr(value)
-    if not isinstance(value, str) or not value.startswith(_BEGINNINGS):
-        raise ConfigError(f"{what} must begin with memory://, redis://, rediss:// or unix://, not {shown}")
-    try:
-        _ = urlsplit(value).port
-    except ValueError:  # whose text may have a piece of the password in it
-        raise ConfigError(
-            f"{what} is not a URL: the host or the port is not valid, or the password has characters that must be "
-            f"quoted there, such as %2F for a slash; it is {shown}"
-        ) from None
-    return value
+    parse_address(value, what)
+    return cast(str, value)
 
 
-def redacted(url: str) -> str:
-    """The URL without its password, for logs and pages.
-
-    >>> redacted("redis://app:secret@db:6379/1")
-    'redis://app:***@db:6379/1'
-    """
-    scheme, slashes, rest = url.partition("://") if "://" in url else ("", "", url)
-    # The second: a "/", "?" or "#" in the password that somebody forgot to quote.
-    found = re.match(r"([^:@/?#]*)(:?)[^/?#]*@", rest) or re.match(r"([^:@/?#]*)(:?).*@", rest)
-    if found:
-        rest = f"{found[1]}{':***' if found[2] else ''}@{rest[found.end() :]}"
-    return scheme + slashes + rest.partition("?")[0]
+def driver_options(value: object, what: str) -> Mapping[str, Any]:
+    """Options for redis-py: a dict, or one in JSON."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:  # whose text may have a piece of a password in it
+            raise ConfigError(f'{what} must be a dict in JSON, such as {{"ssl_ca_certs": "/etc/ca.pem"}}') from None
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise ConfigError(f"{what} must be a dict of options for redis-py, not {type(value).__name__}")
+    return dict(value)

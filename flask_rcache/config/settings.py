@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple, NoReturn
 from urllib.parse import quote, urlsplit
 
 from ..errors import ConfigError
 from . import parsers
-from .parsers import redacted
+from .address import redacted
 
 __all__ = ["SETTINGS", "Setting", "Settings", "TtlSource", "load_settings", "nearest"]
 
@@ -75,7 +76,21 @@ class Settings:
     url: str = _setting(
         "memory://",
         parsers.url,
-        "The store: `memory://`, `redis://`, `rediss://` or `unix://`, with user, password and database number.",
+        "The store: `memory://`; `redis://`, `rediss://` (TLS) or `unix://`, with user, password and database number; "
+        "`redis+sentinel://host:port,…/service`; `redis+cluster://host:port,…`; both with `rediss+…` too.",
+        shown=False,
+    )
+    redis_options: Mapping[str, Any] = _setting(
+        MappingProxyType({}),
+        parsers.driver_options,
+        "Options for redis-py's connections, a dict or JSON: `credential_provider`, `client_name`, `ssl_…`.",
+        shown=False,
+    )
+    sentinel_options: Mapping[str, Any] = _setting(
+        MappingProxyType({}),
+        parsers.driver_options,
+        "The same for the connections to the sentinels, whose `username` and `password` are others than the server's; "
+        "`ssl_…` as in `RCACHE_REDIS_OPTIONS` where they are not given here.",
         shown=False,
     )
     prefix: str = _setting("cache", parsers.prefix, "The first part of every key; set it when apps share a database.")

@@ -450,6 +450,7 @@ class MemoryStore:
             cells = self._cells.state()
         return {
             "store": {"kind": "memory", "location": self.location, "server": None, "warnings": []},
+            "topology": None,
             "memory_tier": cells,
             "bus": None,
             "breaker": {"is_open": False, "incidents": 0},

@@ -17,7 +17,8 @@ from redis.exceptions import ResponseError
 
 from flask_rcache.errors import StoreFullError, StoreUnavailableError
 from flask_rcache.stores.redis.connection import Exchange, pack
-from flask_rcache.stores.redis.pool import Failure, Pool, classify
+from flask_rcache.stores.redis.failures import Failure, classify
+from flask_rcache.stores.redis.pool import Pool
 from flask_rcache.stores.redis.scripts import Call, Script, run
 from tests.chaos.sluggish import Sluggish
 from tests.processes import free_port, wait_until

@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from flask_rcache.config.address import parse_address
 from flask_rcache.errors import ConfigError, StoreUnavailableError
-from flask_rcache.stores.redis.breaker import Breaker
-from flask_rcache.stores.redis.pool import Pool
+from flask_rcache.stores.redis.topology import endpoint_of
 from tests.processes import free_port, wait_until
 from tests.servers import Server
 from tests.stores.transport import Transport, at_once
@@ -156,7 +156,7 @@ def test_wire__an_option_that_no_connection_takes(option: str) -> None:
     """It ends the start and names the setting; later it would be an error of each request."""
     url = f"redis://app:s3cr3t@127.0.0.1:{free_port()}/0?{option}"
     with pytest.raises(ConfigError, match="RCACHE_URL") as raised:
-        Pool(url, timeout=1.0, breaker=Breaker(), attach=lambda _: None)
+        endpoint_of(parse_address(url, "RCACHE_URL"), timeout=1.0)
     assert "s3cr3t" not in str(raised.value)
 
 
@@ -190,6 +190,7 @@ gevent.monkey.patch_all()
 import os, signal, sys, time
 import gevent
 from tests.stores.transport import Transport, request
+from flask_rcache.config.address import parse_address
 from flask_rcache.errors import StoreUnavailableError
 from flask_rcache.stores.redis.bus import Bus
 

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from flask_rcache.config.address import parse_address
 from flask_rcache.model.scope import Scope, scope_var
 from flask_rcache.stores.redis.breaker import Breaker
 from flask_rcache.stores.redis.connection import Exchange, pack
 from flask_rcache.stores.redis.pool import Pool
+from flask_rcache.stores.redis.topology import endpoint_of
 
 
 class Transport:
@@ -26,7 +28,9 @@ class Transport:
         self.breaker = Breaker()
         self.attached = 0
         self._then = attach
-        self.pool = Pool(url, **{"timeout": 2.0, **options}, breaker=self.breaker, attach=self._attach)
+        timeout = options.setdefault("timeout", 2.0)
+        endpoint = endpoint_of(parse_address(url, "RCACHE_URL"), timeout=timeout)
+        self.pool = Pool(endpoint, **options, breaker=self.breaker, attach=self._attach)
 
     def _attach(self, exchange: Exchange) -> None:
         self.attached += 1

@@ -21,7 +21,8 @@ import ormsgpack
 from ...errors import StoreError
 from ...model import forks
 from .connection import Connection
-from .pool import Failure, Pool, classify
+from .failures import Failure, classify
+from .pool import Pool
 
 __all__ = ["Bus", "Listener", "Message"]
 

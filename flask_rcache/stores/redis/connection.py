@@ -9,6 +9,7 @@ there when the thread looks is an answer, however long the thread was kept from 
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import ssl
@@ -20,7 +21,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import hiredis
-from redis import Connection as DriverConnection
+from redis.connection import AbstractConnection
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
@@ -60,6 +61,7 @@ class Connection:
         timeout: seconds for one answer when :meth:`exchange` is given no other limit.
 
     Attributes:
+        address: of the server, ``10.0.0.5:6379``; the path of a unix socket.
         waited: seconds that the last exchange waited in vain.
         generation: of the pool's, in which it was made.
         made_at: when it was made, of this process's monotonic clock.
@@ -74,13 +76,14 @@ class Connection:
         "_reader",
         "_socket",
         "_timeout",
+        "address",
         "generation",
         "made_at",
         "used_at",
         "waited",
     )
 
-    def __init__(self, driver: DriverConnection, timeout: float) -> None:
+    def __init__(self, driver: AbstractConnection, timeout: float) -> None:
         self._driver: Final = driver
         self._timeout: Final = timeout
         self._buffer: Final = bytearray(16_384)
@@ -95,6 +98,7 @@ class Connection:
         weakref.finalize(self, driver.disconnect).atexit = False
         plain: Any = driver._sock
         self._socket: Final[Any] = plain
+        self.address: Final = _address_of(plain)
         # Of a plain socket the kernel times the first look, instead of a poll before each call: two system calls fewer
         # a hit. Not for TLS, nor for a socket that gevent has made cooperative: those keep Python's timeout.
         self._is_plain: Final = type(plain).__module__ == "socket" and sys.platform != "win32"
@@ -216,6 +220,17 @@ class Connection:
     def close(self) -> None:
         """Close it."""
         self._driver.disconnect()
+
+
+def _address_of(connected: Any) -> str:
+    """Where a connected socket leads to."""
+    try:
+        peer = connected.getpeername()
+    except OSError:  # closed by now, which the first exchange finds out
+        return ""
+    if not isinstance(peer, tuple):
+        return os.fsdecode(peer)
+    return f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"
 
 
 _REPLY_ERRORS: Final[dict[str, type[RedisError]]] = {

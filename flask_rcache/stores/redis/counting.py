@@ -18,7 +18,7 @@ from ...errors import StoreFullError
 from ...model import forks
 from ..protocol import Activity, Counted, Counts, CountsSource, InvalidationRecord
 from .connection import Exchange, pack
-from .pool import Failure, classify
+from .failures import Failure, classify
 from .scripts import Argument, Call, load, run
 from .server import Server
 

@@ -251,6 +251,7 @@ class RedisCatalogue:
                 "connections": server.pool.connections,
                 "warnings": list(server.facts.warnings),
             },
+            "topology": server.topology(),
             "memory_tier": None,
             "bus": {"state": server.bus.state},
             "breaker": {"is_open": server.breaker.is_open, "incidents": server.breaker.incidents},

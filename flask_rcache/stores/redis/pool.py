@@ -10,49 +10,31 @@ holds up nobody for longer than a timeout, and a server that takes no more conne
 
 from __future__ import annotations
 
-import inspect
 import logging
-import re
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from enum import Enum
 from typing import Any, Final
 from weakref import WeakSet
 
-from redis import ConnectionPool
-from redis.backoff import NoBackoff
 from redis.connection import AbstractConnection
-from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
-    BusyLoadingError,
-    NoPermissionError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-)
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
-from redis.retry import Retry
+from redis.exceptions import RedisError
 
-from ...config.parsers import redacted
-from ...errors import ConfigError, StoreError, StoreFullError, StoreUnavailableError
+from ...errors import StoreError, StoreUnavailableError
 from ...model import forks
 from ...model.scope import Scope
 from .breaker import Breaker
 from .budget import Budget, request_scope
 from .connection import SLICE, Connection, Exchange
-from .facts import EVICTION_ADVICE
+from .failures import Failure, classify, translated
+from .topology import Endpoint
 
-__all__ = ["Failure", "Pool", "classify", "translated"]
+__all__ = ["Pool"]
 
 logger: Final = logging.getLogger("flask_rcache")
 
-#: Everything the driver raises when the server cannot be asked.
-_AWAY: Final = (RedisConnectionError, RedisTimeoutError, OSError, AuthorizationError, BusyLoadingError)
 #: Seconds between probes while the server's configuration, or its access list, has to be changed by somebody.
 _CONFIGURATION_PAUSE: Final = 5.0
 #: Seconds in which no new connection is asked for after the server has refused one more.
@@ -67,124 +49,6 @@ _LOGGED_LIMIT: Final = 100
 _SLOWEST: Final = 1_000_000
 #: Bytes that are sent within the timeout in any case.
 _SMALL: Final = 16_384
-
-
-class Failure(Enum):
-    """What an error of the server, or on the way to it, means."""
-
-    UNREACHABLE = "unreachable"
-    """No connection, no answer, or a server that cannot answer yet."""
-    CROWDED = "crowded"
-    """It takes no more connections (``maxclients``); those there are work."""
-    FULL = "full"
-    """It has no room for an entry (``maxmemory``); the rest works."""
-    READ_ONLY = "read-only"
-    """It is a replica now."""
-    CONFIGURATION = "configuration"
-    """It does not let this user, or anybody, run a command: somebody has to change that."""
-    REFUSED = "refused"
-    """It refused a command for another reason."""
-
-
-_CROWD: Final = "max number of clients"
-_FORBIDDEN: Final = re.compile(
-    r"NOPERM|has no permissions|ACL failure|executing the script can't|unknown (?:redis )?command", re.IGNORECASE
-)
-_OTHERS_PLACE: Final = re.compile(r"(?:access|publish).* (?:key|channel)s?\b")
-#: Where the command stands: in an error of the access list, in one of a command, in the line of a script.
-_COMMAND: Final = (
-    re.compile(r"run the '([^']+)' command"),
-    re.compile(r"unknown command ['`]([^'`]+)"),
-    re.compile(r"redis\.p?call\('(\w+)'"),
-)
-
-
-def classify(error: BaseException) -> Failure:
-    """What ``error`` means: one that the driver raised, or an error reply.
-
-    >>> classify(NoPermissionError("NOPERM User app has no permissions to run the 'zmscore' command")).value
-    'configuration'
-    """
-    text = str(error)
-    if _CROWD in text:
-        return Failure.CROWDED
-    if isinstance(error, OutOfMemoryError) or text.startswith("OOM "):
-        return Failure.FULL
-    if isinstance(error, ReadOnlyError) or "READONLY " in text:
-        return Failure.READ_ONLY
-    if isinstance(error, AuthenticationError | NoPermissionError) or _FORBIDDEN.search(text):
-        return Failure.CONFIGURATION
-    return Failure.UNREACHABLE if isinstance(error, _AWAY) else Failure.REFUSED
-
-
-def translated(error: Exception, location: str) -> StoreError:
-    """The driver's error, or an error reply, as one of ours; its cause is the error."""
-    kind = classify(error)
-    failure: StoreError
-    if isinstance(error, StoreError):
-        return error
-    if kind is Failure.FULL:
-        failure = StoreFullError(f"{location} has no room (maxmemory): raise it; {EVICTION_ADVICE}")
-    elif kind is Failure.CROWDED:
-        failure = StoreUnavailableError(
-            f"{location} takes no more connections: lower RCACHE_MAX_CONNECTIONS, or raise the server's maxclients"
-        )
-    elif kind is Failure.CONFIGURATION:
-        failure = StoreUnavailableError(f"{location} {_remedy(error)}")
-    elif kind is Failure.UNREACHABLE:
-        failure = StoreUnavailableError(f"{location}: {type(error).__name__}: {error}")
-    else:
-        failure = StoreUnavailableError(f"{location} refused a command: {type(error).__name__}: {error}")
-    failure.__cause__ = error
-    return failure
-
-
-def _remedy(error: Exception) -> str:
-    """What somebody has to change so that the server does what it is asked, and what it said."""
-    text = str(error)
-    if isinstance(error, AuthenticationError):
-        return f"does not admit the user of the cache: correct the user and the password in RCACHE_URL ({text})"
-    if _OTHERS_PLACE.search(text):
-        return (
-            f"does not let the user of the cache use its keys or its channel: grant ~<prefix>* and &<prefix>* ({text})"
-        )
-    found = next((found for found in (pattern.search(text) for pattern in _COMMAND) if found), None)
-    if found is None:
-        return (
-            f"does not let the user of the cache run all that it must: grant the commands that the docs list ({text})"
-        )
-    command = found[1].upper()
-    if "unknown" in text.lower():
-        return f"has no command {command}: it is renamed, or the server is too old ({text})"
-    return f"does not let the user of the cache run {command}: grant it, ACL SETUSER <user> +{command.lower()} ({text})"
-
-
-def _factory(url: str, **options: Any) -> ConnectionPool:
-    """Makes connections to the URL; its options win, but for the protocol, whose replies the engine reads.
-
-    Raises:
-        ConfigError: an option in the URL that no connection takes. Later it would be an error of each request.
-    """
-    try:
-        pool = ConnectionPool.from_url(url, **options)
-        pool.connection_kwargs["protocol"] = 3
-        pool.make_connection()  # connects nowhere
-    except (TypeError, ValueError, AttributeError) as error:
-        raise ConfigError(f"RCACHE_URL {redacted(url)} contains an invalid option: {error}") from error
-    return pool
-
-
-def _only_connecting() -> dict[str, Any]:
-    """Options that switch off what the driver does beside connecting, as its version calls them."""
-    known = inspect.signature(AbstractConnection.__init__).parameters
-    options: dict[str, Any] = (
-        {"driver_info": None} if "driver_info" in known else {"lib_name": None, "lib_version": None}
-    )
-    try:
-        from redis.maint_notifications import MaintNotificationsConfig  # since redis-py 7
-    except ImportError:
-        return options
-    return {**options, "maint_notifications_config": MaintNotificationsConfig(enabled=False)}
 
 
 class _Attempt:
@@ -208,7 +72,7 @@ class Pool:
     """The connections to one server.
 
     Args:
-        url: ``redis://``, ``rediss://`` or ``unix://``.
+        endpoint: where it is; asked for each new connection.
         timeout: seconds to wait for each answer. One request may wait twice as long in all, a connection included.
         breaker: opened by every failure that leaves the server's state unknown.
         attach: run on each new connection before anything else is sent on it. When it ends the generation (another
@@ -217,7 +81,8 @@ class Pool:
         max_connections: how many there may be at most.
 
     Attributes:
-        location: the URL without its password.
+        location: of the endpoint.
+        server: the address of the server that the newest connection leads to; empty before the first.
         generation: a number that grows whenever the connections there were are not to be trusted any more. What was
             read before and after an exchange is of one generation only if the number is the same.
     """
@@ -227,7 +92,7 @@ class Pool:
 
     def __init__(
         self,
-        url: str,
+        endpoint: Endpoint,
         *,
         timeout: float,
         breaker: Breaker,
@@ -235,7 +100,8 @@ class Pool:
         idle_timeout: float = 30.0,
         max_connections: int = 512,
     ) -> None:
-        self.location: Final = redacted(url)
+        self.location: Final = endpoint.location
+        self.server = ""
         self.generation = 1
         self._timeout: Final = timeout
         self._connect_limit: Final = 2 * timeout
@@ -244,14 +110,7 @@ class Pool:
         self._attach: Final = attach
         self._idle_timeout: Final = idle_timeout
         self._max_connections: Final = max_connections
-        # Only its parsing of the URL is used: the pool itself stays empty.
-        self._factory: Final = _factory(
-            url,
-            socket_timeout=timeout,
-            socket_connect_timeout=timeout,
-            retry=Retry(NoBackoff(), 0),
-            **_only_connecting(),
-        )
+        self._endpoint: Final = endpoint
         #: Connections that nobody uses now; the one used last is at the end.
         self._kept: Final[deque[Connection]] = deque()
         #: Every connection there is, in use or not. Weak: one whose user was broken off is nobody's.
@@ -542,18 +401,34 @@ class Pool:
         """A new connection, attached, of one generation from its beginning on."""
         for _ in range(_MAKE_TRIES):
             generation = self.generation
-            driver = self._factory.connection_class(**self._factory.connection_kwargs)
+            driver = self._endpoint.connection()
             try:
-                connection = Connection(driver, self._timeout)
+                connection = self._connected(driver)
                 connection.generation = generation
                 self._attach(connection.exchange)
             except BaseException:
                 driver.disconnect()
                 raise
             if generation == self.generation:
+                self.server = connection.address
                 return connection
             connection.close()
         raise StoreUnavailableError(f"{self.location} leads to another server each time")
+
+    def _connected(self, driver: AbstractConnection) -> Connection:
+        """Connect, and authenticate: of that much is the driver's, and the app's that gives the credentials.
+
+        Raises:
+            StoreUnavailableError: what the app gives the credentials with has raised an error of its own.
+        """
+        try:
+            return Connection(driver, self._timeout)
+        except (RedisError, OSError):
+            raise
+        except Exception as error:
+            raise StoreUnavailableError(
+                f"{self.location}: connecting raised {type(error).__name__}: {error} (RCACHE_REDIS_OPTIONS)"
+            ) from error
 
     def subscriber(self) -> Connection:
         """A connection for a subscriber alone; attached, and none of the breaker's business.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import secrets
+import time
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -28,6 +29,7 @@ from .housekeeper import Housekeeper
 from .journal import Journal
 from .pool import Pool
 from .scripts import Argument, Call, load, run
+from .topology import Endpoint
 
 __all__ = ["SET_MEMBERS", "Server", "StampsRead", "new_epoch"]
 
@@ -66,7 +68,7 @@ class Server:
     """Commands and scripts on one server.
 
     Args:
-        url: where it is.
+        endpoint: where it is.
         names: the key names.
         timeout: seconds to wait for an answer.
         cold: whether what another server run left behind is given up (a restart, a failover).
@@ -85,7 +87,7 @@ class Server:
 
     def __init__(
         self,
-        url: str,
+        endpoint: Endpoint,
         *,
         names: Names,
         timeout: float,
@@ -98,8 +100,9 @@ class Server:
         self.names: Final = names
         self.clock: Final = StoreClock()
         self.breaker: Final = Breaker()
+        self._endpoint: Final = endpoint
         self.pool: Final = Pool(
-            url,
+            endpoint,
             timeout=timeout,
             breaker=self.breaker,
             attach=self._attach,
@@ -110,6 +113,7 @@ class Server:
         self.listener: Listener | None = None
         self.facts = Facts()
         self.run_hash = ""
+        self._last_failover: dict[str, Any] | None = None
         self._cold: Final = cold
         self._journal: Final = journal
         self._housekeeper: Final = housekeeper
@@ -332,6 +336,7 @@ class Server:
                 self._runs[generation] = run_hash
                 return
             self._runs_left.add(before)
+            self._last_failover = {"at": time.time(), "before": self.pool.server}
             cause = StoreUnavailableError(f"{self.pool.location} leads to another server, or to one that was restarted")
             is_behind = self._journal.replay()
             if is_behind:
@@ -340,6 +345,24 @@ class Server:
         if is_behind:
             self._housekeeper.wake()
             raise cause
+
+    def topology(self) -> dict[str, Any]:
+        """Where the server is, as operators see it.
+
+        ``kind`` is ``"server"``, ``"sentinel"`` or ``"cluster"``; ``server`` the address that the newest connection of
+        this process leads to; ``generation`` the number of its connections' generation, which grows with each outage;
+        ``last_failover`` is ``None``, or when this process found another server, or one that was restarted (``at``,
+        seconds since 1970), and the address before (``before``). With sentinels there is the ``service``, and
+        ``sentinels``: for each its ``address``, its ``state`` (``"ok"``, ``"away"``, ``"refused"``, ``"no quorum"``,
+        ``"no master"`` or ``"unknown"``, before it was asked), a sentence (``detail``), and since when that is so
+        (``since``, seconds since 1970).
+        """
+        return {
+            "server": self.pool.server,
+            "generation": self.pool.generation,
+            "last_failover": self._last_failover,
+            **self._endpoint.state(),
+        }
 
     def _warn(self) -> None:
         """Say once what weakens a promise on this server."""

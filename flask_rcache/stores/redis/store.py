@@ -7,10 +7,11 @@ with the server ``server``'s. The names are ``keys``'s, the bytes ``codec``'s. N
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from ...codec.envelope import Codec
+from ...config.address import parse_address
 from ...model.entry import Draft, Moment
 from ...model.keys import Names
 from ..protocol import (
@@ -41,6 +42,7 @@ from .pool import Pool
 from .reading import Reader
 from .scripts import Argument, Call, load
 from .server import Server
+from .topology import endpoint_of
 
 __all__ = ["RedisStore"]
 
@@ -67,6 +69,7 @@ class RedisStore:
         idle_timeout: seconds after which a connection that nobody uses is closed.
         max_connections: how many there may be.
         journal_keep: seconds for which acknowledged invalidations are kept, to be sent to a server that takes over.
+        options: for redis-py.
 
     Attributes:
         catalogue: the operators' half.
@@ -88,6 +91,7 @@ class RedisStore:
         idle_timeout: float = 30.0,
         max_connections: int = 512,
         journal_keep: float = 60.0,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         self._names: Final = names
         self._codec: Final = codec
@@ -96,8 +100,9 @@ class RedisStore:
         self._max_stamps: Final = max_stamps
         journal = Journal(keep=journal_keep)
         housekeeper = Housekeeper(name="flask_rcache-maintenance")
+        address = parse_address(url, "RCACHE_URL")
         self._server: Final = Server(
-            url,
+            endpoint_of(address, timeout=timeout, options=options),
             names=names,
             timeout=timeout,
             cold=cold,
