@@ -1,10 +1,10 @@
 """Entries as bytes, and back: the envelope that a store keeps under an entry's key.
 
 Big-endian: magic and version, ``epoch``, ``as_of``, ``created``, flags, the lengths of two parts in MessagePack; the
-tags; the meta, with what else an :class:`~flask_rcache.model.entry.Entry` has and the body's size; the body, an encoded
-value or a response's, compressed where that is worth it. A store overwrites the three times in place, so nothing else
-depends on them. The tags are a part of their own so that a reader who knows them (a hit on an entry with thousands) can
-leave them out.
+tags, and on a cluster the readings that the entry carries for other shards; the meta, with what else an
+:class:`~flask_rcache.model.entry.Entry` has and the body's size; the body, an encoded value or a response's,
+compressed where that is worth it. A store overwrites the three times in place, so nothing else depends on them. The
+tags are a part of their own so that a reader who knows them (a hit on an entry with thousands) can leave them out.
 
 Bytes come from whoever can write to the store. They are an entry as a whole, one that :meth:`Codec.seal` could have
 written, or :class:`~flask_rcache.errors.DecodeError`.
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 import struct
-from functools import lru_cache
+from functools import lru_cache, reduce
 from itertools import chain
 from math import inf
 from typing import Any, Final
@@ -24,6 +24,7 @@ import zstandard
 
 from ..errors import DecodeError, EncodeError
 from ..model.entry import Content, Draft, Entry, StoredResponse, VariantMarker
+from ..model.moment import Parts, least
 
 __all__ = ["IDENTITY", "MAGIC", "TIMES", "Codec"]
 
@@ -110,7 +111,7 @@ class Codec:
             meta = [*map(float, durations), size, draft.origin, first, second]
             _check_meta(flags, *meta)
             tags = _tags_part(draft, as_of)
-            _check_tags(*tags)
+            _check_tags(*tags[:3])
             packed_tags, packed_meta = ormsgpack.packb(tags), ormsgpack.packb(meta)
             if size >= self._compress_from:
                 body = self._compressed(body)
@@ -120,12 +121,13 @@ class Codec:
         except (TypeError, ValueError, OverflowError, struct.error) as error:
             raise EncodeError(f"an invalid entry: {error}") from error
 
-    def unseal(self, raw: bytes, tags: tuple[tuple[str, int], ...] | None = None) -> Entry:
+    def unseal(self, raw: bytes, tags: tuple[tuple[str, int], ...] | None = None, parts: Parts | None = None) -> Entry:
         """Read an envelope.
 
         Args:
             raw: what a store holds under an entry's key.
             tags: the entry's, when they are known from an earlier reading of the same fill: they are not read again.
+            parts: the entry's, with the tags.
 
         Returns:
             The entry; its content is still encoded.
@@ -151,14 +153,14 @@ class Codec:
             if len(body) != size:
                 raise DecodeError("a body of another size than its entry says")
             if tags is None:
-                tags = _unpacked_tags(raw[_HEAD_SIZE:meta_at], as_of, created)
+                tags, parts = _unpacked_tags(raw[_HEAD_SIZE:meta_at], as_of, created)
             content: Content = body
             if kind == _RESPONSE:
                 texts = iter(second)
                 content = StoredResponse(first, tuple(zip(texts, texts, strict=True)), body)
             elif kind:
                 content = VariantMarker(tuple(first), tuple(second))
-            return Entry(content, epoch, as_of, created, ttl, swr, sie, tags, cost, origin)
+            return Entry(content, epoch, as_of, created, ttl, swr, sie, tags, cost, origin, parts)
         except (TypeError, ValueError, struct.error, zstandard.ZstdError) as error:
             raise DecodeError(f"not an entry: {error}") from error
 
@@ -186,13 +188,13 @@ class Codec:
             kind = flags & ~_COMPRESSED
             _check_meta(kind, *meta)
             ttl, swr, sie, cost, _, origin, first, second = meta
-            tags = _unpacked_tags(raw[_HEAD_SIZE:meta_at], as_of, created)
+            tags, parts = _unpacked_tags(raw[_HEAD_SIZE:meta_at], as_of, created)
             content: Content = b""
             if kind == _RESPONSE:
                 content = StoredResponse(first, (), b"")
             elif kind:
                 content = VariantMarker(tuple(first), tuple(second))
-            return Entry(content, epoch, as_of, created, ttl, swr, sie, tags, cost, origin), 0
+            return Entry(content, epoch, as_of, created, ttl, swr, sie, tags, cost, origin, parts), 0
         except (TypeError, ValueError, struct.error) as error:
             raise DecodeError(f"not an entry: {error}") from error
 
@@ -221,16 +223,32 @@ class Codec:
         return body
 
 
-# --- Tags: those of the load's own as_of, then the others and their readings
+# --- Tags: those of the load's own as_of, then the others and their readings; on a cluster, then the other shards'
 
 
-def _tags_part(draft: Draft, as_of: int | None) -> tuple[list[str], list[str], list[int]]:
-    if not draft.inherited:
-        return list(draft.tags), [], []
-    clock = _HIGHEST_TIME if as_of is None else as_of
-    pairs = draft.tags_as_of(clock)
-    others = [(tag, reading) for tag, reading in pairs if reading != clock]
-    return [tag for tag, reading in pairs if reading == clock], [tag for tag, _ in others], [at for _, at in others]
+#: Different readings that an entry carries for other shards; more of them become their least.
+_READINGS_KEPT: Final = 8
+
+
+def _tags_part(draft: Draft, as_of: int | None) -> list[Any]:
+    part: list[Any] = [list(draft.tags), [], []]
+    if draft.inherited:
+        clock = _HIGHEST_TIME if as_of is None else as_of
+        pairs = draft.tags_as_of(clock)
+        others = [(tag, reading) for tag, reading in pairs if reading != clock]
+        part = [
+            [tag for tag, reading in pairs if reading == clock],
+            [tag for tag, _ in others],
+            [at for _, at in others],
+        ]
+    if draft.parts is not None:
+        clocks = draft.parts.clocks
+        found = list(dict.fromkeys(clocks.values()))
+        if len(found) > _READINGS_KEPT:
+            found = [reduce(least, found)]
+        numbers = {reading: number for number, reading in enumerate(found)}
+        part += [draft.parts.epochs, found, [numbers.get(clocks[tag], 0) for tag in (*part[0], *part[1])]]
+    return part
 
 
 def _check_tags(own: Any, others: Any, readings: Any) -> None:
@@ -244,15 +262,32 @@ def _check_tags(own: Any, others: Any, readings: Any) -> None:
             raise ValueError("a tag has no reading of the clock")
 
 
-def _unpacked_tags(packed: bytes, as_of: int, created: int) -> tuple[tuple[str, int], ...]:
-    own, others, readings = ormsgpack.unpackb(packed)
+def _unpacked_tags(packed: bytes, as_of: int, created: int) -> tuple[tuple[tuple[str, int], ...], Parts | None]:
+    own, others, readings, *rest = ormsgpack.unpackb(packed)
     _check_tags(own, others, readings)
     tags = tuple([(tag, as_of) for tag in own])
-    if not others:
-        return tags
-    if max(readings) > max(as_of, created):
-        raise ValueError("a tag has a reading of after the fill")
-    return tags + tuple(zip(others, readings, strict=True))
+    if others:
+        if max(readings) > max(as_of, created):
+            raise ValueError("a tag has a reading of after the fill")
+        tags += tuple(zip(others, readings, strict=True))
+    return tags, _unpacked_parts([*own, *others], *rest) if rest else None
+
+
+def _unpacked_parts(tags: list[str], epochs: Any, readings: Any, numbers: Any) -> Parts:
+    """What the entry carries for other shards; raises as :func:`_check_tags` does."""
+    vectors = []
+    for vector in (epochs, *readings):
+        if type(vector) is not list or len(vector) != len(epochs):
+            raise TypeError("there is not one reading of each shard")
+        if set(map(type, vector)) != {int} or min(vector) < 0 or max(vector) >= _HIGHEST_TIME:
+            raise ValueError("no reading of a shard's clock")
+        vectors.append(tuple(vector))
+    if type(numbers) is not list or set(map(type, numbers)) - {int} or min(numbers, default=0) < 0:
+        raise TypeError("a tag has no reading of the shards")
+    names, *clocks = vectors
+    if max(numbers, default=0) >= max(1, len(clocks)):
+        raise ValueError("a tag has a reading that is not there")
+    return Parts(names, {tag: clocks[number] for tag, number in zip(tags, numbers, strict=True)})
 
 
 # --- The meta

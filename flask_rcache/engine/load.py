@@ -17,7 +17,8 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from ..model.entry import MICROSECONDS, Content, Draft, Entry, Freshness, Moment
+from ..model.entry import MICROSECONDS, Content, Draft, Entry, Freshness
+from ..model.moment import AsOf, Epoch, Moment
 from ..model.scope import Scope, scope_var
 from ..stores.protocol import Begin, Begun, Filled, Lease, LoadedResult, Lookup, Outcome, Want
 from .policies import Policy
@@ -181,7 +182,7 @@ class Load:
         #: Tags of its own, whose ``as_of`` is the moment.
         self.tags: Final[dict[str, None]] = {}
         #: The cached values that it read (rule R3.4), once it has ended.
-        self.reads: Mapping[str, int] = {}
+        self.reads: Mapping[str, AsOf] = {}
         self.is_tainted = False
         #: Seconds that its result is fresh at most.
         self.longest_ttl = math.inf
@@ -224,18 +225,16 @@ class Load:
 
     def _note_reads(self, scope: Scope) -> None:
         """Take the tags of every cached value read since the request began, each with its own ``as_of`` (R3.4)."""
-        epochs, self.reads = scope.dependencies()
         # Readings of another epoch mean nothing in this one.
-        is_foreign = self.moment is None or not epochs <= {self.moment.epoch}
-        self.is_tainted = self.is_tainted or scope.is_tainted or (bool(epochs) and is_foreign)
+        is_foreign, self.reads = scope.dependencies(self.moment)
+        self.is_tainted = self.is_tainted or scope.is_tainted or is_foreign
 
     def _pass_up(self) -> None:
         """What this load depends on, what is loaded later in the request or around it does too; stored or not."""
         scope = scope_var.get()
         if scope is None or scope.owner is not self.owner or (not scope.is_request and self.parent is None):
             return
-        epoch, clock = (0, 0) if self.moment is None else self.moment[:2]
-        scope.reads.append((epoch, tuple([(tag, clock) for tag in (self.policy.tag, *self.tags)])))
+        scope.reads.append(_read_at(self.moment, (self.policy.tag, *self.tags)))
 
     def share_run(self, together: Load) -> None:
         """This load ran in one loader with another: what that one depends on, this one depends on."""
@@ -305,7 +304,7 @@ def record_read(owner: object, entry: Entry, *, stale: bool = False) -> None:
     scope = scope_var.get()
     if scope is None or scope.owner is not owner or (not scope.is_request and _current.get() is None):
         return
-    scope.reads.append((entry.epoch, entry.tags))
+    scope.reads.append(entry.read)
     if stale:
         scope.is_tainted = True
 
@@ -315,8 +314,13 @@ def depend_on(owner: object, tags: Iterable[str], moment: Moment | None) -> None
     scope = scope_var.get()
     if scope is None or scope.owner is not owner or (not scope.is_request and _current.get() is None):
         return
-    epoch, clock = (0, 0) if moment is None else moment[:2]
-    scope.reads.append((epoch, tuple([(tag, clock) for tag in tags])))
+    scope.reads.append(_read_at(moment, tags))
+
+
+def _read_at(moment: Moment | None, tags: Iterable[str]) -> tuple[Epoch, tuple[tuple[str, AsOf], ...]]:
+    """What is noted of tags whose ``as_of`` is a moment; without one, what nothing can be built on."""
+    epochs, as_of = (0, 0) if moment is None else (moment.epochs, moment.as_of)
+    return epochs, tuple([(tag, as_of) for tag in tags])
 
 
 # --- The algorithm
@@ -739,8 +743,7 @@ def _loads(run: _Run, loads: list[Load]) -> Generator[Command, Any, None]:
         if draft is None or each.is_tainted:
             run.drop(each.key, Landing(run_at_once=True))
             continue
-        epoch, clock = (0, 0) if each.moment is None else each.moment[:2]
-        entry = Entry.of(draft, epoch=epoch, as_of=clock, created=clock)
+        entry = Entry.shared(draft, each.moment)
         stored = outcomes.get(each.key) is Outcome.STORED
         run.drop(each.key, Landing(entry, sent if stored else terms.began))
 

@@ -1,16 +1,18 @@
 """What is stored, and the questions asked of it: pure, no clock, no I/O.
 
-Owns :class:`Draft` (what a load produced), :class:`Entry` (a draft with its times, as a store gives it back),
-:class:`Moment` (a clock reading that a load may claim) and the two questions asked of an entry: is it *valid* (no
-invalidation since its load began, rule R1) and is it *fresh* (not expired). Times are whole microseconds of the
-**store's** clock; durations are seconds.
+Owns :class:`Draft` (what a load produced), :class:`Entry` (a draft with its times, as a store gives it back) and the
+two questions asked of an entry: is it *valid* (no invalidation since its load began, rule R1) and is it *fresh* (not
+expired). Times are whole microseconds of the **store's** clock, on a cluster of the clock of the entry's own shard;
+durations are seconds.
 """
 
 # Annotations are types here, not their names: a named tuple compiles each name, which takes longer than all else.
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
+
+from .moment import A, AsOf, Epoch, Moment, Parts, least
 
 __all__ = [
     "MICROSECONDS",
@@ -57,20 +59,6 @@ class VariantMarker(NamedTuple):
 Content = bytes | StoredResponse | VariantMarker
 
 
-class Moment(NamedTuple):
-    """A reading of the store's clock that this process has heard (rule R3).
-
-    Args:
-        epoch: the random name of the stamp set it was read from.
-        clock: the reading, µs.
-        generation: of the connections it came over; a store does not take it once they have ended.
-    """
-
-    epoch: int
-    clock: int
-    generation: int = 0
-
-
 class Draft(NamedTuple):
     """What a load produced, before a store has given it its times.
 
@@ -83,6 +71,7 @@ class Draft(NamedTuple):
         inherited: tags of the cached values that the load read, each with its own ``as_of``.
         cost: seconds the load took.
         origin: ``module:qualname`` of the view that made it; empty for values.
+        parts: on one shard of a cluster, what the entry carries for the others.
     """
 
     content: Content
@@ -90,9 +79,10 @@ class Draft(NamedTuple):
     stale_while_revalidate: float = 0.0
     stale_if_error: float = 0.0
     tags: tuple[str, ...] = ()
-    inherited: tuple[tuple[str, int], ...] = ()
+    inherited: tuple[tuple[str, AsOf], ...] = ()
     cost: float = 0.0
     origin: str = ""
+    parts: Parts | None = None
 
     def shortened(self, seconds: float) -> "Draft":
         """The same for ``seconds`` at most, and never stale."""
@@ -103,21 +93,39 @@ class Draft(NamedTuple):
         """Seconds the store keeps it: the ttl and the longer stale window."""
         return self.ttl + max(self.stale_while_revalidate, self.stale_if_error)
 
-    def tags_as_of(self, clock: int) -> tuple[tuple[str, int], ...]:
+    def tags_as_of(self, as_of: A) -> tuple[tuple[str, A], ...]:
         """Every tag once, with the reading from which it is known to reflect the source (µs).
 
         Args:
-            clock: the load's own ``as_of``.
+            as_of: the load's own; on a cluster one reading of each shard, as those of the inherited tags are.
 
         >>> Draft(b"", 1.0, tags=("a",), inherited=(("a", 5), ("b", 9))).tags_as_of(7)
         (('a', 5), ('b', 9))
         """
         if not self.inherited:
-            return tuple([(tag, clock) for tag in self.tags])
-        found = dict.fromkeys(self.tags, clock)
-        for tag, as_of in self.inherited:
-            found[tag] = min(as_of, found.get(tag, as_of))
+            return tuple([(tag, as_of) for tag in self.tags])
+        found: dict[str, Any] = dict.fromkeys(self.tags, as_of)
+        for tag, reading in self.inherited:
+            found[tag] = least(reading, found[tag]) if tag in found else reading
         return tuple(found.items())
+
+    def on_shard(self, shard: int, moment: Moment) -> "Draft":
+        """The same for one shard of a cluster: readings of its own clock, and the others' as what it carries.
+
+        Args:
+            shard: its number.
+            moment: the load's, of all shards.
+        """
+        own = moment.vector
+        assert own is not None
+        tags, inherited, clocks = [], [], {}
+        for tag, as_of in self.tags_as_of(own.clocks):
+            clocks[tag] = as_of
+            if as_of == own.clocks:
+                tags.append(tag)
+            else:
+                inherited.append((tag, as_of[shard]))
+        return self._replace(tags=tuple(tags), inherited=tuple(inherited), parts=Parts(own.epochs, clocks))
 
 
 class Freshness(Enum):
@@ -145,6 +153,7 @@ class Entry:
         tags: each with the clock reading up to which it is known to reflect the source.
         cost: seconds.
         origin: of the view.
+        parts: on a cluster, what it carries for loads on other shards.
     """
 
     __slots__ = (
@@ -154,6 +163,7 @@ class Entry:
         "created",
         "epoch",
         "origin",
+        "parts",
         "stale_if_error",
         "stale_while_revalidate",
         "tags",
@@ -172,6 +182,7 @@ class Entry:
         tags: tuple[tuple[str, int], ...] = (),
         cost: float = 0.0,
         origin: str = "",
+        parts: Parts | None = None,
     ) -> None:
         self.content = content
         self.epoch = epoch
@@ -183,6 +194,7 @@ class Entry:
         self.tags = tags
         self.cost = cost
         self.origin = origin
+        self.parts = parts
 
     def __eq__(self, other: object) -> bool:
         return type(other) is Entry and all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
@@ -203,7 +215,30 @@ class Entry:
             tags=draft.tags_as_of(as_of),
             cost=draft.cost,
             origin=draft.origin,
+            parts=draft.parts,
         )
+
+    @classmethod
+    def shared(cls, draft: Draft, moment: Moment | None) -> "Entry":
+        """What is shared within the process of a load, whether a store has taken it or not.
+
+        Args:
+            draft: what the load produced.
+            moment: the load's; ``None`` when it had none.
+        """
+        if moment is None:
+            return cls.of(draft, epoch=0, as_of=0, created=0)
+        if moment.vector is None:
+            return cls.of(draft, epoch=moment.epoch, as_of=moment.clock, created=moment.clock)
+        clock = max(moment.vector.clocks)  # all of them are near the time
+        parts = Parts(moment.vector.epochs, dict(draft.tags_as_of(moment.vector.clocks)))
+        tags = tuple(parts.clocks)
+        return cls.of(draft._replace(tags=tags, inherited=(), parts=parts), epoch=0, as_of=clock, created=clock)
+
+    @property
+    def read(self) -> tuple[Epoch, tuple[tuple[str, AsOf], ...]]:
+        """What a load depends on that has read it: its tags with their ``as_of``, and which stamp sets that is from."""
+        return (self.epoch, self.tags) if self.parts is None else self.parts.read(self.tags)
 
     def freshness(self, now: int) -> Freshness:
         """How old it is at ``now``, a reading of the store's clock in µs."""

@@ -10,7 +10,7 @@ import time
 from contextvars import ContextVar
 from typing import Any, Final
 
-from .entry import Moment
+from .moment import AsOf, Epoch, Moment, known_at, least
 
 __all__ = ["Scope", "scope_var"]
 
@@ -26,7 +26,8 @@ class Scope:
     Attributes:
         began: this process's monotonic clock (ns) when it began, or at its last invalidation or ``fresh()``: what was
             loaded before is not for it (rule R6).
-        reads: the cached values read since it began: the epoch and the tags of each (rule R3.4).
+        reads: what was read of the cache since it began: the tags of each value, with their ``as_of``, and which stamp
+            sets that is from (rule R3.4; see :attr:`Entry.read <.entry.Entry.read>`).
         is_tainted: whether one of them was stale.
         waited: seconds that it has waited for the store (its budget).
         exchanges: the decorated views of the request that are not finished yet; theirs to use.
@@ -34,8 +35,7 @@ class Scope:
     """
 
     __slots__ = (
-        "_as_of",
-        "_epochs",
+        "_known",
         "began",
         "exchanges",
         "is_finished",
@@ -52,33 +52,34 @@ class Scope:
         self.is_request: Final = is_request
         self.moment = moment
         self.began = time.monotonic_ns()
-        self.reads: list[tuple[int, tuple[tuple[str, int], ...]]] = []
+        self.reads: list[tuple[Epoch, tuple[tuple[str, AsOf], ...]]] = []
         self.is_tainted = False
         self.waited = 0.0
         self.exchanges: Final[list[Any]] = []
         self.is_finished = False
-        self._epochs: frozenset[int] = frozenset()
-        self._as_of: dict[str, int] = {}
+        self._known: dict[Epoch, dict[str, AsOf]] = {}
 
-    def dependencies(self) -> tuple[frozenset[int], dict[str, int]]:
-        """The epochs of the values read so far, and their tags, each with the least of its readings; a copy."""
+    def dependencies(self, moment: Moment | None) -> tuple[bool, dict[str, AsOf]]:
+        """What a load that ends now has inherited, see :func:`~.moment.known_at`.
+
+        Args:
+            moment: the load's.
+        """
         if self.reads:
             reads, self.reads = self.reads, []
-            self._epochs = self._epochs.union([epoch for epoch, _ in reads])
-            known = self._as_of
-            for _, tags in reads:
+            for epoch, tags in reads:
+                known: dict[str, Any] = self._known.setdefault(epoch, {})
                 for tag, as_of in tags:
                     before = known.get(tag)
-                    if before is None or as_of < before:
-                        known[tag] = as_of
-        return self._epochs, dict(self._as_of)
+                    known[tag] = as_of if before is None else least(as_of, before)
+        return known_at(moment, self._known)
 
     def renew(self, moment: Moment | None) -> None:
         """Nothing of the source was read yet, as the caller of ``fresh()`` says."""
         self.moment = moment
         self.began = time.monotonic_ns()
         self.reads.clear()
-        self._epochs, self._as_of = frozenset(), {}
+        self._known = {}
         self.is_tainted = False
 
 

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from flask_rcache.codec.envelope import IDENTITY, MAGIC, TIMES, Codec
 from flask_rcache.errors import DecodeError, EncodeError
 from flask_rcache.model.entry import Draft, Entry, StoredResponse, VariantMarker
+from flask_rcache.model.moment import Moment
 
 PAGE = StoredResponse(
     "200 OK",
@@ -353,3 +354,53 @@ def test_codec__after_fork() -> None:
         os._exit(0 if codec.unseal(raw) == Entry.of(DRAFTS["response"], epoch=0, as_of=0, created=0) else 1)
     assert os.waitpid(child, 0)[1] == 0
     assert codec.seal(DRAFTS["response"]) == raw
+
+
+def _on_shard(number: int, inherited: tuple[tuple[str, tuple[int, ...]], ...]) -> Draft:
+    moment = Moment.together([Moment(11, 90), Moment(12, 80), Moment(13, 70)])
+    assert moment is not None
+    return Draft(b"v", 1.0, tags=("own",), inherited=inherited).on_shard(number, moment)
+
+
+def test_seal__what_an_entry_carries_for_other_shards() -> None:
+    """On a cluster the readings of all shards come back, tag by tag; on one server an envelope has nothing of them."""
+    codec, draft = Codec(), _on_shard(1, (("a", (50, 60, 0)), ("b", (95, 80, 70)), ("c", (50, 60, 0))))
+    entry = codec.unseal(codec.seal(draft, as_of=80, created=99))
+    assert dict(entry.tags) == {"own": 80, "a": 60, "b": 80, "c": 60}
+    assert entry.parts == draft.parts
+    assert codec.unseal_head(codec.seal(draft, as_of=80, created=99))[0].parts == draft.parts
+    assert codec.unseal(codec.seal(draft, as_of=80), entry.tags, entry.parts).parts == draft.parts
+    assert len(codec.seal(Draft(b"v", 1.0, tags=("own",)))) < 100
+
+
+def test_seal__many_readings_become_their_least() -> None:
+    """An entry built from many others does not grow with their readings: their least stands for all."""
+    codec = Codec()
+    draft = _on_shard(0, tuple((f"t{number}", (50 + number, 60 - number, 70)) for number in range(40)))
+    entry = codec.unseal(codec.seal(draft, as_of=90, created=99))
+    assert dict(entry.tags)["t39"] == 89
+    assert entry.parts is not None
+    assert set(entry.parts.clocks.values()) == {(50, 21, 70)}
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [[1, 2]],
+        [[1, 2], [[3, 4]], []],
+        [[1, 2], [[3, 4]], [1]],
+        [[1, 2], [[3, 4]], [-1]],
+        [[1, 2], [[3, 4]], ["0"]],
+        [[1, 2], [[3]], [0]],
+        [[1, 2], [[3, -4]], [0]],
+        [[1, 2], [[3, 2**53]], [0]],
+        [[1, "2"], [[3, 4]], [0]],
+        [[], [], [0]],
+        [5, [[3, 4]], [0]],
+    ],
+)
+def test_unseal__refuses_odd_readings_of_other_shards(parts: list[Any]) -> None:
+    """Bytes that are not what a cluster's entry carries are no entry."""
+    assert Codec().unseal(envelope(b"body", tags=[["a"], [], [], [1, 2], [[3, 4]], [0]])).parts is not None
+    with pytest.raises(DecodeError):
+        Codec().unseal(envelope(b"body", tags=[["a"], [], [], *parts]))

@@ -1007,7 +1007,7 @@ def test_moment__is_no_stamp_ahead_of_the_clock(shared_kit: Kit) -> None:
     """A stamp that was set some seconds ahead is passed on and is no reading: a load claiming it would be stored."""
     kit = shared_kit
     listener = Listener()
-    epoch, clock, _ = kit.moment()
+    epoch, clock, *_ = kit.moment()
     kit.store.listener = listener  # type: ignore[attr-defined]
     wait_until(lambda: kit.store.bus.state == "alive", timeout=10, what="the bus")  # type: ignore[attr-defined]
     stamp = clock + 30 * SECOND

@@ -305,7 +305,7 @@ def test_keep__counts_from_when_the_read_was_sent(tiered: Make) -> None:
 
 def _message(kit: Kit, kind: str, ahead: int, *names: str) -> Message:
     """A message of now, whose stamp is so many µs ahead."""
-    epoch, clock, _ = kit.moment()
+    epoch, clock, *_ = kit.moment()
     return Message(kind, epoch, clock + ahead, clock, names)
 
 
@@ -319,7 +319,7 @@ def test_bus__a_stamp_in_the_far_future(tiered: Make, kind: str, clock: str) -> 
         kit.load(each)
         assert warmed(kit, each)
     names = {"t": [type_tag("search")], "k": [key], "p": ["*"], "*": []}[kind]
-    epoch, now, _ = kit.moment()
+    epoch, now, *_ = kit.moment()
     future = now + 10**15
     parts = [kind, str(epoch), str(future), str(now if clock == "sane" else future), names]
     kit.server().publish(kit.names.bus, ormsgpack.packb(parts))

@@ -54,10 +54,11 @@ class _ManyTags:
         valid_at: a reading of the clock at which it was known to be valid.
     """
 
-    __slots__ = ("as_of", "identity", "tags", "valid_at")
+    __slots__ = ("as_of", "identity", "parts", "tags", "valid_at")
 
     def __init__(self, entry: Entry, identity: bytes, valid_at: int) -> None:
         self.tags: Final = entry.tags
+        self.parts: Final = entry.parts
         self.as_of: Final = dict(entry.tags)
         self.identity: Final = identity
         self.valid_at = valid_at
@@ -119,16 +120,14 @@ class Reader:
                 return Lookup(entry, now, raw[IDENTITY], "", len(raw))
         return Lookup(None, now, raw[IDENTITY], "invalid", len(raw))
 
-    def _opened(
-        self, raw: Any, stamps: StampsRead | None, tags: tuple[tuple[str, int], ...] | None = None
-    ) -> Entry | None:
+    def _opened(self, raw: Any, stamps: StampsRead | None, like: _ManyTags | None = None) -> Entry | None:
         """The entry in what lay under a key; ``None`` when that is none of ours.
 
         Raises:
             StoreError: an error reply.
         """
         try:
-            entry = self._codec.unseal(raw, tags)
+            entry = self._codec.unseal(raw) if like is None else self._codec.unseal(raw, like.tags, like.parts)
         except (DecodeError, TypeError):
             if isinstance(raw, Exception) and not str(raw).startswith("WRONGTYPE"):
                 raise self._server.pool.fail(raw) from None
@@ -166,7 +165,7 @@ class Reader:
             self._many_tagged.pop(key, None)
             return Lookup(None, now)
         is_same = isinstance(raw, bytes) and raw[IDENTITY] == many.identity
-        entry = self._opened(raw, stamps, many.tags if is_same else None)
+        entry = self._opened(raw, stamps, many if is_same else None)
         if entry is None:
             return Lookup(None, now, _identity(raw), "garbage")
         if stamps is None or isinstance(later, Exception):
