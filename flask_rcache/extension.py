@@ -167,6 +167,7 @@ def store_of(settings: Settings) -> Store:
         max_connections=settings.max_connections,
         journal_keep=settings.journal_keep,
         options=settings.redis_options,
+        sentinel_options=settings.sentinel_options,
     )
     if not settings.l1_bytes or not settings.l1_ttl:
         return redis

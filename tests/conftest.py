@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import hypothesis
 import pytest
 
 from tests.lanes import Lanes, long_first
+from tests.sentinels import Sentinels
 from tests.servers import Binary, Gunicorn, NoServerError, Server, find_binary
 
 hypothesis.settings.register_profile("project", deadline=None, print_blob=True)
@@ -170,6 +172,21 @@ def private_server() -> Iterator[Callable[..., Server]]:
     yield start
     for server in reversed(started):
         server.stop()
+
+
+@pytest.fixture
+def sentinels() -> Iterator[Callable[..., Sentinels]]:
+    """Start a master, its replica and three sentinels for this test: `sentinels(flavour="redis", **options)`."""
+    with ExitStack() as running:
+
+        def start(flavour: str = "redis", **options: Any) -> Sentinels:
+            try:
+                binary = _binary(flavour)
+            except NoServerError as error:
+                pytest.skip(str(error))
+            return running.enter_context(Sentinels(binary, **options))
+
+        yield start
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ class Transport:
     Args:
         url: of the server.
         attach: run on each new connection.
-        options: of the pool; the timeout allows for a busy machine.
+        options: of the pool and of the endpoint; the timeout allows for a busy machine.
     """
 
     def __init__(self, url: str, *, attach: Callable[[Exchange], None] | None = None, **options: Any) -> None:
@@ -29,7 +29,8 @@ class Transport:
         self.attached = 0
         self._then = attach
         timeout = options.setdefault("timeout", 2.0)
-        endpoint = endpoint_of(parse_address(url, "RCACHE_URL"), timeout=timeout)
+        given = {name: options.pop(name) for name in ("options", "sentinel_options") if name in options}
+        endpoint = endpoint_of(parse_address(url, "RCACHE_URL"), timeout=timeout, **given)
         self.pool = Pool(endpoint, **options, breaker=self.breaker, attach=self._attach)
 
     def _attach(self, exchange: Exchange) -> None:

@@ -80,6 +80,11 @@ class Breaker:
         """Seconds until the next probe is due; 0 when it is, or when the breaker is closed."""
         return 0.0 if self.outage is None else max(0.0, self._probe_at - time.monotonic())
 
+    def probe_soon(self) -> None:
+        """Something has changed: the next probe is due now."""
+        with self._lock:
+            self._probe_at = 0.0
+
     def close(self) -> None:
         """The store answered a probe as it should: the incident is over."""
         with self._lock:

@@ -16,6 +16,7 @@ from redis.exceptions import (
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
+    RedisError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -29,7 +30,7 @@ __all__ = ["Failure", "WrongServerError", "classify", "translated"]
 _AWAY: Final = (RedisConnectionError, RedisTimeoutError, OSError, AuthorizationError, BusyLoadingError)
 
 
-class WrongServerError(Exception):
+class WrongServerError(RedisError):
     """What answers is not what the URL says; the message says what it is, and what to write instead."""
 
 
@@ -127,7 +128,8 @@ def translated(error: Exception, location: str) -> StoreError:
             f"{location} takes no more connections: lower RCACHE_MAX_CONNECTIONS, or raise the server's maxclients"
         )
     elif kind is Failure.CONFIGURATION:
-        failure = StoreUnavailableError(f"{location} {_remedy(error)}")
+        joint = ":" if isinstance(error, WrongServerError) else ""
+        failure = StoreUnavailableError(f"{location}{joint} {_remedy(error)}")
     elif kind is Failure.UNREACHABLE:
         failure = StoreUnavailableError(f"{location}: {type(error).__name__}: {error}")
     else:

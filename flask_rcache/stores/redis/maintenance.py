@@ -148,7 +148,7 @@ class Maintenance:
                 self._recover()
             else:
                 self._beat(self._server.pool.exchange)
-                if self._beats % _RESOLVING_ROUNDS == 0:
+                if self._beats % _RESOLVING_ROUNDS == 0 or self._server.is_moving:
                     self._server.pool.resolve_anew()
                 if breaker.incident is not None:
                     self._try_room()

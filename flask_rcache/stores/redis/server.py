@@ -25,6 +25,7 @@ from .bus import Bus, Listener, Message
 from .clock import StoreClock
 from .connection import Exchange, pack
 from .facts import Facts
+from .failures import WrongServerError
 from .housekeeper import Housekeeper
 from .journal import Journal
 from .pool import Pool
@@ -41,9 +42,23 @@ _NAMES: Final = 2**52
 #: A stamp may be set a few seconds ahead of the clock; what is later than this is none of ours.
 _AHEAD: Final = 60 * MICROSECONDS
 _LATE_TRIES: Final = 3
+#: Seconds for which a failover that was announced may take to be carried out.
+_MOVING: Final = 5.0
 _TYPE_FIELD: Final = re.compile(rb"type:([a-z][a-z0-9_]*)")
 #: What every read of rows asks for first, in this order.
 SET_MEMBERS: Final = (EPOCH, FLOOR, FORGOTTEN, CLOCK)
+
+
+def _as_wrong_server(error: Exception, exchange: Exchange) -> Exception:
+    """The error, or what says that it is a sentinel that answers."""
+    if "unknown command" in str(error).lower():
+        about = exchange(pack(("INFO", "server")), 1)[0]
+        text = about.decode("utf-8", "replace") if isinstance(about, bytes) else str(about)
+        if "redis_mode:sentinel" in text:
+            return WrongServerError(
+                "this is a sentinel, no server: write redis+sentinel://host:port/service in RCACHE_URL"
+            )
+    return error
 
 
 class StampsRead:
@@ -113,6 +128,7 @@ class Server:
         self.listener: Listener | None = None
         self.facts = Facts()
         self.run_hash = ""
+        self._moving_until = 0.0
         self._last_failover: dict[str, Any] | None = None
         self._cold: Final = cold
         self._journal: Final = journal
@@ -189,6 +205,7 @@ class Server:
         """Have the threads running that a server in use needs."""
         if not self.is_running:
             self.bus.ensure()
+            self._endpoint.watch(self._on_moved)
             self.is_running = self._housekeeper.ensure() and self.bus.state != "off"
 
     def reset_after_fork(self) -> None:
@@ -296,13 +313,25 @@ class Server:
 
     # --- Connections
 
+    @property
+    def is_moving(self) -> bool:
+        """Whether a failover was announced just now: where the server is, is asked more often."""
+        return time.monotonic() < self._moving_until
+
+    def _on_moved(self) -> None:
+        """A failover was announced: whoever needs a connection finds out, and one is made that nobody waits for."""
+        self._moving_until = time.monotonic() + _MOVING
+        self.breaker.probe_soon()
+        self.pool.resolve_anew()
+        self._housekeeper.wake()
+
     def _attach(self, exchange: Exchange) -> None:
         """Compare the server's run with the one that was asked so far, before anything is trusted (Outages 5 and 6)."""
         generation = self.pool.generation
         args: list[Argument] = [_FORMAT, "cold" if self._cold else "warm", new_epoch(), *self._runs_left]
         reply = run(exchange, [Call(self._attach_script, [self.names.stamps, self.names.meta], args)])[0]
         if isinstance(reply, Exception):
-            raise reply
+            raise _as_wrong_server(reply, exchange)
         state, *rest = reply
         if state == b"info":
             raise ResponseError(
@@ -375,6 +404,7 @@ class Server:
         """End the threads and close the connections; the server may be used again."""
         self.is_running = False
         self._housekeeper.stop()
+        self._endpoint.close()
         self.bus.stop(timeout=0.0)  # it ends by itself within one wait for messages
         self.pool.close()
 

@@ -70,6 +70,7 @@ class RedisStore:
         max_connections: how many there may be.
         journal_keep: seconds for which acknowledged invalidations are kept, to be sent to a server that takes over.
         options: for redis-py.
+        sentinel_options: for redis-py's connections to the sentinels.
 
     Attributes:
         catalogue: the operators' half.
@@ -92,6 +93,7 @@ class RedisStore:
         max_connections: int = 512,
         journal_keep: float = 60.0,
         options: Mapping[str, Any] | None = None,
+        sentinel_options: Mapping[str, Any] | None = None,
     ) -> None:
         self._names: Final = names
         self._codec: Final = codec
@@ -102,7 +104,7 @@ class RedisStore:
         housekeeper = Housekeeper(name="flask_rcache-maintenance")
         address = parse_address(url, "RCACHE_URL")
         self._server: Final = Server(
-            endpoint_of(address, timeout=timeout, options=options),
+            endpoint_of(address, timeout=timeout, options=options, sentinel_options=sentinel_options),
             names=names,
             timeout=timeout,
             cold=cold,
