@@ -74,7 +74,8 @@ class Sentinels:
 
     def _is_synchronised(self, replica: Server) -> bool:
         info: Any = replica.client(**self._client_tls()).info("replication")
-        return info["role"] == "slave" and info["master_link_status"] == "up"
+        found: bool = info["role"] == "slave" and info["master_link_status"] == "up"
+        return found
 
     def _client_tls(self) -> dict[str, Any]:
         return {"ssl": True, "ssl_cert_reqs": "none", "ssl_check_hostname": False} if self._tls else {}
