@@ -18,6 +18,7 @@ from .errors import (
     StoreFullError,
     StoreUnavailableError,
     UnknownTypeError,
+    WarmingError,
 )
 from .extension import RCache
 from .fragments import fragment
@@ -83,6 +84,7 @@ __all__ = [
     "Stored",
     "TypeStats",
     "UnknownTypeError",
+    "WarmingError",
     "by_user",
     "cache_audited",
     "cache_error",

@@ -27,11 +27,12 @@ def record(audited: signals.Audited, *, level: int = logging.WARNING) -> None:
     """
     logger.log(
         level,
-        "[CACHE ADMIN] %r did %s on %.1000r: %d removed%s",  # repr: no line breaks from outside
+        "[CACHE ADMIN] %r did %s on %.1000r: %d %s%s",  # repr: no line breaks from outside
         audited.subject,
         audited.action,
         audited.target,
         audited.count,
+        "started" if audited.action == "warm" else "removed",
         ", journalled until the store is back" if audited.journalled else "",
     )
     app = current_app._get_current_object()  # type: ignore[attr-defined]  # a proxy's, which its type hides

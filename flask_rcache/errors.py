@@ -12,6 +12,7 @@
     ├── StoreError                       the store answered with an error
     │   ├── StoreUnavailableError        the store cannot be reached, or must not be trusted now
     │   └── StoreFullError               the store has no room (``maxmemory`` with ``noeviction``)
+    ├── WarmingError                     a page that could not be warmed
     └── AuthError                        a caller whom the admin API does not admit
 """
 
@@ -29,6 +30,7 @@ __all__ = [
     "StoreFullError",
     "StoreUnavailableError",
     "UnknownTypeError",
+    "WarmingError",
 ]
 
 
@@ -74,3 +76,7 @@ class StoreFullError(StoreError):
 
 class AuthError(RCacheError):
     """A caller whom the admin API does not admit."""
+
+
+class WarmingError(RCacheError):
+    """A page could not be warmed: it was not answered, or its answer is not cached."""

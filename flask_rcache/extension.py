@@ -13,7 +13,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
 from weakref import WeakSet
 
 from flask import Flask, current_app
@@ -30,6 +30,9 @@ from .model.keys import Names
 from .startup import check_at_first_use
 from .stores.memory import MemoryStore
 from .stores.protocol import Store
+
+if TYPE_CHECKING:
+    from .warming import Warming
 
 __all__ = ["RCache"]
 
@@ -68,6 +71,8 @@ class RCache:
         self._types: Final = tuple(types)
         self._values: Final = tuple(values)
         self._engines: Final[WeakSet[Engine]] = WeakSet()
+        self._apps: Final[WeakSet[Flask]] = WeakSet()
+        self._warming: Warming | None = None
         if app is not None:
             self.init_app(app)
 
@@ -99,6 +104,20 @@ class RCache:
         views.install(app)
         _add_template_tag(app)
         check_at_first_use(app)
+        self._apps.add(app)
+        if self._warming is not None:
+            self._warming.attach(app)
+
+    @property
+    def warming(self) -> Warming:
+        """The warming tasks: :meth:`~flask_rcache.warming.Warming.register_task` and ``register_view``."""
+        if self._warming is None:
+            from .warming import Warming  # which many apps do not need
+
+            self._warming = Warming()
+            for app in self._apps:
+                self._warming.attach(app)
+        return self._warming
 
     @contextmanager
     def disabled(self) -> Iterator[None]:

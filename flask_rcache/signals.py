@@ -97,8 +97,9 @@ class Audited(NamedTuple):
     """Somebody changed the cache through the admin API or the command line.
 
     ``subject`` is who, as the guard names them, or ``cli:`` and the user of the machine; ``action`` is
-    ``"invalidate-type"``, ``"invalidate-pattern"``, ``"invalidate-tags"`` or ``"clear-all"``; ``target`` what was
-    named; ``count`` what the call returned; ``journalled`` whether the store was away, so that it is sent later.
+    ``"invalidate-type"``, ``"invalidate-pattern"``, ``"invalidate-tags"``, ``"clear-all"`` or ``"warm"``; ``target``
+    what was named; ``count`` what the call returned (of ``"warm"`` the tasks that were started); ``journalled`` whether
+    the store was away, so that it is sent later.
     """
 
     subject: str

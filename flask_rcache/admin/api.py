@@ -13,9 +13,10 @@ from typing import Any, Final, NamedTuple
 from .. import audit, signals
 from ..engine.manager import CacheManager, Invalidated
 from ..engine.statistics import FIELDS
-from ..errors import ConfigError, UnknownTypeError
+from ..errors import ConfigError, StoreError, UnknownTypeError
 from ..stores.protocol import Listed
-from .bodies import Body, Refused, listing, pattern_of, tags_of
+from ..warming import Warmer
+from .bodies import Body, Refused, listing, names_of, pattern_of, tags_of
 
 __all__ = ["CALLS", "Answer", "Call", "Question"]
 
@@ -38,9 +39,10 @@ _NOTHING: Final[Mapping[str, float]] = {
 
 
 class Question(NamedTuple):
-    """What was asked: by whom, with which part of the path, query arguments and body."""
+    """What was asked: by whom, with which part of the path, query arguments and body; and what runs warming tasks."""
 
     manager: CacheManager
+    warmer: Warmer | None
     subject: str
     part: str
     query: Mapping[str, Sequence[str]]
@@ -121,6 +123,32 @@ def _clear_all(question: Question) -> Answer:
     return _changed(question, "clear-all", (), question.manager.clear_all(), "Cache")
 
 
+def _warm(question: Question) -> Answer:
+    warmer = question.warmer
+    if warmer is None:
+        return _success(tasks=[])
+    with _needing_store():
+        return _success(tasks=warmer.report())
+
+
+def _run_warming(question: Question) -> Answer:
+    names, warmer = names_of(question.body), question.warmer
+    if warmer is None:
+        if names:
+            raise Refused(
+                404, "unknown_task", f"there is no warming task {names[0]!r:.200}: none is registered", known=[]
+            )
+        return _success(started=[], running=[])
+    with _needing_store():
+        try:
+            started, running = warmer.start(names)
+        except ConfigError as error:
+            known = [str(each["name"]) for each in warmer.report()]
+            raise Refused(404, "unknown_task", str(error), known=known) from error
+    audit.record(signals.Audited(question.subject, "warm", tuple(started), len(started)))
+    return Answer({"status": "accepted", "started": started, "running": running}, 202)
+
+
 def _changed(
     question: Question, action: str, target: tuple[str, ...], removed: Invalidated, what: str, **more: object
 ) -> Answer:
@@ -147,9 +175,19 @@ def _explained(manager: CacheManager, code: str) -> Iterator[None]:
 
 def _need_store(manager: CacheManager) -> None:
     if not manager.is_available:
-        raise Refused(
-            503, "unavailable", "the store is unavailable: its entries cannot be listed", headers={"Retry-After": "5"}
-        )
+        raise _unavailable("its entries cannot be listed")
+
+
+@contextmanager
+def _needing_store() -> Iterator[None]:
+    try:
+        yield
+    except StoreError as error:
+        raise _unavailable("the state of warming tasks is in it") from error
+
+
+def _unavailable(what: str) -> Refused:
+    return Refused(503, "unavailable", f"the store is unavailable: {what}", headers={"Retry-After": "5"})
 
 
 def _shown(manager: CacheManager, entry: Listed) -> dict[str, object]:
@@ -180,4 +218,5 @@ CALLS: Final[Mapping[str, Mapping[str, Call]]] = {
     "/invalidate-tags": {"POST": Call(_invalidate_tags, ("tags",))},
     "/clear-all": {"POST": Call(_clear_all, ())},
     "/clear": {"POST": Call(_clear_all, ())},
+    "/warm": {"GET": Call(_warm), "POST": Call(_run_warming, ("names",))},
 }

@@ -19,6 +19,7 @@ from werkzeug.wrappers import Response as Reply
 
 from ..config.settings import Settings
 from ..context import manager_of
+from ..warming import warmer_of
 from . import page
 from .api import CALLS, Call, Question
 from .bodies import LONGEST_BODY, Refused, fields
@@ -113,7 +114,7 @@ def _answered(admit: Admit, calls: Mapping[str, Call], part: str) -> Reply:
     if call.takes is not None:
         body = fields(_sent(), is_json=request.is_json, known=call.takes)
     query = dict(request.args.lists())
-    answer = call.act(Question(manager_of(current_app), subject, part, query, body))
+    answer = call.act(Question(manager_of(current_app), warmer_of(current_app), subject, part, query, body))
     return _json(answer.body, answer.status)
 
 

@@ -92,6 +92,14 @@ def tags_of(body: Body) -> list[str]:
     return [_text(tag, "tags", _bad_body) for tag in tags]
 
 
+def names_of(body: Body) -> list[str]:
+    """The names of warming tasks; none for all."""
+    names = body.get("names", [])
+    if not isinstance(names, list) or len(names) > _MOST_TAGS:
+        raise _bad_body(f'"names" must be a list of at most {_MOST_TAGS} names')
+    return [_text(name, "names", _bad_body) for name in names]
+
+
 def listing(query: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """The arguments of a listing: ``type``, ``pattern``, ``cursor`` and ``limit``.
 

@@ -6,7 +6,6 @@ would deliver it later ends with this process, so that is a failure here.
 
 from __future__ import annotations
 
-import getpass
 import logging
 import sys
 import threading
@@ -19,7 +18,7 @@ from flask import current_app
 from .. import audit, signals
 from ..context import manager_of
 from ..engine.manager import CacheManager, Invalidated
-from .output import Command, Failure, answer, answers, away, note_memory
+from .output import Command, Failure, answer, answers, away, note_memory, user
 
 __all__ = ["clear_all", "invalidate_pattern", "invalidate_tags", "invalidate_type"]
 
@@ -108,16 +107,8 @@ def _delivered(
         why = "the store is unavailable" if cause is None else f"the store is unavailable ({cause})"
         raise Failure("not_delivered", f"Not delivered: {why}. Nothing was invalidated; run it again.")
     # INFO: on a terminal the answer says as much.
-    audit.record(signals.Audited(_user(), action, target, int(count)), level=logging.INFO)
+    audit.record(signals.Audited(user(), action, target, int(count)), level=logging.INFO)
     return int(count)
-
-
-def _user() -> str:
-    """Who runs the command, as the machine knows them."""
-    try:
-        return f"cli:{getpass.getuser()}"
-    except (KeyError, OSError):  # a user without a name, as containers have them
-        return "cli"
 
 
 def _with_bar(act: Callable[[], Invalidated]) -> Invalidated:

@@ -30,6 +30,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "stats": "reading",
     "token": "tokens",
     "types": "types",
+    "warm": "warm",
 }
 _ALIASES: Final[Mapping[str, str]] = {"clear": "clear-all", "invalidate": "invalidate-type"}
 

@@ -8,6 +8,7 @@ standard error.
 from __future__ import annotations
 
 import functools
+import getpass
 import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple, TypeVar, cast
@@ -36,6 +37,7 @@ __all__ = [
     "seconds_text",
     "store_away",
     "table",
+    "user",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -219,3 +221,11 @@ def listed_document(listed: Listed) -> dict[str, Any]:
         "cost": round(listed.cost, 6),
         "kind": listed.kind,
     }
+
+
+def user() -> str:
+    """Who runs the command, as the machine knows them."""
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (KeyError, OSError):  # a user without a name, as containers have them
+        return "cli"

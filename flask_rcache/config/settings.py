@@ -201,6 +201,10 @@ class Settings:
     admin_guard: Callable[[Any], Any] | None = _setting(
         None, parsers.callback, "Called with the request in place of checking a token; returns who is admitted."
     )
+    warming: bool = _setting(True, parsers.boolean, "`false`: this process runs no warming tasks by itself.")
+    warming_url: str | None = _setting(
+        None, parsers.text, "Where clients find the app, for pages that are warmed: `https://www.example.org`."
+    )
     metrics: tuple[str, ...] = _setting(
         (),
         parsers.metrics,

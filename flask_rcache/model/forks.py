@@ -11,7 +11,7 @@ import threading
 from typing import Any, Final, Protocol
 from weakref import WeakSet
 
-__all__ = ["ForkAware", "new_lock", "register"]
+__all__ = ["ForkAware", "children", "new_lock", "register"]
 
 
 class ForkAware(Protocol):
@@ -46,4 +46,17 @@ def _reset() -> None:
         renewed._at_fork_reinit()  # as the standard library does with its own
 
 
-os.register_at_fork(after_in_child=_reset)
+_children = 0
+
+
+def _count() -> None:
+    global _children
+    _children += 1
+
+
+def children() -> int:
+    """How many children this process has forked."""
+    return _children
+
+
+os.register_at_fork(after_in_child=_reset, after_in_parent=_count)

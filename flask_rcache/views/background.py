@@ -18,7 +18,7 @@ from flask import Flask
 from ..context import InScope, manager_of
 from .options import BoundView
 
-__all__ = ["JUDGED", "REFRESHED", "REFRESHING", "refresh_job", "refreshable"]
+__all__ = ["JUDGED", "REFRESHED", "REFRESHING", "RELOADING", "refresh_job", "refreshable"]
 
 #: In the environ of a background request: the key of the URL that is to be loaded. A client cannot set it.
 REFRESHING: Final = "flask_rcache.refreshing"
@@ -26,6 +26,8 @@ REFRESHING: Final = "flask_rcache.refreshing"
 JUDGED: Final = "flask_rcache.judged"
 #: Set in it once the key has been filled.
 REFRESHED: Final = "flask_rcache.refreshed"
+#: In the environ of a warming request: what lies there is loaded anew. A client cannot set it.
+RELOADING: Final = "flask_rcache.reloading"
 
 _KEPT: Final = (
     "HTTP_HOST",

@@ -39,7 +39,7 @@ from ..model.entry import MICROSECONDS, Entry, StoredResponse, VariantMarker
 from ..model.keys import key_tag, url_tag
 from ..model.scope import Scope, scope_var
 from ..stores.protocol import Begin, Lookup
-from .background import JUDGED, REFRESHED, REFRESHING, refresh_job, refreshable
+from .background import JUDGED, REFRESHED, REFRESHING, RELOADING, refresh_job, refreshable
 from .options import AppViews, BoundView, Options, conditions
 from .reply import CONDITIONS, hit, ready_class, reply
 from .variants import Known, selected_key
@@ -323,7 +323,11 @@ class Exchange:
     def _is_forced(self) -> bool:
         """Whether the caller asks for a new load, and the app lets this caller."""
         allow = self.view.views.allow_refresh
-        if allow is None or "HTTP_CACHE_CONTROL" not in self.environ:
+        if "HTTP_CACHE_CONTROL" not in self.environ:
+            return False
+        if RELOADING in self.environ:
+            return True
+        if allow is None:
             return False
         asked = parse_cache_control([self.environ["HTTP_CACHE_CONTROL"]])
         return (asked.no_cache or asked.max_age == 0) and bool(allow(self.ctx.request))
