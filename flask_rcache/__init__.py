@@ -33,7 +33,7 @@ from .functions import (
     invalidate_pattern,
     invalidate_tags,
 )
-from .model.cache_type import FROM_HEADERS, CacheType
+from .model.cache_type import AUTO, FROM_HEADERS, CacheType
 from .signals import (
     Audited,
     CacheError,
@@ -53,6 +53,7 @@ from .stores.protocol import Listed, Page
 from .views import CachedView, by_user, cache_response
 
 __all__ = [
+    "AUTO",
     "FROM_HEADERS",
     "MISSING",
     "Audited",

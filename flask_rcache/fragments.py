@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
@@ -26,7 +26,7 @@ from .engine.fetching import NEVER, Block
 from .engine.manager import CacheManager
 from .errors import ConfigError, InvalidKeyError
 from .model.bounded import BoundedDict
-from .model.cache_type import CacheType
+from .model.cache_type import AUTO, CacheType, Tags
 from .model.keys import Key
 from .observed import Observed, describe, observing
 
@@ -47,7 +47,7 @@ def fragment(
     name: str,
     *,
     ttl: float | timedelta | None = None,
-    tags: Iterable[str] = (),
+    tags: Tags = (),
     vary: object = (),
     type: CacheType | str = CacheType.DEFAULT,
 ) -> Iterator[Block]:
@@ -197,7 +197,7 @@ class _Part:
         return {
             "type": _in_the_request(current_cache.engine.policies.resolve(type)),
             "ttl": ttl,
-            "tags": (f"fragment:{self.name}", *((tags,) if isinstance(tags, str) else tags)),
+            "tags": (f"fragment:{self.name}", *((tags,) if isinstance(tags, str) or tags is AUTO else tags)),
             "keep": self._keep,
             "name": self.shown,
         }

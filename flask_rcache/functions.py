@@ -23,7 +23,7 @@ from .engine.load import current_load
 from .engine.manager import Invalidated
 from .engine.statistics import CacheStats
 from .errors import ConfigError
-from .model.cache_type import CacheType, check_tags, check_ttl
+from .model.cache_type import AUTO, CacheType, Tags, check_ttl, split_tags
 from .model.callable_keys import Identity, function_name, is_method, object_key, signature_of
 from .model.keys import Key
 from .observed import Observed, describe, observing
@@ -43,7 +43,7 @@ __all__ = [
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Tags = Iterable[str] | Callable[..., Iterable[str]]
+FoundTags = Tags | Callable[..., Tags]
 #: Seconds, a duration, or a function of the result.
 ResultTtl = float | timedelta | Callable[[Any], float | timedelta]
 
@@ -73,7 +73,7 @@ class _Options:
         ttl: ResultTtl | None,
         key_func: Callable[..., Key | None] | None,
         *,
-        tags: Tags,
+        tags: FoundTags,
         unless: Callable[..., object] | None,
         keep: Callable[[Any], object] | None,
     ) -> None:
@@ -85,9 +85,15 @@ class _Options:
         self.cache_type: Final = cache_type
         self.ttl: Final = ttl if ttl is None or callable(ttl) else check_ttl(ttl)
         self.key_func: Final = key_func
-        self.tags: Final = tags if callable(tags) else check_tags(tags)
+        self.tags: Final = tags if callable(tags) else _checked(tags)
         self.unless: Final = unless
         self.keep: Final = keep
+
+
+def _checked(tags: Tags) -> Tags:
+    """The tags, once they are known to be usable."""
+    observes, plain = split_tags(tags)
+    return (AUTO, *plain) if observes else plain
 
 
 class _Call:
@@ -343,7 +349,7 @@ def cached(
     ttl: ResultTtl | None = None,
     key_func: Callable[..., Key | None] | None = None,
     *,
-    tags: Tags = (),
+    tags: FoundTags = (),
     unless: Callable[..., object] | None = None,
     keep: Callable[[Any], object] | None = None,
 ) -> Callable[[Callable[P, R]], CachedFunction[P, R]]:
@@ -357,7 +363,8 @@ def cached(
         cache_type: the policy, or its registered name.
         ttl: seconds, a ``timedelta``, or a function of the result; the type's when left out.
         key_func: called with the function's arguments, names the entry; ``None``: not this call.
-        tags: labels by which entries can be invalidated, or a function of the arguments.
+        tags: labels by which entries can be invalidated, or a function of the arguments; :data:`AUTO` for the tables
+            and rows that it reads.
         unless: called with the arguments; true bypasses the cache.
         keep: called with the result; false: it is not stored.
 

@@ -94,9 +94,10 @@ class Call:
         ttl: a function of the result, where it is one.
         keep: a function of the result; false: it is not stored.
         name: the function that loads, for warnings.
+        observes: whether the value depends on what was observed to be read (``AUTO``).
     """
 
-    __slots__ = ("keep", "name", "policy", "tags", "ttl")
+    __slots__ = ("keep", "name", "observes", "policy", "tags", "ttl")
 
     def __init__(
         self,
@@ -106,7 +107,9 @@ class Call:
         ttl: Callable[[Any], object] | None = None,
         keep: Callable[[Any], object] | None = None,
         name: str | None = None,
+        observes: bool = False,
     ) -> None:
+        self.observes: Final = observes
         self.policy: Final = policy
         self.tags: Final = tuple(tags)
         self.ttl: Final = ttl
@@ -258,7 +261,7 @@ class Fetching:
 
     def refresh(self, call: Call, key: str, loader: Callable[[], T]) -> T:
         """Load a key now, whatever lies there, and replace it on success; a loader that fails changes nothing."""
-        alone = Load(key, call.policy, None, flight=None, terms=self.terms(call.policy))
+        alone = Load(key, call.policy, None, flight=None, terms=self.terms(call.policy, observes=call.observes))
         run = _Run(self, call, lambda _: {key: loader()})
         self._replace(call, alone, run.loader([alone]))
         return cast(T, run.values[key])
@@ -270,7 +273,7 @@ class Fetching:
         async def load_one(_: list[str]) -> Mapping[str, T]:
             return {key: await loader()}
 
-        terms = await asyncio.to_thread(self.terms, call.policy)
+        terms = await asyncio.to_thread(self.terms, call.policy, observes=call.observes)
         alone = Load(key, call.policy, None, flight=None, terms=terms)
         run = _Run(self, call, load_one)
         await asyncio.to_thread(self._replace, call, alone, await run.async_loader([alone]))
@@ -279,7 +282,7 @@ class Fetching:
     def _replace(self, call: Call, alone: Load, loaded: Loaded) -> None:
         if loaded.error is not None:
             raise loaded.error
-        if loaded.drafts and not alone.is_tainted and alone.moment is not None:
+        if loaded.drafts and not alone.is_tainted and alone.unstorable is None and alone.moment is not None:
             self.guarded.write(call.policy, list(loaded.drafts.items()), alone.moment)
 
     # Several keys
@@ -417,6 +420,16 @@ class Fetching:
             return None
         return content
 
+    def not_for_others(self, call: Call, key: str, reason: str) -> None:
+        """What a load has read is not for others, or not for long: say so once, and remember it for the key."""
+        self.remember_unstorable(key)
+        self._observer.warn_once(
+            f"observed/{call.name or call.policy.name}/{reason}",
+            "results of %s are not stored: it has read %s",
+            call.name or f"cache type {call.policy.name!r}",
+            reason,
+        )
+
     def copied(self, value: T) -> T:
         """An equal value that shares no object with it; the value itself when it can't be stored."""
         try:
@@ -471,7 +484,7 @@ class Fetching:
         self, call: Call, lookups: Mapping[str, Lookup | None], began: int, *, shares_errors: bool = True
     ) -> tuple[Steps, Terms]:
         readers = [Reader(key, call.all_tags, lookup) for key, lookup in lookups.items()]
-        terms = self.terms(call.policy, began=began, shares_errors=shares_errors)
+        terms = self.terms(call.policy, began=began, shares_errors=shares_errors, observes=call.observes)
         return load(readers, self.flights, terms), terms
 
     def drive(self, steps: Steps, terms: Terms, run: Callable[[Sequence[Load]], Loaded]) -> Done:
@@ -579,7 +592,7 @@ class Fetching:
         """Load a key anew in the background, once in all processes."""
 
         def job() -> bool:
-            terms = self.terms(call.policy, patience=Patience.GIVE_UP)
+            terms = self.terms(call.policy, patience=Patience.GIVE_UP, observes=call.observes)
             reader = Reader(key, call.all_tags, lookup)
 
             def run_counted(loads: Sequence[Load]) -> Loaded:
@@ -681,6 +694,9 @@ class _Run:
             if not kept:
                 if kept is NEVER:
                     self._fetching.remember_unstorable(each.key)
+                continue
+            if together.unstorable is not None:
+                self._fetching.not_for_others(call, each.key, together.unstorable)
                 continue
             content = self._fetching.encoded(call, each.key, value)
             if content is not None:

@@ -16,9 +16,11 @@ from contextvars import ContextVar, Token
 from enum import Enum
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
+from weakref import WeakSet
 
 from ..model.entry import MICROSECONDS, Content, Draft, Entry, Freshness
 from ..model.moment import AsOf, Epoch, Moment
+from ..model.observations import Observations
 from ..model.scope import Scope, scope_var
 from ..stores.protocol import Begin, Begun, Filled, Lease, LoadedResult, Lookup, Outcome, Want
 from .policies import Policy
@@ -50,6 +52,7 @@ __all__ = [
     "keys_under_way",
     "led_by",
     "load",
+    "observe",
     "record_read",
 ]
 
@@ -146,6 +149,7 @@ class Load:
         "lease",
         "longest_ttl",
         "moment",
+        "observes",
         "owner",
         "parent",
         "policy",
@@ -153,6 +157,7 @@ class Load:
         "stand_in",
         "started",
         "tags",
+        "unstorable",
     )
 
     def __init__(
@@ -184,6 +189,10 @@ class Load:
         #: The cached values that it read (rule R3.4), once it has ended.
         self.reads: Mapping[str, AsOf] = {}
         self.is_tainted = False
+        #: Whether what was observed to be read since the request began is what it depends on (``AUTO``).
+        self.observes = terms.observes
+        #: Why its result is not stored, where what was observed is not for others; once it has ended.
+        self.unstorable: str | None = None
         #: Seconds that its result is fresh at most.
         self.longest_ttl = math.inf
         #: Seconds it took, once it has ended.
@@ -196,7 +205,13 @@ class Load:
         scope = scope_var.get()
         if scope is None or scope.owner is not self.owner or (not scope.is_request and self.parent is None):
             # Outside of a request what counts is read during the load (rule R3.2).
-            self._scope_reset = scope_var.set(Scope(self.owner, self.moment, is_request=False))
+            around, scope = scope, Scope(self.owner, self.moment, is_request=False)
+            if self.observes and around is not None and around.owner is self.owner:
+                # Objects that were read before may be at hand, and are read again without a statement.
+                scope.observed = around.observed = around.observed or Observations()
+            self._scope_reset = scope_var.set(scope)
+        if self.observes:
+            _observing.add(scope)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, traceback: object) -> None:
@@ -221,13 +236,16 @@ class Load:
     @property
     def can_be_stored(self) -> bool:
         """Whether there is a right to store it, and nothing it read forbids it."""
-        return self.lease is not None and self.moment is not None and not self.is_tainted
+        is_clean = not self.is_tainted and self.unstorable is None
+        return self.lease is not None and self.moment is not None and is_clean
 
     def _note_reads(self, scope: Scope) -> None:
         """Take the tags of every cached value read since the request began, each with its own ``as_of`` (R3.4)."""
         # Readings of another epoch mean nothing in this one.
-        is_foreign, self.reads = scope.dependencies(self.moment)
+        is_foreign, self.reads = scope.dependencies(self.moment, observes=self.observes)
         self.is_tainted = self.is_tainted or scope.is_tainted or is_foreign
+        if self.observes and scope.observed is not None:
+            self.unstorable = self.unstorable or scope.observed.unstorable
 
     def _pass_up(self) -> None:
         """What this load depends on, what is loaded later in the request or around it does too; stored or not."""
@@ -235,12 +253,16 @@ class Load:
         if scope is None or scope.owner is not self.owner or (not scope.is_request and self.parent is None):
             return
         scope.reads.append(_read_at(self.moment, (self.policy.tag, *self.tags)))
+        if self.observes and scope.observed is not None:
+            for epochs, tags in scope.observed.reads.items():
+                scope.reads.append((epochs, tuple(tags.items())))
 
     def share_run(self, together: Load) -> None:
         """This load ran in one loader with another: what that one depends on, this one depends on."""
         self.tags.update(together.tags)
         self.reads, self.is_tainted, self.cost = together.reads, together.is_tainted, together.cost
         self.longest_ttl = min(self.longest_ttl, together.longest_ttl)
+        self.unstorable = together.unstorable
 
     def draft(
         self,
@@ -323,6 +345,39 @@ def _read_at(moment: Moment | None, tags: Iterable[str]) -> tuple[Epoch, tuple[t
     return epochs, tuple([(tag, as_of) for tag in tags])
 
 
+#: The scopes of loads that observe: what a thread reads that came without its context counts for all of them.
+_observing: Final[WeakSet[Scope]] = WeakSet()
+
+
+def observe(
+    moment: Moment | None,
+    tags: Sequence[str],
+    *,
+    whole: str | None = None,
+    members: Sequence[str] = (),
+    unstorable: str | None = None,
+) -> None:
+    """Something was observed to be read: loads with ``AUTO`` tags, around this or later in the request, depend on it.
+
+    Args:
+        moment: the reading up to which it is known; ``None`` where there is none: then the load is not stored.
+        tags: stamp tags of what was read.
+        whole: the tag that stands for all members when they are many.
+        members: stamp tags of a part of it.
+        unstorable: why what was read is not for others.
+    """
+    scope = scope_var.get()
+    for each in (scope,) if scope is not None else tuple(_observing):
+        observed = each.observed
+        if observed is None:
+            observed = each.observed = Observations()
+        observed.note(moment, tags)
+        if whole is not None:
+            observed.note_members(moment, whole, members)
+        if unstorable is not None and observed.unstorable is None:
+            observed.unstorable = unstorable
+
+
 # --- The algorithm
 
 
@@ -368,6 +423,7 @@ class Terms:
         shares_errors: whether it takes the exception of a load that it waited for.
         clock: monotonic seconds.
         token: makes the names of loaders.
+        observes: whether its loads depend on what was observed to be read (``AUTO``).
 
     Attributes:
         waited: seconds it has waited.
@@ -379,6 +435,7 @@ class Terms:
         "clock",
         "collapsed",
         "moment",
+        "observes",
         "own_keys",
         "owner",
         "parent",
@@ -404,8 +461,10 @@ class Terms:
         shares_errors: bool = True,
         clock: Callable[[], float] = time.monotonic,
         token: Callable[[], str] = lambda: "l" + secrets.token_hex(16),
+        observes: bool = False,
     ) -> None:
         self.owner: Final = owner
+        self.observes: Final = observes
         self.policy: Final = policy
         self.moment: Final = moment
         self.began: Final = began
@@ -740,7 +799,7 @@ def _loads(run: _Run, loads: list[Load]) -> Generator[Command, Any, None]:
         yield ReleaseLeases(held, loaded.pass_for)
     for each in loads:
         draft = loaded.drafts.get(each.key)
-        if draft is None or each.is_tainted:
+        if draft is None or each.is_tainted or each.unstorable is not None:
             run.drop(each.key, Landing(run_at_once=True))
             continue
         entry = Entry.shared(draft, each.moment)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from ..config.settings import Settings
 from ..errors import ConfigError, StoreError
-from ..model.cache_type import FROM_HEADERS, CacheType, check_tags, check_ttl
+from ..model.cache_type import FROM_HEADERS, CacheType, Tags, check_tags, check_ttl, split_tags
 from ..model.keys import Key, user_tag
 from ..stores.protocol import Catalogue, Listed, Page, Store
 from .fetching import MISSING, Block, Call
@@ -196,7 +196,7 @@ class CacheManager:
         tags: Iterable[str],
     ) -> bool:
         engine = self.engine
-        call = self._call(cache_type, ttl, tags)
+        call = self._call(cache_type, ttl, check_tags(tags))
         values = {engine.names.stored(call.policy.name, key, hashed=False): value for key, value in items}
         if engine.enabled:
             missed = engine.values.set(call, values)
@@ -279,7 +279,7 @@ class CacheManager:
         loader: Callable[[], T],
         *,
         ttl: ValueTtl | None = None,
-        tags: Iterable[str] = (),
+        tags: Tags = (),
         keep: Callable[[T], object] | None = None,
         name: str | None = None,
         refresh: bool = False,
@@ -292,7 +292,7 @@ class CacheManager:
             loader: returns the value; the tags of cached values that it reads become tags of the result, and
                 :meth:`tag` adds some.
             ttl: seconds, a ``timedelta``, or a function of the result; the type's when left out.
-            tags: labels by which it can be invalidated.
+            tags: labels by which it can be invalidated; :data:`AUTO` for the tables and rows that it reads.
             keep: called with the result; false: it is not stored.
             name: what warnings call the loader.
             refresh: load now, whatever lies there, and replace it on success.
@@ -321,7 +321,7 @@ class CacheManager:
         key: Key,
         *,
         ttl: ValueTtl | None = None,
-        tags: Iterable[str] = (),
+        tags: Tags = (),
         keep: Callable[[Any], object] | None = None,
         name: str | None = None,
     ) -> Iterator[Block]:
@@ -357,7 +357,7 @@ class CacheManager:
         loader: Callable[[], Awaitable[T]],
         *,
         ttl: ValueTtl | None = None,
-        tags: Iterable[str] = (),
+        tags: Tags = (),
         keep: Callable[[T], object] | None = None,
         name: str | None = None,
         refresh: bool = False,
@@ -456,7 +456,7 @@ class CacheManager:
         if scope is not None:
             scope.renew(self.engine.store.moment or self.engine.store.hear())
 
-    def depend(self, cache_type: CacheType | str, tags: Iterable[str]) -> None:
+    def depend(self, cache_type: CacheType | str, tags: Tags) -> None:
         """Have the entry being loaded depend on a type and on tags, as if it had read an entry; for ``functions``.
 
         Raises:
@@ -464,7 +464,7 @@ class CacheManager:
         """
         policy = self.engine.policies.policy(cache_type)
         load = current_load()
-        names = (policy.tag, *map(user_tag, check_tags(tags)))
+        names = (policy.tag, *map(user_tag, split_tags(tags)[1]))
         if load is not None:
             load.tags.update(dict.fromkeys(names))
 
@@ -667,7 +667,7 @@ class CacheManager:
         self,
         cache_type: CacheType | str,
         ttl: ValueTtl | None,
-        tags: Iterable[str],
+        tags: Tags,
         keep: Callable[[Any], object] | None = None,
         name: str | None = None,
     ) -> Call:
@@ -675,8 +675,10 @@ class CacheManager:
         policy = self.engine.policies.policy(cache_type, None if callable(ttl) else ttl)
         if policy.ttl is FROM_HEADERS and by_result is None:
             raise ConfigError(f"a value has no headers: give a ttl for cache type {policy.name!r} here")
-        checked = () if tags == () else tuple(map(user_tag, check_tags(tags)))
-        return Call(policy, checked, ttl=by_result, keep=keep, name=name)
+        if tags == ():
+            return Call(policy, (), ttl=by_result, keep=keep, name=name)
+        observes, checked = split_tags(tags)
+        return Call(policy, tuple(map(user_tag, checked)), ttl=by_result, keep=keep, name=name, observes=observes)
 
     def _by_stored(self, policy: Policy, keys: Iterable[K]) -> dict[str, list[K]]:
         """The keys by their stored keys, which differ for ``(1,)`` and ``(True,)``; 42 and "42" have the same."""

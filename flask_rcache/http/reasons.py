@@ -90,6 +90,7 @@ class Reason(StrEnum):
 
     # What happened inside the cache.
     STALE_INPUT = "STALE-INPUT", "MISS", "The view used a stale cached value, so its answer was not stored."
+    VOLATILE = "VOLATILE", "MISS", "The view read what the database answers differently each time, or to each asker."
     BUSY = "BUSY", "MISS", "Another request is loading the entry, and this one could not wait for it."
     OVERTAKEN = "OVERTAKEN", "MISS", "An invalidation or a newer write came while the view ran."
     ERROR = "ERROR", "MISS", "The store is unavailable or refused the entry."

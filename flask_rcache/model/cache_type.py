@@ -18,17 +18,20 @@ from typing import Any, ClassVar, Final, Literal
 from ..errors import ConfigError
 
 __all__ = [
+    "AUTO",
     "BUILT_IN",
     "FROM_HEADERS",
     "CacheType",
     "Lifetime",
     "Seconds",
+    "Tags",
     "Ttl",
     "check_lifetime",
     "check_tags",
     "check_ttl",
     "check_window",
     "is_type_name",
+    "split_tags",
 ]
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
@@ -44,6 +47,19 @@ class _FromHeaders(Enum):
 
 #: ``ttl=FROM_HEADERS``: the response's own ``Cache-Control`` or ``Expires`` says how long it is fresh.
 FROM_HEADERS: Final = _FromHeaders.FROM_HEADERS
+
+
+class _Auto(Enum):
+    AUTO = "auto"
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+#: ``tags=AUTO``: what was read of a watched database, tables and rows, are the entry's tags; see ``flask_rcache.sql``.
+AUTO: Final = _Auto.AUTO
+#: Tags as an option takes them: labels, or :data:`AUTO`, or both.
+Tags = Iterable[str | Literal[_Auto.AUTO]] | Literal[_Auto.AUTO]
 
 #: A duration as an option takes it.
 Seconds = float | timedelta
@@ -118,6 +134,24 @@ def check_tags(tags: Iterable[object], *, what: str = "tags") -> tuple[str, ...]
             raise ConfigError(f"{what} must be non-empty strings, not {type(tag).__name__} {tag!r}: use str() on it")
         found[tag] = None
     return tuple(found)
+
+
+def split_tags(tags: object) -> tuple[bool, tuple[str, ...]]:
+    """Whether tags are :data:`AUTO`, or have it among them; and the others, once they are known to be usable.
+
+    Raises:
+        ConfigError: as for :func:`check_tags`.
+
+    >>> split_tags(AUTO), split_tags(["revenue", AUTO]), split_tags(["revenue"])
+    ((True, ()), (True, ('revenue',)), (False, ('revenue',)))
+    """
+    if tags is AUTO:
+        return True, ()
+    if isinstance(tags, Iterable) and not isinstance(tags, str | bytes):
+        given = list(tags)
+        plain = [tag for tag in given if tag is not AUTO]
+        return len(plain) < len(given), check_tags(plain)
+    return False, check_tags(tags)  # type: ignore[arg-type]  # which refuses it
 
 
 def is_type_name(name: object) -> bool:

@@ -60,6 +60,18 @@ class Moment(NamedTuple):
         """What :attr:`as_of` was read from."""
         return self.epoch if self.vector is None else self.vector.epochs
 
+    def earlier(self, seconds: float) -> "Moment":
+        """The same so long before, for what may be behind it.
+
+        >>> Moment(1, 5_000_000).earlier(2).clock
+        3000000
+        """
+        micros = round(seconds * 1e6)
+        if self.vector is None:
+            return self._replace(clock=max(0, self.clock - micros))
+        clocks = tuple([max(0, clock - micros) for clock in self.vector.clocks])
+        return self._replace(vector=self.vector._replace(clocks=clocks))
+
     def part(self, shard: int) -> "Moment | None":
         """The reading of one shard of a cluster; ``None`` when there is none."""
         if self.vector is None or not self.vector.clocks[shard]:

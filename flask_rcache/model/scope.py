@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 from .moment import AsOf, Epoch, Moment, known_at, least
+from .observations import Observations
 
 __all__ = ["Scope", "scope_var"]
 
@@ -29,12 +30,14 @@ class Scope:
         reads: what was read of the cache since it began: the tags of each value, with their ``as_of``, and which stamp
             sets that is from (rule R3.4; see :attr:`Entry.read <.entry.Entry.read>`).
         is_tainted: whether one of them was stale.
+        observed: what was observed to be read since it began, for loads whose tags are ``AUTO``; ``None`` for nothing.
         waited: seconds that it has waited for the store (its budget).
         exchanges: the decorated views of the request that are not finished yet; theirs to use.
         is_finished: whether the final headers of the request are known: what is called now waits for none.
     """
 
     __slots__ = (
+        "__weakref__",
         "_known",
         "began",
         "exchanges",
@@ -42,6 +45,7 @@ class Scope:
         "is_request",
         "is_tainted",
         "moment",
+        "observed",
         "owner",
         "reads",
         "waited",
@@ -54,16 +58,18 @@ class Scope:
         self.began = time.monotonic_ns()
         self.reads: list[tuple[Epoch, tuple[tuple[str, AsOf], ...]]] = []
         self.is_tainted = False
+        self.observed: Observations | None = None
         self.waited = 0.0
         self.exchanges: Final[list[Any]] = []
         self.is_finished = False
         self._known: dict[Epoch, dict[str, AsOf]] = {}
 
-    def dependencies(self, moment: Moment | None) -> tuple[bool, dict[str, AsOf]]:
+    def dependencies(self, moment: Moment | None, *, observes: bool = False) -> tuple[bool, dict[str, AsOf]]:
         """What a load that ends now has inherited, see :func:`~.moment.known_at`.
 
         Args:
             moment: the load's.
+            observes: whether it depends on what was observed to be read, too.
         """
         if self.reads:
             reads, self.reads = self.reads, []
@@ -72,6 +78,8 @@ class Scope:
                 for tag, as_of in tags:
                     before = known.get(tag)
                     known[tag] = as_of if before is None else least(as_of, before)
+        if observes and self.observed is not None:
+            return known_at(moment, self.observed.added_to(self._known))
         return known_at(moment, self._known)
 
     def renew(self, moment: Moment | None) -> None:
@@ -81,6 +89,8 @@ class Scope:
         self.reads.clear()
         self._known = {}
         self.is_tainted = False
+        if self.observed is not None:
+            self.observed.clear()
 
 
 #: The scope of this thread, task or greenlet. A copied context (a thread that a request starts) shares it.

@@ -1,17 +1,48 @@
 """One watched database: an engine, the name that its tables carry, and what its statements read and write.
 
-Owns :class:`Database` and the way from an engine to it.
+Owns :class:`Database`: the way from an execution to a :class:`~flask_rcache.sql.statements.Statement`, and what is kept
+of it for each distinct statement. What a shape comes to in a database is ``plans``'s.
 """
 
 from __future__ import annotations
 
+import logging
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from typing import Any, Final, cast
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import Engine
 
-from .statements import Statement
+from ..model.bounded import BoundedDict
+from ..model.moment import Moment
+from .catalogue import Catalogue, read_catalogue
+from .constructs import shape_of_compiled, shape_of_ddl
+from .declarations import Declarations, is_harmless_setting
+from .names import TableName
+from .plans import Plan, Planner
+from .shapes import Shape
+from .statements import Kind, Statement
+from .text import named, shape_of_text
 
 __all__ = ["Database", "statement_of"]
+
+logger: Final = logging.getLogger("flask_rcache")
+
+_TEXTS_KEPT: Final = 2000
+_WARNED_KEPT: Final = 1000
+#: Seconds after which a catalogue is read again: somebody else may have changed a view.
+_CATALOGUE_SECONDS: Final = 60.0
+#: Seconds in which it is not read again for a name that it does not know.
+_UNKNOWN_SECONDS: Final = 2.0
+
+_TEMPORARY: Final = "rcache_temporary"
+_SETTINGS: Final = "rcache_settings"
+_LOCAL: Final = "rcache_local_settings"
+_CHANGED: Final = "rcache_changed"
+_SET_LOCALLY: Final = re.compile(r"(?is)^\s*set\s+local\b|set_config\s*\(.*,\s*(?:true|'t\w*')\s*\)")
 
 
 class Database:
@@ -21,14 +52,58 @@ class Database:
         engine: the engine; of an async one its ``sync_engine``.
         name: what its tables carry; empty for an app's default database.
         source_lag: seconds by which what is read from it may be behind what was committed.
+        declarations: what the app says of it.
+
+    Attributes:
+        moment_of: finds the reading up to which what a connection reads now is known; set by what knows of
+            transactions and their snapshots, ``None`` for the moment of the load or the request.
+        not_understood: how many executions could not be understood.
     """
 
-    __slots__ = ("__weakref__", "engine", "name", "source_lag")
+    __slots__ = (
+        "__weakref__",
+        "_catalogue",
+        "_compiled",
+        "_plans_of",
+        "_read_at",
+        "_texts",
+        "_unknown",
+        "_warned",
+        "declarations",
+        "engine",
+        "moment_of",
+        "name",
+        "not_understood",
+        "source_lag",
+    )
 
-    def __init__(self, engine: Engine, name: str = "", *, source_lag: float = 0.0) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        name: str = "",
+        *,
+        source_lag: float = 0.0,
+        declarations: Declarations | None = None,
+    ) -> None:
         self.engine: Final = engine
         self.name: Final = name
         self.source_lag: Final = source_lag
+        self.declarations: Final = declarations or Declarations()
+        self.moment_of: Callable[[Any, Statement], Moment | None] | None = None
+        self.not_understood = 0
+        self._compiled: WeakKeyDictionary[Any, Plan] = WeakKeyDictionary()
+        self._texts: Final[BoundedDict[str, Plan]] = BoundedDict(_TEXTS_KEPT)
+        self._warned: Final[BoundedDict[str, None]] = BoundedDict(_WARNED_KEPT)
+        self._unknown: Final[BoundedDict[str, float]] = BoundedDict(_WARNED_KEPT)
+        self._catalogue: Catalogue | None = None
+        self._read_at = 0.0
+        #: Of what the kept plans were made.
+        self._plans_of: tuple[Catalogue | None, int] = (None, 0)
+
+    def __repr__(self) -> str:
+        return f"<Database {self.name or 'default'}: {self.engine.url!r}>"
+
+    # Statements
 
     def classify(self, context: Any) -> Statement:
         """What an execution reads and writes, before it runs.
@@ -36,11 +111,178 @@ class Database:
         Args:
             context: SQLAlchemy's execution context, as ``before_cursor_execute`` gets it.
         """
-        raise NotImplementedError
+        plan = context.rcache_plan = self._plan(context)
+        info = context.root_connection.info
+        if plan.changes:
+            self._changed(plan, context, info)
+        statement = plan.statement if plan.is_constant else plan.bound(_parameters(context))
+        if statement.volatile is None and statement.kind is Kind.READ and (_SETTINGS in info or _TEMPORARY in info):
+            statement = self._of_connection(plan, statement, info)
+        if plan.problem:
+            self._not_understood(plan)
+        return statement
 
     def completed(self, statement: Statement, context: Any) -> Statement:
-        """The same once it has run: keys that the database has made are known now."""
-        raise NotImplementedError
+        """The same once its results are there, at the latest before the commit: keys that the database has made.
+
+        Not in ``after_cursor_execute``: a key that comes with ``RETURNING`` has not been fetched then.
+        """
+        if not statement.generates_keys:
+            return statement
+        try:
+            rows = context.inserted_primary_key_rows
+        except Exception:  # a driver of which no keys come back
+            logger.debug("[CACHE] keys of inserted rows are not known", exc_info=True)
+            return statement
+        return self._plan(context).with_keys(statement, rows)
+
+    def read_text(self, sql: str, parameters: Mapping[str, Any] | None = None) -> tuple[Plan, Statement]:
+        """What a textual statement with ``:name`` parameters would read and write; for ``explain``."""
+        with self.engine.connect() as connection:
+            catalogue = self._current_catalogue(connection.connection.dbapi_connection)
+        plan = self._planner(catalogue).plan(shape_of_text(sql, self.engine.dialect.name))
+        return plan, plan.bound([dict(parameters or {})])
+
+    def table(self, name: str) -> TableName:
+        """The table that a name stands for, as a statement would name it: ``orders``, ``shop.orders``."""
+        with self.engine.connect() as connection:
+            catalogue = self._current_catalogue(connection.connection.dbapi_connection)
+        return self._planner(catalogue).table_of(name)
+
+    def _plan(self, context: Any) -> Plan:
+        compiled = context.compiled
+        plan: Plan | None
+        if self._plans_of[0] is not self._catalogue or self._plans_of[1] != self.declarations.generation:
+            self._forget_plans()
+        if compiled is not None:
+            plan = self._compiled.get(compiled)
+            if plan is None or plan.expires < time.monotonic():
+                plan = self._compiled[compiled] = self._made(context, _shape(compiled, context))
+            return plan
+        text = context.statement
+        plan = self._texts.get(text)
+        if plan is None or plan.expires < time.monotonic():
+            sql, lists = named(text, context.dialect.paramstyle)
+            plan = self._texts[text] = self._made(context, shape_of_text(sql, context.dialect.name, lists))
+        return plan
+
+    def _forget_plans(self) -> None:
+        self._compiled = WeakKeyDictionary()
+        self._texts.clear()
+        self._plans_of = (self._catalogue, self.declarations.generation)
+
+    def _made(self, context: Any, shape: Shape) -> Plan:
+        """The plan of a shape. The catalogue is asked for where tables or functions are named."""
+        needs = shape.reads or shape.writes or shape.calls
+        dbapi = context.root_connection.connection.dbapi_connection
+        catalogue = self._current_catalogue(dbapi) if needs else Catalogue()
+        plan = self._planner(catalogue).plan(shape)
+        temporary: Iterable[str] = context.root_connection.info.get(_TEMPORARY, ())
+        unknown = [name for name in plan.unknown if name.rpartition(".")[2] not in temporary]
+        if unknown and catalogue.is_read and self._asks_again(unknown):
+            plan = self._planner(self._read_again(dbapi)).plan(shape)
+        plan.expires = time.monotonic() + (_CATALOGUE_SECONDS if needs else 1e9)
+        return plan
+
+    def _planner(self, catalogue: Catalogue) -> Planner:
+        return Planner(self.name, catalogue, self.declarations, self.engine.dialect.name)
+
+    # The catalogue
+
+    def _current_catalogue(self, connection: Any) -> Catalogue:
+        catalogue = self._catalogue
+        if catalogue is None or time.monotonic() - self._read_at > _CATALOGUE_SECONDS:
+            return self._read_again(connection)
+        return catalogue
+
+    def _asks_again(self, unknown: Sequence[str]) -> bool:
+        """Whether the catalogue is worth reading again for names that it does not know."""
+        now = time.monotonic()
+        if now - self._read_at < _UNKNOWN_SECONDS:
+            return False
+        fresh = [name for name in unknown if self._unknown.get(name, 0.0) < now]
+        for name in fresh:
+            self._unknown[name] = now + _CATALOGUE_SECONDS
+        return bool(fresh)
+
+    def _read_again(self, connection: Any) -> Catalogue:
+        dialect = self.engine.dialect
+        try:
+            with _unharmed(dialect, connection):
+                catalogue = read_catalogue(dialect, connection)
+        except (dialect.loaded_dbapi.Error, LookupError, TypeError, ValueError) as error:
+            self._warn(
+                "catalogue", "the catalogue of %s can't be read: views and cascades are not known: %s", self, error
+            )
+            catalogue = self._catalogue or Catalogue(default_schema=dialect.default_schema_name or "")
+        self._read_at = time.monotonic()
+        self._catalogue = catalogue
+        self._forget_plans()
+        return catalogue
+
+    def outdate(self) -> None:
+        """The catalogue has changed, or may have: it is read again when it is needed."""
+        self._catalogue = None
+        self._forget_plans()
+
+    # What a connection has changed
+
+    def _changed(self, plan: Plan, context: Any, info: dict[str, Any]) -> None:
+        """A statement changes what follows: the tables there are, or how its connection answers."""
+        shape = plan.shape
+        if shape.kind is Kind.DDL:
+            if shape.is_temporary:
+                info.setdefault(_TEMPORARY, set()).update(ref.name.lower() for ref in shape.writes)
+            else:
+                info[_CHANGED] = True
+                self.outdate()
+            return
+        if shape.verb in ("RESET", "DISCARD"):
+            if not shape.what or shape.what == ("all",):
+                info.pop(_SETTINGS, None)
+            else:
+                info.get(_SETTINGS, {}).pop(shape.what[0], None)
+            return
+        name = shape.what[0] if shape.what else "set_config"
+        if is_harmless_setting(name) or name in self.declarations.pure:
+            return
+        info.setdefault(_SETTINGS, {})[name] = f"what {shape.verb or 'set_config()'} {name} has changed".strip()
+        if _SET_LOCALLY.search(context.statement):
+            info.setdefault(_LOCAL, set()).add(name)
+
+    def transaction_ended(self, connection: Any) -> None:
+        """A transaction has ended on a connection, however: settings that were local to it are undone."""
+        info = connection.info
+        for name in info.pop(_LOCAL, ()):
+            info.get(_SETTINGS, {}).pop(name, None)
+        if not info.get(_SETTINGS, True):
+            del info[_SETTINGS]
+        if info.pop(_CHANGED, False):
+            self.outdate()
+
+    def _of_connection(self, plan: Plan, statement: Statement, info: Mapping[str, Any]) -> Statement:
+        """A read on a connection that has settings or temporary tables of its own."""
+        settings = info.get(_SETTINGS)
+        if settings:
+            return statement._replace(volatile=next(iter(settings.values())))
+        own = info.get(_TEMPORARY, ())
+        for ref in plan.shape.reads:
+            if ref.name.lower() in own and ref.schema in ("", "temp"):
+                return statement._replace(volatile=f"the temporary table {ref.name}")
+        return statement
+
+    # Messages
+
+    def _not_understood(self, plan: Plan) -> None:
+        self.not_understood += 1
+        statement = plan.statement
+        does = "depends on" if not statement.writes_all else "invalidates"
+        self._warn(plan.problem, "a statement %s every table of %s: %s", does, self, plan.problem)
+
+    def _warn(self, about: str, message: str, *args: object) -> None:
+        if about not in self._warned:
+            self._warned[about] = None
+            logger.warning(f"[CACHE] {message}", *args)  # noqa: G004  # the arguments are the message's
 
 
 def statement_of(database: Database, context: Any) -> Statement:
@@ -54,3 +296,42 @@ def statement_of(database: Database, context: Any) -> Statement:
     if found is None:
         found = context.rcache_statement = database.classify(context)
     return cast(Statement, found)
+
+
+def _shape(compiled: Any, context: Any) -> Shape:
+    if context.isddl:
+        return shape_of_ddl(compiled.statement, str(compiled), context.dialect.name)
+    return shape_of_compiled(compiled, context.dialect)
+
+
+def _parameters(context: Any) -> Sequence[Mapping[str, Any]]:
+    """The parameters of an execution, each set by name."""
+    found: Sequence[Mapping[str, Any]] | None = getattr(context, "compiled_parameters", None)
+    if context.compiled is not None and found is not None:
+        return found
+    sets = context.parameters or [{}]
+    return [
+        each if isinstance(each, Mapping) else {f"p{index + 1}": value for index, value in enumerate(each)}
+        for each in sets
+    ]
+
+
+class _unharmed:  # noqa: N801  # a context manager
+    """On PostgreSQL, a query that fails would end the app's transaction: a savepoint keeps it."""
+
+    def __init__(self, dialect: Any, connection: Any) -> None:
+        self._connection: Final = connection
+        autocommit = getattr(connection, "autocommit", False)
+        self._needed: Final = dialect.name == "postgresql" and autocommit is not True
+
+    def _run(self, sql: str) -> None:
+        with closing(self._connection.cursor()) as cursor:
+            cursor.execute(sql)
+
+    def __enter__(self) -> None:
+        if self._needed:
+            self._run("SAVEPOINT rcache_catalogue")
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        if self._needed:
+            self._run(f"{'RELEASE' if kind is None else 'ROLLBACK TO'} SAVEPOINT rcache_catalogue")

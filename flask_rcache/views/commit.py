@@ -174,6 +174,14 @@ def _refused(exchange: Exchange, response: Response, verdict: Verdict) -> tuple[
     load, view = exchange.load, exchange.view
     if load is not None and load.is_tainted:
         return Reason.STALE_INPUT, PASS_SECONDS
+    if load is not None and load.unstorable is not None:
+        view.views.observer.warn_once(
+            f"observed/{view.options.function}/{load.unstorable}",
+            "answers of %s are not stored: it has read %s",
+            view.options.function,
+            load.unstorable,
+        )
+        return Reason.VOLATILE, view.store_policy().hit_for_miss
     if verdict.reason is not None:
         return verdict.reason, verdict.hit_for_miss
     if exchange.defers:

@@ -18,7 +18,7 @@ from flask.typing import ResponseReturnValue
 from ..context import request_context
 from ..errors import ConfigError, InvalidKeyError
 from ..http import Reason
-from ..model.cache_type import CacheType, Ttl, check_lifetime, check_tags
+from ..model.cache_type import CacheType, Tags, Ttl, check_lifetime, check_tags, split_tags
 from ..model.callable_keys import Identity, is_method
 from ..model.keys import Key, user_tag
 from .commit import bypassed, conclude
@@ -32,7 +32,7 @@ Q = ParamSpec("Q")
 R_co = TypeVar("R_co", covariant=True)
 
 KeyFunc = Callable[[Request], Key | None]
-Tags = Iterable[str] | Callable[..., Iterable[str]]
+FoundTags = Tags | Callable[..., Tags]
 
 #: What is decorated in the wrong order: the type, and how it is written.
 _WRAPPED: Final[tuple[tuple[type, str], ...]] = (
@@ -80,7 +80,7 @@ def cache_response(
     ttl: Ttl | None = None,
     key_func: KeyFunc | None = None,
     *,
-    tags: Tags = (),
+    tags: FoundTags = (),
     vary: Iterable[str] = (),
     shared: bool = False,
     unless: Callable[..., object] | None = None,
@@ -94,7 +94,8 @@ def cache_response(
         cache_type: the policy, or its registered name.
         ttl: seconds or a ``timedelta``; the type's when left out. ``FROM_HEADERS`` takes the response's own.
         key_func: called with the request, names the entry within the type; ``None`` means: not this request.
-        tags: labels by which the entry can be invalidated, or a function of the view's keyword arguments.
+        tags: labels by which the entry can be invalidated, or a function of the view's keyword arguments; :data:`AUTO`
+            for the tables and rows that it reads.
         vary: request fields that select the answer, beside those the response names in ``Vary``.
         shared: the answer is the same for everyone, so requests with credentials may have it too.
         unless: called with the request; true bypasses the cache. It gets the view's keyword arguments too when it takes
@@ -113,7 +114,8 @@ def cache_response(
             "write @cache_response() or @cache_response(CacheType.DASHBOARD)"
         )
     lifetime = None if ttl is None else check_lifetime(ttl)
-    known_tags = () if callable(tags) else tuple(map(user_tag, check_tags(tags)))
+    observes, plain = (False, ()) if callable(tags) else split_tags(tags)
+    known_tags = tuple(map(user_tag, plain))
     fields = tuple(sorted({name.lower() for name in check_tags(vary, what="vary")}))
     for name, function, of in (
         ("key_func", key_func, "the request"),
@@ -134,6 +136,7 @@ def cache_response(
             key_func=key_func,
             composes=bool(getattr(key_func, "composes", False)),
             tags=known_tags,
+            observes=observes,
             find_tags=tags if callable(tags) else None,
             vary=fields,
             shared=shared,

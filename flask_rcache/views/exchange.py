@@ -457,7 +457,8 @@ class Exchange:
         if self.refreshes:
             self.view.views.observer.refreshing(self.view.policy)
         options = self.view.options
-        load.tags.update(dict.fromkeys(options.found_tags(self.args, self.kwargs)))
+        load.observes, tags = options.found_tags(self.args, self.kwargs)
+        load.tags.update(dict.fromkeys(tags))
         # What a write to the URL does not find by its key, it finds by this.
         by_url = options.key_func is None and self.view.is_routed(self.ctx, self.args, self.kwargs)
         if not by_url or self.view.origin != options.function or not self.view.serves(self.ctx):

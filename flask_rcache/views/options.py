@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -29,7 +29,7 @@ from ..http import (
     request_verdict,
 )
 from ..model.bounded import BoundedDict
-from ..model.cache_type import FROM_HEADERS, CacheType, Lifetime, check_tags
+from ..model.cache_type import FROM_HEADERS, CacheType, Lifetime, Tags, split_tags
 from ..model.callable_keys import Identity
 from ..model.keys import Key, key_id, user_tag
 from .identity import default_id, filtered_query, target_of
@@ -64,7 +64,7 @@ class Options:
 
     ``identity`` is what tells the view from others in keys; ``is_opaque`` says that it is bound to an object that can't
     stand in a key. ``composes`` says that the ``key_func`` adds to the default key. ``tags`` are those that are known
-    beforehand, ``find_tags`` finds them.
+    beforehand, ``find_tags`` finds them. ``observes`` says that ``AUTO`` is among the former.
     """
 
     __slots__ = (
@@ -76,6 +76,7 @@ class Options:
         "is_opaque",
         "keep",
         "key_func",
+        "observes",
         "shared",
         "signature",
         "tags",
@@ -95,7 +96,8 @@ class Options:
         key_func: Callable[[Request], Key | None] | None,
         composes: bool,
         tags: tuple[str, ...],
-        find_tags: Callable[..., Iterable[str]] | None,
+        find_tags: Callable[..., Tags] | None,
+        observes: bool,
         vary: tuple[str, ...],
         shared: bool,
         unless: Callable[..., object] | None,
@@ -112,6 +114,7 @@ class Options:
         self.composes: Final = composes
         self.tags: Final = tags
         self.find_tags: Final = find_tags
+        self.observes: Final = observes
         self.vary: Final = vary
         self.shared: Final = shared
         self.unless: Final = unless
@@ -140,15 +143,16 @@ class Options:
         named = {name: value for name, value in bound.items() if name not in ("self", "cls", variable)}
         return {**named, **bound.get(variable, {})}
 
-    def found_tags(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, ...]:
-        """The stamp tags of a call beside its type's.
+    def found_tags(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bool, tuple[str, ...]]:
+        """Whether the tags of a call are ``AUTO``, and its stamp tags beside its type's.
 
         Raises:
             Exception: whatever the decorator's own function raises.
         """
         if self.find_tags is None:
-            return self.tags
-        return tuple(map(user_tag, check_tags(self.find_tags(**self.arguments(args, kwargs)))))
+            return self.observes, self.tags
+        observes, plain = split_tags(self.find_tags(**self.arguments(args, kwargs)))
+        return observes, tuple(map(user_tag, plain))
 
 
 class AppViews:

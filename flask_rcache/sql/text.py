@@ -1,0 +1,549 @@
+"""Textual SQL: what a statement's text names, by sqlglot in the engine's dialect. Pure, without a database.
+
+Owns the parsing, the statements that are no queries (transactions, settings, utilities), the placeholders of each
+parameter style, and the names that a text calls. What it makes is a :class:`~flask_rcache.sql.shapes.Shape`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, cast
+
+import sqlglot
+from sqlglot import ErrorLevel, exp
+from sqlglot.dialects.dialect import Dialect
+from sqlglot.errors import SqlglotError
+from sqlglot.tokens import TokenType  # type: ignore[attr-defined,unused-ignore]
+
+from .shapes import Pin, Ref, Shape, ShapeBuilder, Source
+from .statements import Kind
+
+__all__ = ["calls_of", "named", "shape_of_text", "sqlglot_dialect"]
+
+#: SQLAlchemy's names of dialects that sqlglot calls otherwise.
+_DIALECTS: Final = {"postgresql": "postgres", "mariadb": "mysql", "mssql": "tsql", "cockroachdb": "postgres"}
+
+#: What stands for a value, and what has to be passed over: quoted names, strings and comments.
+_SKIPPED: Final = (
+    r"'(?:[^'\\]|''|\\.)*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|--[^\n]*|/\*.*?\*/|(\$\w*\$).*?\1|__\[POSTCOMPILE_(?P<post>\w+?)"
+    r"(?:~~.*?~~)?\]"
+)
+_PLACEHOLDERS: Final = {
+    "qmark": r"\?\d*",
+    "format": r"%s|%%",
+    "pyformat": r"%\((?P<name>[^)]*)\)s|%%",
+    "numeric": r"(?<![:\w]):(?P<name>\d+)",
+    "numeric_dollar": r"\$(?P<name>\d+)",
+    "named": r"(?<![:\w]):(?P<name>[A-Za-z_]\w*)",
+}
+_PATTERNS: Final = {
+    style: re.compile(f"{_SKIPPED}|(?P<mark>{mark})", re.DOTALL) for style, mark in _PLACEHOLDERS.items()
+}
+
+#: Where one of these is in a query that is not understood, it may write.
+_WRITING: Final = re.compile(r"(?i)\b(?:delete|insert|into|merge|update)\b")
+_WORD: Final = re.compile(r"[A-Za-z_]+")
+_LEADING: Final = re.compile(r"(?:\s+|--[^\n]*(?:\n|$)|#[^\n]*(?:\n|$)|/\*.*?\*/|\()*", re.DOTALL)
+
+_QUERIES: Final = frozenset({"select", "with", "insert", "update", "delete", "merge", "table", "values", "replace"})
+_DDL: Final = frozenset({"alter", "create", "drop", "rename", "truncate"})
+_TRANSACTIONS: Final = frozenset(
+    {"abort", "begin", "commit", "end", "prepare", "release", "rollback", "savepoint", "start", "xa"}
+)
+_SETTINGS: Final = frozenset({"attach", "detach", "discard", "reset", "set", "use"})
+#: They neither read nor write rows, and their answers are nobody's page.
+_OTHERS: Final = frozenset(
+    {
+        *("analyze", "checkpoint", "close", "cluster", "comment", "deallocate", "fetch", "flush", "grant", "kill"),
+        *("listen", "move", "notify", "optimize", "reindex", "revoke", "unlisten", "vacuum"),
+    }
+)
+#: Their answers are about the server, or for one asker.
+_ANSWERS: Final = frozenset({"desc", "describe", "explain", "lock", "pragma", "show", "unlock"})
+
+
+def sqlglot_dialect(name: str) -> str:
+    """The name that sqlglot has for a SQLAlchemy dialect; the empty one when it has none.
+
+    >>> sqlglot_dialect("postgresql"), sqlglot_dialect("sqlite"), sqlglot_dialect("nobodys")
+    ('postgres', 'sqlite', '')
+    """
+    name = _DIALECTS.get(name, name)
+    return name if name in Dialect.classes else ""
+
+
+# Placeholders
+
+
+def named(sql: str, style: str, names: Sequence[str] | None = None) -> tuple[str, frozenset[str]]:
+    """A statement with ``:name`` for every placeholder, and the names that stand for lists.
+
+    Args:
+        sql: its text.
+        style: the driver's ``paramstyle``.
+        names: of the positional placeholders, in order; ``p1``, ``p2`` … when left out.
+
+    >>> named("SELECT '?' FROM a WHERE id = ? AND b IN (__[POSTCOMPILE_b_1])", "qmark", ["x", "b_1"])
+    ("SELECT '?' FROM a WHERE id = :x AND b IN (:b_1)", frozenset({'b_1'}))
+    """
+    lists: set[str] = set()
+    count = 0
+
+    def replaced(found: re.Match[str]) -> str:
+        nonlocal count
+        post = found["post"]
+        if post:
+            count += 1
+            lists.add(post)
+            return f":{post}"
+        mark = found["mark"]
+        if mark is None:
+            return found[0]
+        if mark == "%%":
+            return "%"
+        groups = found.groupdict()
+        name = groups.get("name")
+        if style in ("qmark", "format"):
+            name = names[count] if names is not None and count < len(names) else f"p{count + 1}"
+            count += 1
+        elif style in ("numeric", "numeric_dollar"):
+            index = int(name or 1) - 1
+            name = names[index] if names is not None and index < len(names) else f"p{index + 1}"
+        return f":{name}"
+
+    pattern = _PATTERNS.get(style, _PATTERNS["named"])
+    return pattern.sub(replaced, sql), frozenset(lists)
+
+
+# The names that it calls
+
+
+def calls_of(sql: str, dialect: str) -> frozenset[str]:
+    """Every name in front of a parenthesis, and every word that may be a function without one, in lower case.
+
+    More than its functions: which of them are, the database knows.
+
+    >>> sorted(calls_of("SELECT count(*), app.total(1), CURRENT_USER FROM a WHERE b = 'f(1)'", "postgres"))
+    ['app.total', 'count', 'current_user']
+    """
+    try:
+        tokens = Dialect.get_or_raise(dialect or None).tokenize(sql)
+    except SqlglotError:
+        return frozenset({"?"})
+    found: set[str] = set()
+    for index, token in enumerate(tokens):
+        kind = token.token_type
+        if kind is TokenType.L_PAREN and index:
+            before = tokens[index - 1]
+            if before.text and (before.text[0].isalpha() or before.text[0] == "_") and _is_name(before.token_type):
+                qualified = index > 2 and tokens[index - 2].token_type is TokenType.DOT
+                found.add(f"{tokens[index - 3].text}.{before.text}".lower() if qualified else before.text.lower())
+        elif kind in (TokenType.PARAMETER, TokenType.SESSION_PARAMETER):
+            found.add("@")
+        elif kind not in (TokenType.STRING, TokenType.IDENTIFIER):
+            word = token.text.lower()
+            if word in _BARE or (word == "user" and dialect == "postgres"):
+                found.add(word)
+    return frozenset(found)
+
+
+#: The words that SQL takes for functions that tell who asks, without a parenthesis.
+_BARE: Final = frozenset({"current_role", "current_user", "session_user", "system_user"})
+
+
+def _is_name(kind: TokenType) -> bool:
+    return kind not in (TokenType.STRING, TokenType.IN, TokenType.AND, TokenType.OR, TokenType.NOT, TokenType.VALUES)
+
+
+# The statement
+
+
+def shape_of_text(sql: str, dialect: str, lists: frozenset[str] = frozenset()) -> Shape:
+    """What a statement's text names.
+
+    Args:
+        sql: its text; placeholders are ``:name``.
+        dialect: SQLAlchemy's name of it.
+        lists: the placeholders that stand for lists.
+    """
+    glot = sqlglot_dialect(dialect)
+    text = sql[_LEADING.match(sql).end() :]  # type: ignore[union-attr]  # it matches nothing, too
+    word = _WORD.match(text)
+    verb = word[0].lower() if word else ""
+    if verb in _QUERIES or verb == "copy":
+        return _query(sql if verb != "replace" else _without_replace(text), glot, lists, replaces=verb == "replace")
+    if verb in _DDL:
+        return _ddl(sql, text, verb, glot)
+    return _command(text, verb, dialect, lists)
+
+
+def _without_replace(text: str) -> str:
+    """``REPLACE INTO``, which sqlglot does not parse, as an ``INSERT``."""
+    return re.sub(r"(?i)^replace(?:\s+(?:low_priority|delayed))?(?:\s+into)?", "INSERT INTO", text, count=1)
+
+
+def _query(sql: str, glot: str, lists: frozenset[str], *, replaces: bool = False) -> Shape:
+    builder = ShapeBuilder()
+    builder.replaces = replaces
+    sql = re.sub(r"(?i)^(\s*update)\s+or\s+(?:rollback|abort|replace|fail|ignore)\s", r"\1 ", sql, count=1)
+    try:
+        parsed = [each for each in sqlglot.parse(sql, dialect=glot or None, error_level=ErrorLevel.IMMEDIATE) if each]
+    except (SqlglotError, RecursionError) as error:
+        only_reads = re.match(r"(?i)[\s(]*(?:select|values|table)\b", sql) and not _WRITING.search(sql)
+        builder.give_up(f"sqlglot can't parse it: {str(error).splitlines()[0]:.200}", writes=not only_reads)
+        return builder.shape(calls_of(sql, glot))
+    for each in parsed:
+        _Walk(builder, lists).statement(cast(exp.Expression, each))
+    if len(parsed) != 1:
+        builder.read_pins.clear()
+        builder.written_pins.clear()
+        builder.inserts = None
+    return builder.shape(calls_of(sql, glot))
+
+
+def _ddl(sql: str, text: str, verb: str, glot: str) -> Shape:
+    builder = ShapeBuilder()
+    builder.kind = Kind.WRITE if verb == "truncate" else Kind.DDL
+    words = [word.lower() for word in _WORD.findall(text[:80])]
+    builder.is_temporary = verb == "create" and bool({"temp", "temporary"} & set(words[:4]))
+    if verb == "rename":
+        for name in re.findall(r"(?i)(?:table|to|,)\s+([`\"\w.]+)", text):
+            builder.write(_ref_of_text(name))
+        return builder.shape(verb=verb.upper())
+    try:
+        (parsed,) = sqlglot.parse(sql, dialect=glot or None, error_level=ErrorLevel.IMMEDIATE)
+    except (SqlglotError, RecursionError, ValueError) as error:
+        builder.give_up(f"sqlglot can't parse it: {str(error).splitlines()[0]:.200}")
+        return builder.shape(verb=verb.upper())
+    if isinstance(parsed, exp.TruncateTable):
+        builder.cascades = parsed.args.get("option") == "CASCADE" or bool(re.search(r"(?i)\bcascade\b", text))
+        for each in parsed.expressions:
+            builder.write(_ref(each))
+        return builder.shape(verb=verb.upper())
+    _defined(builder, parsed, verb)
+    return builder.shape(calls_of(sql, glot) if isinstance(parsed, exp.Create) else (), verb=verb.upper())
+
+
+def _defined(builder: ShapeBuilder, parsed: Any, verb: str) -> None:
+    """What a ``CREATE``, ``ALTER`` or ``DROP`` concerns."""
+    kind = str(parsed.args.get("kind") or "").upper() if parsed is not None else ""
+    if parsed is None or isinstance(parsed, exp.Command) or kind not in ("TABLE", "VIEW", "INDEX"):
+        if kind not in ("SEQUENCE", "EXTENSION"):
+            builder.give_up(f"{verb.upper()} {kind}".strip() + " may change what anything reads")
+        return
+    walk = _Walk(builder, frozenset())
+    body = parsed.args.get("expression")
+    if isinstance(body, exp.Expression) and kind == "TABLE":
+        walk.visit(body, frozenset())
+    names = [parsed.this, *parsed.args.get("tables", ())] if parsed.this is not None else parsed.args.get("tables", ())
+    for each in names:
+        for table in each.find_all(exp.Table) if isinstance(each, exp.Expression) else ():
+            if isinstance(table.this, exp.Identifier):
+                builder.write(_ref(table))
+                break
+    if isinstance(parsed, exp.Alter):
+        for table in parsed.find_all(exp.Table):
+            builder.write(_ref(table))
+    builder.cascades = bool(parsed.args.get("cascade"))
+    builder.kind = Kind.DDL
+
+
+#: Statements that fill a table or a materialised view.
+_LOADED: Final = {
+    "refresh": re.compile(r"(?is)refresh\s+materialized\s+view\s+(?:concurrently\s+)?([\"\w.]+)"),
+    "load": re.compile(r"(?is).*?\binto\s+table\s+([`\w.]+)"),
+}
+
+
+def _command(text: str, verb: str, dialect: str, lists: frozenset[str]) -> Shape:
+    """A statement that is no query."""
+    words = [word.lower() for word in re.findall(r"[\w.@]+", text[:400])]
+    builder = ShapeBuilder()
+    second = words[1] if len(words) > 1 else ""
+    if verb in _TRANSACTIONS and not (verb == "prepare" and second != "transaction"):
+        builder.kind = Kind.TRANSACTION
+        return _transaction(builder, verb, words, text)
+    builder.kind = Kind.OTHER
+    if verb in _SETTINGS:
+        return _setting(builder, verb, words)
+    if verb == "pragma" and "=" in text:
+        builder.kind = Kind.SETTING
+        return builder.shape(verb="PRAGMA")  # how the file is kept; it changes no answer
+    if verb == "explain" and "analyze" in words[1:4]:
+        rest = re.sub(r"(?is)^explain\s*(?:\([^)]*\)|analyze)\s*(?:verbose\s)?", "", text, count=1)
+        return shape_of_text(rest, dialect, lists)._replace(volatile="EXPLAIN", read_pins=(), written_pins=())
+    if verb in _ANSWERS:
+        builder.volatile = verb.upper()
+        return builder.shape(verb=verb.upper())
+    loaded = _LOADED[verb].match(text) if verb in _LOADED else None
+    if loaded is not None:
+        builder.replaces = True
+        builder.write(_ref_of_text(loaded[1]), ())
+        builder.kind = Kind.WRITE
+        return builder.shape(verb=verb.upper())
+    if verb == "declare":
+        _, found, query = text.partition(" for ") if " for " in text else text.partition(" FOR ")
+        if found:
+            return shape_of_text(query, dialect, lists)._replace(read_pins=())
+    if verb in _OTHERS or verb == "prepare":
+        return builder.shape(verb=verb.upper())
+    name = re.match(r"(?is)(?:call|exec(?:ute)?)\s+([\w.]+)", text)
+    builder.kind = Kind.WRITE
+    if verb == "call" and name:
+        return builder.shape([name[1].lower()], verb="CALL")
+    builder.give_up(f"{verb.upper() or 'an empty statement'} may do anything")
+    return builder.shape(verb=verb.upper())
+
+
+def _transaction(builder: ShapeBuilder, verb: str, words: list[str], text: str) -> Shape:
+    names = re.findall(r"'([^']*)'", text) or words[-1:]
+    if verb == "xa":
+        return builder.shape(verb=f"XA {words[1].upper()}" if len(words) > 1 else "XA", what=tuple(names))
+    if "prepared" in words[1:2]:
+        return builder.shape(verb=f"{verb.upper()} PREPARED", what=tuple(names))
+    if verb == "prepare":
+        return builder.shape(verb="PREPARE TRANSACTION", what=tuple(names))
+    if verb in ("rollback", "abort") and "to" in words[1:4]:
+        return builder.shape(verb="ROLLBACK TO", what=tuple(words[-1:]))
+    if verb in ("savepoint", "release"):
+        return builder.shape(verb=verb.upper(), what=tuple(words[-1:]))
+    plain = {"start": "BEGIN", "end": "COMMIT", "abort": "ROLLBACK"}.get(verb, verb.upper())
+    return builder.shape(verb=plain)
+
+
+def _setting(builder: ShapeBuilder, verb: str, words: list[str]) -> Shape:
+    builder.kind = Kind.SETTING
+    rest = [word for word in words[1:] if word not in ("session", "local", "global")]
+    if verb == "set" and rest[:1] in (["transaction"], ["characteristics"], ["constraints"]):
+        return builder.shape(verb=f"SET {rest[0].upper()}")
+    return builder.shape(verb=verb.upper(), what=tuple(rest[:1]))
+
+
+# Names and values in the parsed statement
+
+
+def _ref_of_text(name: str) -> Ref:
+    parts = [part.strip('`"[]') for part in name.split(".")]
+    exact = name.startswith(('"', "`"))
+    return Ref(parts[-2] if len(parts) > 1 else "", parts[-1], exact)
+
+
+def _ref(table: exp.Expression) -> Ref:
+    this = table if isinstance(table, exp.Table) else table.find(exp.Table)
+    if this is None:
+        return Ref("", table.name)
+    return Ref(this.db, this.name, bool(getattr(this.this, "quoted", False) or this.args.get("quoted")))
+
+
+def _value(node: Any, lists: frozenset[str]) -> Source | None:
+    """Where a value comes from; ``None`` for anything but a parameter or a literal."""
+    while isinstance(node, exp.Cast | exp.Paren):
+        node = node.this
+    if isinstance(node, exp.Placeholder) and node.name:
+        return Source(node.name, node.name in lists)
+    if isinstance(node, exp.Literal):
+        return Source(literal=node.this if node.is_string else _number(node.this))
+    if isinstance(node, exp.Neg) and isinstance(node.this, exp.Literal) and not node.this.is_string:
+        return Source(literal=-_number(node.this.this))
+    return None
+
+
+def _number(text: str) -> Any:
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
+
+
+def _conjuncts(node: Any) -> Iterator[Any]:
+    while isinstance(node, exp.Paren):
+        node = node.this
+    if isinstance(node, exp.And):
+        yield from _conjuncts(node.this)
+        yield from _conjuncts(node.expression)
+    elif node is not None:
+        yield node
+
+
+def _compared(where: Any, lists: frozenset[str]) -> Iterator[tuple[exp.Column, tuple[Source, ...]]]:
+    """The columns that have to equal a value, or one of several."""
+    for each in _conjuncts(where):
+        if isinstance(each, exp.EQ):
+            for left, right in ((each.this, each.expression), (each.expression, each.this)):
+                value = _value(right, lists) if isinstance(left, exp.Column) else None
+                if value is not None:
+                    yield left, (value,)
+        elif isinstance(each, exp.In) and isinstance(each.this, exp.Column) and each.expressions:
+            values = [_value(item, lists) for item in each.expressions]
+            if all(value is not None for value in values):
+                yield each.this, tuple(value for value in values if value is not None)
+
+
+def _pins(tables: Iterable[exp.Table], where: Any, lists: frozenset[str]) -> Iterator[Pin]:
+    """The tables of which a condition leaves single rows."""
+    aliases = {table.alias_or_name.lower(): table for table in tables}
+    found: dict[str, dict[str, tuple[Source, ...]]] = {}
+    for column, sources in _compared(where, lists):
+        qualifier = column.table.lower()
+        if not qualifier and len(aliases) == 1:
+            qualifier = next(iter(aliases))
+        if qualifier in aliases:
+            found.setdefault(qualifier, {}).setdefault(column.name.lower(), sources)
+    for alias, columns in found.items():
+        yield Pin(_ref(aliases[alias]), columns)
+
+
+class _Walk:
+    """One statement, walked for its tables; names of CTEs are known by where they are in scope."""
+
+    def __init__(self, builder: ShapeBuilder, lists: frozenset[str]) -> None:
+        self._builder: Final = builder
+        self._lists: Final = lists
+
+    def statement(self, node: exp.Expression) -> None:
+        """The whole statement."""
+        builder = self._builder
+        self.visit(node, frozenset())
+        if isinstance(node, exp.Select) and builder.queries == 1:
+            tables = [table for table in self._joined(node) if builder.reads.get(_ref(table), 0) == 1]
+            where = node.args.get("where")
+            builder.read_pins.extend(_pins(tables, where.this if where else None, self._lists))
+        elif isinstance(node, exp.Update | exp.Delete) and len(builder.writes) == 1 and not node.args.get("with_"):
+            target = node.this
+            where = node.args.get("where")
+            if isinstance(target, exp.Table) and not target.args.get("joins"):
+                builder.written_pins.extend(_pins([target], where.this if where else None, self._lists))
+        elif isinstance(node, exp.Command | exp.Alias | exp.Column):
+            builder.give_up("sqlglot takes it for a command")
+
+    def _joined(self, select: exp.Select) -> Iterator[exp.Table]:
+        source = select.args.get("from_") or select.args.get("from")
+        joins = select.args.get("joins") or []
+        if any(str(join.args.get("side") or "").upper() == "FULL" for join in joins):
+            return
+        for each in (source.this if source else None, *[join.this for join in joins]):
+            if isinstance(each, exp.Table) and isinstance(each.this, exp.Identifier):
+                yield each
+
+    def visit(self, node: exp.Expression, ctes: frozenset[str]) -> None:
+        """A part of it."""
+        with_ = node.args.get("with_") or node.args.get("with")
+        if with_ is not None:
+            recursive = bool(with_.args.get("recursive"))
+            names = [cte.alias.lower() for cte in with_.expressions]
+            for index, cte in enumerate(with_.expressions):
+                self.visit(cte.this, ctes | set(names if recursive else names[:index]))
+            ctes = ctes | set(names)
+        visitor = _VISITORS.get(type(node))
+        if visitor is not None:
+            visitor(self, node, ctes)
+        else:
+            self._children(node, ctes)
+
+    def _children(self, node: exp.Expression, ctes: frozenset[str], skip: Sequence[str] = ()) -> None:
+        for name, value in node.args.items():
+            if name in ("with_", "with", "locks", *skip):
+                continue
+            for child in value if isinstance(value, list) else (value,):
+                if isinstance(child, exp.Expression):
+                    self.visit(child, ctes)
+
+    def _select(self, node: exp.Select, ctes: frozenset[str]) -> None:
+        builder = self._builder
+        builder.queries += 1
+        if node.args.get("locks"):
+            builder.volatile = builder.volatile or "FOR UPDATE"
+        into = node.args.get("into")
+        if into is not None:
+            builder.kind = Kind.DDL
+            builder.is_temporary = bool(into.args.get("temporary"))
+            if isinstance(into.this, exp.Table):
+                builder.write(_ref(into.this))
+        self._children(node, ctes, ("into",))
+
+    def _set_operation(self, node: exp.Expression, ctes: frozenset[str]) -> None:
+        self._builder.queries += 1
+        self._children(node, ctes)
+
+    def _table(self, node: exp.Table, ctes: frozenset[str]) -> None:
+        if isinstance(node.this, exp.Identifier):
+            if node.db or node.name.lower() not in ctes:
+                self._builder.read(_ref(node))
+            self._children(node, ctes, ("this", "db", "catalog", "alias"))
+        else:
+            self._children(node, ctes)
+
+    def _sample(self, node: exp.Expression, ctes: frozenset[str]) -> None:
+        if not node.args.get("seed"):
+            self._builder.volatile = self._builder.volatile or "TABLESAMPLE"
+        self._children(node, ctes)
+
+    def _insert(self, node: exp.Insert, ctes: frozenset[str]) -> None:
+        builder = self._builder
+        target = node.this
+        if target is None or target.find(exp.Table) is None:  # a branch of MERGE
+            return self._children(node, ctes)
+        ref = _ref(target)
+        builder.write(ref, ())
+        columns = [each.name.lower() for each in target.expressions] if isinstance(target, exp.Schema) else []
+        if node.args.get("conflict") or node.args.get("overwrite") or str(node.args.get("alternative") or ""):
+            builder.replaces = True
+        body = node.expression
+        if isinstance(body, exp.Values) and columns and not builder.replaces and len(builder.writes) == 1:
+            builder.inserts = [
+                Pin(ref, {name: (source,) for name, source in self._row(columns, row)}) for row in body.expressions
+            ]
+        return self._children(node, ctes, ("this",))
+
+    def _row(self, columns: Sequence[str], row: exp.Expression) -> Iterator[tuple[str, Source]]:
+        for name, item in zip(columns, row.expressions, strict=False):
+            source = _value(item, self._lists)
+            if source is not None:
+                yield name, source
+
+    def _update(self, node: exp.Update, ctes: frozenset[str]) -> None:
+        target = node.this
+        if not isinstance(target, exp.Expression):  # a branch of MERGE
+            return self._children(node, ctes)
+        changed = [each.this.name for each in node.expressions if isinstance(each, exp.EQ)]
+        changed = changed if len(changed) == len(node.expressions) else ["*"]
+        tables = [each for each in target.find_all(exp.Table) if isinstance(each.this, exp.Identifier)]
+        for table in tables:  # all that MySQL names in front of SET may be changed
+            if table.db or table.name.lower() not in ctes:
+                self._builder.write(_ref(table), changed)
+        self._children(target, ctes, ("this", "db", "catalog", "alias"))
+        return self._children(node, ctes, ("this",))
+
+    def _delete(self, node: exp.Delete, ctes: frozenset[str]) -> None:
+        named = node.args.get("tables") or []
+        aliases = {table.alias_or_name.lower(): table for table in node.find_all(exp.Table) if table not in named}
+        for table in named or [node.this]:
+            self._builder.write(_ref(aliases.get(table.name.lower(), table) if named else table))
+        self._children(node, ctes, ("tables", *(() if named else ("this",))))
+
+    def _merge(self, node: exp.Merge, ctes: frozenset[str]) -> None:
+        self._builder.write(_ref(node.this), ["*"])
+        self._builder.write(_ref(node.this))
+        self._children(node, ctes, ("this",))
+
+    def _copy(self, node: exp.Copy, ctes: frozenset[str]) -> None:
+        if node.args.get("kind"):  # FROM
+            self._builder.write(_ref(node.this), ())
+        else:
+            self.visit(node.this, ctes)
+
+
+_VISITORS: Final[dict[type, Any]] = {
+    exp.Select: _Walk._select,
+    exp.Union: _Walk._set_operation,
+    exp.Except: _Walk._set_operation,
+    exp.Intersect: _Walk._set_operation,
+    exp.Table: _Walk._table,
+    exp.TableSample: _Walk._sample,
+    exp.Insert: _Walk._insert,
+    exp.Update: _Walk._update,
+    exp.Delete: _Walk._delete,
+    exp.Merge: _Walk._merge,
+    exp.Copy: _Walk._copy,
+}
