@@ -55,7 +55,13 @@ class CodecError(RCacheError):
 
 
 class EncodeError(CodecError, TypeError):
-    """The value would not come back exactly as it was; the message names its type."""
+    """The value would not come back exactly as it was; the message names its type.
+
+    Attributes:
+        kind: the class of what can't be stored, where it is the class that can't.
+    """
+
+    kind: type | None = None
 
 
 class DecodeError(CodecError):

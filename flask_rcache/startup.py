@@ -23,6 +23,7 @@ from .engine.manager import CacheManager
 from .errors import ConfigError, UnknownTypeError
 from .functions import misplaced as misplaced_functions
 from .model.cache_type import FROM_HEADERS, CacheType
+from .views.layers import install as install_layers
 from .views.options import Options, options_of
 from .views.options import misplaced as misplaced_views
 
@@ -78,6 +79,7 @@ def _on_context(app: Flask, **_: Any) -> None:
 def _on_request(app: Flask, **_: Any) -> None:
     _discover(app)
     check(app, _states[app].registered)
+    install_layers(app, manager_of(app).engine.observer.warn_once)
     # From the first request on Flask takes no more views.
     appcontext_pushed.disconnect(_on_context, sender=app)
     request_started.disconnect(_on_request, sender=app)

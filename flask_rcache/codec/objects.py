@@ -7,6 +7,7 @@ but ``from_cache_value``. How parts become bytes is ``values``'s.
 from __future__ import annotations
 
 import dataclasses
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from enum import Enum, Flag
 from hashlib import blake2b
@@ -27,7 +28,7 @@ from flask_rcache.model.objects import (
     type_name,
 )
 
-__all__ = ["OBJECT", "Form", "advice", "forms_of"]
+__all__ = ["OBJECT", "Form", "advice", "form_of_seen", "forms_of"]
 
 #: The extension that stands before an object's parts; it holds the name of the class.
 OBJECT: Final = 5
@@ -86,6 +87,46 @@ def forms_of(classes: Iterable[type]) -> dict[type, Form]:
             )
         forms[kind] = _form(kind)
     return forms
+
+
+def form_of_seen(kind: type) -> Form:
+    """The form of a class that nobody has named, and of which an object was seen.
+
+    Beside what ``RCache(values=…)`` takes, that is an ordered dict, and an object of a plain class whose attributes are
+    all that it has.
+
+    Raises:
+        ConfigError: objects of the class can't be made again exactly.
+    """
+    if kind is OrderedDict:
+        return _of_ordered_dict()
+    try:
+        return _form(kind)
+    except ConfigError:
+        is_plain = _has_dict(kind) and not slots_of(kind) and not is_of_sqlalchemy(kind) and not has_hidden_state(kind)
+        if not is_plain or issubclass(kind, list | dict | set | frozenset | tuple | BaseException):
+            raise
+    return _of_plain_class(kind)
+
+
+def _of_ordered_dict() -> Form:
+    def build(parts: list[Any]) -> Any:
+        keys, values = parts
+        return OrderedDict(zip(keys, values, strict=True))
+
+    return Form(OrderedDict, lambda value: [list(value), list(value.values())], build, steps=(".keys()", ".values()"))
+
+
+def _of_plain_class(kind: Any) -> Form:
+    def build(parts: list[Any]) -> Any:
+        (held,) = parts
+        if not _is_mapping_of_names(held) or held is None:
+            raise DecodeError(f"no attributes of a {type_name(kind)}")
+        made = object.__new__(kind)  # __init__ does not run
+        made.__dict__.update(held)
+        return made
+
+    return Form(kind, lambda value: [dict(value.__dict__)], build, steps=(".__dict__",), schema=("plain",))
 
 
 def _form(kind: type) -> Form:

@@ -15,10 +15,10 @@ from typing import Any, Final
 
 import ormsgpack
 
-from flask_rcache.errors import DecodeError, EncodeError
+from flask_rcache.errors import ConfigError, DecodeError, EncodeError
 from flask_rcache.model.objects import type_name
 
-from .objects import OBJECT, Form, advice, forms_of
+from .objects import OBJECT, Form, advice, form_of_seen, forms_of
 from .scalars import EXT_TO_SCALAR, FIRST_SCALAR, SCALAR_TO_EXT
 
 __all__ = ["MAX_DEPTH", "ValueCodec", "decode_value", "encode_value"]
@@ -65,8 +65,8 @@ class ValueCodec:
 
     __slots__ = ("_by_name", "_containers", "_forms", "_kept")
 
-    def __init__(self, classes: Iterable[type] = ()) -> None:
-        self._forms: Final = forms_of(classes)
+    def __init__(self, classes: Iterable[type] = (), *, forms: Mapping[type, Form] | None = None) -> None:
+        self._forms: Final = dict(forms or {}) | forms_of(classes)
         self._by_name: Final = {form.name.encode(): form for form in self._forms.values()}
         self._containers: Final = _CONTAINERS | self._forms.keys()
         self._kept: Final = _KEPT | self._forms.keys()
@@ -149,6 +149,17 @@ class ValueCodec:
         except TypeError:  # EncodeError is one
             return None
 
+    def extended(self, kind: type) -> ValueCodec:
+        """A codec that keeps objects of one class more, also of a plain class that has nothing but attributes.
+
+        Raises:
+            ConfigError: its objects can't be made again exactly, or another class has its name.
+        """
+        form = form_of_seen(kind)
+        if form.name.encode() in self._by_name:
+            raise ConfigError(f"another class is named {type_name(kind)}, which stored values could not tell apart")
+        return ValueCodec(forms={**self._forms, kind: form})
+
     def form(self, kind: type) -> Form | None:
         """How objects of a class are written; None for a class that is not the codec's."""
         return self._forms.get(kind)
@@ -224,7 +235,9 @@ class _Walk:
         if kind is str:
             self._check_text(value)
         if kind not in _KEPT:
-            raise self._refusal(self._codec.refusal(kind))
+            refused = self._refusal(self._codec.refusal(kind))
+            refused.kind = kind
+            raise refused
         if kind is int or kind not in SCALAR_TO_EXT:
             return value
         try:

@@ -43,6 +43,7 @@ class Engine:
         "__weakref__",
         "_disabled",
         "catalogue",
+        "codec",
         "enabled",
         "fetching",
         "guarded",
@@ -74,9 +75,9 @@ class Engine:
         self.policies: Final = Policies(types, settings=settings, names=self.names, statistics=self.statistics)
         self.guarded: Final = GuardedStore(store, self.observer)
         self.refresher: Final = Refresher()
-        codec = ValueCodec(values)
+        self.codec: Final = ValueCodec(values)
         self.fetching: Final = Fetching(
-            self.guarded, self.observer, settings=settings, codec=codec, refresher=self.refresher
+            self.guarded, self.observer, settings=settings, codec=self.codec, refresher=self.refresher
         )
         self.values: Final = Values(self.guarded, self.fetching, self.observer)
         #: Whether entries are read and filled; invalidations are sent in any case.

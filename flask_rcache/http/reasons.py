@@ -53,6 +53,11 @@ class Reason(StrEnum):
     DISABLED = "DISABLED", "BYPASS", "The cache is switched off."
     UNLESS = "UNLESS", "BYPASS", "The decorator's `unless` returned true."
     KEY = "KEY", "BYPASS", "The decorator's `key_func` gave no key for this request."
+    DECORATOR = (
+        "DECORATOR",
+        "BYPASS",
+        "A decorator above `@cache_response` can't work with a cached answer: put `@cache_response` above it.",
+    )
     CONTEXT = "CONTEXT", "BYPASS", "The view was called without a request of its own."
 
     # What the request lets be looked up but not be stored.
@@ -86,6 +91,11 @@ class Reason(StrEnum):
     ALREADY_STALE = "ALREADY-STALE", "MISS", "By its own headers the response was stale when it arrived."
     TOO_MANY_VARIANTS = "TOO-MANY-VARIANTS", "MISS", "The URL already has as many variants as are kept."
     KEEP = "KEEP", "MISS", "The decorator's `keep` returned false."
+    RESULT = (
+        "RESULT",
+        "MISS",
+        "A decorator above `@cache_response` converts what the view returns, which is an object that can't be stored.",
+    )
     DEFERRED = "DEFERRED", "MISS", "The view registered `after_this_request`, which a hit would not run."
 
     # What happened inside the cache.

@@ -9,20 +9,16 @@ from __future__ import annotations
 
 import logging
 import time
-from copy import copy
 from typing import Any, Final
 
 from flask import Flask, Response, request_finished
-from werkzeug.datastructures import Headers
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
 from ..context import request_context
 from ..engine.load import PASS_SECONDS, Loaded
 from ..http import (
-    Action,
     Reason,
     Verdict,
-    evaluate,
     is_made_etag,
     make_etag,
     normalise_vary,
@@ -30,12 +26,14 @@ from ..http import (
     store_headers,
 )
 from ..model.entry import Draft, StoredResponse
+from ..model.objects import type_name
 from ..model.scope import Scope, scope_var
 from ..stores.protocol import Outcome
 from .background import REFRESHED, REFRESHING
 from .exchange import Exchange
+from .layers import Conversion, HandedResponse, Layers, Mode, Returned, is_response
 from .options import Options
-from .reply import answer, mark, say
+from .reply import conditional, mark, own_response, say
 from .unsafe import invalidate_unsafe
 from .variants import place
 
@@ -101,46 +99,132 @@ def install(app: Flask) -> None:
 # When the view has returned
 
 
-def bypassed(app: Flask, returned: Any, reason: Reason, options: Options) -> Response:
-    """What a view returned, as a response that is marked as a bypass."""
-    response = _own(app, returned, options)
+def bypassed(app: Flask, returned: Any, reason: Reason, options: Options, conversion: Conversion | None = None) -> Any:
+    """What a view returned, as a response that is marked as a bypass; below layers that convert it, as it is."""
+    if conversion is not None:
+        conversion.returned_response = is_response(returned)
+        if not conversion.returned_response:
+            conversion.hand(_HandedBypass(app, reason, options))
+            return returned
+    response = own_response(app, returned, options.vary)
     mark(response, "BYPASS", None)
     say(response, fwd="method" if reason is Reason.METHOD else "bypass", detail=reason)
     return response
 
 
-def conclude(exchange: Exchange, returned: Any) -> Response:
-    """What a view returned becomes a response, marked, and pending when it may be stored."""
+def conclude(exchange: Exchange, returned: Any) -> Any:
+    """What a view returned becomes a response, marked, and pending when it may be stored.
+
+    Below layers that may convert it, it is handed to them as it is, and that follows when they have returned.
+    """
     try:
-        options = exchange.view.options
-        response = _own(exchange.ctx.app, returned, options)
-        stale = exchange.stand_in(response.status_code)
-        if stale is not None:
-            return stale
-        load = exchange.load
-        if load is None or not exchange.is_open:
-            is_bypass = exchange.no_fill is Reason.CONTEXT
-            mark(response, "BYPASS" if is_bypass else "MISS", exchange.shown_key)
-            forward = "bypass" if is_bypass else exchange.forward
-            say(response, fwd=forward, detail=exchange.no_fill, key=exchange.shown_key)
+        conversion = exchange.conversion
+        if conversion is None or is_response(returned):
+            response = own_response(exchange.ctx.app, returned, exchange.view.options.vary)
+            response = _concluded(exchange, response)
+            if conversion is not None:
+                conversion.hand(HandedResponse(response))
             return response
-        exchange.view.views.observer.loaded(load.policy, load.key, load.cost)
-        exchange.missed()
-        return _snapshot(exchange, response)
+        stale = exchange.stand_in(_status_beside(returned))
+        if stale is not None:
+            return stale.value if isinstance(stale, Returned) else stale
+        # Now, as layers may change it.
+        content = None if conversion.layers.passes else exchange.view.views.results.encode(returned)
+        conversion.hand(_HandedMiss(exchange, returned, content))
     except BaseException:
         exchange.close()
         raise
+    return returned
 
 
-def _own(app: Flask, returned: Any, options: Options) -> Response:
-    """What a view returned, as a response of this request; an object that the view may keep is left as it is."""
-    response = app.make_response(returned)
-    if response is returned or (isinstance(returned, tuple) and response is returned[0]):
-        response = copy(response)
-        response.headers = Headers(response.headers)
-    for name in options.vary:
-        response.vary.add(name)
-    return response
+def _concluded(exchange: Exchange, response: Response) -> Response:
+    stale = exchange.stand_in(response.status_code)
+    if isinstance(stale, Response):
+        return stale
+    load = exchange.load
+    if load is None or not exchange.is_open:
+        is_bypass = exchange.no_fill is Reason.CONTEXT
+        mark(response, "BYPASS" if is_bypass else "MISS", exchange.shown_key)
+        forward = "bypass" if is_bypass else exchange.forward
+        say(response, fwd=forward, detail=exchange.no_fill, key=exchange.shown_key)
+        return response
+    exchange.view.views.observer.loaded(load.policy, load.key, load.cost)
+    exchange.missed()
+    return _snapshot(exchange, response)
+
+
+def _status_beside(returned: object) -> int:
+    """The status that a view returned beside a result, as Flask and other frameworks take it."""
+    status = returned[1] if type(returned) is tuple and len(returned) > 1 else None
+    return status if isinstance(status, int) else 200
+
+
+class _HandedBypass:
+    """What a view returned that was run without the cache."""
+
+    is_hit = False
+    __slots__ = ("_app", "_options", "_reason")
+
+    def __init__(self, app: Flask, reason: Reason, options: Options) -> None:
+        self._app: Final = app
+        self._reason: Final = reason
+        self._options: Final = options
+
+    def settle(self, returned: Any, layers: Layers) -> Any:
+        """What the layers have made of it, marked."""
+        return bypassed(self._app, returned, self._reason, self._options)
+
+    def abandon(self) -> None:
+        """Nothing to do."""
+
+
+class _HandedMiss:
+    """What a view returned that was loaded.
+
+    Args:
+        exchange: the request's.
+        value: what was returned.
+        content: the same, encoded; ``None`` where it can't be, or need not.
+    """
+
+    is_hit = False
+    __slots__ = ("_content", "_exchange", "_value")
+
+    def __init__(self, exchange: Exchange, value: object, content: bytes | None) -> None:
+        self._exchange: Final = exchange
+        self._value: Final = value
+        self._content: Final = content
+
+    def settle(self, returned: Any, layers: Layers) -> Response:
+        """The response of what the layers have made of it, pending when it may be stored."""
+        exchange = self._exchange
+        response = own_response(exchange.ctx.app, returned, exchange.view.options.vary)
+        layers.passes = returned is self._value and layers.mode is Mode.RESPONSES
+        if not layers.passes:
+            exchange.stored_result = self._content
+            if self._content is None and exchange.load is not None and exchange.is_open:
+                return self._not_stored(response)
+        return _concluded(exchange, response)
+
+    def _not_stored(self, response: Response) -> Response:
+        exchange = self._exchange
+        view = exchange.view
+        view.views.observer.warn_once(
+            f"result/{view.options.function}",
+            "the answers of %s are not stored: a decorator above its @cache_response converts what it returns, and "
+            "objects of %s can't be stored. Put @cache_response above that decorator",
+            view.options.function,
+            type_name(type(self._value)),
+        )
+        exchange.missed()
+        exchange.end(Loaded())
+        mark(response, "MISS", exchange.shown_key)
+        say(response, fwd=exchange.forward, detail=Reason.RESULT, key=exchange.shown_key)
+        return response
+
+    def abandon(self) -> None:
+        """The layers failed: there is no response that could be judged."""
+        self._exchange.close()
 
 
 def _snapshot(exchange: Exchange, response: Response) -> Response:
@@ -155,12 +239,13 @@ def _snapshot(exchange: Exchange, response: Response) -> Response:
     if reason is not None or body is None:
         exchange.end(Loaded(pass_for=pass_for))
         say(response, fwd=exchange.forward, detail=reason, key=exchange.shown_key)
-        return _conditional_stream(exchange, response) if body is None else _conditional(exchange, response, body)
-    made = make_etag(body) if response.status_code == 200 else ""
+        return _conditional_stream(exchange, response) if body is None else _conditional(exchange, response)
+    # Where layers convert a result anew on each hit, a tag is theirs to make.
+    made = make_etag(body) if response.status_code == 200 and exchange.stored_result is None else ""
     if made and is_made_etag(response.headers.get("ETag", made)):  # one of another body comes from a call in the view
         response.headers["ETag"] = made
         lines = (*_untagged(lines), ("ETag", made))
-    sent = _conditional(exchange, response, body)
+    sent = _conditional(exchange, response)
     if sent is not response and made not in exchange.hidden.get("HTTP_IF_NONE_MATCH", ""):
         # What `after_request` functions make of the whole is not known, and whoever asked does not know the tag either.
         lines = _untagged(lines)
@@ -196,16 +281,11 @@ def _judge(exchange: Exchange, status: int, lines: Lines, length: int | None) ->
     return response_verdict(status, lines, policy=policy, request=exchange.facts, body_length=length, now=time.time())
 
 
-def _conditional(exchange: Exchange, response: Response, body: bytes) -> Response:
+def _conditional(exchange: Exchange, response: Response) -> Response:
     """What the request's conditions and range make of the whole response."""
     if not exchange.hidden or not exchange.view.serves(exchange.ctx):
         return response
-    outcome = evaluate(exchange.environ, response.status_code, tuple(response.headers), body_length=len(body))
-    if outcome.action is Action.SEND:
-        return response
-    instead = answer(exchange.ctx.app.response_class, outcome, body)
-    instead.call_on_close(response.close)
-    return instead
+    return conditional(exchange.ctx.app.response_class, response, exchange.environ)
 
 
 def _conditional_stream(exchange: Exchange, response: Response) -> Response:
@@ -286,7 +366,9 @@ def _commit(exchange: Exchange, pending: _Pending, final: Response) -> None:
             _report(exchange, pending, verdict.reason, None)
             return
         draft = load.draft(
-            StoredResponse(pending.status, store_headers(lines, age=verdict.age), pending.body),
+            exchange.stored_result
+            if exchange.stored_result is not None
+            else StoredResponse(pending.status, store_headers(lines, age=verdict.age), pending.body),
             ttl=verdict.ttl,
             stale_while_revalidate=verdict.stale_while_revalidate,
             stale_if_error=verdict.stale_if_error,

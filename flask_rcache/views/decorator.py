@@ -9,8 +9,10 @@ from __future__ import annotations
 import functools
 import importlib.util
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from types import MethodType
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar, cast, overload
+from weakref import WeakKeyDictionary
 
 from flask import Request, Response, current_app
 from flask.typing import ResponseReturnValue
@@ -21,8 +23,10 @@ from ..http import Reason
 from ..model.cache_type import CacheType, Tags, Ttl, check_lifetime, check_tags, split_tags
 from ..model.callable_keys import Identity, is_method
 from ..model.keys import Key, user_tag
+from ..model.objects import attributes
 from .commit import bypassed, conclude
-from .exchange import Exchange, look_up
+from .exchange import Found, look_up
+from .layers import Returned, claimed, note_wrapper
 from .options import EXTENSION, AppViews, Options, note_decorated
 
 __all__ = ["CachedView", "cache_response"]
@@ -73,6 +77,8 @@ class _Decorate(Protocol):
     def __call__(
         self, view: Callable[P, Awaitable[ResponseReturnValue]]
     ) -> CachedView[P, Coroutine[Any, Any, Response]]: ...
+    @overload
+    def __call__(self, view: Callable[P, object]) -> CachedView[P, Any]: ...  # a decorator above makes the response
 
 
 def cache_response(
@@ -125,10 +131,12 @@ def cache_response(
         if function is not None and (not callable(function) or inspect.iscoroutinefunction(function)):
             raise ConfigError(f"{name} must be a function of {of}, and not async, not {function!r:.80}")
 
-    def decorate(view: Callable[..., Any]) -> Any:
+    maker = object()
+
+    def options_for(view: Callable[..., Any]) -> Options:
         _check_view(view)
         identity = Identity(view)
-        options = Options(
+        return Options(
             identity=identity,
             is_opaque=_is_opaque(identity),
             cache_type=cache_type,
@@ -145,15 +153,33 @@ def cache_response(
             keep=keep,
             signature=_signature(view, identity.name),
             is_method=is_method(view),
+            maker=maker,
         )
+
+    known: WeakKeyDictionary[Callable[..., Any], Options] = WeakKeyDictionary()
+
+    def decorate(view: Callable[..., Any]) -> Any:
+        options = _options_of_method(view, known) or options_for(view)
         wrapper: Any = _async_wrapper(view, options) if inspect.iscoroutinefunction(view) else _wrapper(view, options)
         functools.update_wrapper(wrapper, view)
         wrapper.uncached = view
         wrapper.rcache_options = options
+        note_wrapper(wrapper)
         note_decorated(view, options)
+        if isinstance(view, MethodType):
+            known[view.__func__] = options
         return wrapper
 
+    decorate.rcache_maker = maker  # type: ignore[attr-defined]
     return cast(_Decorate, decorate)
+
+
+def _options_of_method(view: object, known: Mapping[Callable[..., Any], Options]) -> Options | None:
+    """Those of a method that a class-based view decorates anew in each request, where the object says nothing."""
+    if not isinstance(view, MethodType):
+        return None
+    options = known.get(view.__func__)
+    return options if options is not None and (options.is_opaque or not attributes(view.__self__)) else None
 
 
 def _check_view(view: object) -> None:
@@ -203,27 +229,31 @@ def _signature(view: Callable[..., Any], name: str) -> inspect.Signature:
         raise ConfigError(f"@cache_response needs a function whose arguments can be read, not {name}") from error
 
 
-def _wrapper(view: Callable[..., Any], options: Options) -> Callable[..., Response]:
-    def cached(*args: Any, **kwargs: Any) -> Response:
+def _wrapper(view: Callable[..., Any], options: Options) -> Callable[..., Any]:
+    def cached(*args: Any, **kwargs: Any) -> Any:
         ctx = request_context()
         if ctx is None:
             return bypassed(current_app, view(*args, **kwargs), Reason.CONTEXT, options)
         views = ctx.app.extensions.get(EXTENSION) or AppViews.of(ctx.app)
         if views.observer.tracer is not None:
             with views.observer.span(views.view(options).policy.name):
-                return answered(look_up(views, ctx, options, args, kwargs), args, kwargs)
+                return answered(look_up(views, ctx, options, args, kwargs), args, kwargs, ctx)
         found = look_up(views, ctx, options, args, kwargs)
-        return found if isinstance(found, Response) else answered(found, args, kwargs)
+        return found if isinstance(found, Response) else answered(found, args, kwargs, ctx)
 
-    def answered(found: Response | Exchange | Reason, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Response:
+    def answered(found: Found, args: tuple[Any, ...], kwargs: dict[str, Any], ctx: Any) -> Any:
         """What follows the lookup."""
         if isinstance(found, Response):
             return found
+        if isinstance(found, Returned):
+            return found.value
         if isinstance(found, Reason):
-            return bypassed(current_app, view(*args, **kwargs), found, options)
+            with claimed(ctx.request.environ, options) as conversion:
+                returned = view(*args, **kwargs)
+            return bypassed(current_app, returned, found, options, conversion)
         admitted = found.admit()
         if admitted is not None:
-            return admitted
+            return admitted.value if isinstance(admitted, Returned) else admitted
         try:
             with found:
                 returned = view(*args, **kwargs)
@@ -231,14 +261,14 @@ def _wrapper(view: Callable[..., Any], options: Options) -> Callable[..., Respon
             stale = found.failed(error)
             if stale is None:
                 raise
-            return stale
+            return stale.value if isinstance(stale, Returned) else stale
         return conclude(found, returned)
 
     return cached
 
 
-def _async_wrapper(view: Callable[..., Any], options: Options) -> Callable[..., Coroutine[Any, Any, Response]]:
-    async def cached(*args: Any, **kwargs: Any) -> Response:
+def _async_wrapper(view: Callable[..., Any], options: Options) -> Callable[..., Coroutine[Any, Any, Any]]:
+    async def cached(*args: Any, **kwargs: Any) -> Any:
         ctx = request_context()
         if ctx is None:
             return bypassed(current_app, await view(*args, **kwargs), Reason.CONTEXT, options)
@@ -247,11 +277,15 @@ def _async_wrapper(view: Callable[..., Any], options: Options) -> Callable[..., 
             found = look_up(views, ctx, options, args, kwargs)
             if isinstance(found, Response):
                 return found
+            if isinstance(found, Returned):
+                return found.value
             if isinstance(found, Reason):
-                return bypassed(current_app, await view(*args, **kwargs), found, options)
+                with claimed(ctx.request.environ, options) as conversion:
+                    returned = await view(*args, **kwargs)
+                return bypassed(current_app, returned, found, options, conversion)
             admitted = await found.admit_async()
             if admitted is not None:
-                return admitted
+                return admitted.value if isinstance(admitted, Returned) else admitted
             try:
                 with found:
                     returned = await view(*args, **kwargs)
@@ -259,7 +293,7 @@ def _async_wrapper(view: Callable[..., Any], options: Options) -> Callable[..., 
                 stale = found.failed(error)
                 if stale is None:
                     raise
-                return stale
+                return stale.value if isinstance(stale, Returned) else stale
             return conclude(found, returned)
 
     return cached

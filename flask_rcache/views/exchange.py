@@ -15,7 +15,7 @@ from flask import Response
 from werkzeug.exceptions import HTTPException, default_exceptions
 
 from ..context import SCOPE, enter, entered
-from ..engine.fetching import Fetching
+from ..engine.fetching import MISSING, Fetching
 from ..engine.load import (
     Decision,
     Done,
@@ -34,17 +34,18 @@ from ..engine.load import (
     record_read,
 )
 from ..errors import RCacheError
-from ..http import HIDDEN_FIELDS, Reason, RequestFacts, parse_cache_control
+from ..http import HIDDEN_FIELDS, Reason, RequestFacts, age_value, parse_cache_control
 from ..model.entry import MICROSECONDS, Entry, StoredResponse, VariantMarker
 from ..model.keys import key_tag, url_tag
 from ..model.scope import Scope, scope_var
 from ..stores.protocol import Begin, Lookup
 from .background import JUDGED, REFRESHED, REFRESHING, RELOADING, refresh_job, refreshable
+from .layers import CONVERSION, Conversion, Handed, HandedHit, Layers, Returned
 from .options import AppViews, BoundView, Options, conditions
-from .reply import CONDITIONS, hit, ready_class, reply
+from .reply import CONDITIONS, conditional, hit, mark, own_response, ready_class, reply, say
 from .variants import Known, selected_key
 
-__all__ = ["Exchange", "is_failure", "look_up"]
+__all__ = ["Answer", "Exchange", "Found", "is_failure", "look_up"]
 
 #: A marker may lead to another marker, and somebody may write meanwhile.
 _LOOKS: Final = 3
@@ -54,9 +55,7 @@ _FAILURES: Final = frozenset({500, 502, 503, 504})
 _PARSED: Final = ("if_modified_since", "if_none_match", "if_range", "range")
 
 
-def look_up(
-    views: AppViews, ctx: Any, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Response | Exchange | Reason:
+def look_up(views: AppViews, ctx: Any, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Found:
     """Look a request up.
 
     Args:
@@ -67,17 +66,20 @@ def look_up(
         kwargs: the same.
 
     Returns:
-        The response of a hit; the reason of a bypass; an exchange that found nothing fresh.
+        What a hit answers with; the reason of a bypass; an exchange that found nothing fresh.
     """
     view, engine = views.bound.get(options) or views.view(options), views.engine
     environ: dict[str, Any] = ctx.request.environ
     scope: Scope | None = environ.get(SCOPE)
     if scope is None or scope is not scope_var.get() or scope.owner is not engine.store:
         scope = enter(engine, ctx)
+    around: Conversion | None = environ.get(CONVERSION)
+    conversion = None if around is None else around.of(options)
     reason = None
     method = environ["REQUEST_METHOD"]
     if (
         view.is_judged
+        or (conversion is not None and conversion.is_off)
         or not engine.enabled
         or not (method == "GET" or method == "HEAD")
         or not environ.keys().isdisjoint(view.to_judge)
@@ -100,7 +102,11 @@ def look_up(
     entry = lookup.entry if lookup is not None else None
     if lookup is not None and entry is not None and views.allow_refresh is None and REFRESHING not in environ:
         content = entry.content
-        if type(content) is StoredResponse and entry.origin == view.origin:
+        if (
+            type(content) is StoredResponse
+            and entry.origin == view.origin
+            and (conversion is None or conversion.takes_responses)
+        ):
             decision = decide(entry, lookup.now, inside_load=False, beta=policy.beta, draw=random.random())
             if decision is Decision.HIT or decision is Decision.REFRESH:
                 if decision is Decision.REFRESH and refreshable(view, ctx, kwargs):
@@ -112,8 +118,10 @@ def look_up(
                 age = (lookup.now - entry.created) / MICROSECONDS
                 asked = environ if environ.keys().isdisjoint(CONDITIONS) else conditions(ctx, view)
                 shown = key if views.show_key else None
-                return hit(ready_class(ctx.app.response_class), content, asked, age=age, ttl=entry.ttl, key=shown)
+                found = hit(ready_class(ctx.app.response_class), content, asked, age=age, ttl=entry.ttl, key=shown)
+                return found if conversion is None else conversion.hand_response(found)
     exchange = Exchange(view, ctx, scope, url_key=url_key, args=args, kwargs=kwargs)
+    exchange.conversion = conversion
     exchange.key, exchange.tags, exchange.began, exchange.lookup = key, tags, began, lookup
     return exchange.look() or exchange
 
@@ -142,6 +150,10 @@ def is_failure(error: Exception) -> bool:
     return not isinstance(error, RCacheError)  # the app uses the cache wrongly, as RCACHE_STRICT is to show
 
 
+#: What answers a request: a response, or what layers above make one of.
+Answer = Response | Returned
+
+
 class Exchange:
     """A request that found nothing fresh.
 
@@ -154,6 +166,8 @@ class Exchange:
         kwargs: the same.
 
     Attributes:
+        conversion: where decorators above the view may convert what it returns.
+        stored_result: what the view has returned, encoded, where that is what is stored.
         guest: the request's context, where it ends with that: a copy in a thread, a test's.
         key: of the variant that was looked up.
         lookup: what was found there, unusable; ``None`` when the store is away.
@@ -174,6 +188,7 @@ class Exchange:
         "_terms",
         "args",
         "began",
+        "conversion",
         "ctx",
         "environ",
         "guest",
@@ -186,6 +201,7 @@ class Exchange:
         "pending",
         "refreshes",
         "scope",
+        "stored_result",
         "tags",
         "url_key",
         "view",
@@ -218,7 +234,9 @@ class Exchange:
         self.no_fill: Reason | None = None
         self.hidden: dict[str, Any] = {}
         self.pending: Any = None
-        self._answer: Response | None = None
+        self.conversion: Conversion | None = None
+        self.stored_result: bytes | None = None
+        self._answer: Answer | None = None
         self._deferred = 0
         self._facts: RequestFacts | None = None
         self._looks = 0
@@ -228,7 +246,7 @@ class Exchange:
 
     # Looking
 
-    def look(self) -> Response | None:
+    def look(self) -> Answer | None:
         """What is not a plain hit: follow the URL's marker to the variant, or find that there is nothing fresh."""
         for _ in range(_LOOKS):
             entry = self._usable()
@@ -259,13 +277,23 @@ class Exchange:
         if lookup is None or entry is None or isinstance(entry.content, VariantMarker):
             return entry
         reason = "garbage"  # a value under a key_func's key: no answer
-        if isinstance(entry.content, StoredResponse):
-            if entry.origin == self.view.origin:
-                return entry
+        if self._is_answer(entry.content, entry.origin):
+            return entry
+        if entry.origin == self.view.origin:
+            reason = "unconverted"  # what only another endpoint of the view can use
+        elif isinstance(entry.content, StoredResponse):
             reason = "other-view"
             self._warn_of_other(entry.origin)
         self.lookup = Lookup(None, lookup.now, lookup.identity, reason)
         return None
+
+    def _is_answer(self, content: object, origin: str) -> bool:
+        """Whether it is this view's, and of use to whoever has called it."""
+        if origin != self.view.origin:
+            return False
+        if isinstance(content, StoredResponse):
+            return self.conversion is None or self.conversion.takes_responses
+        return self.conversion is not None
 
     def _warn_of_other(self, origin: str) -> None:
         mine, other = sorted((self.view.origin, origin))
@@ -287,7 +315,7 @@ class Exchange:
         self.tags = (*self.view.tags, key_tag(self.url_key))
         return self.key != before
 
-    def _served(self, entry: Entry, lookup: Lookup) -> Response | None:
+    def _served(self, entry: Entry, lookup: Lookup) -> Answer | None:
         """The answer that a response of this view is, or ``None`` when it has to be loaded anew."""
         observer, policy = self.view.views.observer, self.view.policy
         inside = current_load() is not None
@@ -309,11 +337,14 @@ class Exchange:
             job = refresh_job(self.view, self.ctx, self.url_key, lookup.identity)
             self.view.views.engine.refresher.submit(self.key, job)
         stale = decision is Decision.STALE
-        if stale:
+        answer = self._reply(entry, lookup.now, "STALE" if stale else "HIT", hit=True, stale=stale)
+        if answer is None:
+            self.lookup = Lookup(None, lookup.now, lookup.identity, "garbage")
+        elif stale:
             observer.stale(policy, self.key, lookup)
         else:
             observer.hit(policy, self.key, lookup, self.began)
-        return self._reply(entry, lookup.now, "STALE" if stale else "HIT", hit=True, stale=stale)
+        return answer
 
     def _refreshed(self) -> Response:
         """The answer to a background request that has nothing to do."""
@@ -354,8 +385,8 @@ class Exchange:
 
     # Waiting for others
 
-    def admit(self) -> Response | None:
-        """Wait for others where that helps; a response, or ``None`` when the view must run."""
+    def admit(self) -> Answer | None:
+        """Wait for others where that helps; an answer, or ``None`` when the view must run."""
         fetching = self.view.views.engine.fetching
         try:
             while (started := self._start(fetching)) is not None:
@@ -365,7 +396,7 @@ class Exchange:
             raise
         return self._answer
 
-    async def admit_async(self) -> Response | None:
+    async def admit_async(self) -> Answer | None:
         """:meth:`admit` without blocking the event loop."""
         fetching = self.view.views.engine.fetching
         try:
@@ -433,24 +464,27 @@ class Exchange:
             self.lookup = self._read()
             self._answer = self.look()
 
-    def _shared(self, shared: Shared) -> Response | None:
+    def _shared(self, shared: Shared) -> Answer | None:
         """The answer that another's result is, or a stale one; ``None`` when it is none for this request."""
         entry = shared.entry
         if isinstance(entry.content, VariantMarker):
             self._follow(entry.content)
             return None
-        if not isinstance(entry.content, StoredResponse):
-            return None
-        if entry.origin != self.view.origin:
-            self._warn_of_other(entry.origin)
+        if not self._is_answer(entry.content, entry.origin):
+            if isinstance(entry.content, StoredResponse) and entry.origin != self.view.origin:
+                self._warn_of_other(entry.origin)
             return None
         observer, policy, lookup = self.view.views.observer, self.view.policy, self.lookup
         if shared.stale:
-            observer.stale(policy, self.key, lookup)
             now = entry.created if lookup is None else lookup.now
-            return self._reply(entry, now, "STALE", hit=True, stale=True)
-        observer.missed(policy, self.key, lookup)
-        return self._reply(entry, entry.created, "MISS", hit=False, fwd=self.forward, collapsed=True)
+            answer = self._reply(entry, now, "STALE", hit=True, stale=True)
+            if answer is not None:
+                observer.stale(policy, self.key, lookup)
+            return answer
+        answer = self._reply(entry, entry.created, "MISS", hit=False, fwd=self.forward, collapsed=True)
+        if answer is not None:
+            observer.missed(policy, self.key, lookup)
+        return answer
 
     def _prepare(self, load: Load) -> None:
         """Take a load over: its tags, and the conditions that the view must not see."""
@@ -477,11 +511,15 @@ class Exchange:
 
     def __enter__(self) -> None:
         """The view runs: its load is current, and conditions are hidden."""
+        if self.conversion is not None:
+            self.conversion.__enter__()
         if self.load is not None:
             self.load.__enter__()
 
     def __exit__(self, kind: type[BaseException] | None, error: object, traceback: object) -> None:
         """It has run; where it raised an exception, :meth:`failed` is called with that."""
+        if self.conversion is not None:
+            self.conversion.__exit__(None, None, None)
         if self.load is None:
             return
         self.load.__exit__(kind, error, traceback)
@@ -491,8 +529,8 @@ class Exchange:
         if kind is not None and not issubclass(kind, Exception):
             self.close()
 
-    def failed(self, error: Exception) -> Response | None:
-        """The load ends with what the view raised; the expired response that stands in, if any (``stale_if_error``)."""
+    def failed(self, error: Exception) -> Answer | None:
+        """The load ends with what the view raised; the expired answer that stands in, if any (``stale_if_error``)."""
         if not self.is_open:
             return None
         done = self.end(Loaded(error=error, failed=is_failure(error)))
@@ -504,8 +542,8 @@ class Exchange:
         self.load = None
         return answer
 
-    def stand_in(self, status: int) -> Response | None:
-        """The expired response that stands in for an answer that says that the view failed."""
+    def stand_in(self, status: int) -> Answer | None:
+        """The expired answer that stands in for an answer that says that the view failed."""
         if not self.is_open or self.load is None or self.load.stand_in is None or status not in _FAILURES:
             return None
         return self.failed(default_exceptions[status]())
@@ -585,22 +623,75 @@ class Exchange:
             return "stale"
         return "vary-miss" if self.key != self.url_key else "uri-miss"
 
-    def _reply(self, entry: Entry, now: int, verdict: str, *, stale: bool = False, **status: Any) -> Response:
+    def _reply(self, entry: Entry, now: int, verdict: str, *, stale: bool = False, **status: Any) -> Answer | None:
+        """The answer that an entry is; ``None`` for a result that can't be read."""
         content = entry.content
-        assert isinstance(content, StoredResponse)
-        record_read(self.view.views.engine.store, entry, stale=stale)
+        answer: Answer
         if status["hit"]:
             status["ttl"] = entry.ttl - entry.age(now)
-        return reply(
-            self.ctx.app.response_class,
-            entry,
-            content,
-            now=now,
-            environ=conditions(self.ctx, self.view),
-            verdict=verdict,
-            key=self.shown_key,
-            status=status,
-        )
+        if isinstance(content, bytes):
+            value = self.view.views.results.decode(content)
+            if value is MISSING:
+                return None
+            answer = Returned(value)
+            handed: Handed = HandedResult(self, verdict, status, entry.age(now))
+        else:
+            assert isinstance(content, StoredResponse)
+            answer = reply(
+                self.ctx.app.response_class,
+                entry,
+                content,
+                now=now,
+                environ=conditions(self.ctx, self.view),
+                verdict=verdict,
+                key=self.shown_key,
+                status=status,
+            )
+            handed = HandedHit(answer)
+        record_read(self.view.views.engine.store, entry, stale=stale)
+        if self.conversion is not None:
+            self.conversion.hand(handed)
+        return answer
+
+
+class HandedResult:
+    """A stored result that layers convert anew.
+
+    Args:
+        exchange: the request's.
+        verdict: ``HIT``, ``STALE`` or ``MISS`` (another's load).
+        status: what ``Cache-Status`` says.
+        age: seconds since the fill.
+    """
+
+    is_hit = True
+    __slots__ = ("_age", "_exchange", "_status", "_verdict")
+
+    def __init__(self, exchange: Exchange, verdict: str, status: dict[str, Any], age: float) -> None:
+        self._exchange: Final = exchange
+        self._verdict: Final = verdict
+        self._status: Final = status
+        self._age: Final = age
+
+    def settle(self, returned: Any, layers: Layers) -> Response:
+        """The response that they have made of it, with what this cache says of it."""
+        exchange = self._exchange
+        response = own_response(exchange.ctx.app, returned, exchange.view.options.vary)
+        if self._status["hit"]:
+            response.headers["Age"] = age_value(self._age + int(response.headers.get("Age", 0, type=int)))
+        mark(response, self._verdict, exchange.shown_key)
+        say(response, key=exchange.shown_key, **self._status)
+        asked = conditions(exchange.ctx, exchange.view)
+        if response.is_streamed or response.direct_passthrough or asked.keys().isdisjoint(CONDITIONS):
+            return response
+        return conditional(exchange.ctx.app.response_class, response, asked)
+
+    def abandon(self) -> None:
+        """Nothing to do."""
+
+
+#: What a lookup comes to.
+Found = Response | Returned | Exchange | Reason
 
 
 def _is_waited_for(load: Load) -> bool:

@@ -33,7 +33,9 @@ from ..model.cache_type import FROM_HEADERS, CacheType, Lifetime, Tags, split_ta
 from ..model.callable_keys import Identity
 from ..model.keys import Key, key_id, user_tag
 from .identity import default_id, filtered_query, target_of
+from .layers import CONVERSION, is_wrapper, reachable
 from .reply import CONDITIONS
+from .results import Results
 
 __all__ = [
     "EXTENSION",
@@ -53,7 +55,6 @@ _LONGEST_REMEMBERED: Final = 400
 _ENDPOINTS_REMEMBERED: Final = 100
 _VIEWS_KEPT: Final = 4096
 _FIELDS_KEPT: Final = 10_000
-_MOST_WRAPPERS: Final = 50
 
 #: The plain functions that are decorated, to find those that are registered as they are.
 _decorated: Final[WeakKeyDictionary[Callable[..., Any], Options]] = WeakKeyDictionary()
@@ -64,7 +65,8 @@ class Options:
 
     ``identity`` is what tells the view from others in keys; ``is_opaque`` says that it is bound to an object that can't
     stand in a key. ``composes`` says that the ``key_func`` adds to the default key. ``tags`` are those that are known
-    beforehand, ``find_tags`` finds them. ``observes`` says that ``AUTO`` is among the former.
+    beforehand, ``find_tags`` finds them. ``observes`` says that ``AUTO`` is among the former. ``maker`` is the
+    decorator, which a class may apply anew in each request.
     """
 
     __slots__ = (
@@ -76,6 +78,7 @@ class Options:
         "is_opaque",
         "keep",
         "key_func",
+        "maker",
         "observes",
         "shared",
         "signature",
@@ -105,6 +108,7 @@ class Options:
         keep: Callable[[Response], object] | None,
         signature: inspect.Signature,
         is_method: bool,
+        maker: object,
     ) -> None:
         self.identity: Final = identity
         self.is_opaque: Final = is_opaque
@@ -122,6 +126,7 @@ class Options:
         self.keep: Final = keep
         self.signature: Final = signature
         self.is_method: Final = is_method
+        self.maker: Final = maker
 
     @property
     def function(self) -> str:
@@ -166,6 +171,7 @@ class AppViews:
         bound: the views that were called, by what stands above them.
         fields: the request fields that select a variant, by the key of the URL, as this process saw them last.
         in_development: whether the app is being developed or tested.
+        results: what views below converting decorators return, as bytes and back.
     """
 
     __slots__ = (
@@ -177,6 +183,7 @@ class AppViews:
         "in_development",
         "manager",
         "observer",
+        "results",
         "show_key",
     )
 
@@ -189,6 +196,7 @@ class AppViews:
         self.in_development: Final[Callable[[], bool]] = lambda: app.debug or app.testing
         self.fields: Final[BoundedDict[str, tuple[str, ...]]] = BoundedDict(_FIELDS_KEPT)
         self.bound: Final[BoundedDict[Options, BoundView]] = BoundedDict(_VIEWS_KEPT)
+        self.results: Final = Results(manager.engine.codec, max_bytes=manager.settings.max_bytes)
         self._warned_of_hosts = False
 
     @classmethod
@@ -313,6 +321,9 @@ class BoundView:
         """
         if not self.views.engine.enabled:
             return Reason.DISABLED
+        conversion = environ.get(CONVERSION)
+        if conversion is not None and conversion.is_off and conversion.layers.has(self.options):
+            return Reason.DECORATOR
         session = not self.credentials_ok and carries_session(ctx, environ, self._credentials_cookies)
         reason = request_verdict(environ, session, credentials_ok=self.credentials_ok, credentials=self._credentials)
         options = self.options
@@ -343,6 +354,9 @@ class BoundView:
 
     def serves(self, ctx: Any) -> bool:
         """Whether the request is for this view, and not for another one that called it."""
+        conversion = ctx.request.environ.get(CONVERSION)
+        if conversion is not None and conversion.layers.has(self.options):
+            return True
         endpoint = ctx.request.endpoint or ""
         view = ctx.app.view_functions.get(endpoint)
         known, answer = self._endpoints.get(endpoint, (None, False))
@@ -418,19 +432,10 @@ class BoundView:
 
 
 def options_of(view: Any) -> Iterator[Options]:
-    """The options of a view function, of what it wraps, and of a class-based view's methods."""
-    view_class = getattr(view, "view_class", None)
-    candidates = [view]  # `decorators` of a class stand here
-    if view_class is not None:
-        candidates += [getattr(view_class, name, None) for name in ("get", "dispatch_request")]
-    for function in candidates:
-        seen = 0
-        while function is not None and seen < _MOST_WRAPPERS:
-            options = getattr(function, "rcache_options", None)
-            if isinstance(options, Options):
-                yield options
-                break
-            function, seen = getattr(function, "__wrapped__", None), seen + 1
+    """The options of the decorated views that a view function leads to: below other decorators, or in its class."""
+    for found in reachable(view):
+        if is_wrapper(found):
+            yield found.rcache_options
 
 
 def conditions(ctx: Any, view: BoundView) -> Mapping[str, Any]:

@@ -7,17 +7,18 @@ The verdicts are ``http``'s.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from copy import copy
 from typing import Any, Final
 
 import werkzeug
-from flask import Response
+from flask import Flask, Response
 from werkzeug.datastructures import Headers
 
 from ..http import MAX_DELTA_SECONDS, Action, Outcome, age_value, cache_status, evaluate, split_age
 from ..model.entry import MICROSECONDS, Entry, StoredResponse
 
-__all__ = ["CONDITIONS", "answer", "hit", "mark", "ready_class", "reply", "say"]
+__all__ = ["CONDITIONS", "answer", "conditional", "hit", "mark", "own_response", "ready_class", "reply", "say"]
 
 #: The names in an environ that make another answer than the whole.
 CONDITIONS: Final = frozenset({"HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE", "HTTP_RANGE"})
@@ -161,6 +162,28 @@ def _made(make: type[Response], body: bytes, status: str | int, lines: Lines) ->
     response = make(body, status, headers)
     if not typed:
         response.headers.pop("Content-Type", None)
+    return response
+
+
+def conditional(make: type[Response], response: Response, environ: Mapping[str, Any]) -> Response:
+    """What the request's conditions and range make of a whole response."""
+    body = response.get_data()
+    outcome = evaluate(environ, response.status_code, tuple(response.headers), body_length=len(body))
+    if outcome.action is Action.SEND:
+        return response
+    instead = answer(make, outcome, body)
+    instead.call_on_close(response.close)
+    return instead
+
+
+def own_response(app: Flask, returned: Any, vary: Iterable[str]) -> Response:
+    """What a view returned, as a response of this request; an object that the view may keep is left as it is."""
+    response = app.make_response(returned)
+    if response is returned or (isinstance(returned, tuple) and response is returned[0]):
+        response = copy(response)
+        response.headers = Headers(response.headers)
+    for name in vary:
+        response.vary.add(name)
     return response
 
 

@@ -41,7 +41,7 @@ def test_behaviour_13__an_empty_response_is_a_hit(any_server: Server, answer: ob
         runs.append(1)
         return answer
 
-    app.add_url_rule("/", view_func=cache_response(KIND)(page))  # type: ignore[arg-type]
+    app.add_url_rule("/", view_func=cache_response(KIND)(page))
     answers = [app.test_client().get("/") for _ in range(3)]
     app.extensions["rcache"].close()
     assert [each.headers["X-Cache"] for each in answers] == ["MISS", "HIT", "HIT"]

@@ -339,7 +339,7 @@ def test_cache_response__whatever_a_view_returns_comes_back_the_same(new_app, ma
 def test_cache_response__nothing_returned_is_flasks_own_error(new_app) -> None:
     """A view that forgets to return fails as it does without the cache, and leaves no lease."""
     app = new_app()
-    app.add_url_rule("/", view_func=cache_response(PAGE)(lambda: None), endpoint="x")  # type: ignore[arg-type, return-value]
+    app.add_url_rule("/", view_func=cache_response(PAGE)(lambda: None), endpoint="x")
     with pytest.raises(TypeError, match="did not return a valid response"):
         app.test_client().get("/")
     assert leases(app) == []

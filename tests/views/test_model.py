@@ -21,6 +21,7 @@ from werkzeug.test import TestResponse
 import flask_rcache.http.storable as storable
 import flask_rcache.views.commit as commit
 import flask_rcache.views.options as options
+import flask_rcache.views.reply as reply
 import flask_rcache.views.unsafe as unsafe
 from flask_rcache import CacheManager, CacheType, cache_response, context, views
 from flask_rcache.config.settings import load_settings
@@ -387,15 +388,15 @@ def _sabotages() -> Iterator[tuple[str, object, str, Any]]:
     yield "error ttl", storable, "_ttl", lambda status, lifetime, age, policy: min(policy.ttl, lifetime or policy.ttl)
     yield (
         "partial",
-        commit,
+        reply,
         "evaluate",
-        lambda environ, status, headers, *, body_length: commit_evaluate(
+        lambda environ, status, headers, *, body_length: reply_evaluate(
             {**environ, "HTTP_IF_NONE_MATCH": "*"}, status, headers, body_length=body_length
         ),
     )
 
 
-commit_evaluate: Any = vars(commit)["evaluate"]
+reply_evaluate: Any = vars(reply)["evaluate"]
 SABOTAGES = list(_sabotages())
 
 
