@@ -77,7 +77,8 @@ def url_tag(parts: Iterable[str]) -> str:
     return "u:" + request_id(parts)
 
 
-#: Members of the stamp set that are not rows. No tag begins with ``=``, nor with the ``~`` of a row's companion.
+#: Members of the stamp set that are not rows. No tag begins with ``=``, nor with the ``~``, ``+`` and ``^`` of what
+#: lies beside rows.
 EPOCH: Final = "=epoch"
 RUN: Final = "=run"
 CLOCK: Final = "=clock"

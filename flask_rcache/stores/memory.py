@@ -370,6 +370,22 @@ class MemoryStore:
             self._tick()  # what begins from here on has a moment after the barrier
             return sum([self._cells.drop(key) for key in self._cells if matches(key)])
 
+    def stamp_ahead(self, tags: Sequence[str], token: str) -> None:
+        """See :meth:`Store.stamp_ahead`; who commits lives as long as the store does, so nothing renews it."""
+        with self._lock:
+            self._tick()
+            self._stamps.stamp_ahead(tags, token)
+
+    def settle(self, tags: Sequence[str], token: str) -> None:
+        """See :meth:`Store.settle`."""
+        with self._lock:
+            self._stamps.end_commit(tags, token, self._tick(), withdrawn=False)
+
+    def withdraw(self, tags: Sequence[str], token: str) -> None:
+        """See :meth:`Store.withdraw`."""
+        with self._lock:
+            self._stamps.end_commit(tags, token, self._tick(), withdrawn=True)
+
     def forget(self) -> None:
         """Let everything go; what is loading, or was heard, is of another epoch from here on."""
         with self._lock:
@@ -385,6 +401,7 @@ class MemoryStore:
         """See :class:`~flask_rcache.model.forks.ForkAware`: the parent's loads never end here."""
         self._leases.clear()
         self._lease_ends.clear()
+        self._stamps.end_all_commits(self._last)
         if self._lock.locked():  # a thread of the parent was in the midst of a change
             self._begin_anew()
 

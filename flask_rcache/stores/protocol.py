@@ -247,6 +247,31 @@ class Store(Protocol):
         """Raise the barrier, then remove the entries whose stored key matches the glob; their number."""
         ...
 
+    def stamp_ahead(self, tags: Sequence[str], token: str) -> None:
+        """Have nothing stored or valid that depends on tags, while a commit is under way that changes what they mean.
+
+        The stamps lie a few seconds ahead of the clock, and are renewed until :meth:`settle` or :meth:`withdraw`; when
+        the process dies, they pass by themselves. They are no readings of the clock (rule R3.1).
+
+        Args:
+            tags: what the commit invalidates.
+            token: names the commit; alphanumeric.
+        """
+        ...
+
+    def settle(self, tags: Sequence[str], token: str) -> None:
+        """The commit is over, or nobody knows: stamp the tags. What other commits have set ahead of the clock stays.
+
+        Args:
+            tags: what the commit invalidates, whether or not it was set ahead.
+            token: of the commit.
+        """
+        ...
+
+    def withdraw(self, tags: Sequence[str], token: str) -> None:
+        """Nothing was committed: the tags are stamped as if :meth:`stamp_ahead` had not been called."""
+        ...
+
     def close(self) -> None:
         """Let go of connections and threads; the store may be used again."""
         ...

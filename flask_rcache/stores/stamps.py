@@ -6,6 +6,7 @@ Owns which rows there are, how long, and what their going means. Whether an entr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from ..model.entry import MICROSECONDS, Entry, is_valid
@@ -16,6 +17,8 @@ __all__ = ["StampSet"]
 #: A row outlives its last entry by this: a request that began before may still fill (R1.4).
 _KEPT: Final = 300 * MICROSECONDS
 _STEPS: Final = 8
+#: After every reading: while a commit of this process is under way.
+_AHEAD: Final = 2**62
 
 
 class StampSet:
@@ -38,7 +41,7 @@ class StampSet:
     (5, True, False)
     """
 
-    __slots__ = ("_ends", "_max_rows", "barrier", "epoch", "floor", "forgotten", "rows")
+    __slots__ = ("_commits", "_ends", "_max_rows", "barrier", "epoch", "floor", "forgotten", "rows")
 
     def __init__(self, epoch: int, *, max_rows: int, now: int = 0) -> None:
         self.epoch: Final = epoch
@@ -48,6 +51,8 @@ class StampSet:
         self.rows: Final[dict[str, int]] = {}
         self._max_rows: Final = max_rows
         self._ends: Final = Timetable()  # until when each row is kept
+        #: The tags that commits have set ahead: what the row would be otherwise, and the tokens.
+        self._commits: Final[dict[str, tuple[int, set[str]]]] = {}
 
     def validates(self, entry: Entry) -> bool:
         """Whether a stored entry is valid (R1.2)."""
@@ -61,25 +66,69 @@ class StampSet:
         """Invalidate tags; a stamp that is ahead of ``now`` stays (R1.3)."""
         rows = self.rows
         for tag in tags:
+            held = self._commits.get(tag)
+            if held is not None:  # should the commit be withdrawn, this stamp stays
+                self._commits[tag] = now, held[1]
+                continue
             rows[tag] = max(rows.get(tag, 0), now)
             self._keep_until(tag, rows[tag] + _KEPT)
         self._drop(len(tags), now)
 
+    def stamp_ahead(self, tags: Sequence[str], token: str) -> None:
+        """Set tags ahead of every reading, until the commit with this token is over."""
+        for tag in tags:
+            base, tokens = self._commits.get(tag) or (self.rows.get(tag, self.forgotten), set())
+            tokens.add(token)
+            self._commits[tag] = base, tokens
+            self.rows[tag] = _AHEAD
+            self._ends.discard(tag)  # it is not dropped
+
+    def end_commit(self, tags: Sequence[str], token: str, now: int, *, withdrawn: bool) -> None:
+        """The commit with a token is over: what is left ahead of the clock is what other commits have set.
+
+        Args:
+            tags: what it invalidates, whether or not it was set ahead.
+            token: of the commit.
+            now: a reading of the clock.
+            withdrawn: whether nothing was committed, so that nothing is stamped.
+        """
+        for tag in tags:
+            base, tokens = self._commits.get(tag) or (self.rows.get(tag, self.forgotten), set())
+            if not withdrawn:
+                base = max(base, now)
+            tokens.discard(token)
+            if tokens:
+                self._commits[tag] = base, tokens
+                continue
+            self._commits.pop(tag, None)
+            self.rows[tag] = base
+            self._keep_until(tag, max(base, now) + _KEPT)
+        self._drop(len(tags), now)
+
+    def end_all_commits(self, now: int) -> None:
+        """Who commits is no more: what became of it nobody knows."""
+        for tag, (_, tokens) in tuple(self._commits.items()):
+            for token in tuple(tokens):
+                self.end_commit([tag], token, now, withdrawn=False)
+
     def attach(self, tags: tuple[tuple[str, int], ...], expires: int, now: int) -> None:
         """Keep the rows of an entry just stored; the missing ones are made, each at its tag's ``as_of`` (R1.3)."""
-        for tag, as_of in tags:
+        for tag, as_of in tags:  # none of them is ahead, or it would not be stored
             self._keep_until(tag, max(self.rows.setdefault(tag, as_of), expires) + _KEPT)
         self._drop(len(tags), now)
 
     def raise_floor(self, now: int) -> None:
         """Invalidate everything; rows whose stamp is later stay (R1.3)."""
         self.floor = max(self.floor, now)
-        ahead = {tag: stamp for tag, stamp in self.rows.items() if stamp > now}
+        ahead = {tag: stamp for tag, stamp in self.rows.items() if stamp > now and tag not in self._commits}
         self.rows.clear()
         self._ends.clear()
         for tag, stamp in ahead.items():
             self.rows[tag] = stamp
             self._keep_until(tag, stamp + _KEPT)
+        for tag, (_, tokens) in self._commits.items():
+            self._commits[tag] = now, tokens
+            self.rows[tag] = _AHEAD
 
     def _keep_until(self, tag: str, end: int) -> None:
         if end > self._ends.get(tag):

@@ -65,6 +65,8 @@ class TieredStore:
         #: read, and no message was missed since.
         self._rows: Final[dict[str, int]] = {}
         self._heard: Final = Timetable()
+        #: The store's clock (µs) at the last message that has set a tag ahead, or ended that: they may cross.
+        self._ahead: Final[dict[str, int]] = {}
         self._kept = _KEPT_NS
         self._unknown_before = 0  # monotonic ns; of what was read before, not all stamps are known here
         self._outage_ttl: Final = outage_ttl
@@ -193,6 +195,8 @@ class TieredStore:
         with self._lock:
             if kind == "*":
                 self._begin_anew(now)
+            elif kind == "s":
+                self._set_rows(message, now)
             elif kind == "p":
                 for pattern in message.names:
                     self._drop_matching(pattern, stamp)
@@ -204,7 +208,21 @@ class TieredStore:
                     tag = key_tag(name) if kind == "k" else name  # a key's variants have it as a tag
                     self._rows[tag] = max(self._rows.get(tag, 0), stamp)
                     self._heard[tag] = now
+                    if stamp > message.clock or tag in self._ahead:  # a message of kind "s" says when that is over
+                        self._ahead[tag] = max(self._ahead.get(tag, 0), message.clock)
                 self._forget(len(message.names), now)
+
+    def _set_rows(self, message: Message, now: int) -> None:
+        """Rows that had been set ahead are these, if nothing was heard of them that is later than that."""
+        for tag in message.names:
+            heard = self._ahead.get(tag)
+            if heard is not None and message.clock >= heard:
+                self._rows[tag] = message.stamp
+                self._ahead[tag] = message.clock
+            else:
+                self._rows[tag] = max(self._rows.get(tag, 0), message.stamp)
+            self._heard[tag] = now
+        self._forget(len(message.names), now)
 
     def _drop_older(self, key: str, stamp: int) -> None:
         cell = self._cells.get(key)
@@ -227,6 +245,7 @@ class TieredStore:
         forgotten = self._heard.take(steps, steps=steps, until=before)
         for tag in forgotten:
             del self._rows[tag]
+            self._ahead.pop(tag, None)
         if forgotten:
             self._unknown_before = max(self._unknown_before, before)
 
@@ -237,6 +256,7 @@ class TieredStore:
         """
         self._cells.clear()
         self._rows.clear()
+        self._ahead.clear()
         self._heard.clear()
         self._unknown_before = now
 
@@ -330,6 +350,30 @@ class TieredStore:
         finally:
             if self._is_unacknowledged():
                 self._outage.invalidate_pattern(pattern, type_name)
+
+    def stamp_ahead(self, tags: Sequence[str], token: str) -> None:
+        """See :meth:`Store.stamp_ahead`."""
+        try:
+            self.redis.stamp_ahead(tags, token)
+        finally:
+            if self._is_unacknowledged():
+                self._outage.stamp_ahead(tags, token)
+
+    def settle(self, tags: Sequence[str], token: str) -> None:
+        """See :meth:`Store.settle`."""
+        try:
+            self.redis.settle(tags, token)
+        finally:
+            if self._is_unacknowledged():
+                self._outage.settle(tags, token)
+
+    def withdraw(self, tags: Sequence[str], token: str) -> None:
+        """See :meth:`Store.withdraw`."""
+        try:
+            self.redis.withdraw(tags, token)
+        finally:
+            if self.redis.outage is not None:
+                self._outage.withdraw(tags, token)
 
     def _is_unacknowledged(self) -> bool:
         """Whether Redis is away, so that no stamp came back: then nothing in memory is known to be valid."""

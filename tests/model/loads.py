@@ -24,7 +24,7 @@ from .explorer import Step
 from .rules import Rules
 from .stampset import Copy, Moment, Refusal, StampSet, clear, drop, fill, holds, invalidate
 
-__all__ = ["SCENARIOS"]
+__all__ = ["ITEM", "SCENARIOS", "World", "clearer", "request", "surroundings", "writer"]
 
 ITEM: Final = "item"
 OTHER: Final = "other"
@@ -202,7 +202,7 @@ def neighbour(world: World, mine: None, me: int, rules: Rules) -> Iterator[Move[
 # --- What happens anyway
 
 
-def _surroundings(world: World, rules: Rules) -> Iterator[Step[World]]:
+def surroundings(world: World, rules: Rules) -> Iterator[Step[World]]:
     stamps = world.stamps
     if stamps.is_lost:
         anew = stamps.made_anew(rules)
@@ -235,7 +235,7 @@ def _hearing(world: World, rules: Rules) -> Iterator[Step[World]]:
 
 
 def _with_memory(world: World, rules: Rules) -> Iterator[Step[World]]:
-    yield from _surroundings(world, rules)
+    yield from surroundings(world, rules)
     if world.memory is None and world.inner and holds(world.inner, world.stamps, rules):
         yield Step(f"memory copies inner ({world.inner.value})", world._replace(memory=world.inner))
 
@@ -265,9 +265,9 @@ _FILLED: Final = World(StampSet(rows=((ITEM, 1),)), Moment(1, 1), inner=_INNER)
 def _scenario(
     world: World,
     *actors: Actor[World],
-    surroundings: Callable[[World, Rules], Iterator[Step[World]]] = _surroundings,
+    around: Callable[[World, Rules], Iterator[Step[World]]] = surroundings,
 ) -> Scenario:
-    return lambda rules: interleave(rules, world, actors, surroundings=surroundings, wrong=_wrong)
+    return lambda rules: interleave(rules, world, actors, surroundings=around, wrong=_wrong)
 
 
 SCENARIOS: Final[Mapping[str, Scenario]] = {
@@ -279,19 +279,17 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     ),
     "two requests, a writer, a lost set": _scenario(_FILLED._replace(losses=1), request, request, writer),
     "a page, a request, a writer, two rows dropped": _scenario(
-        _FILLED._replace(drops=2), page, request, writer, surroundings=_with_memory
+        _FILLED._replace(drops=2), page, request, writer, around=_with_memory
     ),
-    "two pages, a writer, a row dropped": _scenario(
-        _FILLED._replace(drops=1), page, page, writer, surroundings=_with_memory
-    ),
+    "two pages, a writer, a row dropped": _scenario(_FILLED._replace(drops=1), page, page, writer, around=_with_memory),
     "a page, a writer, a lost set": _scenario(
-        _FILLED._replace(losses=1, set_backs=1), page, writer, surroundings=_with_memory
+        _FILLED._replace(losses=1, set_backs=1), page, writer, around=_with_memory
     ),
     "a page, a request, a writer, a row dropped, a lost set": _scenario(
-        _FILLED._replace(drops=1, losses=1, set_backs=1), page, request, writer, surroundings=_with_memory
+        _FILLED._replace(drops=1, losses=1, set_backs=1), page, request, writer, around=_with_memory
     ),
     "a page of a value that has expired": _scenario(
-        _FILLED._replace(inner=_INNER._replace(is_stale=True)), page, writer, surroundings=_with_memory
+        _FILLED._replace(inner=_INNER._replace(is_stale=True)), page, writer, around=_with_memory
     ),
     "a request, a writer, clear_all, two rows dropped": _scenario(_FILLED._replace(drops=2), request, clearer, writer),
     "a stamp set ahead, a request, a writer": _scenario(_FILLED._replace(ticks=3), sql_writer, request, writer),

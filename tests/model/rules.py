@@ -32,6 +32,13 @@ class Rules:
     fills_make_missing_rows: bool = _clause("R1.3")
     rows_are_made_at_the_tags_as_of: bool = _clause("R1.3")  # else at the load's own
     rows_are_not_made_lower: bool = _clause("R1.3")  # else at 0
+    # R1.3: stamps ahead of the clock, while a commit is under way.
+    commits_are_stamped_ahead: bool = _clause("R1.3")  # else when they are over
+    commits_are_renewed: bool = _clause("R1.3")
+    commits_leave_what_others_set_ahead: bool = _clause("R1.3")
+    withdrawals_stamp_nothing: bool = _clause("R1.3")  # else as if something had been committed
+    withdrawals_keep_what_was_stamped: bool = _clause("R1.3")
+    unknown_outcomes_count_as_commits: bool = _clause("R1.3")
     # R1.4: rows may be dropped.
     dropping_raises_forgotten: bool = _clause("R1.4")
     fills_before_forgotten_need_a_row: bool = _clause("R1.4")

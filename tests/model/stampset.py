@@ -13,7 +13,19 @@ from flask_rcache.model.entry import Draft, Entry, is_valid
 
 from .rules import Rules
 
-__all__ = ["Copy", "Moment", "Refusal", "StampSet", "clear", "drop", "fill", "holds", "invalidate"]
+__all__ = [
+    "Copy",
+    "Moment",
+    "Refusal",
+    "StampSet",
+    "clear",
+    "drop",
+    "end_commit",
+    "fill",
+    "holds",
+    "invalidate",
+    "set_ahead",
+]
 
 
 class Moment(NamedTuple):
@@ -34,6 +46,10 @@ class StampSet(NamedTuple):
     floor: int = 0
     forgotten: int = 0
     rows: tuple[tuple[str, int], ...] = ()
+    ahead: tuple[tuple[str, int, int], ...] = ()
+    """Of commits under way: the tag, whose commit it is, and how far the tag is set ahead for it."""
+    bases: tuple[tuple[str, int], ...] = ()
+    """What the rows of such tags would be otherwise."""
     epochs: int = 1
     """How many epochs there were; a new one takes the next number."""
 
@@ -54,6 +70,10 @@ class StampSet(NamedTuple):
     def with_rows(self, rows: dict[str, int]) -> StampSet:
         """The set with other rows."""
         return self._replace(rows=tuple(sorted(rows.items())))
+
+    def with_bases(self, bases: dict[str, int]) -> StampSet:
+        """The set with other bases of rows that are ahead."""
+        return self._replace(bases=tuple(sorted(bases.items())))
 
     def ticked(self, rules: Rules) -> StampSet:
         """The set after a script has read the clock."""
@@ -109,7 +129,45 @@ def invalidate(stamps: StampSet, tag: str, rules: Rules, *, ahead: int = 0) -> S
     stamp = stamps.clock + ahead
     if rules.invalidations_never_lower_a_row:
         stamp = max(stamp, stamps.row(tag) or 0)
+    if (stamps.row(tag) or 0) >= stamps.clock and rules.withdrawals_keep_what_was_stamped:
+        stamps = stamps.with_bases({**dict(stamps.bases), tag: stamps.clock})
     return stamps.with_rows({**dict(stamps.rows), tag: stamp})
+
+
+def set_ahead(stamps: StampSet, tag: str, owner: int, rules: Rules, *, by: int) -> StampSet:
+    """Rule R1.3: the set after a commit has set a tag ahead of the clock, or has renewed that."""
+    stamps = stamps.ticked(rules)
+    if stamps.is_lost:
+        return stamps
+    row, stamp = stamps.row(tag), stamps.clock + by
+    if row is None or (row <= stamps.clock and (tag, owner, row) not in stamps.ahead):
+        stamps = stamps.with_bases({**dict(stamps.bases), tag: stamps.forgotten if row is None else row})
+    others = tuple(each for each in stamps.ahead if each[:2] != (tag, owner))
+    stamps = stamps._replace(ahead=tuple(sorted((*others, (tag, owner, stamp)))))
+    return stamps.with_rows({**dict(stamps.rows), tag: max(row or 0, stamp)})
+
+
+def end_commit(stamps: StampSet, tag: str, owner: int, rules: Rules, *, withdrawn: bool = False) -> StampSet:
+    """Rule R1.3: the set after a commit is over, or was withdrawn."""
+    stamps = stamps.ticked(rules)
+    if stamps.is_lost:
+        return stamps
+    row = stamps.row(tag)
+    is_own = any(each[:2] == (tag, owner) for each in stamps.ahead)
+    others = tuple(each for each in stamps.ahead if each[:2] != (tag, owner))
+    left = [stamp for each, _, stamp in others if each == tag and stamp > stamps.clock]
+    base = stamps.clock
+    if withdrawn and rules.withdrawals_stamp_nothing:
+        is_ahead = bool(left) or (is_own and ((row or 0) > stamps.clock or (tag, owner, row) in stamps.ahead))
+        known = dict(stamps.bases).get(tag, stamps.clock)
+        base = known if is_ahead else stamps.forgotten if row is None else row
+    if not rules.commits_leave_what_others_set_ahead:
+        left, others = [], ()
+    bases = {**dict(stamps.bases), tag: base}
+    if not left:
+        del bases[tag]
+    stamps = stamps._replace(ahead=others).with_bases(bases)
+    return stamps.with_rows({**dict(stamps.rows), tag: max(base, *left, 0)})
 
 
 def clear(stamps: StampSet, rules: Rules) -> StampSet:
@@ -118,7 +176,7 @@ def clear(stamps: StampSet, rules: Rules) -> StampSet:
     if stamps.is_lost:
         return stamps
     later = {tag: stamp for tag, stamp in stamps.rows if stamp > stamps.clock and rules.clear_all_keeps_later_rows}
-    return stamps.with_rows(later)._replace(floor=stamps.clock)
+    return stamps.with_rows(later)._replace(floor=stamps.clock, bases=())
 
 
 def drop(stamps: StampSet, tag: str, rules: Rules) -> StampSet:

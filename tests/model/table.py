@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from . import clocks, commands, counters, crowd, fills, loads, lookups, many, sharing, waiting
+from . import clocks, commands, commits, counters, crowd, fills, loads, lookups, many, sharing, waiting
 from .actors import Scenario
 
 __all__ = ["BEYOND_THE_RULES", "REMOVALS", "SCENARIOS", "Removal"]
 
 SCENARIOS: Final[Mapping[str, Scenario]] = {
     f"{module.__name__.rpartition('.')[2]}: {name}": scenario
-    for module in (loads, lookups, clocks, fills, counters, commands, sharing, crowd, waiting, many)
+    for module in (loads, commits, lookups, clocks, fills, counters, commands, sharing, crowd, waiting, many)
     for name, scenario in module.SCENARIOS.items()
 }
 
@@ -51,6 +51,12 @@ REMOVALS: Final = (
     Removal("rows_are_compared", _TWO_ROWS, "STALE"),
     Removal("invalidations_never_lower_a_row", "loads: a stamp set ahead, a request, a writer", "STALE"),
     Removal("clear_all_keeps_later_rows", "loads: a stamp set ahead, a request, clear_all", "STALE"),
+    Removal("commits_are_stamped_ahead", "commits: a commit whose process dies, two requests", "STALE"),
+    Removal("commits_are_renewed", "commits: a commit whose process dies, two requests", "STALE"),
+    Removal("commits_leave_what_others_set_ahead", "commits: two commits, one dies, a request", "STALE"),
+    Removal("withdrawals_stamp_nothing", "commits: a rollback, an invalidation, a request", "NEEDLESS"),
+    Removal("withdrawals_keep_what_was_stamped", "commits: a rollback, an invalidation, a request", "STALE"),
+    Removal("unknown_outcomes_count_as_commits", "commits: a commit without an answer, a request", "STALE"),
     Removal("fills_make_missing_rows", "loads: a request, invalidations of another tag", "NEEDLESS"),
     Removal("rows_are_made_at_the_tags_as_of", "loads: a page, an invalidation of another tag", "NEEDLESS"),
     Removal("rows_are_not_made_lower", _TWO_ROWS, "STALE"),

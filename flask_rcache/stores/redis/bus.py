@@ -34,7 +34,7 @@ _ALIVE_NS: Final = int((_PING_EVERY + _PONG_WITHIN + 0.2) * 1e9)
 _RETRY: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 _CONFIGURATION_RETRY: Final = 5.0
 
-_KINDS: Final = frozenset("t*kp")
+_KINDS: Final = frozenset("t*kps")
 _NUMBER: Final = re.compile(r"[0-9]{1,19}")
 
 
@@ -42,7 +42,8 @@ class Message(NamedTuple):
     """One invalidation.
 
     Args:
-        kind: ``"t"`` (tags), ``"*"`` (everything), ``"k"`` (keys) or ``"p"`` (patterns).
+        kind: ``"t"`` (tags), ``"*"`` (everything), ``"k"`` (keys), ``"p"`` (patterns), or ``"s"``: the rows of tags
+            that had been set ahead are what ``stamp`` says, which may be lower than before.
         epoch: of the stamp set that it was written to.
         stamp: the invalidation's (µs); it may lie ahead of the clock.
         clock: the store's clock when it was sent (µs).

@@ -22,7 +22,7 @@ from ...model.keys import FLOOR, Names, type_tag
 from .bus import Message
 from .connection import Exchange, pack
 from .journal import Invalidation
-from .scripts import Call, load
+from .scripts import Argument, Call, load
 from .server import Server
 
 __all__ = ["CHUNK", "Invalidator", "Reclaim", "chunks"]
@@ -71,6 +71,7 @@ class Invalidator:
         self._names: Final[Names] = server.names
         self._max_stamps: Final = max_stamps
         self._stamp: Final = load("invalidate")
+        self._ahead: Final = load("ahead")
         self._aside: Final = load("aside")
         self._delete: Final = load("delete")
         self._reclaim: Final = load("reclaim")
@@ -125,6 +126,47 @@ class Invalidator:
             elif count:
                 self._later(Reclaim(call.keys[1], message.stamp, is_aside=False))
         return live
+
+    # --- Commits
+
+    def renewals(self, tags: Sequence[str], token: str, *, seconds: float, epoch: int) -> list[Call]:
+        """The calls that renew what lies ahead of the clock for a commit.
+
+        Args:
+            tags: what it invalidates.
+            token: of the commit.
+            seconds: how far ahead.
+            epoch: what :meth:`set_ahead` returned.
+        """
+        return self._of_commit("a", tags, token, seconds=seconds, epoch=epoch)
+
+    def _of_commit(
+        self, kind: str, tags: Sequence[str], token: str, *, seconds: float = 0.0, epoch: int = 0
+    ) -> list[Call]:
+        names = self._names
+        ahead: list[Argument] = [names.bus, kind, self._max_stamps, token, int(seconds * 1000), epoch]
+        return [Call(self._ahead, [names.stamps], [*ahead, *chunk]) for chunk in chunks(tags)]
+
+    def set_ahead(self, tags: Sequence[str], token: str, *, seconds: float, exchange: Exchange) -> int:
+        """Set tags ahead of the clock for a commit; the epoch of the set, 0 when it is lost."""
+        return self._run_of_commit(self._of_commit("a", tags, token, seconds=seconds), exchange, kind="t")
+
+    def end_commit(self, tags: Sequence[str], token: str, exchange: Exchange, *, withdrawn: bool) -> None:
+        """A commit is over: stamp the tags, unless nothing was committed; what others have set ahead stays."""
+        self._run_of_commit(self._of_commit("w" if withdrawn else "s", tags, token), exchange, kind="s")
+
+    def _run_of_commit(self, calls: Sequence[Call], exchange: Exchange, *, kind: str) -> int:
+        """Run such calls; this process's memory tier has the rows before it returns the epoch."""
+        generation, epoch = self._server.pool.generation, 0
+        for call, (epoch, clock, *rows) in zip(calls, self._server.run(calls, exchange), strict=True):
+            by_row: dict[int, list[str]] = {}
+            tags = call.args[6:]
+            for tag, row in zip(tags, rows or [clock] * len(tags), strict=True):
+                by_row.setdefault(int(row), []).append(str(tag))
+            for row, group in by_row.items():
+                message = Message(kind if int(epoch) else "t", int(epoch), row, int(clock), tuple(group))
+                self._server.acknowledged(message, generation)
+        return int(epoch)
 
     # --- Keys
 

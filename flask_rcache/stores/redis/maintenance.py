@@ -1,9 +1,9 @@
 """Maintenance: what the Redis store does off the request path, and what it must not forget.
 
 Owns the rounds of the maintenance thread: the probe and the delivery of the journal while the server is away, the
-heartbeat that gives a reading of the clock, renews the leases of live loads and drops rows of the stamp set, the
-counters, the freeing of space and of connections. Invalidations go through it, so that none is forgotten that was not
-acknowledged.
+heartbeat that gives a reading of the clock, renews the leases of live loads and the stamps ahead of commits under way,
+and drops rows of the stamp set, the counters, the freeing of space and of connections. Invalidations go through it, so
+that none is forgotten that was not acknowledged.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ from __future__ import annotations
 import atexit
 import logging
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, TypeVar
 from weakref import WeakSet
 
 from ...errors import StoreError, StoreUnavailableError
@@ -38,6 +41,17 @@ _ROWS_DROPPED: Final = 500
 #: Rounds from one in which the server's name is resolved anew to the next.
 _RESOLVING_ROUNDS: Final = 6
 
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Commit:
+    """A commit that is under way: what it invalidates, since when (monotonic seconds), and in which stamp set."""
+
+    tags: tuple[str, ...]
+    since: float
+    epoch: int = 0
+
 
 class Maintenance:
     """The store's part that outlives a request.
@@ -51,6 +65,7 @@ class Maintenance:
         lease: seconds a lease holds without being renewed.
         load_timeout: seconds after which a lease is no longer renewed.
         max_stamps: rows of the stamp set kept at most.
+        ahead: seconds by which stamps lie ahead of the clock during a commit, without being renewed.
     """
 
     def __init__(
@@ -64,6 +79,7 @@ class Maintenance:
         lease: float,
         load_timeout: float,
         max_stamps: int,
+        ahead: float = 5.0,
     ) -> None:
         self._server: Final = server
         self._invalidator: Final = invalidator
@@ -73,9 +89,12 @@ class Maintenance:
         self._lease_ms: Final = max(1, int(lease * 1000))
         self._load_timeout: Final = load_timeout
         self._max_stamps: Final = max_stamps
+        self._ahead: Final = ahead
         self._beat_script: Final = load("beat")
         #: The leases of this process, and since when (monotonic seconds).
         self._held: Final[dict[Lease, float]] = {}
+        #: The commits of this process that are under way, by token.
+        self._commits: Final[dict[str, _Commit]] = {}
         self._lock: Final = forks.new_lock()
         self._beats = 0
         housekeeper.assign(self._round)
@@ -83,8 +102,9 @@ class Maintenance:
         _living.add(self)
 
     def reset_after_fork(self) -> None:
-        """The leases are the parent's."""
+        """The leases and the commits are the parent's."""
         self._held.clear()
+        self._commits.clear()
 
     # --- Leases
 
@@ -96,22 +116,45 @@ class Maintenance:
         """Renew it no more."""
         self._held.pop(lease, None)
 
+    # --- Commits
+
+    def stamp_ahead(self, tags: Sequence[str], token: str) -> None:
+        """Set tags ahead of the clock, and again with every beat until the commit is over."""
+        commit = self._commits[token] = _Commit(tuple(tags), time.monotonic())
+        self._server.ensure()
+        commit.epoch = self._invalidator.set_ahead(tags, token, seconds=self._ahead, exchange=self._server.exchange)
+        self._journal.acknowledged(Invalidation(tuple(tags)))  # a server that takes over has no stamps ahead
+
+    def end_commit(self, tags: Sequence[str], token: str, *, withdrawn: bool) -> None:
+        """The commit is over; what is not acknowledged is journalled, and the error raised."""
+        self._commits.pop(token, None)
+        if withdrawn:
+            self._invalidator.end_commit(tags, token, self._server.exchange, withdrawn=True)
+            return
+        self._acknowledged(
+            Invalidation(tuple(tags)),
+            lambda: self._invalidator.end_commit(tags, token, self._server.exchange, withdrawn=False),
+        )
+
     # --- Invalidations
 
     def invalidate(self, invalidation: Invalidation) -> int:
         """Send an invalidation; what the server does not acknowledge is journalled, and the error raised."""
         server = self._server
         exchange = server.patiently if invalidation.patterns else server.exchange
+        return self._acknowledged(invalidation, lambda: self._invalidator.send(invalidation, exchange))
+
+    def _acknowledged(self, invalidation: Invalidation, send: Callable[[], T]) -> T:
+        """Send an invalidation in whichever way; journal what is not acknowledged."""
         try:
-            removed = self._send(invalidation, exchange)
+            return self._send(invalidation, send)
         except BaseException as error:
             self._not_acknowledged(
                 invalidation, error if isinstance(error, Exception) else StoreUnavailableError("interrupted")
             )
             raise
-        return removed
 
-    def _send(self, invalidation: Invalidation, exchange: Exchange) -> int:
+    def _send(self, invalidation: Invalidation, send: Callable[[], T]) -> T:
         """Send it, and keep it for a while.
 
         Raises:
@@ -119,11 +162,11 @@ class Maintenance:
         """
         server = self._server
         run = server.run_hash
-        removed = self._invalidator.send(invalidation, exchange)
+        answer = send()
         self._journal.acknowledged(invalidation)
         if run and server.run_hash != run:  # what was acknowledged before that is sent again, but not this
             raise StoreUnavailableError(f"{server.pool.location}: another server took over during an invalidation")
-        return removed
+        return answer
 
     def _not_acknowledged(self, invalidation: Invalidation, cause: Exception) -> None:
         """Journal an invalidation; until it is delivered nothing is trusted from the server."""
@@ -160,6 +203,8 @@ class Maintenance:
             self._server.pool.close_idle()
         if self._invalidator.has_space_to_free:
             return 0.01
+        if self._commits:
+            return min(_EVERY, self._ahead / 4)
         return min(_EVERY, self._lease_ms / 3000) if self._held else _EVERY
 
     def _recover(self) -> None:
@@ -173,7 +218,7 @@ class Maintenance:
                     server.breaker.close()
                     return
             try:
-                self._send(pending, server.probe)
+                self._send(pending, partial(self._invalidator.send, pending, server.probe))
             except Exception as error:
                 if isinstance(error, StoreError) or pending.everything:
                     self._journal.add(pending)
@@ -200,8 +245,12 @@ class Maintenance:
         args: list[Argument] = [new_epoch(), self._lease_ms, self._max_stamps, most]
         for lease in held:
             args += (lease.token, lease.key)
+        calls = [Call(self._beat_script, keys, args)]
+        for token, commit in tuple(self._commits.items()):
+            if now - commit.since >= self._ahead / 8:
+                calls += self._invalidator.renewals(commit.tags, token, seconds=self._ahead, epoch=commit.epoch)
         generation = server.pool.generation
-        epoch, clock, server_time, _ = server.run([Call(self._beat_script, keys, args)], exchange)[0]
+        epoch, clock, server_time, _ = server.run(calls, exchange)[0]
         server.clock.heard_time(int(server_time))
         server.clock.heard(int(epoch), int(clock), generation)
 

@@ -71,6 +71,7 @@ class RedisStore:
         journal_keep: seconds for which acknowledged invalidations are kept, to be sent to a server that takes over.
         options: for redis-py.
         sentinel_options: for redis-py's connections to the sentinels.
+        ahead: seconds by which stamps lie ahead of the clock during a commit, without being renewed.
 
     Attributes:
         catalogue: the operators' half.
@@ -94,6 +95,7 @@ class RedisStore:
         journal_keep: float = 60.0,
         options: Mapping[str, Any] | None = None,
         sentinel_options: Mapping[str, Any] | None = None,
+        ahead: float = 5.0,
     ) -> None:
         self._names: Final = names
         self._codec: Final = codec
@@ -125,6 +127,7 @@ class RedisStore:
             lease=lease,
             load_timeout=load_timeout,
             max_stamps=max_stamps,
+            ahead=ahead,
         )
         self.catalogue: Final = RedisCatalogue(self._server, self._invalidator, codec, counters, journal)
         self.read: Final = self._reader.read
@@ -331,6 +334,18 @@ class RedisStore:
     def invalidate_pattern(self, pattern: str, type_name: str | None) -> int:
         """See :meth:`Store.invalidate_pattern`."""
         return self._maintenance.invalidate(Invalidation(patterns=((pattern, type_name),)))
+
+    def stamp_ahead(self, tags: Sequence[str], token: str) -> None:
+        """See :meth:`Store.stamp_ahead`."""
+        self._maintenance.stamp_ahead(tags, token)
+
+    def settle(self, tags: Sequence[str], token: str) -> None:
+        """See :meth:`Store.settle`."""
+        self._maintenance.end_commit(tags, token, withdrawn=False)
+
+    def withdraw(self, tags: Sequence[str], token: str) -> None:
+        """See :meth:`Store.withdraw`."""
+        self._maintenance.end_commit(tags, token, withdrawn=True)
 
     def close(self) -> None:
         """See :meth:`Store.close`; what was counted is stored first."""

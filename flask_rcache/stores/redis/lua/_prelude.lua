@@ -3,6 +3,8 @@
 -- The stamp set (rule R1) is one sorted set. What its members are, their names and scores say:
 --   a tag            its row: the stamp of its last invalidation, or the as_of at which a fill made the row; µs
 --   ~ and a tag      beside each row: minus the time from which the row may be dropped, µs
+--   + token, tag     how far the commit with this token has set the tag's row ahead, µs; a ~ member beside it as well
+--   ^ and a tag      while its row is ahead of the clock: what it would be otherwise, µs; a ~ member beside it as well
 --   =clock           the last reading of the clock that was given out (rule R2); every later one is greater
 --   =floor           what was loaded before it is invalid (clear_all)
 --   =barrier         what was loaded before it, or at it, is not stored any more (patterns, rule R4.2)
@@ -119,7 +121,9 @@ local function drop_rows(stamps, set, now, limit, most)
   local function drop(companions)
     for _, companion in ipairs(companions) do
       local tag = string.sub(companion, 2)
-      latest = math.max(latest, math.min(tonumber(redis.call('ZSCORE', stamps, tag) or 0), now + AHEAD))
+      if not string.find(tag, '^[+^]') then -- those are no rows: the row says as much
+        latest = math.max(latest, math.min(tonumber(redis.call('ZSCORE', stamps, tag) or 0), now + AHEAD))
+      end
       gone[#gone + 1] = companion
       gone[#gone + 1] = tag
     end
@@ -142,7 +146,7 @@ local function drop_rows(stamps, set, now, limit, most)
   local left = excess()
   if left > 0 then
     for _, tag in ipairs(redis.call('ZRANGEBYSCORE', stamps, '(0', '+inf', 'LIMIT', 0, left + 4)) do
-      if left > 0 and string.sub(tag, 1, 1) ~= '=' then
+      if left > 0 and not string.find(tag, '^[=+^]') then
         drop({'~' .. tag})
         left = left - 1
       end

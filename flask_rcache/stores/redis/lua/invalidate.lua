@@ -45,7 +45,14 @@ elseif kind == 'b' then
   clock = now + 1 -- what begins from here on is after the barrier
   redis.call('ZADD', stamps, now, '=barrier', clock, '=clock')
 else
-  read_rows(stamps, tags, now)
+  local bases = {}
+  for i, row in pairs(read_rows(stamps, tags, now)) do
+    if row and row >= now then -- a commit has set it ahead: should that be withdrawn, this stamp stays
+      bases[#bases + 1] = text(now)
+      bases[#bases + 1] = '^' .. tags[i]
+    end
+  end
+  add_members(stamps, 'XX', bases)
   stamp(stamps, tags, now)
   redis.call('ZADD', stamps, now, '=clock')
   drop_rows(stamps, set, now, tonumber(ARGV[3]), 2 * #tags + 20)
