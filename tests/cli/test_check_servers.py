@@ -19,7 +19,7 @@ from flask_rcache.cli.serverside import COMMANDS
 from flask_rcache.stores.redis.facts import POLICIES
 from tests.cli.conftest import AppFactory
 from tests.cli.kit import run, told
-from tests.processes import ROOT, wait_until
+from tests.processes import ROOT, free_port, wait_until
 from tests.servers import Server
 
 Servers = Callable[..., Server]
@@ -57,7 +57,7 @@ def test_topology__a_replica(new_app: AppFactory, private_server: Servers, flavo
 @FLAVOURS
 def test_topology__a_node_of_a_cluster(new_app: AppFactory, private_server: Servers, flavour: str) -> None:
     """The URL that is meant is given, without the password."""
-    server = private_server(flavour, cluster_enabled="yes", requirepass="hidden-one")
+    server = private_server(flavour, cluster_enabled="yes", cluster_port=free_port(), requirepass="hidden-one")
     finding = only(new_app(server.url), "topology", code=1)
     assert f"redis+cluster://:…@127.0.0.1:{server.port}" in finding["remedy"]
     assert "hidden-one" not in json.dumps(finding)
