@@ -1,25 +1,40 @@
 """What ``check`` says about a server: which of its properties weaken the cache, and the remedy of each.
 
-Pure: from what a :class:`~.node.Node` says of itself to findings. The questions are ``node``'s, the trying out is
-``serverside``'s.
+Pure: from what a :class:`~.server.ServerInfo` says of itself to findings. The questions are ``server``'s, the trying
+out is ``serverside``'s.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator
-from typing import Final
-from urllib.parse import SplitResult, parse_qs, urlsplit
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import SplitResult, urlsplit
 
+from ..config.address import Address
 from ..stores.redis.facts import EVICTION_ADVICE, POLICIES, Facts
-from .findings import Finding, fail, ok, warn
-from .node import Node
+from .findings import Finding, State, fail, ok, warn
+from .server import ServerInfo
 
-__all__ = ["access", "clock_steps", "encryption", "limits", "memory", "misplaced", "persistence", "sharing", "version"]
+__all__ = [
+    "access",
+    "clock_steps",
+    "encryption",
+    "limits",
+    "memory",
+    "misplaced",
+    "of_all",
+    "persistence",
+    "sentinels",
+    "sharing",
+    "version",
+]
 
 _NEARLY_FULL: Final = 0.9
 _STEP_US: Final = 1_000_000
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+_REPAIR: Final = "Start it, or take it out of RCACHE_URL: with fewer than a majority no failover happens."
 
 
 def sentence(text: str) -> str:
@@ -30,30 +45,30 @@ def sentence(text: str) -> str:
 # Which server it is
 
 
-def misplaced(node: Node, url: str) -> Finding | None:
+def misplaced(server: ServerInfo, url: str) -> Finding | None:
     """A server of another kind than the URL says: a replica, a node of a cluster, a sentinel."""
     parts = urlsplit(url)
-    if node.mode == "sentinel":
-        services = [name for name in node.services if name]
+    if server.mode == "sentinel":
+        services = [name for name in server.services if name]
         names = f"it watches {', '.join(services)}" if services else "it watches no master yet"
-        target = _in_place_of(parts, "sentinel", node.address, services[0] if services else "SERVICE")
+        target = _in_place_of(parts, "sentinel", server.address, services[0] if services else "SERVICE")
         return fail(
             "topology",
-            f"{node.address} is a sentinel, which stores nothing; {names}.",
+            f"{server.address} is a sentinel, which stores nothing; {names}.",
             f"Set RCACHE_URL to {target}; put the servers' password, if they have one, before the @.",
         )
-    if node.is_replica:
+    if server.is_replica:
         return fail(
             "topology",
-            f"{node.address} is a replica of {node.master}: it refuses every write, and nothing is cached.",
+            f"{server.address} is a replica of {server.master}: it refuses every write, and nothing is cached.",
             "Set RCACHE_URL to the master, or to a name that always leads to it (a managed service's primary endpoint, "
             "not its reader endpoint); behind Sentinel use redis+sentinel://HOST:26379/SERVICE.",
         )
-    if node.mode == "cluster":
+    if server.mode == "cluster":
         return fail(
             "topology",
-            f"{node.address} is a node of a cluster, of which a plain URL reaches one part only.",
-            f"Set RCACHE_URL to {_in_place_of(parts, 'cluster', node.address)}; other nodes follow after commas.",
+            f"{server.address} is a node of a cluster, of which a plain URL reaches one part only.",
+            f"Set RCACHE_URL to {_in_place_of(parts, 'cluster', server.address)}; other nodes follow after commas.",
         )
     return None
 
@@ -65,9 +80,9 @@ def _in_place_of(parts: SplitResult, kind: str, address: str, path: str = "") ->
     return f"{'rediss' if secure else 'redis'}+{kind}://{user}{address}{'/' + path if path else ''}"
 
 
-def version(node: Node) -> Finding:
+def version(server: ServerInfo) -> Finding:
     """Whether it has all the commands."""
-    facts = _facts(node)
+    facts = _facts(server)
     if not facts.version:
         return warn("server", "INFO is not allowed: version and memory policy are not known.", "Grant +info.")
     name = f"{facts.name} {facts.version}"
@@ -76,28 +91,28 @@ def version(node: Node) -> Finding:
     return ok("server", name)
 
 
-def _facts(node: Node) -> Facts:
-    info = node.info
+def _facts(server: ServerInfo) -> Facts:
+    info = server.info
     valkey = info.get("valkey_version")
     return Facts(
-        policy=str(info.get("maxmemory_policy", "")),
+        policy=info.get("maxmemory_policy", ""),
         name="valkey" if valkey else "redis",
-        version=str(valkey or info.get("redis_version", "")),
-        maxmemory=node.number("maxmemory"),
+        version=valkey or info.get("redis_version", ""),
+        maxmemory=server.number("maxmemory"),
     )
 
 
 # Memory
 
 
-def memory(node: Node) -> Iterator[Finding]:
+def memory(server: ServerInfo) -> Iterator[Finding]:
     """The limit, and what is evicted when it is reached."""
-    facts = _facts(node)
+    facts = _facts(server)
     if not facts.policy:
         return
     meaning = POLICIES.get(facts.policy, "")
     shown = f"maxmemory-policy {facts.policy}{': ' if meaning else ''}{meaning}"
-    used, limit = node.number("used_memory"), facts.maxmemory
+    used, limit = server.number("used_memory"), facts.maxmemory
     if not limit:
         also = "; noeviction then means that it grows until the system ends it" if facts.policy == "noeviction" else ""
         yield warn(
@@ -118,10 +133,10 @@ def memory(node: Node) -> Iterator[Finding]:
         yield warn("memory", shown, sentence(EVICTION_ADVICE))
 
 
-def sharing(node: Node) -> Iterator[Finding]:
+def sharing(server: ServerInfo) -> Iterator[Finding]:
     """Keys of others: what evicts them, or is emptied with them."""
-    foreign, policy = node.foreign, _facts(node).policy
-    others = sorted(name for name, value in node.info.items() if name.startswith("db") and isinstance(value, dict))
+    foreign, policy = server.foreign, _facts(server).policy
+    others = sorted(name for name in server.info if re.fullmatch(r"db\d+", name))
     if not foreign.count:
         if len(others) > 1:
             yield warn(
@@ -153,15 +168,15 @@ def _evicted(policy: str) -> str:
 # The rest of its configuration
 
 
-def persistence(node: Node, *, is_warm: bool) -> Iterator[Finding]:
+def persistence(server: ServerInfo, *, is_warm: bool) -> Iterator[Finding]:
     """Settings of persistence and replication that can stop the cache or slow it down."""
-    found = [warn("persistence", message, remedy) for message, remedy in _stopping(node)]
-    yield from found or [ok("persistence", _saved(node, is_warm=is_warm))]
+    found = [warn("persistence", message, remedy) for message, remedy in _stopping(server)]
+    yield from found or [ok("persistence", _saved(server, is_warm=is_warm))]
 
 
-def _stopping(node: Node) -> Iterator[tuple[str, str]]:
+def _stopping(server: ServerInfo) -> Iterator[tuple[str, str]]:
     """What has gone wrong there or is about to, and the remedy."""
-    info, settings = node.info, node.settings
+    info, settings = server.info, server.settings
     if info.get("rdb_last_bgsave_status") == "err":
         stops = settings.get("stop-writes-on-bgsave-error") != "no"
         effect = ": with stop-writes-on-bgsave-error the server refuses all writes, and the cache is off"
@@ -174,25 +189,29 @@ def _stopping(node: Node) -> Iterator[tuple[str, str]]:
             "the append-only file cannot be written: the server refuses all writes, and the cache is off.",
             "A cache needs no append-only file: set appendonly no, or make room on that disk.",
         )
-    if info.get("aof_enabled") and settings.get("appendfsync") == "always":
+    if info.get("aof_enabled") == "1" and settings.get("appendfsync") == "always":
         yield (
             "appendfsync always: each fill and each invalidation waits for the disk.",
             "Set appendonly no, which suits a cache, or appendfsync everysec.",
         )
     wanted = int(settings.get("min-replicas-to-write") or 0)
     if wanted:
-        there = node.number("connected_slaves")
+        there = server.number("connected_slaves")
         yield (
             f"min-replicas-to-write is {wanted}, and {there} are connected: with fewer the server refuses all writes.",
             "Set it to 0 on a server that only caches.",
         )
 
 
-def _saved(node: Node, *, is_warm: bool) -> str:
-    is_saved = bool(node.settings.get("save"))
-    ways = [name for name, on in (("snapshots", is_saved), ("append-only file", node.info.get("aof_enabled"))) if on]
+def _saved(server: ServerInfo, *, is_warm: bool) -> str:
+    is_saved = bool(server.settings.get("save"))
+    ways = [
+        name
+        for name, on in (("snapshots", is_saved), ("append-only file", server.info.get("aof_enabled") == "1"))
+        if on
+    ]
     if not ways:
-        return "nothing is saved, or it is not known: not needed" if not node.settings else "off, as suits a cache"
+        return "nothing is saved, or it is not known: not needed" if not server.settings else "off, as suits a cache"
     after = (
         "RCACHE_ON_FAILOVER=warm uses what was saved in the last 20 s"
         if is_warm
@@ -201,9 +220,9 @@ def _saved(node: Node, *, is_warm: bool) -> str:
     return f"{' and '.join(ways)}: {after}"
 
 
-def limits(node: Node, max_connections: int) -> Iterator[Finding]:
+def limits(server: ServerInfo, max_connections: int) -> Iterator[Finding]:
     """Connections that the server takes, against those that one process may open."""
-    most = node.number("maxclients")
+    most = server.number("maxclients")
     if most and most < max_connections:
         yield warn(
             "connections",
@@ -213,13 +232,13 @@ def limits(node: Node, max_connections: int) -> Iterator[Finding]:
         )
 
 
-def clock_steps(node: Node) -> Iterator[Finding]:
+def clock_steps(server: ServerInfo) -> Iterator[Finding]:
     """Whether the server's clock was set back: the cache's own never goes back, and is ahead of it then."""
-    ahead = node.clock - node.time if node.clock and node.time else 0
+    ahead = server.clock - server.time if server.clock and server.time else 0
     if ahead > _STEP_US:
         yield warn(
             "clock",
-            f"the clock of {node.address} was set back: the cache's is {ahead / 1e6:.1f} s ahead of it, and almost "
+            f"the clock of {server.address} was set back: the cache's is {ahead / 1e6:.1f} s ahead of it, and almost "
             "stands still until it is caught up; entries live that much longer.",
             "No invalidated entry is served. Let NTP slew the clock instead of stepping it.",
         )
@@ -228,29 +247,29 @@ def clock_steps(node: Node) -> Iterator[Finding]:
 # The way to it
 
 
-def access(parts: SplitResult) -> Iterator[Finding]:
+def access(address: Address, options: Mapping[str, Any]) -> Iterator[Finding]:
     """Whether a password is asked for."""
-    if parts.scheme == "unix" or parts.password or "password" in parse_qs(parts.query):
+    is_secret = address.password or {"password", "credential_provider"} & {*options, *dict(address.query)}
+    if address.path or is_secret or all(node.host in _LOOPBACK for node in address.nodes):
         return
-    if parts.hostname not in _LOOPBACK:
-        yield warn(
-            "access",
-            "RCACHE_URL has no password: anyone who can reach that server can change what is served.",
-            "Set a password or an ACL user, or restrict who can reach it.",
-        )
+    yield warn(
+        "access",
+        "RCACHE_URL has no password: anyone who can reach that server can change what is served.",
+        "Set a password or an ACL user, or restrict who can reach it.",
+    )
 
 
-def encryption(url: str, addresses: Iterable[str]) -> Iterator[Finding]:
+def encryption(address: Address, options: Mapping[str, Any], hosts: Iterable[str]) -> Iterator[Finding]:
     """Whether the way to a public address is encrypted, and the server's certificate verified.
 
     Args:
-        url: of the cache.
-        addresses: IP addresses that its hosts have.
+        address: what the URL says.
+        options: for redis-py.
+        hosts: the IP addresses that its hosts have.
     """
-    parts = urlsplit(url)
-    if parts.scheme.startswith("rediss"):
-        required = parse_qs(parts.query).get("ssl_cert_reqs", ["required"])[0]
-        if required.lower() in ("none", "optional"):
+    if address.is_tls:
+        required = str({**options, **dict(address.query)}.get("ssl_cert_reqs", "required"))
+        if required.lower().endswith(("none", "optional")):
             yield warn(
                 "encryption",
                 f"ssl_cert_reqs={required}: the server's certificate is not verified, so anybody on the way can pose "
@@ -258,18 +277,78 @@ def encryption(url: str, addresses: Iterable[str]) -> Iterator[Finding]:
                 "Drop ssl_cert_reqs, and name the CA with ssl_ca_certs.",
             )
         return
-    public = sorted(address for address in set(addresses) if _is_public(address))
+    public = sorted(host for host in set(hosts) if _is_public(host))
     if public:
+        scheme = address.location.partition(":")[0]
         yield warn(
             "encryption",
             f"the server has a public address ({', '.join(public)}) and the connection is not encrypted: passwords and "
             "pages can be read and changed on the way.",
-            f"Use {'rediss' + parts.scheme.removeprefix('redis')}:// and TLS, or a private address.",
+            f"Use {'rediss' + scheme.removeprefix('redis')}:// and TLS, or a private address.",
         )
 
 
-def _is_public(address: str) -> bool:
+def _is_public(host: str) -> bool:
     try:
-        return ipaddress.ip_address(address).is_global
+        return ipaddress.ip_address(host).is_global
     except ValueError:
         return False
+
+
+# Sentinels, and several servers
+
+
+def sentinels(service: str, known: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    """Whether a failover would happen, and what hinders it.
+
+    Args:
+        service: what they call the master.
+        known: of each, its ``address``, its ``state`` and a ``detail``.
+    """
+    well = [each for each in known if each["state"] == "ok"]
+    for each in known:
+        if each["state"] not in ("ok", "no quorum"):
+            yield warn("sentinels", f"{each['address']}: {each['state']}: {each['detail']}", _REPAIR)
+    if not well:
+        said = (
+            "; ".join(sorted({str(each["detail"]) for each in known if each["state"] == "no quorum"})) or "none answers"
+        )
+        yield fail(
+            "sentinels",
+            f"no sentinel of {service!r} has a quorum: when the master fails, nothing takes over ({said}).",
+            "Start the sentinels that are away, and see that a replica is connected to the master.",
+        )
+    elif len(known) == 1:
+        yield warn(
+            "sentinels",
+            f"RCACHE_URL names one sentinel of {service!r}: while it is away, no master can be found.",
+            "Name all of them, with commas.",
+        )
+    elif len(well) == len(known):
+        yield ok("sentinels", f"all {len(known)} sentinels of {service!r} answer, and have a quorum")
+
+
+def of_all(found: Mapping[str, Sequence[Finding]]) -> Iterator[Finding]:
+    """The findings of several servers: one line for what is well on all of them, one for each thing that is not.
+
+    Args:
+        found: by the server's address.
+    """
+    if len(found) == 1:
+        yield from next(iter(found.values()))
+        return
+    names = dict.fromkeys(finding.name for findings in found.values() for finding in findings)
+    for name in names:
+        bad: dict[Finding, list[str]] = {}
+        good: list[Finding] = []
+        for address, findings in found.items():
+            for finding in findings:
+                if finding.name == name and finding.state is State.OK:
+                    good.append(finding)
+                elif finding.name == name:
+                    bad.setdefault(finding, []).append(address)
+        for finding, addresses in bad.items():
+            where = f"all {len(found)} nodes" if len(addresses) == len(found) else ", ".join(addresses)
+            yield finding._replace(message=f"{where}: {finding.message}")
+        if good and not bad:
+            yield good[0]._replace(message=f"{good[0].message}; {len(found)} nodes alike")

@@ -12,24 +12,27 @@ import socket
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Final
-from urllib.parse import urlsplit
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeVar
 
 import ormsgpack
 from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from ..config.address import Address, Node, parse_address
 from ..engine.manager import CacheManager
 from ..errors import StoreError, StoreFullError
 from ..model.cache_type import CacheType
 from ..model.entry import Draft
 from ..stores.redis.connection import Connection, pack
+from ..stores.redis.driver import Connector
 from ..stores.redis.facts import EVICTION_ADVICE
 from ..stores.redis.pool import Pool
 from ..stores.redis.store import RedisStore
 from . import advice
 from .findings import Finding, State, fail, ok, warn
-from .node import Ask, Node, asking, described
+from .server import Ask, ServerInfo, asking, described
 
 __all__ = ["COMMANDS", "server_findings"]
 
@@ -101,57 +104,118 @@ COMMANDS: Final = tuple(
 
 
 def server_findings(manager: CacheManager) -> Iterator[Finding]:
-    """What there is to say about the server of a cache; only what keeps it from being used when it cannot be."""
+    """What there is to say about the servers of a cache; only what keeps them from being used when they cannot be."""
+    settings = manager.settings
+    address = parse_address(settings.url, "RCACHE_URL")
+    connector = Connector(address, settings.redis_options, timeout=max(settings.timeout, _PATIENCE))
     store: Any = manager.engine.store
     redis: RedisStore = getattr(store, "redis", store)  # behind a memory tier
-    settings = manager.settings
-    with asking(settings.url, timeout=max(settings.timeout, _PATIENCE)) as ask:
-        node = described(ask, _address(settings.url), manager.engine.names)
-        if isinstance(node, Node) and (wrong := advice.misplaced(node, settings.url)):
+    named = _Place.named(address) if address.kind == "server" else None
+    if named is not None:
+        wrong = _looked(manager, connector, named, lambda server, _: advice.misplaced(server, settings.url))
+        if isinstance(wrong, Finding):
             yield wrong
             return
-        try:
-            times, offset = _sampled(redis)
-        except StoreError as error:
-            yield _unreachable(redis, error)
-            if isinstance(node, Node):
-                whys = [_rights(manager, ask), *advice.persistence(node, is_warm=False), advice.version(node)]
-                yield from (finding for finding in whys if finding.state is not State.OK)
-            return
-        _wait_for_breaker(redis)
-        yield _round_trips(redis, times)
-        yield from advice.access(urlsplit(settings.url))
-        yield from advice.encryption(settings.url, _addresses(settings.url))
-        if isinstance(node, Node):
-            yield from _advised(manager, node)
-        yield _clock(offset)
-        yield _rights(manager, ask)
+    try:
+        _ask(redis, ("PING",))  # connects
+    except StoreError as error:
+        yield _unreachable(redis, error)
+        yield from _sentinels(manager)
+        if named is not None:
+            yield from _looked(manager, connector, named, partial(_hindrances, manager)) or ()
+        return
+    _wait_for_breaker(redis)
+    yield from advice.access(address, settings.redis_options)
+    yield from advice.encryption(address, settings.redis_options, _addresses(address))
+    yield from _sentinels(manager)
+    places = [named] if named is not None else _Place.masters(manager)
+    found = {place.name: _looked(manager, connector, place, partial(_advised, manager)) or [] for place in places}
+    yield from advice.of_all(found)
     yield _kept(manager, redis)
     yield _bus(manager, redis)
 
 
-def _advised(manager: CacheManager, node: Node) -> Iterator[Finding]:
+class _Place(NamedTuple):
+    """A server that is asked directly."""
+
+    node: Node
+    path: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.path or str(self.node)
+
+    @classmethod
+    def named(cls, address: Address) -> _Place:
+        """The one that the URL names."""
+        return cls(address.nodes[0] if address.nodes else Node("", 0), address.path)
+
+    @classmethod
+    def masters(cls, manager: CacheManager) -> list[_Place]:
+        """Those that the sentinels name, or the cluster has."""
+        nodes = manager.engine.catalogue.state()["topology"]["nodes"]
+        hosts = [node["address"].rpartition(":") for node in nodes if node["is_available"]]
+        return [cls(Node(host.strip("[]"), int(port))) for host, _, port in hosts if port.isdigit()]
+
+
+T = TypeVar("T")
+
+
+def _looked(
+    manager: CacheManager, connector: Connector, place: _Place, judge: Callable[[ServerInfo, Ask], T]
+) -> T | None:
+    """What is thought of a server that is asked directly; nothing when it cannot be."""
+    with asking(connector, place.node, path=place.path) as ask:
+        server = described(ask, place.name, manager.engine.names)
+        return judge(server, ask) if isinstance(server, ServerInfo) else None
+
+
+def _hindrances(manager: CacheManager, server: ServerInfo, ask: Ask) -> list[Finding]:
+    """What may keep the cache from using it."""
+    findings = [_rights(manager, ask), *advice.persistence(server, is_warm=False), advice.version(server)]
+    return [finding for finding in findings if finding.state is not State.OK]
+
+
+def _advised(manager: CacheManager, server: ServerInfo, ask: Ask) -> list[Finding]:
+    """Everything there is to say about it."""
     settings = manager.settings
-    yield advice.version(node)
-    yield from advice.memory(node)
-    yield from advice.sharing(node)
-    yield from advice.persistence(node, is_warm=settings.on_failover == "warm")
-    yield from advice.limits(node, settings.max_connections)
-    yield from advice.clock_steps(node)
+    times, offset = _sampled(ask)
+    return [
+        _round_trips(server.address, times),
+        advice.version(server),
+        *advice.memory(server),
+        *advice.sharing(server),
+        *advice.persistence(server, is_warm=settings.on_failover == "warm"),
+        *advice.limits(server, settings.max_connections),
+        *advice.clock_steps(server),
+        _clock(offset),
+        _rights(manager, ask),
+    ]
 
 
-def _address(url: str) -> str:
-    parts = urlsplit(url)
-    return parts.path if parts.scheme == "unix" else f"{parts.hostname or 'localhost'}:{parts.port or 6379}"
+def _addresses(address: Address) -> set[str]:
+    """The IP addresses of a URL's hosts; none of those that cannot be resolved."""
+    found: set[str] = set()
+    for node in address.nodes:
+        with suppress(OSError):
+            found |= {str(each[4][0]) for each in socket.getaddrinfo(node.host, None)}
+    return found
 
 
-def _addresses(url: str) -> set[str]:
-    """The IP addresses of a URL's host; none when it cannot be resolved."""
-    host = urlsplit(url).hostname
-    try:
-        return {str(found[4][0]) for found in socket.getaddrinfo(host, None)} if host else set()
-    except OSError:
-        return set()
+# Sentinels
+
+
+def _sentinels(manager: CacheManager) -> Iterator[Finding]:
+    """What each sentinel says; nothing where there are none."""
+    deadline = time.monotonic() + _BACK_WITHIN
+    while True:  # a process that has just begun has not asked them all yet
+        topology = manager.engine.catalogue.state()["topology"]
+        known = topology.get("sentinels", [])
+        if all(each["state"] != "unknown" for each in known) or time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
+    if known:
+        yield from advice.sentinels(topology["service"], known)
 
 
 def _ask(redis: RedisStore, *commands: tuple[Any, ...]) -> list[Any]:
@@ -161,13 +225,12 @@ def _ask(redis: RedisStore, *commands: tuple[Any, ...]) -> list[Any]:
 # Reaching it
 
 
-def _sampled(redis: RedisStore) -> tuple[list[float], float]:
+def _sampled(ask: Ask) -> tuple[list[float], float]:
     """Seconds of some round trips, and by how much the server's clock is ahead, measured on the fastest of them."""
-    _ask(redis, ("PING",))  # connects
     samples: list[tuple[float, float]] = []
     for _ in range(_SAMPLES):
         wall, began = time.time(), time.monotonic()
-        reply = _ask(redis, ("TIME",))[0]
+        reply = ask(["TIME"])
         took = time.monotonic() - began
         if isinstance(reply, Exception):  # the rights are checked below
             samples.append((took, 0.0))
@@ -211,11 +274,9 @@ def _unreachable(redis: RedisStore, error: StoreError) -> Finding:
     return fail("store", text, remedy)
 
 
-def _round_trips(redis: RedisStore, times: list[float]) -> Finding:
+def _round_trips(name: str, times: list[float]) -> Finding:
     median = statistics.median(times)
-    message = (
-        f"{redis.location} answers within {median * 1000:.2f} ms (p50 of {len(times)}, at most {max(times) * 1000:.2f})"
-    )
+    message = f"{name} answers within {median * 1000:.2f} ms (p50 of {len(times)}, at most {max(times) * 1000:.2f})"
     if median > _SLOW:
         return warn("store", message, "Each hit that is not in memory takes that long: put the server nearer.")
     return ok("store", message)
@@ -256,7 +317,7 @@ def _rights(manager: CacheManager, ask: Ask) -> Finding:
             places -= {"key"} if words != command else {"channel"} if names.bus in command else set()
     if not refused and not places:
         return ok("rights", f"all {len({command[0] for command in COMMANDS}) + 2} commands are allowed")
-    user = urlsplit(manager.settings.url).username or "default"
+    user = parse_address(manager.settings.url, "RCACHE_URL").username or "default"
     grants = [f"+{name}" for name in sorted(refused)]
     grants += [f"~{names.prefix}:* ~{names.prefix}~*"] * ("key" in places) + [f"&{names.bus}"] * ("channel" in places)
     what = [f"run {', '.join(sorted(refused))}"] * bool(refused)

@@ -129,6 +129,7 @@ class Inspector:
         state = engine.catalogue.state()
         state["store"]["is_available"] = incident is None
         state["store"]["incident"] = None if incident is None else str(incident.cause)
+        state["store"]["since"] = None if incident is None else incident.since
         records = engine.statistics.records
         costs = records.costliest(_COSTLIEST) if activity is None else activity.costs
         log = records.recent() if activity is None else activity.log

@@ -144,11 +144,15 @@ class Filled(NamedTuple):
 
 
 class Incident(NamedTuple):
-    """Why a store is not available now: a number new for each incident, the cause, and whether it was logged."""
+    """Why a store is not available now: a number new for each incident, the cause, and whether it was logged.
+
+    ``since`` is when it began, in seconds since 1970.
+    """
 
     number: int
     cause: Exception
     is_logged: bool = False
+    since: float = 0.0
 
 
 class Store(Protocol):

