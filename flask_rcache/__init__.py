@@ -34,6 +34,7 @@ from .functions import (
     invalidate_tags,
 )
 from .model.cache_type import AUTO, FROM_HEADERS, CacheType
+from .observed import unobserved
 from .signals import (
     Audited,
     CacheError,
@@ -50,7 +51,7 @@ from .signals import (
     cache_stored,
 )
 from .stores.protocol import Listed, Page
-from .views import CachedView, by_user, cache_response
+from .views import CachedView, by_caller, by_user, cache_response
 
 __all__ = [
     "AUTO",
@@ -86,6 +87,7 @@ __all__ = [
     "TypeStats",
     "UnknownTypeError",
     "WarmingError",
+    "by_caller",
     "by_user",
     "cache_audited",
     "cache_error",
@@ -104,4 +106,5 @@ __all__ = [
     "invalidate_key",
     "invalidate_pattern",
     "invalidate_tags",
+    "unobserved",
 ]

@@ -23,12 +23,13 @@ from .engine.manager import CacheManager
 from .engine.parts import Engine
 from .errors import ConfigError
 from .model.scope import Scope, scope_var
+from .observed import observe, raw_environ, session_of
 
 __all__ = [
     "EXTENSION",
     "SCOPE",
     "InScope",
-    "carries_session",
+    "carries_credential_cookie",
     "current_cache",
     "enter",
     "entered",
@@ -40,9 +41,6 @@ __all__ = [
 EXTENSION: Final = "rcache"
 #: Where an environ has the scope of its request: it leads a copy of the request's context to it, in a thread or later.
 SCOPE: Final = "flask_rcache.scope"
-
-#: Where flask-login and flask-jwt-extended are told the names of their cookies.
-_COOKIE_SETTINGS: Final = ("REMEMBER_COOKIE_NAME", "JWT_ACCESS_COOKIE_NAME")
 
 
 # The manager and the request
@@ -92,23 +90,16 @@ def request_context() -> Any:
     return _found() if has_request_context() else None
 
 
-def carries_session(ctx: Any, environ: Mapping[str, Any], others: Iterable[str]) -> bool:
-    """Whether the request has a session, or a cookie that identifies its caller; the session is not touched.
+def carries_credential_cookie(environ: Mapping[str, Any], names: Iterable[str]) -> bool:
+    """Whether a request has a cookie that identifies its caller.
 
     Args:
-        ctx: the request's context.
         environ: the WSGI environ.
-        others: names of further such cookies.
+        names: of such cookies.
     """
-    if getattr(ctx, "_session", None):  # whatever its interface knew the caller by: another cookie, a header
-        return True
     header: str | None = environ.get("HTTP_COOKIE")
-    if header is None:
-        return False
-    app = ctx.app
-    renamed = (app.config.get(key) for key in _COOKIE_SETTINGS)
-    names = (app.session_interface.get_cookie_name(app), *filter(None, renamed), *others)
-    if not any(name in header for name in names):
+    names = tuple(names)
+    if header is None or not any(name in header for name in names):
         return False
     try:
         cookies = parse_cookie(header)
@@ -160,9 +151,12 @@ _opened: Final[ContextVar[_Opened | None]] = ContextVar("rcache_opened", default
 
 
 def install(app: Flask, manager: CacheManager) -> None:
-    """Have each request and each app context of an app opened a scope; once for each app."""
+    """Have each request and each app context of an app opened a scope, and each request observed; once for each app."""
     engine = manager.engine
     app.wsgi_app = InScope(app.wsgi_app, engine)  # type: ignore[method-assign]
+    # The first that runs of a request when Flask has opened its session and matched its URL. The signal that is sent
+    # before it costs each request five times as much.
+    app.preprocess_request = _observing(app.preprocess_request)  # type: ignore[method-assign]
     appcontext_pushed.connect(_on_pushed, sender=app)
     living = weakref.ref(app)
 
@@ -175,6 +169,17 @@ def install(app: Flask, manager: CacheManager) -> None:
     engine.refresher.context = context_for_refreshes
 
 
+def _observing(preprocess: Callable[..., Any]) -> Callable[..., Any]:
+    """Have what is read of a request noted, before any function of the app sees it."""
+
+    def preprocess_request(*args: Any) -> Any:
+        ctx = _found()
+        observe(ctx.request, session_of(ctx))
+        return preprocess(*args)
+
+    return preprocess_request
+
+
 def enter(engine: Engine, ctx: Any) -> Scope:
     """Make a request's scope the current one, where the request's context did not come with it.
 
@@ -185,7 +190,7 @@ def enter(engine: Engine, ctx: Any) -> Scope:
         engine: of the cache that the scope belongs to.
         ctx: the request's context.
     """
-    environ = ctx.request.environ
+    environ = raw_environ(ctx.request)
     scope = environ.get(SCOPE)
     if not isinstance(scope, Scope) or scope.owner is not engine.store:
         around = engine.scope()
@@ -248,7 +253,7 @@ def _on_pushed(app: Flask, **_: Any) -> None:
 def _on_request_teardown(_: BaseException | None) -> None:
     ctx = request_context()
     if ctx is not None and _opened.get() is not None:
-        scope = ctx.request.environ.get(SCOPE)
+        scope = raw_environ(ctx.request).get(SCOPE)
         if scope is not None:
             _end_exchanges(scope, ctx)
         _close(ctx)

@@ -1,10 +1,11 @@
 """What is read of a request: the headers, cookies, arguments, session values and identities that a result depends on.
 
-Owns :func:`observing`, which notes the reads while it is entered. The request, its session and ``flask.g`` are watched
-themselves, whoever reads them and by whatever name. What follows from a read is ``functions``' and ``views``' to say.
+Owns :class:`Reads`, the record of one request from its beginning to its end, and :func:`observing`, which tells apart
+what is read while it is entered. What follows from a read is ``functions``' and ``views``' to say.
 
-A watched object has another class for the while: a subclass of its own that notes what it is asked. So its identity and
-all that it holds stay as they are, for those who got hold of it before as well.
+A request, its containers and its session get another class: a subclass of their own that notes what it is asked. So
+their identity and all that they hold stay as they are, for libraries that hold them, and whatever the class of an app's
+own requests and sessions is. What is not read costs nothing.
 """
 
 from __future__ import annotations
@@ -13,18 +14,36 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from flask import g
+from flask.sessions import NullSession, SecureCookieSession
 from werkzeug.utils import cached_property
 
-from .model.forks import new_lock
 from .model.objects import instance_dict
 
-__all__ = ["Observed", "describe", "observing"]
+__all__ = [
+    "Field",
+    "Observed",
+    "Reads",
+    "describe",
+    "field_text",
+    "observe",
+    "observing",
+    "raw_environ",
+    "session_of",
+    "unobserved",
+    "watch_g",
+]
 
-#: The containers of a request, and how fields of each are called.
-_CONTAINERS: Final = {"headers": "header", "cookies": "cookie", "args": "arg", "values": "arg"}
+#: What was read: ``header``, ``cookie``, ``arg``, ``session``, ``g``, ``environ`` or ``request`` (an attribute of it),
+#: and the name, as it was spelled; ``*`` is all of them.
+Field = tuple[str, str]
+
+#: Where a watched object has the record of its request.
+_RECORD: Final = "_rcache_reads"
+#: The containers of a request that are made when they are first asked for.
+_CONTAINERS: Final = {"cookies": "cookie", "args": "arg"}
 #: Attributes that Flask itself asks for, in ``url_for`` and templates; they come with the view that was chosen.
 _OF_ROUTING: Final = frozenset({"json_module", "routing_exception", "shallow", "url_rule"})
 #: What reads the body.
@@ -44,11 +63,9 @@ _OF_ONE: Final = frozenset(
         "setlistdefault",
     }
 )
-#: … those that read all, where Python asks the class of an object and not the object …
-_OF_ALL: Final = frozenset(
-    {"__bool__", "__eq__", "__iter__", "__len__", "__ne__", "__or__", "__repr__", "__reversed__", "__ror__", "__str__"}
-)
-#: … and what reads none.
+#: … of these, the ones that may look at all items for that …
+_BY_SEARCHING: Final = frozenset({"get_all", "getall", "getlist"})
+#: … and what reads none. Any other method reads all.
 _OF_NONE: Final = frozenset(
     {
         "accessed",
@@ -67,74 +84,91 @@ _OF_NONE: Final = frozenset(
         "update",
     }
 )
+#: The methods that Python asks the class of an object for, and that read all.
+_OF_ALL: Final = frozenset(
+    {"__bool__", "__eq__", "__iter__", "__len__", "__ne__", "__or__", "__repr__", "__reversed__", "__ror__", "__str__"}
+)
+
+
+class Reads:
+    """What the code of one request has read, in order.
+
+    Attributes:
+        log: each field once, at the place of its first reading.
+        view_args: what the URL map gave to the view, before anybody could change it.
+        session: what the session held when it was opened.
+        observers: the observations that are entered.
+        unseen: what may have been read without being noted, as nothing can be noted of it.
+    """
+
+    __slots__ = ("log", "observers", "session", "unseen", "view_args")
+
+    def __init__(self, view_args: dict[str, Any] | None, session: dict[str, Any] | None) -> None:
+        self.log: Final[dict[Field, None]] = {}
+        self.view_args: Final = view_args
+        self.session: Final = session
+        self.observers: tuple[Observed, ...] = ()
+        self.unseen: frozenset[Field] = frozenset()
+
+    def note(self, kind: str, name: str) -> None:
+        """A field was read."""
+        if _aside.get():
+            return
+        field = kind, name
+        self.log[field] = None
+        observers = self.observers
+        if observers:
+            # Those around it; all of them, in a thread that came without its context.
+            here = _entered.get()
+            for each in [each for each in observers if each in here] or observers:
+                each.noted.add(field)
 
 
 class Observed:
-    """What was read so far.
-
-    Args:
-        identities: the attributes of ``flask.g`` that count.
+    """What was read while an observation was entered.
 
     Attributes:
-        reads: the fields: ``header:<name>`` (lower case), ``cookie:<name>``, ``arg:<name>``, ``session:<name>``, each
-            with ``*`` for all of them at once; ``g:<name>``; ``body``; other attributes of the request by their names,
-            such as ``remote_addr``.
+        noted: the fields, as they were spelled.
     """
 
-    __slots__ = ("_identities", "_watches", "reads")
+    __slots__ = ("_identities", "_request", "_token", "noted")
 
-    def __init__(self, identities: Iterable[str]) -> None:
-        self.reads: Final[set[str]] = set()
+    def __init__(self, request: Any, identities: Iterable[str] = ()) -> None:
+        self.noted: Final[set[Field]] = set()
         self._identities: Final = frozenset(identities)
-        self._watches: Final[list[_Watch]] = []
+        self._request: Final = request
+        self._token: Any = None
 
-    def take(self, field: str) -> None:
-        """Note a read."""
-        if not field.startswith("g:") or field[2:] in self._identities:
-            self.reads.add(field)
+    def __enter__(self) -> Observed:
+        reads = observe(self._request)
+        _forget_computed(self._request)
+        self.noted.update(reads.unseen)
+        self._token = _entered.set((*_entered.get(), self))
+        reads.observers = (*reads.observers, self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        reads = observe(self._request)
+        reads.observers = tuple(each for each in reads.observers if each is not self)
+        if self._token is not None:
+            _entered.reset(self._token)
+
+    @property
+    def reads(self) -> set[str]:
+        """The fields as texts; of ``flask.g`` only the attributes that count."""
+        return {field_text(field) for field in tuple(self.noted) if field[0] != "g" or field[1] in self._identities}
 
     def beside(self, given: Iterable[object]) -> frozenset[str]:
         """What was read of all but these objects: a function that is given ``request.args`` has them in its key."""
-        with _lock:
-            known = [f"{watch.field}:" for watch in self._watches if any(watch.target is each for each in given)]
+        held = instance_dict(self._request) if self._request is not None else {}
+        kinds = {"headers": "header", "values": "arg", **_CONTAINERS}
+        known = [f"{kind}:" for name, kind in kinds.items() if name in held and any(held[name] is it for it in given)]
         return frozenset(field for field in self.reads if not field.startswith(tuple(known)))
-
-    def watch(self, target: object, field: str, watching: Callable[[type], type]) -> None:
-        """Note what is read of an object from now on.
-
-        Args:
-            target: the object.
-            field: what its fields are called.
-            watching: makes the class that it has meanwhile.
-        """
-        with _lock:
-            watch = _watches.get(id(target))
-            if watch is None:
-                watch = _Watch(target, field)
-                try:
-                    watch.begin(watching)
-                except TypeError:  # a class in C: nobody knows what is read of it
-                    self.reads.add(f"{field}:*")
-                    return
-                _watches[id(target)] = watch
-            if self not in watch.observers:
-                watch.observers.append(self)
-                self._watches.append(watch)
-
-    def end(self) -> None:
-        """Leave the objects as they were, those aside that another still watches."""
-        with _lock:
-            for watch in self._watches:
-                watch.observers.remove(self)
-                if not watch.observers:
-                    watch.end()
-                    del _watches[id(watch.target)]
-            self._watches.clear()
 
 
 @contextmanager
 def observing(context: Any, identities: Iterable[str]) -> Iterator[Observed]:
-    """Note what is read of a request, its session and ``flask.g`` inside; also by threads and tasks that begin there.
+    """Note what a function reads of a request, its session and ``flask.g``; also by threads and tasks that begin there.
 
     Args:
         context: the context of the request, the current one; ``None`` for none, of which nothing is read.
@@ -143,26 +177,92 @@ def observing(context: Any, identities: Iterable[str]) -> Iterator[Observed]:
     Returns:
         What was read, as it grows. Observations nest: what is read inside the inner one counts for the outer one too.
     """
-    observed = Observed(identities)
     if context is None:
-        yield observed
+        yield Observed(None)
         return
-    entered = _entered.set((*_entered.get(), observed))
-    try:
-        request = context.request
-        observed.watch(request, "request", _watching_request)
-        held = instance_dict(request)
-        for name, field in _CONTAINERS.items():
-            if name in held:  # somebody may have got hold of it
-                observed.watch(held[name], field, _watching_container)
-        session = context._session if hasattr(context, "_session") else context.session
-        if session is not None:
-            observed.watch(session, "session", _watching_container)
-        observed.watch(g._get_current_object(), "g", _watching_g)
+    request = context.request
+    reads = observe(request, session_of(context))
+    request.__class__ = _watching_attributes(_watching_request(type(request)))
+    watch_g(reads)
+    with Observed(request, identities) as observed:
         yield observed
+
+
+def observe(request: Any, session: Any = None) -> Reads:
+    """Note what is read of a request from now on; from its beginning, when nothing of the app has run yet.
+
+    Args:
+        request: the request.
+        session: its session, where it is open.
+
+    Returns:
+        The record, which is there already when the request is observed.
+    """
+    held: dict[str, Any] = request.__dict__
+    reads: Reads | None = held.get(_RECORD)
+    if reads is not None:
+        return reads
+    given = held.get("view_args")
+    kind = type(session)
+    opened = dict(session) if session and isinstance(session, dict) else None
+    reads = held[_RECORD] = Reads(dict(given) if given else None, opened)
+    headers = held["headers"]
+    headers.__dict__[_RECORD] = reads
+    headers.__class__ = _watching_headers(type(headers))
+    cookies = held.get("cookies")
+    if cookies is not None:  # the session was opened by one
+        _watch(cookies, reads, _watching_cookies)
+    if "args" in held:
+        _watch(held["args"], reads, _watching_args)
+    request.__class__ = _watching_request(type(request))
+    if session is not None and kind is not NullSession and not _watch(session, reads, _watching_session):
+        reads.unseen = frozenset({("session", "*")})
+    return reads
+
+
+def watch_g(reads: Reads) -> None:
+    """Note what is read of ``flask.g`` as well."""
+    _watch(g._get_current_object(), reads, _watching_g)
+
+
+def session_of(context: Any) -> Any:
+    """The session of a request's context as it is, without counting as an access; ``None`` when it is not open."""
+    return context._session if hasattr(context, "_session") else context.session
+
+
+def raw_environ(request: Any) -> dict[str, Any]:
+    """The environ of a request; reading it is not noted."""
+    environ: dict[str, Any] = request.__dict__["environ"]
+    return environ
+
+
+@contextmanager
+def unobserved() -> Iterator[None]:
+    """Nothing that is read of the request inside counts as something that the answer depends on.
+
+    For what only logs a request, and for gateways: they send all headers on, and the ``Vary`` of the answer says on
+    which it depends.
+
+    >>> with unobserved():
+    ...     pass
+    """
+    entered = _aside.set(True)
+    try:
+        yield
     finally:
-        _entered.reset(entered)
-        observed.end()
+        _aside.reset(entered)
+
+
+def field_text(field: Field) -> str:
+    """A field as one text: ``header:x-api-key``, ``session:cart``; an attribute of a request is its name alone.
+
+    >>> field_text(("header", "X_Api-Key")), field_text(("request", "path")), field_text(("arg", "*"))
+    ('header:x-api-key', 'path', 'arg:*')
+    """
+    kind, name = field
+    if kind == "request":
+        return name
+    return f"{kind}:{name.lower().replace('_', '-') if kind == 'header' else name}"
 
 
 def describe(fields: Iterable[str]) -> str:
@@ -184,6 +284,8 @@ def _described(field: str) -> str:
         return "current_user" if name == "_login_user" else f"g.{name}"
     if kind == "session":
         return kind
+    if kind == "environ":
+        return "request.environ" if name == "*" else f'request.environ["{name}"]'
     if not colon:
         return "request.data" if kind == "body" else f"request.{kind}"
     whole = f"request.{kind}s"
@@ -192,174 +294,242 @@ def _described(field: str) -> str:
 
 # Watching
 
-_lock: Final = new_lock()
-
-
-class _Watch:
-    """One watched object, and who watches it."""
-
-    __slots__ = ("_kept", "field", "observers", "target")
-
-    def __init__(self, target: object, field: str) -> None:
-        self.target: Final = target
-        self.field: Final = field
-        self.observers: Final[list[Observed]] = []
-        self._kept: Final = type(target)
-
-    def begin(self, watching: Callable[[type], type]) -> None:
-        # Not by assignment: `g` takes any attribute for one of the app's.
-        object.__setattr__(self.target, "__class__", watching(self._kept))
-
-    def end(self) -> None:
-        object.__setattr__(self.target, "__class__", self._kept)
-
-
-#: By the id of the object, which its watch keeps alive.
-_watches: Final[dict[int, _Watch]] = {}
 #: The observations that this thread or task is inside of.
 _entered: Final[ContextVar[tuple[Observed, ...]]] = ContextVar("rcache_observations", default=())
-#: Where reads are noted while a method that was called answers: it reads its object in ways of its own.
-_aside: Final[ContextVar[set[str] | None]] = ContextVar("rcache_reads_aside", default=None)
+#: Whether what is read now is read by us, or by a method whose call is noted already.
+_aside: Final[ContextVar[bool]] = ContextVar("rcache_reads_aside", default=False)
 
 
-def _note(target: object, field: str) -> None:
-    """A field of a watched object was read."""
-    aside = _aside.get()
-    if aside is not None:
-        aside.add(field)
-        return
-    for observed in _observers(target):
-        observed.take(field)
-
-
-def _observers(target: object) -> list[Observed]:
-    """Who is to know of a read: the observations around it; all of them, in a thread that came without its context."""
-    watch = _watches.get(id(target))
-    if watch is None:
-        return []
-    here = _entered.get()
-    return [each for each in watch.observers if each in here] or list(watch.observers)
-
-
-def _note_item(target: object, name: object) -> None:
-    watch = _watches.get(id(target))
-    if watch is not None:
-        text = str(name)
-        _note(target, f"{watch.field}:{text.lower().replace('_', '-') if watch.field == 'header' else text}")
-
-
-@contextmanager
-def _reading_aside() -> Iterator[set[str]]:
-    fields: set[str] = set()
-    entered = _aside.set(fields)
+def _watch(target: Any, reads: Reads, watching: Callable[[type], type]) -> bool:
+    """Have an object note what is read of it; whether it can."""
     try:
-        yield fields
-    finally:
-        _aside.reset(entered)
+        # Not by assignment: `g` takes any attribute for one of the app's.
+        object.__setattr__(target, _RECORD, reads)
+        object.__setattr__(target, "__class__", watching(type(target)))
+    except (TypeError, AttributeError):  # a class in C: nobody knows what is read of it
+        return False
+    return True
 
 
 def _subclass(base: type, namespace: dict[str, Any]) -> type:
-    like_it = {"__module__": base.__module__, "__qualname__": base.__qualname__, "__slots__": ()}
+    like_it = {"__module__": base.__module__, "__qualname__": base.__qualname__, "__slots__": (), "_rcache_base": base}
     return type(base.__name__, (base,), like_it | {"__hash__": base.__hash__} | namespace)
 
 
-def _one_noted(method: Callable[..., Any]) -> Callable[..., Any]:
+def _once(make: Callable[[Any], type]) -> Callable[[Any], type]:
+    """A function of a class that gives its watching subclass, and that one for itself."""
+    made: dict[type, type] = {}
+
+    def watching(base: type) -> type:
+        found = made.get(base)
+        if found is None:
+            found = made[base] = make(base)
+            made[found] = found
+        return found
+
+    return watching
+
+
+def _one_noted(method: Callable[..., Any], kind: str, *, searches: bool) -> Callable[..., Any]:
     """A method that reads one item."""
 
-    def read(self: object, *args: Any, **kwargs: Any) -> Any:
+    def read(self: Any, *args: Any, **kwargs: Any) -> Any:
         for name in args[:1] or list(kwargs.values())[:1]:
-            _note_item(self, name)
-        with _reading_aside():
+            self._rcache_reads.note(kind, name if type(name) is str else str(name))
+        if not searches:
+            return method(self, *args, **kwargs)
+        with unobserved():
             return method(self, *args, **kwargs)
 
     return read
 
 
-def _all_noted(method: Callable[..., Any]) -> Callable[..., Any]:
+def _all_noted(method: Callable[..., Any], kind: str) -> Callable[..., Any]:
     """A method that reads all items."""
 
-    def read(self: object, *args: Any) -> Any:
-        _note_item(self, "*")
-        with _reading_aside():
-            return method(self, *args)
+    def read(self: Any, *args: Any, **kwargs: Any) -> Any:
+        self._rcache_reads.note(kind, "*")
+        return method(self, *args, **kwargs)
 
     return read
 
 
-@functools.lru_cache(maxsize=64)
-def _watching_container(base: Any) -> type:
-    """A mapping that notes which of its items are read."""
+def _container(base: Any, kind: str) -> dict[str, Any]:
+    """The methods of a mapping that notes which of its items are read."""
+    noted: dict[str, Any] = {}
+    for name in dir(base):
+        method = getattr(base, name, None)
+        if not callable(method) or method is getattr(object, name, None) or name in _OF_NONE:
+            continue
+        if name in _OF_ONE:
+            noted[name] = _one_noted(method, kind, searches=name in _BY_SEARCHING)
+        elif name in _OF_ALL or not name.startswith("_"):
+            noted[name] = _all_noted(method, kind)
+    return noted
 
-    def __getattribute__(self: object, name: str) -> Any:  # noqa: N807
-        value = base.__getattribute__(self, name)  # templates try items as attributes: one that is none was not read
-        if not (name.startswith("_") or name in _OF_ONE or name in _OF_NONE):
-            _note_item(self, "*")
-        return value
 
-    noted: dict[str, Any] = {"__getattribute__": __getattribute__}
-    for names, wrap in ((_OF_ONE, _one_noted), (_OF_ALL, _all_noted)):
-        for name in names:
-            method = getattr(base, name, None)
-            if method is not None and method is not getattr(object, name, None):
-                noted[name] = wrap(method)
+def _watching(kind: str) -> Callable[[Any], type]:
+    return _once(lambda base: _subclass(base, _container(base, kind)))
+
+
+_watching_headers: Final = _watching("header")
+_watching_cookies: Final = _watching("cookie")
+_watching_args: Final = _watching("arg")
+
+
+@_once
+def _watching_session(base: Any) -> type:
+    """A session that notes which of its items are read; of a library's class, what else it has as well."""
+    noted = _container(base, "session")
+    if base is not SecureCookieSession:
+
+        def __getattribute__(self: Any, name: str) -> Any:  # noqa: N807
+            value = base.__getattribute__(self, name)
+            if not (name.startswith("_") or name in _OF_NONE) and name in instance_dict(self):
+                instance_dict(self)[_RECORD].note("session", name)
+            return value
+
+        noted["__getattribute__"] = __getattribute__
     return _subclass(base, noted)
 
 
-@functools.lru_cache(maxsize=64)
+@_once
 def _watching_g(base: Any) -> type:
     """A ``flask.g`` that notes which of its attributes are read."""
 
-    def __getattribute__(self: object, name: str) -> Any:  # noqa: N807
-        if not name.startswith("__"):
-            _note_item(self, name)
+    def __getattribute__(self: Any, name: str) -> Any:  # noqa: N807
+        if not name.startswith("_rcache") and not name.startswith("__"):
+            instance_dict(self)[_RECORD].note("g", name)
         return base.__getattribute__(self, name)
 
-    methods = {name: _one_noted(getattr(base, name)) for name in _OF_ONE if hasattr(base, name)}
+    methods = {name: _one_noted(getattr(base, name), "g", searches=False) for name in _OF_ONE if hasattr(base, name)}
     return _subclass(base, {"__getattribute__": __getattribute__, **methods})
 
 
-#: What a property of a request has read when it was computed; later its value is at hand.
-_sources: Final[dict[tuple[type, str], frozenset[str]]] = {}
-
-
-@functools.lru_cache(maxsize=64)
+@_once
 def _watching_request(base: Any) -> type:
-    """A request that notes which of its attributes are read."""
-    computed = {
-        name
-        for each in base.__mro__
-        for name, item in vars(each).items()
-        if isinstance(item, cached_property | functools.cached_property)
-    }
+    """A request whose containers are watched, and that notes who asks for the address, the body and the whole query."""
 
-    def __getattribute__(self: object, name: str) -> Any:  # noqa: N807
-        if name.startswith("_"):
+    def container(name: str, watching: Callable[[type], type]) -> cached_property[Any]:
+        def made(self: Any) -> Any:
+            with unobserved():
+                value = getattr(super(watched, self), name)
+            _watch(value, self._rcache_reads, watching)
+            return value
+
+        return cached_property(made, name)
+
+    def attribute(name: str) -> property:
+        def get(self: Any) -> Any:
+            self._rcache_reads.note("request", name)
+            return self.__dict__[name]
+
+        def put(self: Any, value: Any) -> None:
+            self.__dict__[name] = value
+
+        return property(get, put)
+
+    def stream(self: Any) -> Any:
+        self._rcache_reads.note("request", "body")
+        with unobserved():
+            return super(watched, self).stream
+
+    def environ(self: Any) -> Any:
+        held = self.__dict__
+        reads = held[_RECORD]
+        return held["environ"] if not reads.observers or _aside.get() else _Environ(held["environ"], reads)
+
+    def put_environ(self: Any, value: Any) -> None:
+        self.__dict__["environ"] = value
+
+    watched: Any = _subclass(
+        base,
+        {
+            "args": container("args", _watching_args),
+            "cookies": container("cookies", _watching_cookies),
+            "environ": property(environ, put_environ),
+            "query_string": attribute("query_string"),
+            "remote_addr": attribute("remote_addr"),
+            "stream": cached_property(stream, "stream"),
+        },
+    )
+    return cast(type, watched)
+
+
+@_once
+def _watching_attributes(base: Any) -> type:
+    """A request that notes which of its attributes are read: those that stand in no function's key."""
+    quiet = _OF_ROUTING | _computed(base) | _CONTAINERS.keys() | {"headers", "values", "environ", _RECORD}
+
+    def __getattribute__(self: Any, name: str) -> Any:  # noqa: N807
+        if name in quiet or name.startswith("_"):
             return base.__getattribute__(self, name)
         if name in _OF_BODY:
-            _note(self, "body")
-            with _reading_aside():
+            instance_dict(self)[_RECORD].note("request", "body")
+            if name in ("get_json", "json"):  # whose type is read as well
                 return base.__getattribute__(self, name)
-        is_there = name in instance_dict(self)
-        if name not in computed:
-            value = base.__getattribute__(self, name)
-            if is_there and name not in _OF_ROUTING:  # not there: a property or method, which reads what is
-                _note_attribute(self, name, value, {name})
-            return value
-        with _reading_aside() as fields:
-            value = base.__getattribute__(self, name)
-        if not is_there:
-            _sources[base, name] = _sources.get((base, name), frozenset()) | fields
-        _note_attribute(self, name, value, _sources.get((base, name), {name}))
-        return value
+            with unobserved():
+                return base.__getattribute__(self, name)
+        held = instance_dict(self)
+        if name in held:  # not there: a property or method, which reads what is
+            held[_RECORD].note("request", name)
+        return base.__getattribute__(self, name)
 
     return _subclass(base, {"__getattribute__": __getattribute__})
 
 
-def _note_attribute(request: object, name: str, value: object, fields: Iterable[str]) -> None:
-    """An attribute of a request was read; of a container, it is its items that count."""
-    if name in _CONTAINERS:
-        for observed in _observers(request):
-            observed.watch(value, _CONTAINERS[name], _watching_container)
-        fields = [field for field in fields if field == "body"]
-    for field in fields:
-        _note(request, field)
+@functools.lru_cache(maxsize=64)
+def _computed(base: Any) -> frozenset[str]:
+    """The properties of a request that werkzeug makes of fields, and keeps."""
+    found = {
+        name
+        for each in base.__mro__
+        if each.__module__.startswith(("werkzeug.", "flask."))
+        for name, item in vars(each).items()
+        if isinstance(item, cached_property | functools.cached_property)
+    }
+    return frozenset(found - _CONTAINERS.keys() - _OF_BODY - {"values"})
+
+
+def _forget_computed(request: Any) -> None:
+    """Have what was made of fields made again, by whoever asks for it: reading it is then noted."""
+    held: dict[str, Any] = request.__dict__
+    kind: Any = type(request)
+    for name in _computed(kind) & held.keys():
+        held.pop(name, None)
+
+
+class _Environ(dict[str, Any]):
+    """An environ that notes which of its items are read; what is written goes to the request's own."""
+
+    def __init__(self, environ: dict[str, Any], reads: Reads) -> None:
+        super().__init__(environ)
+        self._rcache_reads: Final = reads
+        self._environ: Final = environ
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        super().__setitem__(key, value)
+        self._environ[key] = value
+
+    def __delitem__(self, key: str) -> None:
+        super().__delitem__(key)
+        self._environ.pop(key, None)
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        for key, value in dict(*args, **kwargs).items():
+            self[key] = value
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        if key not in self:
+            self[key] = default
+        return self[key]
+
+    def pop(self, key: str, *default: Any) -> Any:
+        self._rcache_reads.note("environ", key)
+        self._environ.pop(key, None)
+        return super().pop(key, *default)
+
+
+for _name, _method in _container(dict, "environ").items():
+    if _name not in vars(_Environ) and _name not in ("fromkeys", "popitem"):
+        setattr(_Environ, _name, _method)

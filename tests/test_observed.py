@@ -1,4 +1,4 @@
-"""What is read of a request is noted, whoever reads it; afterwards everything is as it was."""
+"""What is read of a request is noted, whoever reads it; all objects stay the ones that they are."""
 
 from __future__ import annotations
 
@@ -70,15 +70,15 @@ def visit(app: Flask, **options: Any) -> Any:
 
 
 def state() -> list[Any]:
-    """The classes of everything that is watched, and whose it is."""
+    """The names of the classes of everything that is watched, and which objects they are."""
     ctx = request_context()
     held = [ctx.request, ctx._session, g._get_current_object()]
     held += [request.headers, request.args, request.cookies, request.values]
-    return [(type(each), id(each)) for each in held]
+    return [(type(each).__qualname__, id(each)) for each in held]
 
 
 def reads_of(app: Flask, read: Callable[[], object], **options: Any) -> set[str]:
-    """The fields that a function reads in a request, which is left as it was."""
+    """The fields that a function reads in a request, whose objects stay what they are."""
     with visit(app, **options):
         session["cart"] = 1
         before = state()
@@ -119,7 +119,10 @@ READS: dict[str, tuple[Callable[[], object], set[str]]] = {
     "all cookies": (lambda: request.cookies.to_dict(), {"cookie:*"}),
     "remote address": (lambda: request.remote_addr, {"remote_addr"}),
     "access route": (lambda: request.access_route, {"header:x-forwarded-for", "remote_addr"}),
-    "environ": (lambda: request.environ["HTTP_X_API_KEY"], {"environ"}),
+    "environ": (lambda: request.environ["HTTP_X_API_KEY"], {"environ:HTTP_X_API_KEY"}),
+    "environ, absent": (lambda: request.environ.get("REMOTE_USER"), {"environ:REMOTE_USER"}),
+    "whole environ": (lambda: dict(request.environ), {"environ:*"}),
+    "remote user": (lambda: request.remote_user, {"environ:REMOTE_USER"}),
     "view arguments": (lambda: request.view_args, {"view_args"}),
     "path": (lambda: request.path, {"path"}),
     "method": (lambda: request.method, {"method"}),

@@ -19,7 +19,8 @@ from werkzeug.test import run_wsgi_app
 from werkzeug.urls import iri_to_uri
 
 from ..context import manager_of
-from ..http import Reason
+from ..http import Reason, field_of
+from ..views.options import remedy_for
 from .explanation import explained, in_new_context
 from .output import Column, Command, Failure, answer, answers, bytes_text, line, note, note_memory, seconds_text
 
@@ -153,8 +154,14 @@ def _reported(headers: Mapping[str, str]) -> dict[str, Any]:
         "because": "",
         "notes": [],
     }
+    field = parameters.get("field", "").strip('"')
     if reason in _SENTENCES:
         report["because"] = _SENTENCES[reason]
+    if reason == Reason.FIELD.value and field:
+        report["because"] = f"The request has {field}, which the answer depends on and which may identify its caller."
+        report["notes"] = [f"{remedy_for(field_of(field))}."]
+    elif reason:
+        pass
     elif "stored" in parameters:
         report["because"] = "The view was called, and its answer is stored."
     elif "collapsed" in parameters:

@@ -20,12 +20,13 @@ from werkzeug.wsgi import get_current_url
 
 from ..engine.load import Decision, decide, fresh
 from ..errors import ConfigError, StoreError
-from ..http import Reason, parse_cache_control
+from ..http import Reason, parse_cache_control, shown_field
 from ..model.entry import Freshness, StoredResponse, VariantMarker
 from ..model.keys import key_tag
+from ..observed import raw_environ, session_of
 from ..stores.protocol import Lookup
 from ..views.background import refreshable
-from ..views.options import AppViews, BoundView, Options, options_of
+from ..views.options import AppViews, BoundView, Options, options_of, remedy_for
 from ..views.variants import selected_key
 from .types import ttl_document, ttl_source
 
@@ -168,11 +169,11 @@ class _Asked(NamedTuple):
     ctx: Any
     kwargs: dict[str, Any]
     url_key: str
+    trusted: bool
 
     @property
     def environ(self) -> dict[str, Any]:
-        environ: dict[str, Any] = self.ctx.request.environ
-        return environ
+        return raw_environ(self.ctx.request)
 
 
 def _decided(found: Explanation, app: Flask, ctx: Any, options: Options) -> None:
@@ -182,13 +183,16 @@ def _decided(found: Explanation, app: Flask, ctx: Any, options: Options) -> None
     found.view, found.type = options.function, view.policy.name
     found.ttl = ttl_document(view.policy.ttl)
     found.ttl_from = ttl_source(views.manager, view.policy.type, options.ttl)
-    environ = ctx.request.environ
+    environ = raw_environ(ctx.request)
     args: tuple[Any, ...] = (None,) if options.is_method else ()
     kwargs = dict(ctx.request.view_args or {})
     try:
         reason = view.bypass(ctx, environ, args, kwargs)
+        trusted, named = view.credentials_ok, None
+        if reason is None:
+            reason, trusted, named = view.called_by(ctx, environ)
         if reason is None or options.key_func is None:  # else it is not asked
-            found.key = view.key(ctx, environ, args, kwargs)
+            found.key = view.key(ctx, environ, args, kwargs, named)
     except Exception as error:  # noqa: BLE001  # the app's own functions, without what before_request gives them
         found.because = f"The decorator's functions raised {type(error).__name__} here, where nothing runs before them."
         found.notes.append("--run sends the request through the whole app.")
@@ -198,7 +202,7 @@ def _decided(found: Explanation, app: Flask, ctx: Any, options: Options) -> None
     if reason is not None:
         _ruled_out(found, reason)
     if found.key is not None:
-        _looked(found, _Asked(view, ctx, kwargs, found.key), asks=reason is None)
+        _looked(found, _Asked(view, ctx, kwargs, found.key, trusted), asks=reason is None)
     _noted(found, options, environ, asks=reason is None)
 
 
@@ -231,8 +235,13 @@ def _looked(found: Explanation, asked: _Asked, *, asks: bool) -> None:
             lookup.size,
             round(entry.cost, 6),
         )
-    if not asks:
+    if not asks or found.reason is not None:
         return
+    if entry is not None and isinstance(entry.content, StoredResponse):
+        field = _blocked(asked, entry.fields)
+        if field:
+            _has_field(found, field)
+            return
     policy = asked.view.policy
     decision = Decision.LOAD
     if found.stored is not None and entry is not None and entry.origin == asked.view.origin:
@@ -250,14 +259,32 @@ def _read(found: Explanation, asked: _Asked) -> Lookup:
     engine, view = asked.view.views.engine, asked.view
     lookup = engine.store.read(asked.url_key, view.tags)  # without an l1_ttl: not from the memory of this process
     entry = fresh(lookup)
-    fields = view.options.vary
+    selection = view.always
     if entry is not None and isinstance(entry.content, VariantMarker):
-        fields = entry.content.fields
-    if fields:
-        found.key = selected_key(engine.names, asked.url_key, fields, asked.environ)
+        selection = view.selection(entry.content.fields)
+        field = _blocked(asked, entry.content.fields)
+        if field:
+            _has_field(found, field)
+    found.varies_by = [shown_field(field) for field in selection.selecting]
+    if selection.selecting:
+        found.key = selected_key(engine.names, asked.url_key, selection, asked.environ, asked.ctx.request)
         lookup = engine.store.read(found.key, (*view.tags, key_tag(asked.url_key)))
-    found.varies_by = list(fields)
     return lookup
+
+
+def _blocked(asked: _Asked, fields: tuple[str, ...]) -> str:
+    """What of the request keeps it from answers that depend on fields."""
+    if asked.trusted:
+        return ""
+    return asked.view.selection(fields).blocked_by(asked.environ, session_of(asked.ctx))
+
+
+def _has_field(found: Explanation, field: str) -> None:
+    found.verdict, found.reason = "BYPASS", Reason.FIELD.value
+    found.because = (
+        f"The request has {shown_field(field)}, which the answer depends on and which may identify its caller."
+    )
+    found.notes.append(f"{remedy_for(field)}.")
 
 
 def _missed(found: Explanation, asked: _Asked, lookup: Lookup) -> None:

@@ -29,7 +29,7 @@ from ..model.moment import Parts, least
 __all__ = ["IDENTITY", "MAGIC", "TIMES", "Codec"]
 
 #: How every entry begins; the last byte is the version of the format.
-MAGIC: Final = b"RCE\x02"
+MAGIC: Final = b"RCE\x03"
 #: Where ``epoch``, ``as_of`` and ``created`` lie, which a store writes at the fill.
 TIMES: Final = slice(4, 28)
 #: The same: together they identify one fill.
@@ -96,11 +96,13 @@ class Codec:
         content, flags, body = draft.content, 0, b""
         first: Any = None
         second: Any = None
+        third: Any = list(draft.fields)
         if isinstance(content, StoredResponse):
             flags, body = _RESPONSE, content.body
             first, second = content.status, list(chain.from_iterable(content.headers))
         elif isinstance(content, VariantMarker):
             flags, first, second = _MARKER, list(content.fields), list(content.ids)
+            third = list(content.until)
         else:
             body = content
         size = len(body)
@@ -108,7 +110,7 @@ class Codec:
             raise EncodeError(f"{size} bytes are over the limit of {self._max_size}: cache less, or raise it")
         durations = draft.ttl, draft.stale_while_revalidate, draft.stale_if_error, draft.cost
         try:
-            meta = [*map(float, durations), size, draft.origin, first, second]
+            meta = [*map(float, durations), size, draft.origin, first, second, third]
             _check_meta(flags, *meta)
             tags = _tags_part(draft, as_of)
             _check_tags(*tags[:3])
@@ -144,7 +146,7 @@ class Codec:
             meta = ormsgpack.unpackb(raw[meta_at:body_at])
             kind = flags & ~_COMPRESSED
             _check_meta(kind, *meta)
-            ttl, swr, sie, cost, size, origin, first, second = meta
+            ttl, swr, sie, cost, size, origin, first, second, third = meta
             if size > self._max_size:
                 raise DecodeError("a body over the limit")
             body = raw[body_at:]
@@ -159,8 +161,8 @@ class Codec:
                 texts = iter(second)
                 content = StoredResponse(first, tuple(zip(texts, texts, strict=True)), body)
             elif kind:
-                content = VariantMarker(tuple(first), tuple(second))
-            return Entry(content, epoch, as_of, created, ttl, swr, sie, tags, cost, origin, parts)
+                content, third = VariantMarker(tuple(first), tuple(second), tuple(third)), ()
+            return Entry(content, epoch, as_of, created, ttl, swr, sie, tags, cost, origin, parts, tuple(third))
         except (TypeError, ValueError, struct.error, zstandard.ZstdError) as error:
             raise DecodeError(f"not an entry: {error}") from error
 
@@ -187,14 +189,14 @@ class Codec:
             meta = ormsgpack.unpackb(raw[meta_at:needed])
             kind = flags & ~_COMPRESSED
             _check_meta(kind, *meta)
-            ttl, swr, sie, cost, _, origin, first, second = meta
+            ttl, swr, sie, cost, _, origin, first, second, third = meta
             tags, parts = _unpacked_tags(raw[_HEAD_SIZE:meta_at], as_of, created)
             content: Content = b""
             if kind == _RESPONSE:
                 content = StoredResponse(first, (), b"")
             elif kind:
-                content = VariantMarker(tuple(first), tuple(second))
-            return Entry(content, epoch, as_of, created, ttl, swr, sie, tags, cost, origin, parts), 0
+                content, third = VariantMarker(tuple(first), tuple(second), tuple(third)), ()
+            return Entry(content, epoch, as_of, created, ttl, swr, sie, tags, cost, origin, parts, tuple(third)), 0
         except (TypeError, ValueError, struct.error) as error:
             raise DecodeError(f"not an entry: {error}") from error
 
@@ -294,12 +296,13 @@ def _unpacked_parts(tags: list[str], epochs: Any, readings: Any, numbers: Any) -
 
 
 def _check_meta(
-    kind: int, ttl: Any, swr: Any, sie: Any, cost: Any, size: Any, origin: Any, first: Any, second: Any
+    kind: int, ttl: Any, swr: Any, sie: Any, cost: Any, size: Any, origin: Any, first: Any, second: Any, third: Any
 ) -> None:
     """Raise ValueError or TypeError where the meta is not what :meth:`Codec.seal` writes.
 
-    Every hit runs it: unrolled, and whole lists looked at in one step. ``first`` and ``second`` are a response's status
-    and headers (names and values by turns), or a marker's fields and ids.
+    Every hit runs it: unrolled, and whole lists looked at in one step. ``first``, ``second`` and ``third`` are a
+    response's status, headers (names and values by turns) and fields, or a marker's fields, ids and times; a value has
+    fields only.
     """
     if not (type(ttl) is type(swr) is type(sie) is type(cost) is float):
         raise TypeError("a duration is not a float")
@@ -307,10 +310,12 @@ def _check_meta(
         raise ValueError("a duration is not a finite number of seconds")
     if type(size) is not int or size < 0 or type(origin) is not str:
         raise TypeError("the size is not a count, or the origin no text")
+    if kind == _MARKER:
+        _check_marker(first, second, third, size)
+        return
+    _check_fields(third)
     if kind == _RESPONSE:
         _check_response(first, second)
-    elif kind == _MARKER:
-        _check_marker(first, second, size)
     elif kind or first is not None or second is not None:
         raise TypeError("a value has a status, or is of an unknown kind")
 
@@ -339,10 +344,18 @@ def _check_head(status: str, names: str | None) -> bool:
     return "age" in names.lower().split("\n")
 
 
-def _check_marker(fields: Any, ids: Any, size: int) -> None:
-    if not (type(fields) is type(ids) is list) or size:
-        raise TypeError("a variant marker has no fields, or a body")
-    if not _SELECTORS.fullmatch("".join(fields)) or "" in fields or "*" in fields:
-        raise ValueError("a field that selects variants is no name")
+def _check_fields(fields: Any) -> None:
+    if type(fields) is not list:
+        raise TypeError("there are no fields")
+    if fields and (not _SELECTORS.fullmatch("".join(fields)) or "" in fields or "*" in fields):
+        raise ValueError("a field that selects answers is no name")
+
+
+def _check_marker(fields: Any, ids: Any, until: Any, size: int) -> None:
+    if not (type(ids) is type(until) is list) or size:
+        raise TypeError("a variant marker has no ids, or a body")
+    _check_fields(fields)
     if not _VARIANT_IDS.fullmatch("".join(ids)) or "" in ids or len(set(map(len, ids))) > 1:
         raise ValueError("the id of a variant is no hexadecimal number")
+    if len(until) != len(ids) or (until and set(map(type, until)) != {int}):
+        raise ValueError("a variant has no time")

@@ -20,9 +20,16 @@ from .address import redacted
 
 __all__ = ["SETTINGS", "Setting", "Settings", "TtlSource", "load_settings", "nearest"]
 
-#: What login libraries (flask-login, flask-jwt-extended, Flask-HTTPAuth), and Flask's tutorial, keep on ``g`` for a
-#: request, and so what says who is asking.
-_IDENTITY_G: Final = ("_login_user", "_jwt_extended_jwt", "_jwt_extended_jwt_user", "flask_httpauth_user", "user")
+#: What login libraries (flask-login, flask-jwt-extended, Flask-HTTPAuth), Flask's tutorial and Flask-WTF keep on ``g``
+#: for a request, and so what says who is asking.
+_IDENTITY_G: Final = (
+    "_login_user",
+    "_jwt_extended_jwt",
+    "_jwt_extended_jwt_user",
+    "flask_httpauth_user",
+    "user",
+    "csrf_token",
+)
 _CREDENTIAL_COOKIES: Final = ("remember_token", "access_token_cookie")
 #: What proxies that authenticate send on, and the usual names of API keys.
 _CREDENTIAL_HEADERS: Final = (
@@ -135,9 +142,23 @@ class Settings:
         parsers.window,
         "Seconds for which acknowledged invalidations are kept, to be sent again to a server that takes over.",
     )
-    max_variants: int = _setting(32, parsers.whole, "Variants (`Vary`) of one URL that are kept; more are not stored.")
-    show_key: bool = _setting(
-        True, parsers.boolean, "Whether responses have `X-Cache-Key` and the key in `Cache-Status`."
+    max_variants: int = _setting(
+        32, parsers.whole, "Variants of one URL that are kept; for one more, the least used goes. 0: none is stored."
+    )
+    show_key: bool | None = _setting(
+        None,
+        parsers.boolean,
+        "Whether responses have `X-Cache-Key` and the key in `Cache-Status`; default: but for `per_user` types.",
+    )
+    negotiated: tuple[str, ...] = _setting(
+        (),
+        parsers.names,
+        "More header fields that negotiate content: an answer that depends on one is kept for each of its values.",
+    )
+    ignored_fields: tuple[str, ...] = _setting(
+        (),
+        parsers.names,
+        "More header fields that do not select the answer when they are read before the view, as tracing does.",
     )
     credential_cookies: tuple[str, ...] = _setting(
         _CREDENTIAL_COOKIES,
@@ -152,7 +173,8 @@ class Settings:
     identity_g: tuple[str, ...] = _setting(
         _IDENTITY_G,
         parsers.added_to(_IDENTITY_G),
-        "More attributes of `flask.g` that identify the user: a cached function that reads one is not stored.",
+        "More attributes of `flask.g` that identify the user: what reads one in a cached function, or in a view with "
+        "`shared=True`, is not stored.",
     )
     allow_refresh: Callable[[Any], bool] | None = _setting(
         None, parsers.callback, "Called with the request; true lets `Cache-Control: no-cache` force a new load."

@@ -106,6 +106,13 @@ class GuardedStore:
             except StoreError as error:
                 self.failed(policy.name, "release", error)
 
+    def drop(self, policy: Policy, keys: Sequence[str]) -> None:
+        """Remove entries that make room; they are no more wrong than before, so nothing is stamped."""
+        try:
+            self.store.delete(keys, is_stamped=False)
+        except StoreError as error:
+            self.failed(policy.name, "delete", error)
+
     def failed(self, type_name: str, operation: str, error: Exception) -> None:
         """An operation goes on without the cache."""
         self._observer.failed(type_name, operation, error, self.store.incident)

@@ -12,23 +12,44 @@ from .freshness import current_age, freshness_lifetime, parse_http_date
 from .headers import Fields, HeaderLines, age_value, by_name, split_age, store_headers
 from .reasons import Reason, reasons_table
 from .requests import RequestFacts, credential_names, names_to_judge, request_facts, request_verdict
+from .selection import (
+    ADDRESS,
+    BODY,
+    QUIET_SESSION,
+    FieldRules,
+    Selection,
+    environ_field,
+    field_of,
+    is_field,
+    is_own_field,
+    may_have_body,
+    session_identifies,
+    session_value,
+    shown_field,
+    united,
+)
 from .storable import StorePolicy, Verdict, response_verdict
 from .unsafe import Target, unsafe_targets
-from .vary import STAR, normalise_vary, variant_id
+from .vary import STAR, environ_key, normalise_vary, variant_id
 
 __all__ = [
+    "ADDRESS",
+    "BODY",
     "HIDDEN_FIELDS",
     "MAX_DELTA_SECONDS",
+    "QUIET_SESSION",
     "SEND",
     "STAR",
     "Action",
     "CacheControl",
+    "FieldRules",
     "Fields",
     "Forward",
     "HeaderLines",
     "Outcome",
     "Reason",
     "RequestFacts",
+    "Selection",
     "StorePolicy",
     "Target",
     "Verdict",
@@ -37,10 +58,16 @@ __all__ = [
     "cache_status",
     "credential_names",
     "current_age",
+    "environ_field",
+    "environ_key",
     "evaluate",
+    "field_of",
     "freshness_lifetime",
+    "is_field",
     "is_made_etag",
+    "is_own_field",
     "make_etag",
+    "may_have_body",
     "names_to_judge",
     "normalise_vary",
     "parse_cache_control",
@@ -50,8 +77,12 @@ __all__ = [
     "request_facts",
     "request_verdict",
     "response_verdict",
+    "session_identifies",
+    "session_value",
+    "shown_field",
     "split_age",
     "store_headers",
+    "united",
     "unsafe_targets",
     "variant_id",
 ]

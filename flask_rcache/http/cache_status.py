@@ -31,6 +31,7 @@ def cache_status(
     collapsed: bool = False,
     key: str | None = None,
     detail: str | None = None,
+    field: str | None = None,
     name: str = "rcache",
     existing: str | None = None,
 ) -> str:
@@ -45,6 +46,7 @@ def cache_status(
         collapsed: the request got the result of another request's load.
         key: the cache key; what is not printable ASCII is percent-encoded.
         detail: a :class:`~flask_rcache.http.reasons.Reason` code, or any text.
+        field: the field of the request that is the reason.
         name: what this cache calls itself.
         existing: the value already in the response, from caches nearer to the origin; kept as it is.
 
@@ -73,6 +75,8 @@ def cache_status(
         member += f"; key={_string(key)}"
     if detail is not None:
         member += f"; detail={_token_or_string(str(detail))}"
+    if field is not None:
+        member += f"; field={_string(field)}"
     return f"{existing}, {member}" if existing and existing.strip(" \t") else member
 
 

@@ -48,6 +48,12 @@ class Reason(StrEnum):
         "BYPASS",
         "The request has a session cookie, and the view is neither shared nor per user.",
     )
+    FIELD = (
+        "FIELD",
+        "BYPASS",
+        "The request has a field that the answer depends on, and that may identify its caller.",
+    )
+    FLASHES = "FLASHES", "BYPASS", "The session holds flashed messages, which are shown once."
     PRECONDITION = "PRECONDITION", "BYPASS", "The view has to evaluate If-Match and If-Unmodified-Since."
     REQUEST_BODY = "REQUEST-BODY", "BYPASS", "The request has a body, which is not part of the key."
     DISABLED = "DISABLED", "BYPASS", "The cache is switched off."
@@ -65,6 +71,17 @@ class Reason(StrEnum):
     REQUEST_NO_STORE = "REQUEST-NO-STORE", "MISS", "The request says `Cache-Control: no-store`."
 
     # What the response made impossible to store.
+    READ_WHOLE = (
+        "READ-WHOLE",
+        "MISS",
+        "The view read all headers or cookies, so nobody knows what the answer depends on.",
+    )
+    SHARED_SECRET = (
+        "SHARED-SECRET",
+        "MISS",
+        "The view is `shared=True` and read the session, a credential or a CSRF token.",
+    )
+    SESSION_CHANGED = "SESSION-CHANGED", "MISS", "The session was changed during the request."
     STATUS = "STATUS", "MISS", "Responses with this status are not stored."
     PARTIAL = "PARTIAL", "MISS", "The response is partial, or its length differs from its Content-Length."
     SET_COOKIE = "SET-COOKIE", "MISS", "The response sets a cookie, which is for one client."

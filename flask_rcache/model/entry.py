@@ -47,12 +47,14 @@ class VariantMarker(NamedTuple):
     """What lies under a URL's own key when its answers vary: the way to the variants, and no answer itself.
 
     Args:
-        fields: the request fields that select a variant, lower case and sorted.
-        ids: the variants there are, as hexadecimal ids of one length.
+        fields: the request fields that answers depend on, sorted.
+        ids: the variants there are, as hexadecimal ids of one length, the last stored one last.
+        until: for each of them, until when it is kept (seconds of the store's clock).
     """
 
     fields: tuple[str, ...]
     ids: tuple[str, ...] = ()
+    until: tuple[int, ...] = ()
 
 
 #: What an entry holds: an encoded value (see ``codec.encode_value``), a response, or the way to a URL's variants.
@@ -72,6 +74,8 @@ class Draft(NamedTuple):
         cost: seconds the load took.
         origin: ``module:qualname`` of the view that made it; empty for values.
         parts: on one shard of a cluster, what the entry carries for the others.
+        fields: of a view's answer, the request fields that it depends on. No request may have it that has one of those
+            that begin with ``!``; the others have selected its key.
     """
 
     content: Content
@@ -83,6 +87,7 @@ class Draft(NamedTuple):
     cost: float = 0.0
     origin: str = ""
     parts: Parts | None = None
+    fields: tuple[str, ...] = ()
 
     def shortened(self, seconds: float) -> "Draft":
         """The same for ``seconds`` at most, and never stale."""
@@ -154,6 +159,7 @@ class Entry:
         cost: seconds.
         origin: of the view.
         parts: on a cluster, what it carries for loads on other shards.
+        fields: that it depends on.
     """
 
     __slots__ = (
@@ -162,6 +168,7 @@ class Entry:
         "cost",
         "created",
         "epoch",
+        "fields",
         "origin",
         "parts",
         "stale_if_error",
@@ -183,6 +190,7 @@ class Entry:
         cost: float = 0.0,
         origin: str = "",
         parts: Parts | None = None,
+        fields: tuple[str, ...] = (),
     ) -> None:
         self.content = content
         self.epoch = epoch
@@ -195,6 +203,7 @@ class Entry:
         self.cost = cost
         self.origin = origin
         self.parts = parts
+        self.fields = fields
 
     def __eq__(self, other: object) -> bool:
         return type(other) is Entry and all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
@@ -216,6 +225,7 @@ class Entry:
             cost=draft.cost,
             origin=draft.origin,
             parts=draft.parts,
+            fields=draft.fields,
         )
 
     @classmethod

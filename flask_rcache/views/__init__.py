@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from .commit import install
 from .decorator import CachedView, cache_response
-from .identity import by_user
+from .identity import by_caller, by_user
 
-__all__ = ["CachedView", "by_user", "cache_response", "install"]
+__all__ = ["CachedView", "by_caller", "by_user", "cache_response", "install"]

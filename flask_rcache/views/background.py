@@ -14,8 +14,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from flask import Flask
+from werkzeug.http import dump_cookie, parse_cookie
 
 from ..context import InScope, manager_of
+from ..http import environ_key
+from ..observed import raw_environ
 from .options import BoundView
 
 __all__ = ["JUDGED", "REFRESHED", "REFRESHING", "RELOADING", "refresh_job", "refreshable"]
@@ -50,7 +53,7 @@ def refreshable(view: BoundView, ctx: Any, kwargs: Mapping[str, Any]) -> bool:
     """
     if view.options.key_func is not None:
         return False
-    facts = view.facts(ctx, ctx.request.environ)
+    facts = view.facts(ctx, raw_environ(ctx.request))
     if facts.credentials or facts.session:
         return False
     return view.serves(ctx) and kwargs == (ctx.request.view_args or {})
@@ -66,12 +69,19 @@ def refresh_job(view: BoundView, ctx: Any, url_key: str, identity: bytes | None)
         identity: of the entry that was found to need it.
     """
     app: weakref.ReferenceType[Flask] = weakref.ref(ctx.app)
-    given: Mapping[str, Any] = ctx.request.environ
+    given: Mapping[str, Any] = raw_environ(ctx.request)
     environ = {name: given[name] for name in _KEPT if name in given}
-    for field in view.views.names_of(url_key, view.options):
-        name = "HTTP_" + field.upper().replace("-", "_")
-        if name in given:
+    for field in view.views.selection_of(url_key, view).selecting:
+        kind, colon, item = field.partition(":")
+        name = "HTTP_COOKIE" if kind == "cookie" and colon else environ_key(field)
+        if name not in given:
+            continue
+        if not colon:
             environ[name] = given[name]
+        elif kind == "cookie":  # that one, and no other
+            found = parse_cookie(given[name]).getlist(item)
+            cookies = [dump_cookie(item, value, path=None) for value in found]
+            environ[name] = "; ".join([*filter(None, [environ.get(name)]), *cookies])
     environ.update(
         {
             "REQUEST_METHOD": "GET",

@@ -23,17 +23,22 @@ from ..http import (
     make_etag,
     normalise_vary,
     response_verdict,
+    session_identifies,
+    shown_field,
     store_headers,
+    united,
 )
+from ..model.cache_type import FROM_HEADERS
 from ..model.entry import Draft, StoredResponse
 from ..model.objects import type_name
 from ..model.scope import Scope, scope_var
+from ..observed import raw_environ, session_of
 from ..stores.protocol import Outcome
 from .background import REFRESHED, REFRESHING
 from .exchange import Exchange
 from .layers import Conversion, HandedResponse, Layers, Mode, Returned, is_response
-from .options import Options
-from .reply import conditional, mark, own_response, say
+from .options import Options, is_session_changed
+from .reply import conditional, mark, own_response, say, varying
 from .unsafe import invalidate_unsafe
 from .variants import place
 
@@ -63,17 +68,26 @@ class _Pending:
     Attributes:
         sent: the lines of what is sent, before others have changed them.
         vary: what it varied by before the session was saved.
+        cookies: the cookies that it set before.
     """
 
-    __slots__ = ("body", "lines", "response", "sent", "sent_status", "status", "vary", "verdict")
+    __slots__ = ("body", "cookies", "lines", "response", "sent", "sent_status", "status", "vary", "verdict")
 
-    def __init__(self, response: Response, whole: Response, lines: Lines, body: bytes, verdict: Verdict) -> None:
+    def __init__(
+        self,
+        response: Response,
+        whole: Response,
+        lines: Lines,
+        body: bytes,
+        verdict: Verdict,
+    ) -> None:
         self.response: Final = response
         self.status: Final = whole.status
         self.sent_status: Final = whole.status_code
         self.lines = lines
         self.body: Final = body
         self.verdict: Final = verdict
+        self.cookies: tuple[str, ...] | None = None
         self.sent: Final = tuple(response.headers)
         self.vary: tuple[str, ...] = ()
 
@@ -106,7 +120,7 @@ def bypassed(app: Flask, returned: Any, reason: Reason, options: Options, conver
         if not conversion.returned_response:
             conversion.hand(_HandedBypass(app, reason, options))
             return returned
-    response = own_response(app, returned, options.vary)
+    response = varying(own_response(app, returned), options.vary)
     mark(response, "BYPASS", None)
     say(response, fwd="method" if reason is Reason.METHOD else "bypass", detail=reason)
     return response
@@ -120,8 +134,7 @@ def conclude(exchange: Exchange, returned: Any) -> Any:
     try:
         conversion = exchange.conversion
         if conversion is None or is_response(returned):
-            response = own_response(exchange.ctx.app, returned, exchange.view.options.vary)
-            response = _concluded(exchange, response)
+            response = _concluded(exchange, _response_of(exchange, returned))
             if conversion is not None:
                 conversion.hand(HandedResponse(response))
             return response
@@ -143,14 +156,26 @@ def _concluded(exchange: Exchange, response: Response) -> Response:
         return stale
     load = exchange.load
     if load is None or not exchange.is_open:
-        is_bypass = exchange.no_fill is Reason.CONTEXT
+        is_bypass = exchange.no_fill in (Reason.CONTEXT, Reason.FIELD)
         mark(response, "BYPASS" if is_bypass else "MISS", exchange.shown_key)
         forward = "bypass" if is_bypass else exchange.forward
-        say(response, fwd=forward, detail=exchange.no_fill, key=exchange.shown_key)
+        say(response, fwd=forward, detail=exchange.no_fill, key=exchange.shown_key, **_field(exchange))
         return response
     exchange.view.views.observer.loaded(load.policy, load.key, load.cost)
     exchange.missed()
     return _snapshot(exchange, response)
+
+
+def _response_of(exchange: Exchange, returned: Any) -> Response:
+    """What a view returned, as a response that says what it varies by."""
+    response = own_response(exchange.ctx.app, returned)
+    exchange.declared = normalise_vary(response.headers.getlist("Vary"))
+    selecting = exchange.view.kept(exchange.dependencies.fields, trusted=True)
+    return varying(response, (*exchange.view.options.vary, *selecting))
+
+
+def _field(exchange: Exchange) -> dict[str, str]:
+    return {"field": shown_field(exchange.field)} if exchange.field else {}
 
 
 def _status_beside(returned: object) -> int:
@@ -198,7 +223,7 @@ class _HandedMiss:
     def settle(self, returned: Any, layers: Layers) -> Response:
         """The response of what the layers have made of it, pending when it may be stored."""
         exchange = self._exchange
-        response = own_response(exchange.ctx.app, returned, exchange.view.options.vary)
+        response = _response_of(exchange, returned)
         layers.passes = returned is self._value and layers.mode is Mode.RESPONSES
         if not layers.passes:
             exchange.stored_result = self._content
@@ -238,7 +263,7 @@ def _snapshot(exchange: Exchange, response: Response) -> Response:
     mark(response, "MISS", exchange.shown_key)
     if reason is not None or body is None:
         exchange.end(Loaded(pass_for=pass_for))
-        say(response, fwd=exchange.forward, detail=reason, key=exchange.shown_key)
+        say(response, fwd=exchange.forward, detail=reason, key=exchange.shown_key, **_field(exchange))
         return _conditional_stream(exchange, response) if body is None else _conditional(exchange, response)
     # Where layers convert a result anew on each hit, a tag is theirs to make.
     made = make_etag(body) if response.status_code == 200 and exchange.stored_result is None else ""
@@ -267,6 +292,9 @@ def _refused(exchange: Exchange, response: Response, verdict: Verdict) -> tuple[
             load.unstorable,
         )
         return Reason.VOLATILE, view.store_policy().hit_for_miss
+    reason = _identified(exchange)
+    if reason is not None:
+        return reason, view.store_policy().hit_for_miss if reason in _OF_THE_VIEW else 0.0
     if verdict.reason is not None:
         return verdict.reason, verdict.hit_for_miss
     if exchange.defers:
@@ -276,8 +304,43 @@ def _refused(exchange: Exchange, response: Response, verdict: Verdict) -> tuple[
     return None, 0.0
 
 
+#: What is so for every request, and not because of this one.
+_OF_THE_VIEW: Final = frozenset({Reason.READ_WHOLE, Reason.SHARED_SECRET})
+
+
+def _identified(exchange: Exchange) -> Reason | None:
+    """Why an answer is for this request alone: of what the view has read, and what became of the session."""
+    view, found = exchange.view, exchange.dependencies
+    if found.whole and view.policy.ttl is not FROM_HEADERS:  # whose response says what it varies by, as a gateway's
+        view.mention("whole", "its answers are not stored, as it reads %s: read what it needs by name", found.whole)
+        return Reason.READ_WHOLE
+    if found.secrets:
+        view.mention(
+            "secret",
+            "its answers are not stored. It is shared=True, the same for everyone, and reads %s: leave that to a "
+            "fragment or to the browser, or use key_func=by_user on a per_user type",
+            ", ".join(found.secrets),
+        )
+        return Reason.SHARED_SECRET
+    if exchange.changed or is_session_changed(exchange.ctx):
+        view.mention(
+            "session",
+            "an answer is not stored, as the session was changed while it was made. A page that everybody may have "
+            "does not change the session, and has no CSRF token in it: fetch that from the browser, or use a fragment",
+        )
+        return Reason.SESSION_CHANGED
+    if not exchange.trusted and not view.options.shares_anonymous and session_identifies(session_of(exchange.ctx)):
+        view.mention(
+            "session", "an answer is not stored, as there is a session by now, whose cookie will identify the caller"
+        )
+        return Reason.SESSION
+    return None
+
+
 def _judge(exchange: Exchange, status: int, lines: Lines, length: int | None) -> Verdict:
-    policy = exchange.view.store_policy(exchange.load.cost if exchange.load is not None else 0.0)
+    policy = exchange.view.store_policy(
+        exchange.load.cost if exchange.load is not None else 0.0, trusted=exchange.trusted
+    )
     return response_verdict(status, lines, policy=policy, request=exchange.facts, body_length=length, now=time.time())
 
 
@@ -315,6 +378,7 @@ def _before_session(response: Response) -> Response:
         return response
     for _, pending in _waiting(scope):
         pending.vary = normalise_vary(response.headers.getlist("Vary"))
+        pending.cookies = tuple(response.headers.getlist("Set-Cookie"))
         if response is pending.response and pending.has_new_body():
             # The tag was made of another body, and hits will have other bodies too.
             del response.headers["ETag"]
@@ -340,7 +404,7 @@ def _on_finished(sender: Flask, response: Response, **_: Any) -> None:
         except Exception:  # a receiver that raises would turn a good answer into a 500
             logger.exception("[CACHE ERROR] a result could not be committed; it is not stored")
     ctx = request_context()
-    if ctx is not None and ctx.request.environ["REQUEST_METHOD"] not in _SAFE:
+    if ctx is not None and raw_environ(ctx.request)["REQUEST_METHOD"] not in _SAFE:
         try:
             invalidate_unsafe(sender, ctx, response)
         except Exception:  # the same
@@ -355,12 +419,13 @@ def _commit(exchange: Exchange, pending: _Pending, final: Response) -> None:
         if final.status_code >= 500 and final is not pending.response:
             # Something failed after the view: the headers that this result would have been sent with were never made.
             return
-        lines, fields, verdict = pending.lines, pending.verdict.vary, pending.verdict
+        lines, fields, verdict = pending.lines, exchange.declared, pending.verdict
         if final is not pending.response or tuple(final.headers) != pending.sent:
-            lines, fields = _with_final_say(pending, final)
+            lines, fields = _with_final_say(pending, final, exchange.declared)
             verdict = _judge(exchange, pending.sent_status, lines, len(pending.body))
-        if verdict.reason is None and _has_session(exchange):
-            verdict = Verdict(Reason.SESSION, hit_for_miss=exchange.view.store_policy().hit_for_miss)
+        if verdict.reason is None:
+            reason = _identified(exchange)  # once more: an `after_request` function may have used the session
+            verdict = verdict if reason is None else Verdict(reason)
         if verdict.reason is not None:
             exchange.end(Loaded(pass_for=verdict.hit_for_miss))
             _report(exchange, pending, verdict.reason, None)
@@ -374,7 +439,8 @@ def _commit(exchange: Exchange, pending: _Pending, final: Response) -> None:
             stale_if_error=verdict.stale_if_error,
             origin=exchange.view.origin,
         )
-        fields = tuple(sorted({*fields, *exchange.view.options.vary}))
+        kept = exchange.view.kept(exchange.dependencies.fields, trusted=exchange.trusted)
+        fields = united(fields, kept, exchange.view.options.vary)
         _report(exchange, pending, _store(exchange, draft, fields), draft)
     finally:
         exchange.close()
@@ -384,22 +450,36 @@ def _store(exchange: Exchange, draft: Draft, fields: tuple[str, ...]) -> Outcome
     """Store a response under the key that it selects itself, which may be another than the one looked up."""
     view, load = exchange.view, exchange.load
     assert load is not None
-    engine, url_key = view.views.engine, exchange.url_key
+    views, url_key = view.views, exchange.url_key
+    known, now = exchange.known_variants()
+    selection = view.selection(united(fields, exchange.known_fields(known)))
+    environ = {**exchange.environ, **exchange.hidden}
+    if not exchange.trusted and (field := selection.blocked_by(environ, session_of(exchange.ctx))):
+        exchange.field = field
+        views.remember(url_key, view, selection)
+        view.mention_field(field)
+        exchange.end(Loaded(pass_for=0.0))
+        return Reason.FIELD
+    engine = views.engine
     placed = place(
         draft,
-        fields,
-        exchange.known_variants(),
+        selection,
+        known,
         names=engine.names,
         url_key=url_key,
         type_tag=view.policy.tag,
-        environ=exchange.environ,
+        variant=selection.variant(environ, exchange.ctx.request),
+        now=now,
         most=engine.settings.max_variants,
+        uses=lambda key: views.uses.get(key, 0),
     )
     if placed is None:
         exchange.end(Loaded(pass_for=view.store_policy().hit_for_miss))
         return Reason.TOO_MANY_VARIANTS
-    if placed.fields != view.views.names_of(url_key, view.options):
-        view.views.remember(url_key, placed.fields)
+    views.remember(url_key, view, selection)
+    if placed.dropped:
+        engine.guarded.drop(view.policy, placed.dropped)
+        views.forget_variants(placed.dropped, placed.kept)
     # The lease's own key gets what belongs there; the rest is written with the load's moment.
     everything = {placed.key: placed.draft}
     if placed.marker is not None:
@@ -415,11 +495,6 @@ def _store(exchange: Exchange, draft: Draft, fields: tuple[str, ...]) -> Outcome
     return outcomes.get(placed.key)
 
 
-def _has_session(exchange: Exchange) -> bool:
-    """Whether the view has begun a session that no cookie gives away: its interface knows the caller by a header."""
-    return not exchange.view.credentials_ok and bool(getattr(exchange.ctx, "_session", None))
-
-
 def _report(exchange: Exchange, pending: _Pending, outcome: Outcome | Reason | None, draft: Draft | None) -> None:
     """Say on the response what became of it."""
     said: dict[str, Any] = {"fwd": exchange.forward, "key": exchange.shown_key}
@@ -433,12 +508,12 @@ def _report(exchange: Exchange, pending: _Pending, outcome: Outcome | Reason | N
             exchange.environ[REFRESHED] = True
         say(response, stored=True, ttl=draft.ttl, **said)
     elif isinstance(outcome, Reason):
-        say(response, detail=outcome, **said)
+        say(response, detail=outcome, **said, **_field(exchange))
     else:
         say(response, detail=Reason.ERROR if outcome is None else Reason.OVERTAKEN, **said)
 
 
-def _with_final_say(pending: _Pending, final: Response) -> tuple[Lines, tuple[str, ...]]:
+def _with_final_say(pending: _Pending, final: Response, declared: tuple[str, ...]) -> tuple[Lines, tuple[str, ...]]:
     """The lines to judge and keep where something was changed after the view, and the fields that select the variant.
 
     ``Vary: Cookie`` that the session machinery added selects nothing here: a request with a session cookie bypasses the
@@ -447,13 +522,18 @@ def _with_final_say(pending: _Pending, final: Response) -> tuple[Lines, tuple[st
     """
     own = normalise_vary([value for name, value in pending.lines if name.lower() == "vary"])
     said = tuple((name, value) for name, value in final.headers if name.lower() in _FINAL_SAY)
+    if pending.cookies is not None:  # the session's own cookie is set on hits too, for each its own
+        said = (
+            *((name, value) for name, value in said if name.lower() != "set-cookie"),
+            *(("Set-Cookie", value) for value in pending.cookies),
+        )
     if final is pending.response and final.status_code == pending.sent_status:
         lines = tuple(line for line in pending.lines if line[0].lower() not in _FINAL_SAY) + said
     else:  # an answer of its own, which need not repeat what the whole response says
         lines = pending.lines + tuple(line for line in said if line not in pending.lines)
     sent = normalise_vary([value for name, value in lines if name.lower() == "vary"])
     added = {"accept-encoding"} if "cookie" in pending.vary else {"accept-encoding", "cookie"}
-    names = tuple(name for name in sent if name in own or name not in added)
+    names = (*declared, *(name for name in sent if name not in own and name not in added))
     if sent != own:
         lines = (*(line for line in lines if line[0].lower() != "vary"), ("Vary", ", ".join(sent)))
     if "accept-encoding" in sent and "accept-encoding" not in own:

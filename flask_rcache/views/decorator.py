@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import inspect
+import re
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from types import MethodType
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar, cast, overload
@@ -24,6 +25,7 @@ from ..model.cache_type import CacheType, Tags, Ttl, check_lifetime, check_tags,
 from ..model.callable_keys import Identity, is_method
 from ..model.keys import Key, user_tag
 from ..model.objects import attributes
+from ..observed import raw_environ
 from .commit import bypassed, conclude
 from .exchange import Found, look_up
 from .layers import Returned, claimed, note_wrapper
@@ -37,6 +39,10 @@ R_co = TypeVar("R_co", covariant=True)
 
 KeyFunc = Callable[[Request], Key | None]
 FoundTags = Tags | Callable[..., Tags]
+#: Fields that select the answer, with a function of the request that gives the value of one, where there is one.
+Vary = Iterable[str] | Mapping[str, Callable[[Request], object] | None]
+
+_VARY: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+|(?:cookie|arg):[!-+\--~]+")
 
 #: What is decorated in the wrong order: the type, and how it is written.
 _WRAPPED: Final[tuple[tuple[type, str], ...]] = (
@@ -87,7 +93,7 @@ def cache_response(
     key_func: KeyFunc | None = None,
     *,
     tags: FoundTags = (),
-    vary: Iterable[str] = (),
+    vary: Vary = (),
     shared: bool = False,
     unless: Callable[..., object] | None = None,
     keep: Callable[[Response], object] | None = None,
@@ -102,7 +108,9 @@ def cache_response(
         key_func: called with the request, names the entry within the type; ``None`` means: not this request.
         tags: labels by which the entry can be invalidated, or a function of the view's keyword arguments; :data:`AUTO`
             for the tables and rows that it reads.
-        vary: request fields that select the answer, beside those the response names in ``Vary``.
+        vary: request fields that select the answer, beside those the response names in ``Vary``: header fields,
+            ``cookie:lang`` for one cookie, ``arg:page`` for an argument. A dict gives for each a function of the
+            request that returns the value, or ``None``: ``{"Accept-Language": best_language}``.
         shared: the answer is the same for everyone, so requests with credentials may have it too.
         unless: called with the request; true bypasses the cache. It gets the view's keyword arguments too when it takes
             more than one.
@@ -122,7 +130,7 @@ def cache_response(
     lifetime = None if ttl is None else check_lifetime(ttl)
     observes, plain = (False, ()) if callable(tags) else split_tags(tags)
     known_tags = tuple(map(user_tag, plain))
-    fields = tuple(sorted({name.lower() for name in check_tags(vary, what="vary")}))
+    fields = _checked_vary(vary)
     for name, function, of in (
         ("key_func", key_func, "the request"),
         ("unless", unless, "the request"),
@@ -143,6 +151,7 @@ def cache_response(
             ttl=lifetime,
             key_func=key_func,
             composes=bool(getattr(key_func, "composes", False)),
+            shares_anonymous=bool(getattr(key_func, "shares_anonymous", False)),
             tags=known_tags,
             observes=observes,
             find_tags=tags if callable(tags) else None,
@@ -180,6 +189,25 @@ def _options_of_method(view: object, known: Mapping[Callable[..., Any], Options]
         return None
     options = known.get(view.__func__)
     return options if options is not None and (options.is_opaque or not attributes(view.__self__)) else None
+
+
+def _checked_vary(vary: Vary) -> dict[str, Callable[[Request], object] | None]:
+    """The fields that select the answer, in their normal form, with their functions.
+
+    Raises:
+        ConfigError: one is no field, or no function.
+    """
+    given = vary if isinstance(vary, Mapping) else dict.fromkeys(check_tags(vary, what="vary"))
+    found: dict[str, Callable[[Request], object] | None] = {}
+    for name, function in given.items():
+        if not isinstance(name, str) or not _VARY.fullmatch(name) or name == "*":
+            raise ConfigError(
+                f'vary names header fields, cookies ("cookie:lang") and arguments ("arg:page"), not {name!r:.80}'
+            )
+        if function is not None and (not callable(function) or inspect.iscoroutinefunction(function)):
+            raise ConfigError(f"vary[{name!r}] must be a function of the request, and not async, not {function!r:.80}")
+        found[name if ":" in name else name.lower()] = function
+    return dict(sorted(found.items()))
 
 
 def _check_view(view: object) -> None:
@@ -248,7 +276,7 @@ def _wrapper(view: Callable[..., Any], options: Options) -> Callable[..., Any]:
         if isinstance(found, Returned):
             return found.value
         if isinstance(found, Reason):
-            with claimed(ctx.request.environ, options) as conversion:
+            with claimed(raw_environ(ctx.request), options) as conversion:
                 returned = view(*args, **kwargs)
             return bypassed(current_app, returned, found, options, conversion)
         admitted = found.admit()
@@ -280,7 +308,7 @@ def _async_wrapper(view: Callable[..., Any], options: Options) -> Callable[..., 
             if isinstance(found, Returned):
                 return found.value
             if isinstance(found, Reason):
-                with claimed(ctx.request.environ, options) as conversion:
+                with claimed(raw_environ(ctx.request), options) as conversion:
                     returned = await view(*args, **kwargs)
                 return bypassed(current_app, returned, found, options, conversion)
             admitted = await found.admit_async()

@@ -11,7 +11,7 @@ import random
 import time
 from typing import Any, Final
 
-from flask import Response
+from flask import Flask, Response
 from werkzeug.exceptions import HTTPException, default_exceptions
 
 from ..context import SCOPE, enter, entered
@@ -34,15 +34,17 @@ from ..engine.load import (
     record_read,
 )
 from ..errors import RCacheError
-from ..http import HIDDEN_FIELDS, Reason, RequestFacts, age_value, parse_cache_control
+from ..http import HIDDEN_FIELDS, Reason, RequestFacts, age_value, parse_cache_control, united
 from ..model.entry import MICROSECONDS, Entry, StoredResponse, VariantMarker
 from ..model.keys import key_tag, url_tag
 from ..model.scope import Scope, scope_var
+from ..observed import Field, Observed, observe, raw_environ, session_of, unobserved, watch_g
 from ..stores.protocol import Begin, Lookup
 from .background import JUDGED, REFRESHED, REFRESHING, RELOADING, refresh_job, refreshable
+from .dependencies import Dependencies, dependencies, fields_noted
 from .layers import CONVERSION, Conversion, Handed, HandedHit, Layers, Returned
 from .options import AppViews, BoundView, Options, conditions
-from .reply import CONDITIONS, conditional, hit, mark, own_response, ready_class, reply, say
+from .reply import CONDITIONS, conditional, hit, mark, own_response, ready_class, reply, say, varying
 from .variants import Known, selected_key
 
 __all__ = ["Answer", "Exchange", "Found", "is_failure", "look_up"]
@@ -55,7 +57,9 @@ _FAILURES: Final = frozenset({500, 502, 503, 504})
 _PARSED: Final = ("if_modified_since", "if_none_match", "if_range", "range")
 
 
-def look_up(views: AppViews, ctx: Any, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Found:
+def look_up(  # noqa: C901  # each hit passes here: a call costs as much as a step
+    views: AppViews, ctx: Any, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Found:
     """Look a request up.
 
     Args:
@@ -69,36 +73,34 @@ def look_up(views: AppViews, ctx: Any, options: Options, args: tuple[Any, ...], 
         What a hit answers with; the reason of a bypass; an exchange that found nothing fresh.
     """
     view, engine = views.bound.get(options) or views.view(options), views.engine
-    environ: dict[str, Any] = ctx.request.environ
+    request = ctx.request
+    environ = raw_environ(request)
     scope: Scope | None = environ.get(SCOPE)
     if scope is None or scope is not scope_var.get() or scope.owner is not engine.store:
         scope = enter(engine, ctx)
     around: Conversion | None = environ.get(CONVERSION)
     conversion = None if around is None else around.of(options)
-    reason = None
-    method = environ["REQUEST_METHOD"]
-    if (
-        view.is_judged
-        or (conversion is not None and conversion.is_off)
-        or not engine.enabled
-        or not (method == "GET" or method == "HEAD")
-        or not environ.keys().isdisjoint(view.to_judge)
-        or getattr(ctx, "_session", None)
-    ):
+    reason, trusted, named, own = None, view.credentials_ok, None, (0, 0)
+    if view.reads_itself:
+        own = (len(observe(request, session_of(ctx)).log), 0)
+    is_off = not engine.enabled or (conversion is not None and conversion.is_off)
+    if is_off or view.is_judged or not _is_plain(view, ctx, environ):
         reason = view.bypass(ctx, environ, args, kwargs)
-    url_key = None if reason is not None else view.key(ctx, environ, args, kwargs)
+    if options.key_func is not None and reason is None:
+        reason, trusted, named = view.called_by(ctx, environ)
+    url_key = None if reason is not None else view.key(ctx, environ, args, kwargs, named)
     if url_key is None:
         reason = reason or Reason.KEY
         view.bypassed(reason)
         return reason
-    key, tags = url_key, view.tags
+    key, tags, field = url_key, view.tags, ""
     if views.fields or options.vary:
-        fields = views.names_of(url_key, options)
-        if fields:
-            key, tags = selected_key(engine.names, url_key, fields, environ), (*tags, key_tag(url_key))
+        key, tags, field = _selected(view, ctx, environ, url_key, trusted=trusted)
+    if view.reads_itself:
+        own = (own[0], len(observe(request).log))
     began = time.monotonic_ns()
     policy = view.policy
-    lookup = engine.guarded.read(policy, key, tags)
+    lookup = None if field else engine.guarded.read(policy, key, tags)
     entry = lookup.entry if lookup is not None else None
     if lookup is not None and entry is not None and views.allow_refresh is None and REFRESHING not in environ:
         content = entry.content
@@ -106,6 +108,7 @@ def look_up(views: AppViews, ctx: Any, options: Options, args: tuple[Any, ...], 
             type(content) is StoredResponse
             and entry.origin == view.origin
             and (conversion is None or conversion.takes_responses)
+            and (not entry.fields or may_have(view, ctx, entry.fields, trusted=trusted))
         ):
             decision = decide(entry, lookup.now, inside_load=False, beta=policy.beta, draw=random.random())
             if decision is Decision.HIT or decision is Decision.REFRESH:
@@ -113,17 +116,64 @@ def look_up(views: AppViews, ctx: Any, options: Options, args: tuple[Any, ...], 
                     engine.refresher.submit(key, refresh_job(view, ctx, url_key, lookup.identity))
                 views.observer.hit(policy, key, lookup, began)
                 record_read(engine.store, entry)
+                if key != url_key:
+                    views.uses[key] = views.uses.get(key, 0) + 1
                 if view.is_explicit:
                     _mention(view, ctx, entry)
                 age = (lookup.now - entry.created) / MICROSECONDS
                 asked = environ if environ.keys().isdisjoint(CONDITIONS) else conditions(ctx, view)
-                shown = key if views.show_key else None
+                shown = key if view.show_key else None
                 found = hit(ready_class(ctx.app.response_class), content, asked, age=age, ttl=entry.ttl, key=shown)
                 return found if conversion is None else conversion.hand_response(found)
     exchange = Exchange(view, ctx, scope, url_key=url_key, args=args, kwargs=kwargs)
     exchange.conversion = conversion
     exchange.key, exchange.tags, exchange.began, exchange.lookup = key, tags, began, lookup
+    exchange.trusted, exchange.own_reads = trusted, own
+    if field:
+        exchange.block(field)
+        return exchange
     return exchange.look() or exchange
+
+
+def _is_plain(view: BoundView, ctx: Any, environ: dict[str, Any]) -> bool:
+    """Whether nothing of a request may make it bypass the cache, whatever answers depend on."""
+    method = environ["REQUEST_METHOD"]
+    if not (method == "GET" or method == "HEAD") or not environ.keys().isdisjoint(view.to_judge):
+        return False
+    return not (getattr(ctx, "_session", None) or getattr(ctx, "flashes", None))
+
+
+def _selected(
+    view: BoundView, ctx: Any, environ: dict[str, Any], url_key: str, *, trusted: bool
+) -> tuple[str, tuple[str, ...], str]:
+    """The key and the tags of the variant that a request asks for; or the field by which it identifies its caller."""
+    views = view.views
+    selection = views.selection_of(url_key, view)
+    if selection.identifying and not trusted:
+        field = selection.blocked_by(environ, session_of(ctx))
+        if field:
+            return url_key, view.tags, field
+    if not selection.selecting:
+        return url_key, view.tags, ""
+    key = selected_key(views.engine.names, url_key, selection, environ, ctx.request)
+    return key, (*view.tags, key_tag(url_key)), ""
+
+
+def may_have(view: BoundView, ctx: Any, fields: tuple[str, ...], *, trusted: bool) -> bool:
+    """Whether a request may have an answer that depends on fields: it has none that identifies.
+
+    What is made of the answer depends on them as well.
+    """
+    request = ctx.request
+    if not trusted:
+        selection = view.selection(fields)
+        if selection.identifying and selection.blocked_by(raw_environ(request), session_of(ctx)):
+            return False
+    if not view.serves(ctx):
+        reads = observe(request, session_of(ctx))
+        for kind, name in fields_noted(fields):
+            reads.note(kind, name)
+    return True
 
 
 def _mention(view: BoundView, ctx: Any, entry: Entry) -> None:
@@ -139,15 +189,20 @@ def _mention(view: BoundView, ctx: Any, entry: Entry) -> None:
     )
 
 
-def is_failure(error: Exception) -> bool:
+def is_failure(error: Exception, app: Flask) -> bool:
     """Whether the view failed, so that an expired answer may stand in; ``abort(403)`` and ``abort(501)`` are answers.
+
+    So is an exception that the app has an error handler for; one for all exceptions makes failures look nice.
 
     Source: RFC 5861 section 4 (an error is 500, 502, 503 or 504).
     """
     if isinstance(error, HTTPException):
         answer = error.response
         return (answer.status_code if error.code is None and answer is not None else error.code) in _FAILURES
-    return not isinstance(error, RCacheError)  # the app uses the cache wrongly, as RCACHE_STRICT is to show
+    if isinstance(error, RCacheError):  # the app uses the cache wrongly, as RCACHE_STRICT is to show
+        return False
+    handled = {kind for of_scope in app.error_handler_spec.values() for kind in of_scope.get(None, ())}
+    return not any(kind in handled for kind in type(error).__mro__ if kind not in (Exception, BaseException, object))
 
 
 #: What answers a request: a response, or what layers above make one of.
@@ -173,6 +228,12 @@ class Exchange:
         lookup: what was found there, unusable; ``None`` when the store is away.
         load: the load that the view's run is; ``None`` when its result is not stored in any case.
         no_fill: why it is not.
+        field: what of the request identifies its caller, so that it bypasses.
+        trusted: whether the key names the caller, or the answer is for everyone.
+        own_reads: from where to where in the request's reads those of the decorator's own functions are.
+        dependencies: what the answer depends on, once the view has returned.
+        changed: whether the view has changed the session.
+        declared: the fields that the answer itself says it varies by.
         refreshes: whether this is the background's own request for this URL.
         hidden: the conditions and the range of the request, which the view does not see.
         pending: what waits for the final headers; ``commit``'s.
@@ -180,17 +241,24 @@ class Exchange:
 
     __slots__ = (
         "_answer",
+        "_before",
         "_deferred",
         "_facts",
         "_looks",
+        "_modified",
+        "_observed",
         "_reader",
         "_steps",
         "_terms",
         "args",
         "began",
+        "changed",
         "conversion",
         "ctx",
+        "declared",
+        "dependencies",
         "environ",
+        "field",
         "guest",
         "hidden",
         "key",
@@ -198,11 +266,13 @@ class Exchange:
         "load",
         "lookup",
         "no_fill",
+        "own_reads",
         "pending",
         "refreshes",
         "scope",
         "stored_result",
         "tags",
+        "trusted",
         "url_key",
         "view",
     )
@@ -219,7 +289,7 @@ class Exchange:
     ) -> None:
         self.view: Final = view
         self.ctx: Final = ctx
-        self.environ: Final[dict[str, Any]] = ctx.request.environ
+        self.environ: Final = raw_environ(ctx.request)
         self.scope: Final = scope
         self.guest: Final = entered(ctx)
         self.url_key: Final = url_key
@@ -232,12 +302,21 @@ class Exchange:
         self.lookup: Lookup | None = None
         self.load: Load | None = None
         self.no_fill: Reason | None = None
+        self.field = ""
+        self.trusted = view.credentials_ok
+        self.own_reads = (0, 0)
+        self.dependencies = Dependencies(())
+        self.changed = False
         self.hidden: dict[str, Any] = {}
         self.pending: Any = None
         self.conversion: Conversion | None = None
+        self.declared: tuple[str, ...] = ()
         self.stored_result: bytes | None = None
         self._answer: Answer | None = None
+        self._before: list[Field] = []
         self._deferred = 0
+        self._modified: bool | None = None
+        self._observed: Observed | None = None
         self._facts: RequestFacts | None = None
         self._looks = 0
         self._reader: Reader | None = None
@@ -254,17 +333,33 @@ class Exchange:
             if entry is None or lookup is None:
                 break
             if isinstance(entry.content, VariantMarker):
-                if fresh(lookup) is None or not self._follow(entry.content):
+                if fresh(lookup) is None or not self._follow(entry.content.fields):
                     break
                 self.lookup = self._read()
                 continue
+            if not self._may_have(entry.fields):
+                break
             answer = self._served(entry, lookup)
             if answer is not None:
                 return answer
             break
-        if not self.refreshes:
+        if not self.refreshes and self.no_fill is None:
             self._check_fill()
         return None
+
+    def block(self, field: str) -> None:
+        """The request has what identifies its caller: it gets an answer of its own, which is not stored."""
+        self.field, self.no_fill = field, Reason.FIELD
+        self.view.bypassed(Reason.FIELD)
+        self.view.mention_field(field)
+
+    def _may_have(self, fields: tuple[str, ...]) -> bool:
+        """Whether the request may have an answer that depends on fields; else it bypasses."""
+        if not fields or may_have(self.view, self.ctx, fields, trusted=self.trusted):
+            return True
+        selection = self.view.selection(fields)
+        self.block(selection.blocked_by(self.environ, session_of(self.ctx)))
+        return False
 
     def _read(self) -> Lookup | None:
         self.began = time.monotonic_ns()
@@ -306,12 +401,18 @@ class Exchange:
             self.view.policy.name,
         )
 
-    def _follow(self, marker: VariantMarker) -> bool:
-        """Go on from a marker to the variant; whether that is another key than the one just read."""
+    def _follow(self, fields: tuple[str, ...]) -> bool:
+        """Go on from a marker to the variant; whether there is another key to read than the one just read."""
         views = self.view.views
-        views.remember(self.url_key, marker.fields)
+        selection = self.view.selection(fields)
+        views.remember(self.url_key, self.view, selection)
+        if not self.trusted:
+            field = selection.blocked_by(self.environ, session_of(self.ctx))
+            if field:
+                self.block(field)
+                return False
         before = self.key
-        self.key = selected_key(views.engine.names, self.url_key, marker.fields, self.environ)
+        self.key = selected_key(views.engine.names, self.url_key, selection, self.environ, self.ctx.request)
         self.tags = (*self.view.tags, key_tag(self.url_key))
         return self.key != before
 
@@ -361,7 +462,10 @@ class Exchange:
         if allow is None:
             return False
         asked = parse_cache_control([self.environ["HTTP_CACHE_CONTROL"]])
-        return (asked.no_cache or asked.max_age == 0) and bool(allow(self.ctx.request))
+        if not (asked.no_cache or asked.max_age == 0):
+            return False
+        with unobserved():
+            return bool(allow(self.ctx.request))
 
     def _check_fill(self) -> None:
         """Find out whether the answer to this request can't be stored in any case."""
@@ -460,7 +564,7 @@ class Exchange:
             self._answer = self._refreshed()  # another process or request refreshes it
             return
         self._answer = self._shared(shared)
-        if self._answer is None:
+        if self._answer is None and self.no_fill is None:
             self.lookup = self._read()
             self._answer = self.look()
 
@@ -468,7 +572,9 @@ class Exchange:
         """The answer that another's result is, or a stale one; ``None`` when it is none for this request."""
         entry = shared.entry
         if isinstance(entry.content, VariantMarker):
-            self._follow(entry.content)
+            self._follow(entry.content.fields)
+            return None
+        if not self._may_have(entry.fields):
             return None
         if not self._is_answer(entry.content, entry.origin):
             if isinstance(entry.content, StoredResponse) and entry.origin != self.view.origin:
@@ -510,11 +616,23 @@ class Exchange:
     # The view
 
     def __enter__(self) -> None:
-        """The view runs: its load is current, and conditions are hidden."""
+        """The view runs: its load is current, what it reads is noted, and conditions are hidden."""
         if self.conversion is not None:
             self.conversion.__enter__()
-        if self.load is not None:
-            self.load.__enter__()
+        if self.load is None:
+            return
+        self.load.__enter__()
+        request, session = self.ctx.request, session_of(self.ctx)
+        reads = observe(request, session)
+        start, end = self.own_reads
+        read = list(reads.log)
+        self._before = read[:start] + read[end:] if end else read
+        if self.view.options.shared:
+            watch_g(reads)
+        self._observed = Observed(request).__enter__()
+        self._modified = getattr(session, "modified", None)
+        if self._modified:
+            session.modified = False
 
     def __exit__(self, kind: type[BaseException] | None, error: object, traceback: object) -> None:
         """It has run; where it raised an exception, :meth:`failed` is called with that."""
@@ -523,17 +641,32 @@ class Exchange:
         if self.load is None:
             return
         self.load.__exit__(kind, error, traceback)
+        self._note_reads()
         if self.hidden:
             self.environ.update(self.hidden)
             self._forget_parsed()
         if kind is not None and not issubclass(kind, Exception):
             self.close()
 
+    def _note_reads(self) -> None:
+        """What was read until now is what the answer depends on."""
+        observed, self._observed = self._observed, None
+        if observed is None:
+            return
+        observed.__exit__()
+        counting = self.view.counting(trusted=self.trusted)
+        self.dependencies = dependencies(self._before, tuple(observed.noted), counting)
+        session = session_of(self.ctx)
+        if self._modified is not None:
+            self.changed = bool(session.modified)
+            if self._modified:
+                session.modified = True
+
     def failed(self, error: Exception) -> Answer | None:
         """The load ends with what the view raised; the expired answer that stands in, if any (``stale_if_error``)."""
         if not self.is_open:
             return None
-        done = self.end(Loaded(error=error, failed=is_failure(error)))
+        done = self.end(Loaded(error=error, failed=is_failure(error, self.ctx.app)))
         shared = done.shared.get(self.key)
         answer = None if shared is None else self._shared(shared)
         if answer is None:
@@ -600,21 +733,31 @@ class Exchange:
             return Reason.BUSY
         return Reason.ERROR if load.answer is None else Reason.OVERTAKEN
 
-    def known_variants(self) -> Known | None:
-        """The marker under the URL's own key, where the load is of a variant; read from the shared store."""
-        if self.key == self.url_key:  # then this load has that key's lease, and there is none
-            return None
-        engine = self.view.views.engine
-        tags = (*self.view.tags, key_tag(self.url_key))
-        lookup = engine.guarded.read(self.view.policy, self.url_key, tags, shared=True)
-        return None if lookup is None else Known.of(fresh(lookup), lookup.now)
+    def known_variants(self) -> tuple[Known | None, int]:
+        """The marker under the URL's own key, read from the shared store where that is not the load's; and the time."""
+        lookup = self.lookup
+        if self.key != self.url_key:  # else this load has that key's lease, and there is none
+            tags = (*self.view.tags, key_tag(self.url_key))
+            lookup = self.view.views.engine.guarded.read(self.view.policy, self.url_key, tags, shared=True)
+            if lookup is not None:
+                return Known.of(fresh(lookup), lookup.now), lookup.now
+        return None, 0 if lookup is None else lookup.now
+
+    def known_fields(self, known: Known | None) -> tuple[str, ...]:
+        """The fields that other answers of the URL depend on, as they are kept, as far as they live."""
+        if known is not None:
+            return known.marker.fields
+        entry = fresh(self.lookup) if self.key == self.url_key else None
+        own = () if entry is None else entry.fields
+        blocking = [f"!{field}" for field in self.view.views.selection_of(self.url_key, self.view).identifying]
+        return united(own, () if self.trusted else blocking)
 
     # What is sent
 
     @property
     def shown_key(self) -> str | None:
         """The key as responses show it."""
-        return self.key if self.view.views.show_key else None
+        return self.key if self.view.show_key else None
 
     @property
     def forward(self) -> str:
@@ -676,7 +819,9 @@ class HandedResult:
     def settle(self, returned: Any, layers: Layers) -> Response:
         """The response that they have made of it, with what this cache says of it."""
         exchange = self._exchange
-        response = own_response(exchange.ctx.app, returned, exchange.view.options.vary)
+        view = exchange.view
+        selecting = view.views.selection_of(exchange.url_key, view).selecting
+        response = varying(own_response(exchange.ctx.app, returned), selecting)
         if self._status["hit"]:
             response.headers["Age"] = age_value(self._age + int(response.headers.get("Age", 0, type=int)))
         mark(response, self._verdict, exchange.shown_key)

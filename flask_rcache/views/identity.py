@@ -1,13 +1,16 @@
 """Which entry a request asks for: its URL, the arguments of a call, and who the caller is.
 
-Owns the URL of a request in its normal form, the default id made of it, and :func:`by_user`. The hash and the names are
-``keys``'s.
+Owns the URL of a request in its normal form, the default id made of it, :func:`by_user` and :func:`by_caller`. The hash
+and the names are ``keys``'s.
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
 import logging
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Literal
 from urllib.parse import parse_qsl, urlencode
 
 from flask import Flask, Request, current_app
@@ -16,15 +19,16 @@ from ..context import current_cache
 from ..errors import AuthError, ConfigError
 from ..http import Target
 from ..model.keys import Key, key_id, request_id
+from ..observed import raw_environ
 
-__all__ = ["by_user", "default_id", "filtered_query", "target_of"]
+__all__ = ["by_caller", "by_user", "default_id", "filtered_query", "target_of"]
 
 logger: Final = logging.getLogger("flask_rcache")
 
 
 def target_of(request: Request) -> Target:
     """The URL of a request in its normal form."""
-    query = request.environ.get("QUERY_STRING", "")
+    query = raw_environ(request).get("QUERY_STRING", "")
     root = request.root_path
     path = root + request.path
     try:
@@ -91,6 +95,38 @@ def by_user(request: Request) -> Key | None:
 
 #: ``cache_response`` adds the default key to what such a function returns.
 by_user.composes = True  # type: ignore[attr-defined]
+
+
+def by_caller(
+    function: Callable[[Request], Key | None], *, anonymous: Literal["bypass", "shared"] = "bypass"
+) -> Callable[[Request], Key | None]:
+    """A ``key_func`` for ``per_user`` types, of an app that knows its callers itself: the caller and the default key.
+
+    Args:
+        function: called with the request, names the caller: what an opaque token stands for, a session's user. ``None``
+            and an empty text are a visitor.
+        anonymous: what becomes of visitors: they bypass the cache, or share one entry, as long as the view reads
+            nothing else that identifies.
+
+    Returns:
+        A ``key_func``. :func:`by_user` may be the function: ``by_caller(by_user, anonymous="shared")``.
+
+    Raises:
+        ConfigError: an argument is not usable.
+    """
+    if not callable(function) or inspect.iscoroutinefunction(function):
+        raise ConfigError(f"by_caller takes a function of the request, and not an async one, not {function!r:.80}")
+    if anonymous not in ("bypass", "shared"):
+        raise ConfigError(f'anonymous of by_caller is "bypass" or "shared", not {anonymous!r:.80}')
+
+    @functools.wraps(function)
+    def key_func(request: Request) -> Key | None:
+        caller = function(request)
+        return None if caller is None or caller == "" else ("caller", caller)
+
+    key_func.composes = True  # type: ignore[attr-defined]
+    key_func.shares_anonymous = anonymous == "shared"  # type: ignore[attr-defined]
+    return key_func
 
 
 def _login_user(app: Flask) -> tuple[str, str] | None:

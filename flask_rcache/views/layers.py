@@ -25,6 +25,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from ..context import request_context
+from ..observed import raw_environ
 
 __all__ = [
     "CONVERSION",
@@ -354,7 +355,7 @@ def _outermost_of(view: Callable[..., Any], layers: Layers, warn_once: WarnOnce)
     def outermost(*args: Any, **kwargs: Any) -> Any:
         call = current_app.ensure_sync(view) if is_async else view
         ctx = request_context()
-        environ = {} if ctx is None else ctx.request.environ
+        environ = {} if ctx is None else raw_environ(ctx.request)
         if ctx is None or ctx.request.endpoint != layers.endpoint or CONVERSION in environ:
             return call(*args, **kwargs)  # another view calls this one
         try:

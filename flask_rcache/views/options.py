@@ -9,29 +9,39 @@ from __future__ import annotations
 
 import inspect
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from flask import Flask, Request, Response
 
-from ..context import carries_session, manager_of
+from ..context import carries_credential_cookie, manager_of
 from ..engine.manager import CacheManager
 from ..engine.policies import Policy
 from ..http import (
+    ADDRESS,
+    QUIET_SESSION,
+    FieldRules,
     Reason,
     RequestFacts,
+    Selection,
     StorePolicy,
     Target,
     credential_names,
     names_to_judge,
     request_facts,
     request_verdict,
+    session_identifies,
+    session_value,
+    shown_field,
+    united,
 )
 from ..model.bounded import BoundedDict
 from ..model.cache_type import FROM_HEADERS, CacheType, Lifetime, Tags, split_tags
 from ..model.callable_keys import Identity
 from ..model.keys import Key, key_id, user_tag
+from ..observed import observe, raw_environ, session_of
+from .dependencies import Counting, secrets_of
 from .identity import default_id, filtered_query, target_of
 from .layers import CONVERSION, is_wrapper, reachable
 from .reply import CONDITIONS
@@ -46,6 +56,7 @@ __all__ = [
     "misplaced",
     "note_decorated",
     "options_of",
+    "remedy_for",
 ]
 
 #: Where an app has its :class:`AppViews`.
@@ -53,8 +64,12 @@ EXTENSION: Final = "rcache_views"
 _KEYS_REMEMBERED: Final = 4096
 _LONGEST_REMEMBERED: Final = 400
 _ENDPOINTS_REMEMBERED: Final = 100
+_SELECTIONS_REMEMBERED: Final = 1000
+_USES_COUNTED: Final = 50_000
 _VIEWS_KEPT: Final = 4096
 _FIELDS_KEPT: Final = 10_000
+#: Where flask-login and flask-jwt-extended are told the names of their cookies.
+_COOKIE_SETTINGS: Final = ("REMEMBER_COOKIE_NAME", "JWT_ACCESS_COOKIE_NAME")
 
 #: The plain functions that are decorated, to find those that are registered as they are.
 _decorated: Final[WeakKeyDictionary[Callable[..., Any], Options]] = WeakKeyDictionary()
@@ -64,9 +79,10 @@ class Options:
     """What stands above one view; see :func:`~flask_rcache.cache_response`. Each decorator is another one.
 
     ``identity`` is what tells the view from others in keys; ``is_opaque`` says that it is bound to an object that can't
-    stand in a key. ``composes`` says that the ``key_func`` adds to the default key. ``tags`` are those that are known
-    beforehand, ``find_tags`` finds them. ``observes`` says that ``AUTO`` is among the former. ``maker`` is the
-    decorator, which a class may apply anew in each request.
+    stand in a key. ``composes`` says that the ``key_func`` adds to the default key, ``shares_anonymous`` that those
+    whom it does not know share an entry. ``tags`` are those that are known beforehand, ``find_tags`` finds them.
+    ``observes`` says that ``AUTO`` is among the former. ``vary`` are the fields that select the answer, with the
+    functions that give their values. ``maker`` is the decorator, which a class may apply anew in each request.
     """
 
     __slots__ = (
@@ -81,6 +97,7 @@ class Options:
         "maker",
         "observes",
         "shared",
+        "shares_anonymous",
         "signature",
         "tags",
         "ttl",
@@ -98,10 +115,11 @@ class Options:
         ttl: Lifetime | None,
         key_func: Callable[[Request], Key | None] | None,
         composes: bool,
+        shares_anonymous: bool,
         tags: tuple[str, ...],
         find_tags: Callable[..., Tags] | None,
         observes: bool,
-        vary: tuple[str, ...],
+        vary: Mapping[str, Callable[[Request], object] | None],
         shared: bool,
         unless: Callable[..., object] | None,
         unless_takes_arguments: bool,
@@ -116,6 +134,7 @@ class Options:
         self.ttl: Final = ttl
         self.key_func: Final = key_func
         self.composes: Final = composes
+        self.shares_anonymous: Final = shares_anonymous
         self.tags: Final = tags
         self.find_tags: Final = find_tags
         self.observes: Final = observes
@@ -169,7 +188,9 @@ class AppViews:
 
     Attributes:
         bound: the views that were called, by what stands above them.
-        fields: the request fields that select a variant, by the key of the URL, as this process saw them last.
+        fields: what selects the answer, by the key of the URL, as far as this process has seen it; they only grow.
+        rules: which header fields negotiate, and which are ignored.
+        uses: how often variants were asked for here.
         in_development: whether the app is being developed or tested.
         results: what views below converting decorators return, as bytes and back.
     """
@@ -184,7 +205,9 @@ class AppViews:
         "manager",
         "observer",
         "results",
-        "show_key",
+        "rules",
+        "secrets",
+        "uses",
     )
 
     def __init__(self, app: Flask, manager: CacheManager) -> None:
@@ -192,9 +215,11 @@ class AppViews:
         self.engine: Final = manager.engine
         self.observer: Final = manager.engine.observer
         self.allow_refresh: Final = manager.settings.allow_refresh
-        self.show_key: Final = manager.settings.show_key
+        self.rules: Final = FieldRules(manager.settings.negotiated, manager.settings.ignored_fields)
+        self.secrets: Final = secrets_of(manager.settings)
         self.in_development: Final[Callable[[], bool]] = lambda: app.debug or app.testing
-        self.fields: Final[BoundedDict[str, tuple[str, ...]]] = BoundedDict(_FIELDS_KEPT)
+        self.fields: Final[BoundedDict[str, Selection]] = BoundedDict(_FIELDS_KEPT)
+        self.uses: Final[BoundedDict[str, int]] = BoundedDict(_USES_COUNTED)
         self.bound: Final[BoundedDict[Options, BoundView]] = BoundedDict(_VIEWS_KEPT)
         self.results: Final = Results(manager.engine.codec, max_bytes=manager.settings.max_bytes)
         self._warned_of_hosts = False
@@ -218,14 +243,22 @@ class AppViews:
             found = self.bound[options] = BoundView(options, self)
         return found
 
-    def names_of(self, url_key: str, options: Options) -> tuple[str, ...]:
-        """The request fields that select a variant of a URL, as far as this process knows."""
-        return self.fields.get(url_key, options.vary)
+    def selection_of(self, url_key: str, view: BoundView) -> Selection:
+        """What selects the answer of a URL, as far as this process knows."""
+        return self.fields.get(url_key) or view.always
 
-    def remember(self, url_key: str, fields: tuple[str, ...]) -> None:
-        """Remember which request fields select a variant of a URL."""
-        if self.fields.get(url_key) != fields:
-            self.fields[url_key] = fields
+    def remember(self, url_key: str, view: BoundView, selection: Selection) -> None:
+        """Remember what selects the answer of a URL."""
+        if self.selection_of(url_key, view).fields != selection.fields:
+            self.fields[url_key] = selection
+
+    def forget_variants(self, dropped: Iterable[str], kept: Iterable[str]) -> None:
+        """Some variants of a URL were dropped: what the others were used long ago counts less from now on."""
+        for key in dropped:
+            self.uses.pop(key, None)
+        for key in kept:
+            if key in self.uses:
+                self.uses[key] //= 2
 
     def check_hosts(self, app: Flask, request: Request) -> None:
         """Warn once that a Host header makes entries; not while the app is being developed or tested."""
@@ -252,7 +285,10 @@ class BoundView:
         origin: what tells the view from others, in its keys and on its entries; with a hash of what it had closed over
             when it was first called.
         tags: what entries have for certain, the type's own tag included.
-        is_judged: whether each request has to be judged: there is an ``unless``.
+        is_judged: whether each request has to be judged: there is an ``unless``, or callers are told from visitors.
+        reads_itself: whether functions of the decorator read the request; they are no part of the view.
+        always: what selects the answer in any case.
+        show_key: whether responses show their key.
         to_judge: the names in an environ for which it has to be.
         is_explicit: whether the ``key_func`` gives the whole key, so that other views may have it too.
     """
@@ -262,14 +298,18 @@ class BoundView:
         "_credentials_cookies",
         "_endpoints",
         "_ids",
+        "_selections",
         "_store_policy",
         "_warned",
+        "always",
         "credentials_ok",
         "is_explicit",
         "is_judged",
         "options",
         "origin",
         "policy",
+        "reads_itself",
+        "show_key",
         "tags",
         "to_judge",
         "views",
@@ -289,9 +329,14 @@ class BoundView:
         self._credentials: Final = credential_names(settings.credential_headers)
         self._credentials_cookies: Final = settings.credential_cookies
         self.is_judged: Final = options.unless is not None
+        self.reads_itself: Final = bool(options.key_func or options.unless or any(options.vary.values()))
+        show_key = settings.show_key
+        self.show_key: Final = not cache_type.per_user if show_key is None else show_key
         self.to_judge: Final = names_to_judge(self._credentials, credentials_ok=self.credentials_ok)
         self._ids: Final[BoundedDict[tuple[str | None, ...], str]] = BoundedDict(_KEYS_REMEMBERED)
         self._endpoints: Final[BoundedDict[str, tuple[Any, bool]]] = BoundedDict(_ENDPOINTS_REMEMBERED)
+        self._selections: Final[BoundedDict[tuple[str, ...], Selection]] = BoundedDict(_SELECTIONS_REMEMBERED)
+        self.always: Final = self.selection(united(options.vary))
         self._warned = False
         self._store_policy: Final = StorePolicy(
             ttl=None if ttl is FROM_HEADERS else ttl,
@@ -304,11 +349,43 @@ class BoundView:
             max_body=settings.max_bytes,
         )
 
-    def store_policy(self, cost: float = 0.0) -> StorePolicy:
-        """What is said here about storing a response whose view took ``cost`` seconds."""
-        if self._store_policy.ttl is None or not (self.policy.type.jitter or self.policy.adaptive_ttl):
-            return self._store_policy
-        return self._store_policy._replace(ttl=self.policy.lifetime(cost, random.random()))
+    def store_policy(self, cost: float = 0.0, *, trusted: bool = True) -> StorePolicy:
+        """What is said here about storing a response.
+
+        Args:
+            cost: seconds that the view took.
+            trusted: whether the key names the caller, where it may.
+        """
+        policy = self._store_policy
+        if not trusted and policy.per_user:
+            policy = policy._replace(per_user=False)
+        if policy.ttl is None or not (self.policy.type.jitter or self.policy.adaptive_ttl):
+            return policy
+        return policy._replace(ttl=self.policy.lifetime(cost, random.random()))
+
+    def selection(self, fields: tuple[str, ...]) -> Selection:
+        """What selects the answer, where answers depend on these fields, as they are kept."""
+        found = self._selections.get(fields)
+        if found is None:
+            functions = {name: function for name, function in self.options.vary.items() if function is not None}
+            found = self._selections[fields] = Selection(fields, functions, self.policy.type.query)
+        return found
+
+    def kept(self, fields: Iterable[str], *, trusted: bool) -> tuple[str, ...]:
+        """Fields that were read, as they are kept with the answer: those that identify are to be absent.
+
+        Args:
+            fields: the fields.
+            trusted: whether the key names the caller, or the answer is for everyone: what identifies does not count.
+        """
+        selecting = {field for field in fields if field in self.options.vary or self.views.rules.negotiates(field)}
+        return united(selecting, () if trusted else [f"!{field}" for field in fields if field not in selecting])
+
+    def counting(self, *, trusted: bool) -> Counting:
+        """Which reads count for a request."""
+        query = None if self.is_explicit else self.policy.type.query
+        visits = self.options.shares_anonymous and not trusted
+        return Counting(self.views.rules, query, visits, self.views.secrets if self.options.shared else frozenset())
 
     # Does it bypass the cache?
 
@@ -324,20 +401,53 @@ class BoundView:
         conversion = environ.get(CONVERSION)
         if conversion is not None and conversion.is_off and conversion.layers.has(self.options):
             return Reason.DECORATOR
-        session = not self.credentials_ok and carries_session(ctx, environ, self._credentials_cookies)
-        reason = request_verdict(environ, session, credentials_ok=self.credentials_ok, credentials=self._credentials)
+        trusted = self.credentials_ok
+        session = not trusted and self.has_session(ctx, environ)
+        reason = request_verdict(environ, session, credentials_ok=trusted, credentials=self._credentials)
         options = self.options
+        if reason is None and has_flashes(ctx):
+            return Reason.FLASHES
         if reason is None and options.unless is not None:
             more = options.arguments(args, kwargs) if options.unless_takes_arguments else {}
             if options.unless(ctx.request, **more):
                 return Reason.UNLESS
         return reason
 
+    def called_by(self, ctx: Any, environ: Mapping[str, Any]) -> tuple[Reason | None, bool, Key | None]:
+        """Whom the ``key_func`` names.
+
+        Returns:
+            Why the request bypasses the cache, where it does; whether it is trusted to have this entry, whatever
+            identifies its caller; and what the ``key_func`` has said. A visitor, where visitors share an entry, is not:
+            what the session holds is then compared with what the entry depends on.
+        """
+        named = None if self.options.key_func is None else self.options.key_func(ctx.request)
+        if named is not None or not self.options.shares_anonymous or self.options.shared:
+            return None, self.credentials_ok, named
+        remembered = carries_credential_cookie(environ, self._cookies_of(ctx.app))
+        return request_verdict(environ, remembered, credentials_ok=False, credentials=self._credentials), False, None
+
+    def has_session(self, ctx: Any, environ: Mapping[str, Any]) -> bool:
+        """Whether a request has a session that says who is asking, or a cookie that does."""
+        session = session_of(ctx)
+        if session_identifies(session):
+            return True
+        if "HTTP_COOKIE" not in environ:
+            return False
+        more = (ctx.app.session_interface.get_cookie_name(ctx.app),) if session is None else ()
+        return carries_credential_cookie(environ, (*self._cookies_of(ctx.app), *more))
+
+    def _cookies_of(self, app: Flask) -> list[str]:
+        """The cookies that identify a caller, beside that of the session."""
+        return [*self._credentials_cookies, *filter(None, map(app.config.get, _COOKIE_SETTINGS))]
+
     def bypassed(self, reason: Reason) -> None:
         """Count a request that bypassed the cache; warn once where a ``key_func`` did not help."""
         observer = self.views.observer
         observer.bypassed(self.policy)
         if self._warned or self.options.key_func is None or reason not in (Reason.AUTHORIZATION, Reason.SESSION):
+            return
+        if self.credentials_ok:
             return
         self._warned = True
         observer.warn_once(
@@ -347,14 +457,27 @@ class BoundView:
             self.options.function,
         )
 
+    def mention(self, about: str, message: str, *args: object) -> None:
+        """Say once of this view why its answers are not stored, or not served, and what to do about it."""
+        function = self.options.function
+        self.views.observer.warn_once(f"{about}/{function}", "%s: " + message, function, *args)
+
+    def mention_field(self, field: str) -> None:
+        """Say once that requests with a field bypass the cache."""
+        self.mention(
+            f"field/{field}",
+            "requests with %s bypass the cache, as the answer depends on it and it may identify the caller. %s",
+            shown_field(field),
+            remedy_for(field),
+        )
+
     def facts(self, ctx: Any, environ: Mapping[str, Any]) -> RequestFacts:
         """What the judgement of a response needs to know of the request."""
-        session = carries_session(ctx, environ, self._credentials_cookies)
-        return request_facts(environ, session, credentials=self._credentials)
+        return request_facts(environ, self.has_session(ctx, environ), credentials=self._credentials)
 
     def serves(self, ctx: Any) -> bool:
         """Whether the request is for this view, and not for another one that called it."""
-        conversion = ctx.request.environ.get(CONVERSION)
+        conversion = raw_environ(ctx.request).get(CONVERSION)
         if conversion is not None and conversion.layers.has(self.options):
             return True
         endpoint = ctx.request.endpoint or ""
@@ -367,14 +490,22 @@ class BoundView:
 
     # Which entry does it ask for?
 
-    def key(self, ctx: Any, environ: Mapping[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
-        """The stored key of the URL that a request asks for; ``None`` when the ``key_func`` gives none."""
+    def key(
+        self, ctx: Any, environ: Mapping[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any], named: Key | None
+    ) -> str | None:
+        """The stored key of the URL that a request asks for; ``None`` when the ``key_func`` gives none.
+
+        Args:
+            ctx: the request's context.
+            environ: the WSGI environ.
+            args: what the view is called with.
+            kwargs: the same.
+            named: what the ``key_func`` gave, see :meth:`called_by`.
+        """
         options, request = self.options, ctx.request
         names = self.views.engine.names
-        named: Key | None = None
         if options.key_func is not None:
-            named = options.key_func(request)
-            if named is None:
+            if named is None and not options.shares_anonymous:
                 return None
             if not options.composes:
                 # Readable, or hashed here: a hash that a client sent must not reach the entry it stands for.
@@ -402,18 +533,17 @@ class BoundView:
         return stored
 
     def is_routed(self, ctx: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        """Whether the call has the arguments that the URL map gives, so that the URL has them all."""
+        """Whether the call has the arguments that the URL map gives, so that the URL has them all.
+
+        The very objects: what runs before the view may have put another in the place of one that it equals.
+        """
         request = ctx.request
-        if kwargs:
-            rule = request.url_rule
-            # A preprocessor, or what runs before the view, may have put something else there.
-            if kwargs != request.view_args or ctx.app.url_value_preprocessors:
-                return False
-            if rule is not None and not kwargs.keys() <= rule.arguments:
-                return False
-        elif request.view_args:
+        given = observe(request).view_args
+        if args[self.options.is_method :]:
             return False
-        return not args[self.options.is_method :]
+        if not given or not kwargs:
+            return not given and not kwargs
+        return kwargs.keys() == given.keys() and all(kwargs[name] is value for name, value in given.items())
 
     def key_of(self, target: Target) -> str:
         """The stored key of a URL, as :meth:`keyed` gives it, whose view is called with what the URL map gives."""
@@ -426,6 +556,38 @@ class BoundView:
     def keyed(self, target: Target) -> Target:
         """A URL as it stands in the key: with the query as the type wants it."""
         return target._replace(query=filtered_query(target.query, self.policy.type.query))
+
+
+def remedy_for(field: str) -> str:
+    """What to do where a field keeps requests from the cache."""
+    if field == ADDRESS:
+        return "Read the client's address outside the view, or have the key name it: key_func on a per_user type"
+    text = (
+        "To cache for each caller, use key_func=by_caller(...) on a per_user type; if the answer is the same for all, "
+        "shared=True"
+    )
+    name = shown_field(field)
+    if ":" not in field:
+        return f'{text}; if it depends on the value alone, vary=["{name}"]; if it negotiates, RCACHE_NEGOTIATED'
+    if field.startswith(("cookie:", "arg:")):
+        return f'{text}; if it depends on the value alone, vary=["{name}"]'
+    return text
+
+
+def has_flashes(ctx: Any) -> bool:
+    """Whether messages wait to be shown in this request, which happens once."""
+    session = session_of(ctx)
+    return bool((session and session_value(session, "_flashes")) or getattr(ctx, "flashes", None))
+
+
+def is_session_changed(ctx: Any) -> bool:
+    """Whether a session holds something else than when it was opened; what Flask and login libraries note is none."""
+    session = session_of(ctx)
+    if not isinstance(session, dict):
+        return False
+    before = observe(ctx.request, session).session or {}
+    names = {*before, *dict.keys(session)} - QUIET_SESSION
+    return any(before.get(name, before) != dict.get(session, name, before) for name in names)
 
 
 # Finding decorated views
@@ -443,7 +605,7 @@ def conditions(ctx: Any, view: BoundView) -> Mapping[str, Any]:
 
     Source: RFC 9110 sections 13.1 and 14.2: they concern the target of the request.
     """
-    environ: Mapping[str, Any] = ctx.request.environ
+    environ: Mapping[str, Any] = raw_environ(ctx.request)
     return environ if environ.keys().isdisjoint(CONDITIONS) or view.serves(ctx) else {}
 
 

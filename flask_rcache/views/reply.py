@@ -15,10 +15,21 @@ import werkzeug
 from flask import Flask, Response
 from werkzeug.datastructures import Headers
 
-from ..http import MAX_DELTA_SECONDS, Action, Outcome, age_value, cache_status, evaluate, split_age
+from ..http import MAX_DELTA_SECONDS, Action, Outcome, age_value, cache_status, evaluate, shown_field, split_age
 from ..model.entry import MICROSECONDS, Entry, StoredResponse
 
-__all__ = ["CONDITIONS", "answer", "conditional", "hit", "mark", "own_response", "ready_class", "reply", "say"]
+__all__ = [
+    "CONDITIONS",
+    "answer",
+    "conditional",
+    "hit",
+    "mark",
+    "own_response",
+    "ready_class",
+    "reply",
+    "say",
+    "varying",
+]
 
 #: The names in an environ that make another answer than the whole.
 CONDITIONS: Final = frozenset({"HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE", "HTTP_RANGE"})
@@ -176,14 +187,21 @@ def conditional(make: type[Response], response: Response, environ: Mapping[str, 
     return instead
 
 
-def own_response(app: Flask, returned: Any, vary: Iterable[str]) -> Response:
+def own_response(app: Flask, returned: Any) -> Response:
     """What a view returned, as a response of this request; an object that the view may keep is left as it is."""
     response = app.make_response(returned)
     if response is returned or (isinstance(returned, tuple) and response is returned[0]):
         response = copy(response)
         response.headers = Headers(response.headers)
-    for name in vary:
-        response.vary.add(name)
+    return response
+
+
+def varying(response: Response, fields: Iterable[str]) -> Response:
+    """The same, which says what it varies by: header fields; for one cookie, all."""
+    for field in fields:
+        kind, colon, _ = field.partition(":")
+        if not colon or kind == "cookie":
+            response.vary.add("Cookie" if colon else shown_field(field))
     return response
 
 

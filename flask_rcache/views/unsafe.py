@@ -14,6 +14,7 @@ from werkzeug.routing import RequestRedirect
 
 from ..http import Target, unsafe_targets
 from ..model.keys import key_tag, url_tag
+from ..observed import raw_environ
 from .identity import target_of
 from .options import AppViews, Options, options_of
 
@@ -23,7 +24,7 @@ __all__ = ["invalidate_unsafe"]
 def invalidate_unsafe(app: Flask, ctx: Any, response: Response) -> None:
     """RFC 9111 section 4.4: a successful unsafe request invalidates its URL, and where the answer points."""
     request = ctx.request
-    sent = tuple(response.get_wsgi_headers(request.environ))  # Location as it goes over the wire
+    sent = tuple(response.get_wsgi_headers(raw_environ(request)))  # Location as it goes over the wire
     targets = unsafe_targets(target_of(request), sent, method=request.method, status=response.status_code)
     views = AppViews.of(app)
     keys: list[str] = []

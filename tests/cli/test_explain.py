@@ -49,7 +49,7 @@ ROWS = [
     Row("/page/a", ("Cache-Control: no-store",), reason="REQUEST-NO-STORE"),
     Row("/page/a", ("Cache-Control: no-cache",), before=("/page/a",), verdict="HIT"),
     Row("/page/a", (AUTHORIZATION,), before=("/page/a",), verdict="BYPASS", reason="AUTHORIZATION"),
-    Row("/page/a", (f"Cookie: session={SECRET}",), verdict="BYPASS", reason="SESSION"),
+    Row("/page/a", (f"Cookie: remember_token={SECRET}",), verdict="BYPASS", reason="SESSION"),
     Row("/page/a", ("If-Match: x",), verdict="BYPASS", reason="PRECONDITION"),
     Row("/broken-key", ("If-Match: x",), verdict="BYPASS", reason="PRECONDITION"),
     Row("/shared", (AUTHORIZATION,), before=("/shared",), verdict="HIT"),
@@ -127,7 +127,7 @@ def test_explain__finds_the_variant(shop: Flask) -> None:
     shop.extensions.pop("rcache_views")  # what this process has learnt of its views
     document = told(shop, "explain", *_arguments(row))
     assert (document["verdict"], document["key"]) == ("HIT", stored_under)
-    assert document["varies_by"] == ["accept", "accept-language"]
+    assert document["varies_by"] == ["Accept", "Accept-Language"]
     other = told(shop, "explain", *_arguments(Row("/varies", ("Accept-Language: fr",))))
     assert other["verdict"] == "MISS"
     assert other["key"] != stored_under
@@ -248,7 +248,9 @@ def test_explain__prints_no_credential(new_app: AppFactory, url: str, runs: tupl
 
 def test_explain__a_cookie_that_cannot_be_read(new_app: AppFactory) -> None:
     """Bytes that are no text are explained as the request would be answered, and not shown."""
-    result = run(new_app(SECRET_KEY=None), "explain", "/page/a", "--header", f"Cookie: a={SECRET}\xff; session=1")
+    result = run(
+        new_app(SECRET_KEY=None), "explain", "/page/a", "--header", f"Cookie: a={SECRET}\xff; remember_token=1"
+    )
     assert "SESSION" in result.stdout
     assert SECRET not in result.output
 

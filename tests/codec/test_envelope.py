@@ -33,10 +33,13 @@ DRAFTS = {
     "response": Draft(PAGE, ttl=1.5, stale_while_revalidate=2.5, stale_if_error=3.5, tags=("a",), cost=0.25),
     "inherited": Draft(b"\xc0", ttl=1.0, tags=("a",), inherited=(("b", 3), ("c", 4))),
     "bare": Draft(b"", ttl=0.0),
+    "response with fields": Draft(PAGE, ttl=1.5, fields=("!session:cart", "!x-token", "accept")),
     "empty response": Draft(StoredResponse("204 NO CONTENT", (), b""), ttl=1.0),
     "no reason phrase": Draft(StoredResponse("599", (("Age", "0"), ("aGe", "12")), b""), ttl=1.0),
     "incompressible": Draft(random.Random(1).randbytes(5000), ttl=1.0),
-    "marker": Draft(VariantMarker(("accept", "cookie:lang"), ("00ff", "a1b2")), ttl=9.0, tags=("c:page",)),
+    "marker": Draft(
+        VariantMarker(("!x-token", "accept", "cookie:lang"), ("00ff", "a1b2"), (5, 9)), ttl=9.0, tags=("c:page",)
+    ),
     "marker without variants": Draft(VariantMarker(("accept",)), ttl=9.0),
     "many tags": Draft(b"x", ttl=1.0, tags=tuple(f"t:{number}" for number in range(2000))),
 }
@@ -55,18 +58,18 @@ def envelope(
 ) -> bytes:
     """An envelope by the format's letter: what a writer that is not the codec would store."""
     fields = {"ttl": 1.0, "swr": 0.0, "sie": 0.0, "cost": 0.0, "size": len(body) if size is None else size}
-    fields |= {"origin": "", "first": None, "second": None} | meta
+    fields |= {"origin": "", "first": None, "second": None, "third": []} | meta
     packed_tags, packed = ormsgpack.packb(tags), ormsgpack.packb(list(fields.values()))
     head = struct.pack(">4sQQQBII", magic, *times, flags, len(packed_tags), len(packed))
     return head + packed_tags + packed + body
 
 
 def response(status: Any = "200 OK", headers: Any = (), **more: Any) -> bytes:
-    return envelope(flags=RESPONSE, first=status, second=list(headers), **more)
+    return envelope(flags=RESPONSE, **{"first": status, "second": list(headers), "third": [], **more})
 
 
 def marker(fields: Any, ids: Any = (), **more: Any) -> bytes:
-    return envelope(flags=MARKER, first=fields, second=list(ids), **more)
+    return envelope(flags=MARKER, **{"first": fields, "second": list(ids), "third": [7] * len(ids), **more})
 
 
 @pytest.mark.parametrize("draft", DRAFTS.values(), ids=DRAFTS.keys())
@@ -111,7 +114,7 @@ def test_unseal__the_format_by_its_letter() -> None:
     entry = Codec().unseal(envelope(b"body", tags=[["a"], ["b"], [3]], origin="m:f"))
     assert entry == Entry(b"body", 1, 2, 3, 1.0, tags=(("a", 2), ("b", 3)), origin="m:f")
     assert Codec().unseal(response(headers=["A", "b"])).content == StoredResponse("200 OK", (("A", "b"),), b"")
-    assert Codec().unseal(marker(["x"], ["0a"])).content == VariantMarker(("x",), ("0a",))
+    assert Codec().unseal(marker(["x"], ["0a"])).content == VariantMarker(("x",), ("0a",), (7,))
 
 
 def test_unseal_head__of_the_beginning_only() -> None:
@@ -190,8 +193,8 @@ NOT_ENTRIES = {
     "empty": b"",
     "head only": envelope()[:37],
     "other magic": envelope(magic=b"XYZ\x02"),
-    "version before": envelope(magic=b"RCE\x01"),
-    "next version": envelope(magic=b"RCE\x03"),
+    "version before": envelope(magic=b"RCE\x02"),
+    "next version": envelope(magic=b"RCE\x04"),
     "two kinds": envelope(flags=RESPONSE | MARKER, first="200 OK", second=[]),
     "unknown flag": envelope(flags=0b1000),
     "body cut": envelope(b"body")[:-1],
@@ -203,6 +206,11 @@ NOT_ENTRIES = {
     "marker as response": envelope(flags=RESPONSE, first=["a"], second=[]),
     "status only": envelope(flags=RESPONSE, first="200 OK"),
     "status a number": response(200),
+    "no fields": response(third=None),
+    "fields of a text": response(third="accept"),
+    "a field with a blank": response(third=["a b"]),
+    "all fields": response(third=["*"]),
+    "a value without fields": envelope(third=None),
     "status 000": response("000 NOTHING"),
     "status 600": response("600 MORE"),
     "status of words": response("OK"),
@@ -224,6 +232,8 @@ NOT_ENTRIES = {
     "Age below zero": response(headers=["Age", "-1"]),
     "Age empty": response(headers=["Age", ""]),
     "Age of other digits": response(headers=["Age", "\u0661"]),
+    "marker without times": marker(["accept"], ["0a"], third=[]),
+    "marker with a time of words": marker(["accept"], ["0a"], third=["x"]),
     "marker of everything": marker(["accept", "*"]),
     "marker of nothing": marker([""]),
     "marker with a blank": marker(["accept language"]),

@@ -58,7 +58,7 @@ def test_fill__is_read_back_whole(kit: Kit) -> None:
         b"",
         b"\x00\xff",
         StoredResponse("200 OK", (("X-A", "1"), ("X-A", "2")), b"\x00body"),
-        VariantMarker(("accept",), ("a" * 32, "b" * 32)),
+        VariantMarker(("accept",), ("a" * 32, "b" * 32), (5, 9)),
     ],
     ids=["empty", "bytes", "response", "variants"],
 )

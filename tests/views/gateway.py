@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from flask import Flask, Response, request
 
-from flask_rcache import CacheType, RCache, cache_response
+from flask_rcache import CacheType, RCache, cache_response, unobserved
 
 ORIGIN = CacheType("origin", ttl=60)
 
@@ -31,16 +31,16 @@ def create_app() -> Flask:
     def forward(path: str) -> Response:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         try:
-            connection.request(
-                request.method, request.full_path, body=request.get_data(), headers=dict(request.headers)
-            )
+            with unobserved():  # what the origin's answers depend on, its Vary says
+                headers = dict(request.headers)
+            connection.request(request.method, request.full_path, body=request.get_data(), headers=headers)
             answer = connection.getresponse()
-            headers = answer.getheaders()
+            lines = answer.getheaders()
             # The body is whole here, whatever it came in.
             body = answer.read()
         finally:
             connection.close()
-        kept = [line for line in headers if line[0].lower() != "transfer-encoding"]
+        kept = [line for line in lines if line[0].lower() != "transfer-encoding"]
         response = Response(body, answer.status)
         response.headers.clear()
         for name, value in kept:

@@ -782,7 +782,7 @@ def test_key_func__a_clients_words_in_a_tuple(new_app) -> None:
 
 def test_key__arguments_of_a_preprocessor_are_part_of_it(new_app) -> None:
     """What a `url_value_preprocessor` adds comes from no URL, and tells two answers apart."""
-    app, body = new_app(), Counted()
+    app, body = new_app(RCACHE_NEGOTIATED=["X-Tenant"]), Counted()
 
     @app.url_value_preprocessor
     def tenant(endpoint, values):

@@ -36,7 +36,8 @@ from tests.views.kit import PAGE, detail, verdicts
 #: `@cache_response(PAGE)`, or a decorator that does nothing.
 Cache = Callable[[Any], Any]
 #: Fields that the cache adds, and those that differ with the time.
-OWN = {"X-Cache", "X-Cache-Key", "Cache-Status", "Age", "Date", "ETag"}
+#: Vary too: where a resource negotiates what it sends, the cache says so.
+OWN = {"Vary", "X-Cache", "X-Cache-Key", "Cache-Status", "Age", "Date", "ETag"}
 
 
 class Pet:

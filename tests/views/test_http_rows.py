@@ -175,7 +175,7 @@ def test_row__cookies_are_for_one(site: Site) -> None:
     assert site.pair() == HITS
 
 
-@pytest.mark.parametrize("ask", [{"Authorization": "Bearer x"}, {"Cookie": "session=x"}])
+@pytest.mark.parametrize("ask", [{"Authorization": "Bearer x"}, {"Cookie": "remember_token=x"}])
 def test_row__credentials(site: Site, ask: dict[str, str]) -> None:
     """RFC 9111 section 3.5, and sessions: past the cache both ways, and without a lasting effect on others."""
     site.says(Cache_Control="public, max-age=60")

@@ -89,18 +89,28 @@ def test_vary__a_known_url_costs_one_round_trip(new_app, redis_server) -> None:
 
 @pytest.mark.parametrize("limit", [3, 32])
 def test_vary__no_more_than_the_limit_is_kept(new_app, store_url, limit) -> None:
-    """A URL has so many variants; the next is served and not stored, and the first are kept."""
+    """A URL has so many variants; for the next one the least used goes, of several the one stored first."""
     app = language_app(new_app, store_url, **({} if limit == 32 else {"RCACHE_MAX_VARIANTS": limit}))
     client = app.test_client()
     for number in range(limit):
-        assert client.get("/", headers=lang(str(number))).headers["X-Cache"] == "MISS"
-    for _ in range(2):
-        response = client.get("/", headers=lang("more"))
-        assert (response.headers["X-Cache"], detail(response)) == ("MISS", "TOO-MANY-VARIANTS")
-    assert {client.get("/", headers=lang(str(number))).headers["X-Cache"] for number in range(limit)} == {"HIT"}
-    with app.app_context():
-        current_cache.invalidate_type(PAGE)
+        assert client.get("/", headers=lang(f"x-{number}")).headers["X-Cache"] == "MISS"
+    for number in (0, 2):
+        assert client.get("/", headers=lang(f"x-{number}")).headers["X-Cache"] == "HIT"
     assert verdicts(client, "/", headers=lang("more")) == ["MISS", "HIT"]
+    assert [client.get("/", headers=lang(f"x-{number}")).headers["X-Cache"] for number in (0, 2, 1)] == [
+        "HIT",
+        "HIT",
+        "MISS",
+    ]
+    assert len([entry for entry in manager(app).entries() if entry.kind == "response"]) == limit
+
+
+def test_vary__no_variants_are_kept_when_the_limit_says_so(new_app, store_url) -> None:
+    """With `RCACHE_MAX_VARIANTS=0` answers that vary are made each time, and the reason is named."""
+    client = language_app(new_app, store_url, RCACHE_MAX_VARIANTS=0).test_client()
+    for _ in range(2):
+        response = client.get("/", headers=lang("en"))
+        assert (response.headers["X-Cache"], detail(response)) == ("MISS", "TOO-MANY-VARIANTS")
 
 
 def test_vary__star_is_never_stored(new_app) -> None:
@@ -273,7 +283,7 @@ def test_vary__compression_by_after_request(new_app, store_url) -> None:
 
 
 def test_vary__what_the_view_encodes_itself(new_app) -> None:
-    """A view that encodes has two variants if it says so in Vary, and is not stored if it does not."""
+    """A view that encodes has two variants, whether it says so in Vary or not: it reads what is accepted."""
     app = new_app()
 
     @app.get("/<how>")
@@ -284,14 +294,18 @@ def test_vary__what_the_view_encodes_itself(new_app) -> None:
             return gzip.compress(b"text"), 200, {**headers, "Content-Encoding": "gzip"}
         return b"text", 200, headers
 
+    app.add_url_rule(
+        "/x/always", "always", cache_response(PAGE)(lambda: (gzip.compress(b"text"), 200, {"Content-Encoding": "gzip"}))
+    )
     client = app.test_client()
-    for verdict in ("MISS", "HIT"):
-        for accept in ("gzip", "identity"):
-            response = client.get("/vary", headers={"Accept-Encoding": accept})
-            assert response.headers["X-Cache"] == verdict
-            body = gzip.decompress(response.data) if accept == "gzip" else response.data
-            assert body == b"text"
-    assert detail(client.get("/bare", headers={"Accept-Encoding": "gzip"})) == "CONTENT-CODING"
+    for path in ("/vary", "/bare"):
+        for verdict in ("MISS", "HIT"):
+            for accept in ("gzip", "identity"):
+                response = client.get(path, headers={"Accept-Encoding": accept})
+                assert (response.headers["X-Cache"], response.headers["Vary"]) == (verdict, "Accept-Encoding")
+                body = gzip.decompress(response.data) if accept == "gzip" else response.data
+                assert body == b"text"
+    assert detail(client.get("/x/always")) == "CONTENT-CODING"
 
 
 def test_vary__what_is_known_of_a_url_goes_with_its_marker(new_app, store_url) -> None:
@@ -301,7 +315,7 @@ def test_vary__what_is_known_of_a_url_goes_with_its_marker(new_app, store_url) -
     @app.get("/")
     @cache_response(PAGE)
     def page():
-        return request.headers["Accept-Language"], 200, {"Vary": vary[0]} if vary[0] else {}
+        return (request.headers["Accept-Language"], 200, {"Vary": vary[0]}) if vary[0] else "en"
 
     client = app.test_client()
     assert [verdicts(client, "/", headers=lang(value)) for value in ("en", "fr")] == [["MISS", "HIT"]] * 2
