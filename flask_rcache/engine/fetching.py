@@ -22,7 +22,7 @@ from ..model.cache_type import check_ttl
 from ..model.entry import Draft, Entry
 from ..model.scope import Scope, scope_var
 from ..stores.protocol import Lookup
-from .guard import GuardedStore
+from .guard import GuardedStore, withheld
 from .load import (
     AskLeases,
     Command,
@@ -242,7 +242,9 @@ class Fetching:
         began = time.monotonic_ns()
         policy = call.policy
         lookup = self._store.recall(key, policy.l1_ttl)
-        if lookup is None:
+        if lookup is not None:
+            lookup = withheld(lookup)
+        else:
             lookup = await asyncio.to_thread(self.guarded.read, policy, key, call.all_tags)
         value, decision = self._served(call, key, lookup, began)
         if value is not MISSING:
@@ -462,6 +464,9 @@ class Fetching:
         else:
             moment = self._store.moment or self._store.hear()
         seconds = self._settings.load_timeout
+        around = self.scope()
+        if patience is Patience.WAIT and around is not None and around.uncommitted:
+            patience = Patience.RUN_ALONE  # what others load does not have it
         return Terms(
             owner=self._store,
             policy=policy,

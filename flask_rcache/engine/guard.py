@@ -12,12 +12,13 @@ from typing import Final
 
 from ..errors import CodecError, StoreError
 from ..model.entry import Draft, Moment
+from ..model.scope import scope_var
 from ..stores.protocol import Begun, Filled, LoadedResult, Lookup, Outcome, Store, Want
 from .load import Load
 from .observer import Observer
 from .policies import Policy
 
-__all__ = ["GuardedStore"]
+__all__ = ["GuardedStore", "withheld"]
 
 
 class GuardedStore:
@@ -43,12 +44,12 @@ class GuardedStore:
             return None
         if lookup.error is not None:
             self.failed(policy.name, "lookup", lookup.error)
-        return lookup
+        return withheld(lookup)
 
     def read_many(self, policy: Policy, keys: Sequence[str], tags: tuple[str, ...]) -> list[Lookup | None]:
         """Look up several keys in one round trip."""
         try:
-            return list(self.store.read_many(keys, tags, policy.l1_ttl))
+            return [withheld(lookup) for lookup in self.store.read_many(keys, tags, policy.l1_ttl)]
         except StoreError as error:
             self.failed(policy.name, "lookup", error)
             return [None] * len(keys)
@@ -122,3 +123,13 @@ class GuardedStore:
             self._observer.stored(policy, key, draft, answer.size)
         elif answer.outcome is not Outcome.CONFLICT:
             self._observer.refused(policy)
+
+
+def withheld(lookup: Lookup) -> Lookup:
+    """The lookup; without its entry when that depends on what this context has written and not committed."""
+    scope = scope_var.get()
+    if scope is None or scope.uncommitted is None or lookup.entry is None:
+        return lookup
+    if not scope.uncommitted.touches([tag for tag, _ in lookup.entry.tags]):
+        return lookup
+    return Lookup(None, lookup.now, lookup.identity, "uncommitted", lookup.size)

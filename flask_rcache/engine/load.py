@@ -246,6 +246,9 @@ class Load:
         self.is_tainted = self.is_tainted or scope.is_tainted or is_foreign
         if self.observes and scope.observed is not None:
             self.unstorable = self.unstorable or scope.observed.unstorable
+            self.is_tainted = self.is_tainted or scope.observed.is_uncommitted
+        if self.observes and scope.uncommitted is not None and scope.uncommitted.touches(self.reads):
+            self.is_tainted = True
 
     def _pass_up(self) -> None:
         """What this load depends on, what is loaded later in the request or around it does too; stored or not."""

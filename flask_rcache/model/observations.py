@@ -26,14 +26,16 @@ class Observations:
     Attributes:
         reads: the least ``as_of`` of each tag, by the stamp set that it is from.
         unstorable: why what was read is not for others, or not for long; the first reason.
+        is_uncommitted: whether something was read that its own context had written, and not committed.
     """
 
-    __slots__ = ("_members", "reads", "unstorable")
+    __slots__ = ("_members", "is_uncommitted", "reads", "unstorable")
 
     def __init__(self) -> None:
         self.reads: Final[dict[Epoch, dict[str, AsOf]]] = {}
         self._members: Final[dict[str, set[str]]] = {}
         self.unstorable: str | None = None
+        self.is_uncommitted = False
 
     def note(self, moment: Moment | None, tags: Sequence[str]) -> None:
         """Tags of what was read, and the moment up to which it is known; without one nothing can be built on it."""
@@ -69,3 +71,4 @@ class Observations:
         self.reads.clear()
         self._members.clear()
         self.unstorable = None
+        self.is_uncommitted = False

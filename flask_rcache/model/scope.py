@@ -7,13 +7,26 @@ loads make of it is the engine's.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from .moment import AsOf, Epoch, Moment, known_at, least
 from .observations import Observations
 
-__all__ = ["Scope", "scope_var"]
+__all__ = ["Scope", "Uncommitted", "scope_var"]
+
+
+class Uncommitted(Protocol):
+    """What a context has written and not committed."""
+
+    def __bool__(self) -> bool:
+        """Whether there is anything."""
+        ...
+
+    def touches(self, tags: Iterable[str]) -> bool:
+        """Whether anything with these tags depends on it."""
+        ...
 
 
 class Scope:
@@ -31,6 +44,7 @@ class Scope:
             sets that is from (rule R3.4; see :attr:`Entry.read <.entry.Entry.read>`).
         is_tainted: whether one of them was stale.
         observed: what was observed to be read since it began, for loads whose tags are ``AUTO``; ``None`` for nothing.
+        uncommitted: what it has written to a watched database and not committed; ``None`` for nothing.
         waited: seconds that it has waited for the store (its budget).
         exchanges: the decorated views of the request that are not finished yet; theirs to use.
         is_finished: whether the final headers of the request are known: what is called now waits for none.
@@ -48,6 +62,7 @@ class Scope:
         "observed",
         "owner",
         "reads",
+        "uncommitted",
         "waited",
     )
 
@@ -59,6 +74,7 @@ class Scope:
         self.reads: list[tuple[Epoch, tuple[tuple[str, AsOf], ...]]] = []
         self.is_tainted = False
         self.observed: Observations | None = None
+        self.uncommitted: Uncommitted | None = None
         self.waited = 0.0
         self.exchanges: Final[list[Any]] = []
         self.is_finished = False

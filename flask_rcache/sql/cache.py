@@ -14,13 +14,17 @@ from flask import Flask, appcontext_pushed
 from sqlalchemy import Engine
 
 from ..context import manager_of
+from ..engine.commits import Commits
 from ..engine.manager import CacheManager
 from ..errors import ConfigError
 from ..model.observations import sources
 from .databases import Database
 from .declarations import Declarations
 from .observe import observe_statement, watch_reads
+from .pending import databases_of, watch_sessions
+from .snapshots import moment_of
 from .statements import Statement
+from .transactions import Transactions
 
 __all__ = ["EXTENSION", "SQLCache"]
 
@@ -47,6 +51,7 @@ class SQLCache:
         self._declarations: Final = Declarations()
         self._databases: Final[WeakKeyDictionary[Engine, Database]] = WeakKeyDictionary()
         self._kept: Final[list[Database]] = []
+        self._transactions: Final[WeakKeyDictionary[Database, Transactions]] = WeakKeyDictionary()
         self._apps: Final[WeakSet[Flask]] = WeakSet()
         self._db: Any = None
         engine = engine_of(engine_or_db)
@@ -127,8 +132,16 @@ class SQLCache:
         if engine in self._databases:
             return
         database = Database(engine, name, source_lag=self._source_lag, declarations=self._declarations)
-        self._databases[engine] = database
+        self._databases[engine] = databases_of[engine] = database
+        transactions = self._transactions[database] = Transactions(database, self._commits)
+        database.moment_of = moment_of(transactions)
+        transactions.watch()
         watch_reads(database)
+        watch_sessions()
+
+    def _commits(self) -> list[Commits]:
+        """What is told of commits."""
+        return [Commits(manager.engine) for manager in self.managers]
 
     # Declarations
 

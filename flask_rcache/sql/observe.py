@@ -12,6 +12,7 @@ from sqlalchemy import event
 
 from ..engine.load import current_load, observe
 from ..model.moment import Moment
+from ..model.observations import Observations
 from ..model.scope import scope_var
 from .databases import Database, statement_of
 from .names import TableName, any_tag, row_tag, rows_tag, table_tag
@@ -66,6 +67,7 @@ def observe_statement(
         plan: that it follows, if any.
     """
     moment = _moment(database, statement, connection)
+    _note_uncommitted(statement)
     volatile = None if statement.is_write else statement.volatile
     if plan is not None and statement.reads == plan.statement.reads:
         tags = plan.tags
@@ -93,3 +95,15 @@ def _moment(database: Database, statement: Statement, connection: Any) -> Moment
     if moment is not None and database.source_lag:
         moment = moment.earlier(database.source_lag)
     return moment
+
+
+def _note_uncommitted(statement: Statement) -> None:
+    """Whether it reads what its own context has written and not committed, and perhaps never will."""
+    scope = scope_var.get()
+    if scope is None or scope.uncommitted is None:
+        return
+    tags = read_tags(statement)
+    if scope.uncommitted.touches(tags):
+        if scope.observed is None:
+            scope.observed = Observations()
+        scope.observed.is_uncommitted = True

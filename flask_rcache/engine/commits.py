@@ -1,0 +1,73 @@
+"""Commits of a database: what they invalidate is set ahead of the clock before, and stamped after (DESIGN, section 5).
+
+Owns that a commit goes through whatever the store does: a failure is counted and announced, and what was not
+acknowledged is journalled. Which tags a commit invalidates is its caller's to say.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from ..errors import StoreError
+from ..model.keys import tag_of
+from ..stores.protocol import Store
+from .parts import Engine
+
+__all__ = ["Commits"]
+
+
+class Commits:
+    """What a cache is told of commits.
+
+    Args:
+        engine: of the cache.
+    """
+
+    __slots__ = ("_engine",)
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine: Final = engine
+
+    @property
+    def store(self) -> Store:
+        """Where entries are kept."""
+        return self._engine.store
+
+    def begin(self, tags: Sequence[str]) -> str:
+        """A commit is about to be sent: nothing that depends on the tags is stored or valid until it is over.
+
+        Returns:
+            The token to end it with.
+        """
+        token = secrets.token_hex(8)
+        try:
+            self._engine.store.stamp_ahead(tags, token)
+        except StoreError as error:  # without it, an old entry may be served until the commit is settled
+            self._engine.guarded.failed("", "stamp ahead", error)
+        return token
+
+    def settle(self, tags: Sequence[str], token: str) -> None:
+        """The commit is over, or nobody knows what became of it."""
+        engine = self._engine
+        began, journalled = time.monotonic(), False
+        try:
+            engine.store.settle(tags, token)
+        except StoreError as error:
+            journalled = True
+            engine.guarded.failed("", "invalidate tags", error)
+        scope = engine.scope()
+        if scope is not None:  # what was loaded before is not for this request any more (rule R6)
+            scope.began = time.monotonic_ns()
+        names = tuple(tag_of(tag) or tag for tag in tags)
+        removed, seconds = 0 if journalled else len(tags), time.monotonic() - began
+        engine.observer.invalidated("tags", names, "", removed, seconds, journalled=journalled)
+
+    def withdraw(self, tags: Sequence[str], token: str) -> None:
+        """Nothing was committed: entries are as valid as before."""
+        try:
+            self._engine.store.withdraw(tags, token)
+        except StoreError as error:  # then it passes by itself
+            self._engine.guarded.failed("", "withdraw", error)

@@ -1,0 +1,464 @@
+"""Writes: what a transaction has written is stamped when it commits, and before, so that nothing older is ever served.
+
+Owns what each connection has written, savepoint by savepoint, and the listeners on an engine that concern the ends of
+transactions: commits of every kind go through :meth:`Transactions.committing`. What a statement writes says
+``databases``; how stamps are set ahead of the clock, and what becomes of them, is the store's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import event
+
+from ..engine.commits import Commits
+from ..model.scope import scope_var
+from .databases import Database, statement_of
+from .drivers import FACTORIES, commits_at_once, is_rolled_back, watch_connection, watched_class
+from .names import RowName, TableName, any_tag, stamped, unknown_tag
+from .pending import Uncommitted
+from .statements import Kind, Statement
+
+__all__ = ["Transaction", "Transactions", "Writes"]
+
+#: So many rows of one table are stamped one by one; above that, the table and all its rows.
+_MOST_ROWS: Final = 64
+_KEY: Final = "rcache_transaction"
+
+
+class Writes:
+    """What was written: tables, and rows of other tables."""
+
+    __slots__ = ("is_all", "rows", "tables")
+
+    def __init__(self) -> None:
+        self.tables: Final[set[TableName]] = set()
+        self.rows: Final[dict[TableName, set[RowName]]] = {}
+        self.is_all = False
+
+    def __bool__(self) -> bool:
+        return bool(self.tables or self.rows or self.is_all)
+
+    def add(self, statement: Statement) -> None:
+        """A statement has written."""
+        self.is_all |= statement.writes_all
+        self.tables.update(statement.writes)
+        for row in statement.written_rows:
+            self.rows.setdefault(row.table, set()).add(row)
+        self._collapse()
+
+    def merge(self, others: Writes) -> None:
+        """Others' writes are of the same transaction."""
+        self.is_all |= others.is_all
+        self.tables.update(others.tables)
+        for table, rows in others.rows.items():
+            self.rows.setdefault(table, set()).update(rows)
+        self._collapse()
+
+    def _collapse(self) -> None:
+        for table in [table for table, rows in self.rows.items() if len(rows) > _MOST_ROWS or table in self.tables]:
+            del self.rows[table]
+            self.tables.add(table)
+
+    def tags(self, database: str) -> tuple[str, ...]:
+        """Every tag that has to be stamped."""
+        rows = [row for rows in self.rows.values() for row in rows]
+        return stamped(database, self.tables, rows, writes_all=self.is_all)
+
+
+class _Level:
+    """What was written since a savepoint, or since the transaction began."""
+
+    __slots__ = ("name", "writes")
+
+    def __init__(self, name: str) -> None:
+        self.name: Final = name
+        self.writes: Final = Writes()
+
+
+class Transaction:
+    """What one connection to the database has written since its last commit or rollback.
+
+    Attributes:
+        is_committing: whether a commit of it is under way: what the driver does then is a part of it.
+        has_begun: whether a ``BEGIN`` was sent as a statement.
+        snapshots: by store, the moment heard before the transaction began; see ``snapshots``.
+        is_watched: whether the driver's connection says when it commits.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_last",
+        "_levels",
+        "_tags",
+        "has_begun",
+        "is_committing",
+        "is_watched",
+        "snapshots",
+    )
+
+    def __init__(self) -> None:
+        self._levels: Final = [_Level("")]
+        #: The last statement, whose keys the database makes, and its execution.
+        self._last: tuple[Statement, Any] | None = None
+        self._tags: frozenset[str] | None = None
+        self.is_committing = False
+        self.has_begun = False
+        self.is_watched = False
+        self.snapshots: Final[WeakKeyDictionary[Any, Any]] = WeakKeyDictionary()
+
+    def write(self, statement: Statement, context: Any) -> None:
+        """A statement is about to write."""
+        self._tags = None
+        if statement.generates_keys:
+            self._last = (statement, context)
+        else:
+            self._levels[-1].writes.add(statement)
+
+    def complete(self, database: Database) -> None:
+        """The last statement has run, and its keys have been fetched: they are known now."""
+        if self._last is not None:
+            statement, context = self._last
+            self._last, self._tags = None, None
+            self._levels[-1].writes.add(database.completed(statement, context))
+
+    def savepoint(self, name: str) -> None:
+        """A savepoint begins."""
+        self._levels.append(_Level(name))
+
+    def release(self, name: str) -> None:
+        """A savepoint ends, and those after it: what was written stays."""
+        at = self._at(name)
+        if at:
+            for level in self._levels[at:]:
+                self._levels[at - 1].writes.merge(level.writes)
+            del self._levels[at:]
+
+    def rollback_to(self, name: str) -> None:
+        """What was written since a savepoint is undone; the savepoint stays."""
+        at = self._at(name)
+        if at:
+            self._last, self._tags = None, None
+            self._levels[at:] = [_Level(name)]
+
+    def _at(self, name: str) -> int:
+        """Which level a savepoint is; 0 for one that was not seen, where everything is kept."""
+        for at in range(len(self._levels) - 1, 0, -1):
+            if self._levels[at].name.lower() == name.lower():
+                return at
+        return 0
+
+    def clear(self) -> None:
+        """It is over."""
+        self._levels[:] = [_Level("")]
+        self._last, self._tags = None, frozenset()
+        self.has_begun = False
+        self.snapshots.clear()
+
+    def tags(self, database: Database) -> tuple[str, ...]:
+        """Every tag that has to be stamped, should it commit."""
+        self.complete(database)
+        together = Writes()
+        for level in self._levels:
+            together.merge(level.writes)
+        return together.tags(database.name)
+
+    def pending(self, database: Database) -> frozenset[str]:
+        """:meth:`tags` as long as nothing is written, at no cost; the last statement's without its keys."""
+        if self._tags is None:
+            together = Writes()
+            for level in self._levels:
+                together.merge(level.writes)
+            if self._last is not None:
+                together.add(self._last[0])
+            self._tags = frozenset(together.tags(database.name))
+        return self._tags
+
+
+class Transactions:
+    """The transactions of one watched engine.
+
+    Args:
+        database: what is watched.
+        caches: lists what is told of commits: the caches of all apps that use the engine.
+    """
+
+    def __init__(self, database: Database, caches: Callable[[], Sequence[Commits]]) -> None:
+        self.database: Final = database
+        self._caches: Final = caches
+        #: What two-phase transactions that are prepared have written, and the tokens of their stamps ahead.
+        self._prepared: Final[dict[str, tuple[tuple[str, ...], list[tuple[Commits, str]]]]] = {}
+        self._is_in_two_phases = False
+
+    def watch(self) -> None:
+        """Watch the engine from now on; connections that are there already from their next use on."""
+        engine = self.database.engine
+        event.listen(engine, "do_connect", self._on_connect)
+        event.listen(engine, "begin", self._on_begin)
+        event.listen(engine, "before_cursor_execute", self._before_execute)
+        event.listen(engine, "after_cursor_execute", self._after_execute)
+        event.listen(engine, "handle_error", self._on_error)
+        event.listen(engine, "release_savepoint", lambda connection, name, _: self.of(connection).release(name))
+        event.listen(engine, "rollback_savepoint", lambda connection, name, _: self.of(connection).rollback_to(name))
+        dialect: Any = engine.dialect
+        for name, around in (
+            ("do_commit", self._do_commit),
+            ("do_rollback", self._do_rollback),
+            ("do_prepare_twophase", self._do_prepare),
+            ("do_commit_twophase", self._do_commit_prepared),
+            ("do_rollback_twophase", self._do_rollback_prepared),
+        ):
+            setattr(dialect, name, _Around(getattr(dialect, name), around))
+
+    # --- Connections
+
+    def of(self, connection: Any) -> Transaction:
+        """The transaction of a SQLAlchemy connection, or of a pool's."""
+        pooled = getattr(connection, "connection", connection) if hasattr(connection, "dialect") else connection
+        info = pooled.info
+        found: Transaction | None = info.get(_KEY)
+        if found is None:
+            found = info[_KEY] = Transaction()
+        if not found.is_watched:
+            found.is_watched = True
+            transaction = found
+            watch_connection(
+                pooled.dbapi_connection,
+                lambda commit: self._commit(transaction, commit),
+                lambda rollback: self._rollback(transaction, rollback),
+            )
+        return found
+
+    def _on_connect(self, dialect: Any, record: Any, arguments: Any, options: dict[str, Any]) -> None:
+        """A connection is about to be made: of a class that can be watched, where its driver's cannot."""
+        name = FACTORIES.get(dialect.driver)
+        if name is not None:
+            base = options.get(name) or getattr(dialect.loaded_dbapi, "Connection", None)
+            if base is None:  # psycopg2
+                base = dialect.loaded_dbapi.extensions.connection
+            if isinstance(base, type):
+                options[name] = watched_class(base)
+
+    def _on_begin(self, connection: Any) -> None:
+        """SQLAlchemy begins a transaction: what is read in it is no later than this."""
+        transaction, scope = self.of(connection), scope_var.get()
+        for cache in self._caches():
+            transaction.snapshots.setdefault(cache.store, cache.store.moment)
+        if scope is not None:
+            transaction.snapshots.setdefault(scope.owner, getattr(scope.owner, "moment", None))
+
+    # --- Statements
+
+    def _before_execute(
+        self, connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
+    ) -> None:
+        found = statement_of(self.database, context)
+        if found.kind is Kind.READ and not found.is_write:
+            return
+        transaction = self.of(connection)
+        transaction.complete(self.database)
+        if found.kind is Kind.TRANSACTION:
+            self._before_verb(transaction, found, context)
+        elif found.is_write:
+            self._before_write(connection, transaction, found, context)
+
+    def _before_write(self, connection: Any, transaction: Transaction, found: Statement, context: Any) -> None:
+        if commits_at_once(connection, in_transaction=transaction.has_begun):
+            context.rcache_ends = self._begin(found.stamped)
+            return
+        transaction.write(found, context)
+        self._note(transaction)
+        if found.kind is Kind.DDL:  # which commits, on some servers, what was written before
+            context.rcache_ends = self._begin(transaction.tags(self.database))
+
+    def _before_verb(self, transaction: Transaction, found: Statement, context: Any) -> None:
+        """A statement that concerns the transaction itself is about to run."""
+        if self._is_in_two_phases or transaction.is_committing:
+            return
+        verb, name = found.verb, found.what[0] if found.what else ""
+        if verb in ("COMMIT PREPARED", "XA COMMIT"):
+            tags, begun = self._prepared.pop(name, None) or self._begin((any_tag(self.database.name),))
+            context.rcache_ends = (tags, begun)
+        elif verb in ("PREPARE TRANSACTION", "XA PREPARE"):
+            tags = transaction.tags(self.database)
+            if tags:
+                self._prepared[name] = self._begin(tags)
+        elif verb in ("COMMIT", "BEGIN"):  # which ends what was there before, on some servers
+            context.rcache_ends = self._begin(transaction.tags(self.database))
+
+    def _after_execute(
+        self, connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
+    ) -> None:
+        found: Statement | None = getattr(context, "rcache_statement", None)
+        if found is None:
+            return
+        ends = getattr(context, "rcache_ends", None)
+        if found.kind is Kind.TRANSACTION:
+            self._after_verb(self.of(connection), found)
+        if ends is not None:
+            context.rcache_ends = None
+            self._settle(*ends)
+
+    def _after_verb(self, transaction: Transaction, found: Statement) -> None:
+        name = found.what[0] if found.what else ""
+        if found.verb == "SAVEPOINT":
+            transaction.savepoint(name)
+        elif found.verb == "RELEASE":
+            transaction.release(name)
+        elif found.verb == "ROLLBACK TO":
+            transaction.rollback_to(name)
+        elif found.verb in ("COMMIT", "ROLLBACK", "PREPARE TRANSACTION", "XA PREPARE"):
+            transaction.clear()
+        elif found.verb in ("ROLLBACK PREPARED", "XA ROLLBACK") and not self._is_in_two_phases:
+            self._withdraw(*(self._prepared.pop(name, None) or ((), [])))
+        elif found.verb == "BEGIN":
+            transaction.clear()
+            transaction.has_begun = True
+
+    def _on_error(self, context: Any) -> None:
+        """A statement has failed: what became of it nobody knows, should it commit at once."""
+        execution = context.execution_context
+        ends = getattr(execution, "rcache_ends", None)
+        if ends is not None:
+            execution.rcache_ends = None
+            self._settle(*ends)
+
+    def _note(self, transaction: Transaction) -> None:
+        """This context has written: entries that depend on it are neither served nor stored until it commits."""
+        scope = scope_var.get()
+        if scope is not None:
+            if scope.uncommitted is None:
+                scope.uncommitted = Uncommitted()
+            scope.uncommitted.transactions[transaction] = self.database
+
+    # --- Commits
+
+    def _begin(self, tags: tuple[str, ...]) -> tuple[tuple[str, ...], list[tuple[Commits, str]]]:
+        return tags, [(cache, cache.begin(tags)) for cache in self._caches()] if tags else []
+
+    def _settle(self, tags: tuple[str, ...], begun: list[tuple[Commits, str]]) -> None:
+        for cache, token in begun:
+            cache.settle(tags, token)
+
+    def _withdraw(self, tags: tuple[str, ...], begun: list[tuple[Commits, str]]) -> None:
+        for cache, token in begun:
+            cache.withdraw(tags, token)
+
+    @contextmanager
+    def committing(self, transaction: Transaction) -> Iterator[None]:
+        """Around a commit: its tags are set ahead of the clock before, and stamped after, whatever becomes of it.
+
+        What was written is kept when it fails: the driver may leave the transaction open, to be committed once more.
+        """
+        tags = () if transaction.is_committing else transaction.tags(self.database)
+        if not tags:
+            yield
+            if not transaction.is_committing:
+                transaction.clear()
+            return
+        transaction.is_committing = True
+        begun: tuple[tuple[str, ...], list[tuple[Commits, str]]] = (tags, [])
+        end = self._settle
+        try:
+            begun = self._begin(tags)
+            yield
+            transaction.clear()
+        except BaseException as error:
+            if is_rolled_back(error):
+                end = self._withdraw
+            raise
+        finally:
+            transaction.is_committing = False
+            end(*begun)
+
+    def _commit(self, transaction: Transaction, commit: Callable[[], Any]) -> Any:
+        """Around the driver's own commit."""
+        with self.committing(transaction):
+            return commit()
+
+    def _rollback(self, transaction: Transaction, rollback: Callable[[], Any]) -> Any:
+        """Around the driver's own rollback. When it fails, the connection is lost, and the server rolls back."""
+        try:
+            return rollback()
+        finally:
+            transaction.clear()
+
+    def _do_commit(self, original: Callable[..., Any], pooled: Any) -> Any:
+        with self.committing(self.of(pooled)):
+            return original(pooled)
+
+    def _do_rollback(self, original: Callable[..., Any], pooled: Any) -> Any:
+        transaction = self.of(pooled)
+        return self._rollback(transaction, lambda: original(pooled))
+
+    # --- Two phases
+
+    @contextmanager
+    def _in_two_phases(self) -> Iterator[None]:
+        """What SQLAlchemy sends as statements, and the driver's own methods, is a part of the call."""
+        before, self._is_in_two_phases = self._is_in_two_phases, True
+        try:
+            yield
+        finally:
+            self._is_in_two_phases = before
+
+    def _do_prepare(self, original: Callable[..., Any], connection: Any, xid: Any) -> Any:
+        transaction = self.of(connection)
+        begun = self._begin(transaction.tags(self.database))
+        try:
+            with self._in_two_phases():
+                result = original(connection, xid)
+        except BaseException as error:
+            (self._withdraw if is_rolled_back(error) else self._settle)(*begun)
+            raise
+        transaction.clear()
+        self._prepared[str(xid)] = begun
+        return result
+
+    def _do_commit_prepared(
+        self, original: Callable[..., Any], connection: Any, xid: Any, is_prepared: bool = True, recover: bool = False
+    ) -> Any:
+        if not is_prepared:
+            with self.committing(self.of(connection)), self._in_two_phases():
+                result = original(connection, xid, is_prepared=is_prepared, recover=recover)
+            self._settle(*(self._prepared.pop(str(xid), None) or ((), [])))
+            return result
+        known = self._prepared.pop(str(xid), None)
+        # What another process has prepared, or this one before it was restarted, may have written anything.
+        begun = (
+            known if known is not None else self._begin((any_tag(self.database.name), unknown_tag(self.database.name)))
+        )
+        try:
+            with self._in_two_phases():
+                return original(connection, xid, is_prepared=is_prepared, recover=recover)
+        except BaseException:
+            if known is not None:
+                self._prepared[str(xid)] = known[0], []  # to be tried once more
+            raise
+        finally:
+            self._settle(*begun)
+
+    def _do_rollback_prepared(
+        self, original: Callable[..., Any], connection: Any, xid: Any, is_prepared: bool = True, recover: bool = False
+    ) -> Any:
+        with self._in_two_phases():
+            result = original(connection, xid, is_prepared=is_prepared, recover=recover)
+        self.of(connection).clear()
+        self._withdraw(*(self._prepared.pop(str(xid), None) or ((), [])))
+        return result
+
+
+class _Around:
+    """A method of a dialect with another function around it."""
+
+    __slots__ = ("_around", "_original")
+
+    def __init__(self, original: Callable[..., Any], around: Callable[..., Any]) -> None:
+        self._original: Final = original
+        self._around: Final = around
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return self._around(self._original, *args, **options)
