@@ -1,7 +1,7 @@
-"""What SQLAlchemy does not say of a driver's connection: commits made beside it, and whether statements commit at once.
+"""What SQLAlchemy does not say of a driver's connection: commits made beside it, and statements that commit at once.
 
-Owns the watching of ``commit()`` and ``rollback()`` of a driver's own connection, and :func:`commits_at_once`. What they
-mean for what was written is ``transactions``'s.
+Owns the watching of ``commit()`` and ``rollback()`` of a driver's own connection, and :func:`commits_at_once`. What
+they mean for what was written is ``transactions``'s.
 """
 
 from __future__ import annotations
@@ -101,9 +101,7 @@ def commits_at_once(connection: Any, *, in_transaction: bool) -> bool:
             return bool(detect(driver))
         except (NotImplementedError, AttributeError):
             pass
-    if "in_transaction" in dir(
-        type(driver)
-    ):  # sqlite3, which has no level when it never begins a transaction by itself
+    if hasattr(driver, "in_transaction"):  # sqlite3: without a level it never begins a transaction by itself
         return getattr(driver, "isolation_level", "") is None
     ask = getattr(driver, "get_autocommit", None)
     return bool(ask()) if callable(ask) else getattr(driver, "autocommit", False) is True

@@ -7,7 +7,7 @@ of sessions that were not sent to the database yet, which an identity map shows 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, cast
 from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy import event, inspect
@@ -19,7 +19,7 @@ from ..model.scope import scope_var
 from .databases import Database
 from .names import TableName, any_tag, stamped
 
-__all__ = ["Uncommitted", "databases_of", "watch_sessions"]
+__all__ = ["Uncommitted", "databases_of", "uncommitted", "watch_sessions"]
 
 #: The watched databases by their engines.
 databases_of: Final[WeakKeyDictionary[Any, Database]] = WeakKeyDictionary()
@@ -85,15 +85,23 @@ def watch_sessions() -> None:
         event.listen(Session, "after_soft_rollback", _on_rollback)
 
 
-def _on_transaction(session: Session, transaction: Any) -> None:
+def uncommitted() -> Uncommitted | None:
+    """What the current context has not committed, to be added to; ``None`` outside of contexts."""
     scope = scope_var.get()
-    if scope is not None:
-        if scope.uncommitted is None:
-            scope.uncommitted = Uncommitted()
-        scope.uncommitted.sessions.add(session)
+    if scope is None:
+        return None
+    if scope.uncommitted is None:
+        scope.uncommitted = Uncommitted()
+    return cast(Uncommitted, scope.uncommitted)
 
 
-def _on_rollback(session: Session, transaction: Any) -> None:
+def _on_transaction(session: Session, _: Any) -> None:
+    here = uncommitted()
+    if here is not None:
+        here.sessions.add(session)
+
+
+def _on_rollback(_: Session, __: Any) -> None:
     """What a load that runs has read of the session may have been undone."""
     load, scope = current_load(), scope_var.get()
     if load is not None and load.is_running and scope is not None and scope.observed is not None:

@@ -25,7 +25,7 @@ _OPTION: Final = "rcache_isolation_changed"
 def moment_of(transactions: Transactions) -> Callable[[Any, Statement], Moment | None]:
     """The function that :attr:`.Database.moment_of` takes."""
 
-    def found(connection: Any, statement: Statement) -> Moment | None:
+    def found(connection: Any, _: Statement) -> Moment | None:
         scope = scope_var.get()
         if scope is None:
             return None

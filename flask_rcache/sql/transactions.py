@@ -13,13 +13,15 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import event
+from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.pool import PoolProxiedConnection
 
 from ..engine.commits import Commits
 from ..model.scope import scope_var
 from .databases import Database, statement_of
 from .drivers import FACTORIES, commits_at_once, is_rolled_back, watch_connection, watched_class
 from .names import RowName, TableName, any_tag, stamped, unknown_tag
-from .pending import Uncommitted
+from .pending import uncommitted
 from .statements import Kind, Statement
 
 __all__ = ["Transaction", "Transactions", "Writes"]
@@ -280,8 +282,8 @@ class Transactions:
             return
         verb, name = found.verb, found.what[0] if found.what else ""
         if verb in ("COMMIT PREPARED", "XA COMMIT"):
-            tags, begun = self._prepared.pop(name, None) or self._begin((any_tag(self.database.name),))
-            context.rcache_ends = (tags, begun)
+            known = self._prepared.pop(name, None)
+            context.rcache_ends = known if known is not None else self._begin(self._everything)
         elif verb in ("PREPARE TRANSACTION", "XA PREPARE"):
             tags = transaction.tags(self.database)
             if tags:
@@ -313,7 +315,7 @@ class Transactions:
         elif found.verb in ("COMMIT", "ROLLBACK", "PREPARE TRANSACTION", "XA PREPARE"):
             transaction.clear()
         elif found.verb in ("ROLLBACK PREPARED", "XA ROLLBACK") and not self._is_in_two_phases:
-            self._withdraw(*(self._prepared.pop(name, None) or ((), [])))
+            self._withdraw(*(self._prepared.pop(name, ((), []))))
         elif found.verb == "BEGIN":
             transaction.clear()
             transaction.has_begun = True
@@ -328,13 +330,16 @@ class Transactions:
 
     def _note(self, transaction: Transaction) -> None:
         """This context has written: entries that depend on it are neither served nor stored until it commits."""
-        scope = scope_var.get()
-        if scope is not None:
-            if scope.uncommitted is None:
-                scope.uncommitted = Uncommitted()
-            scope.uncommitted.transactions[transaction] = self.database
+        here = uncommitted()
+        if here is not None:
+            here.transactions[transaction] = self.database
 
     # --- Commits
+
+    @property
+    def _everything(self) -> tuple[str, ...]:
+        """What another process has prepared, or this one before it was restarted, may have written anything."""
+        return any_tag(self.database.name), unknown_tag(self.database.name)
 
     def _begin(self, tags: tuple[str, ...]) -> tuple[tuple[str, ...], list[tuple[Commits, str]]]:
         return tags, [(cache, cache.begin(tags)) for cache in self._caches()] if tags else []
@@ -387,12 +392,15 @@ class Transactions:
             transaction.clear()
 
     def _do_commit(self, original: Callable[..., Any], pooled: Any) -> Any:
+        if not isinstance(pooled, PoolProxiedConnection) or not _has_info(pooled):
+            return original(pooled)  # while SQLAlchemy finds out about the server
         with self.committing(self.of(pooled)):
             return original(pooled)
 
     def _do_rollback(self, original: Callable[..., Any], pooled: Any) -> Any:
-        transaction = self.of(pooled)
-        return self._rollback(transaction, lambda: original(pooled))
+        if not isinstance(pooled, PoolProxiedConnection) or not _has_info(pooled):
+            return original(pooled)
+        return self._rollback(self.of(pooled), lambda: original(pooled))
 
     # --- Two phases
 
@@ -424,7 +432,7 @@ class Transactions:
         if not is_prepared:
             with self.committing(self.of(connection)), self._in_two_phases():
                 result = original(connection, xid, is_prepared=is_prepared, recover=recover)
-            self._settle(*(self._prepared.pop(str(xid), None) or ((), [])))
+            self._settle(*(self._prepared.pop(str(xid), ((), []))))
             return result
         known = self._prepared.pop(str(xid), None)
         # What another process has prepared, or this one before it was restarted, may have written anything.
@@ -447,8 +455,16 @@ class Transactions:
         with self._in_two_phases():
             result = original(connection, xid, is_prepared=is_prepared, recover=recover)
         self.of(connection).clear()
-        self._withdraw(*(self._prepared.pop(str(xid), None) or ((), [])))
+        self._withdraw(*(self._prepared.pop(str(xid), ((), []))))
         return result
+
+
+def _has_info(pooled: PoolProxiedConnection) -> bool:
+    """Whether it is a connection of the pool that is still there."""
+    try:
+        return pooled.info is not None
+    except (NotImplementedError, InvalidRequestError):
+        return False
 
 
 class _Around:
