@@ -23,7 +23,7 @@ from .declarations import Declarations
 from .observe import observe_statement, watch_reads
 from .pending import databases_of, watch_sessions
 from .snapshots import moment_of
-from .statements import Statement
+from .statements import Kind, Statement
 from .transactions import Transactions
 
 __all__ = ["EXTENSION", "SQLCache"]
@@ -184,6 +184,22 @@ class SQLCache:
         database = self.database(bind)
         statement = Statement(database.name, reads=frozenset(map(database.table, tables)))
         observe_statement(database, statement)
+
+    def wrote(self, *tables: str, connection: Any = None, bind: Any = None) -> None:
+        """Say that tables were written beside the engine, by a driver's own cursor or by another program.
+
+        Args:
+            tables: their names; without any, it is not known which.
+            connection: the SQLAlchemy connection in whose transaction they were written, and with which they are
+                committed; when left out, they are committed already.
+            bind: the database, where there are several.
+        """
+        if bind is None and connection is not None:
+            bind = connection.engine
+        database = self.database(bind)
+        written = frozenset(map(database.table, tables))
+        statement = Statement(database.name, Kind.WRITE, writes=written, writes_all=not tables)
+        self._transactions[database].wrote(statement, connection)
 
 
 def engine_of(source: Any) -> Engine | None:

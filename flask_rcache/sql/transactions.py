@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import event
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.pool import PoolProxiedConnection
+from sqlalchemy.sql.elements import SavepointClause
 
 from ..engine.commits import Commits
 from ..model.scope import scope_var
@@ -203,8 +204,8 @@ class Transactions:
         event.listen(engine, "before_cursor_execute", self._before_execute)
         event.listen(engine, "after_cursor_execute", self._after_execute)
         event.listen(engine, "handle_error", self._on_error)
-        event.listen(engine, "release_savepoint", lambda connection, name, _: self.of(connection).release(name))
-        event.listen(engine, "rollback_savepoint", lambda connection, name, _: self.of(connection).rollback_to(name))
+        event.listen(engine, "release_savepoint", self._on_release)
+        event.listen(engine, "rollback_savepoint", self._on_rollback_to)
         dialect: Any = engine.dialect
         for name, around in (
             ("do_commit", self._do_commit),
@@ -252,6 +253,14 @@ class Transactions:
         if scope is not None:
             transaction.snapshots.setdefault(scope.owner, getattr(scope.owner, "moment", None))
 
+    def _on_release(self, connection: Any, name: str, _: Any) -> None:
+        transaction = self.of(connection)
+        transaction.complete(self.database)
+        transaction.release(name)
+
+    def _on_rollback_to(self, connection: Any, name: str, _: Any) -> None:
+        self.of(connection).rollback_to(name)
+
     # --- Statements
 
     def _before_execute(
@@ -259,7 +268,7 @@ class Transactions:
     ) -> None:
         found = statement_of(self.database, context)
         if found.kind is Kind.READ and not found.is_write:
-            return
+            return  # savepoints as constructs are looked at when they are there
         transaction = self.of(connection)
         transaction.complete(self.database)
         if found.kind is Kind.TRANSACTION:
@@ -300,6 +309,12 @@ class Transactions:
         ends = getattr(context, "rcache_ends", None)
         if found.kind is Kind.TRANSACTION:
             self._after_verb(self.of(connection), found)
+        elif found.kind is Kind.READ and not found.reads and context.compiled is not None:
+            construct = context.compiled.statement
+            if isinstance(construct, SavepointClause):
+                transaction = self.of(connection)
+                transaction.complete(self.database)
+                transaction.savepoint(construct.ident)
         if ends is not None:
             context.rcache_ends = None
             self._settle(*ends)
@@ -333,6 +348,15 @@ class Transactions:
         here = uncommitted()
         if here is not None:
             here.transactions[transaction] = self.database
+
+    def wrote(self, statement: Statement, connection: Any = None) -> None:
+        """Something was written beside the engine, in the transaction of a connection, or is committed already."""
+        if connection is None or commits_at_once(connection, in_transaction=self.of(connection).has_begun):
+            self._settle(*self._begin(statement.stamped))
+            return
+        transaction = self.of(connection)
+        transaction.write(statement, None)
+        self._note(transaction)
 
     # --- Commits
 

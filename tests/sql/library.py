@@ -1,0 +1,639 @@
+"""A library on any database: every kind of read that a page may do, and every kind of write, for the tests of `sql`.
+
+Each read is a function of a session that returns what a page would show. Each write is a function of a `Writer`. Both
+say on which databases they make sense.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import (
+    Column,
+    Engine,
+    ForeignKey,
+    Integer,
+    String,
+    Table,
+    column,
+    delete,
+    event,
+    exists,
+    func,
+    insert,
+    literal,
+    select,
+    text,
+    union,
+    update,
+)
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    aliased,
+    joinedload,
+    mapped_column,
+    relationship,
+    selectinload,
+)
+
+__all__ = ["READS", "WRITES", "Base", "Writer", "prepare"]
+
+ALL: Final = ("postgresql", "mariadb", "sqlite")
+PG: Final = ("postgresql",)
+
+
+class Base(DeclarativeBase):
+    """The tables."""
+
+
+book_label = Table(
+    "book_label",
+    Base.metadata,
+    Column("book_id", ForeignKey("book.id", ondelete="CASCADE"), primary_key=True),
+    Column("label_id", ForeignKey("label.id", ondelete="CASCADE"), primary_key=True),
+)
+
+
+class Author(Base):
+    """Who wrote books."""
+
+    __tablename__ = "author"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(50))
+    books: Mapped[list[Book]] = relationship(back_populates="author", order_by="Book.id", passive_deletes=True)
+
+
+class Book(Base):
+    """A book."""
+
+    __tablename__ = "book"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    title: Mapped[str] = mapped_column(String(50))
+    price: Mapped[int]
+    author_id: Mapped[int | None] = mapped_column(ForeignKey("author.id", ondelete="SET NULL"))
+    author: Mapped[Author | None] = relationship(back_populates="books")
+    labels: Mapped[list[Label]] = relationship(secondary=book_label, order_by="Label.id")
+    reviews: Mapped[list[Review]] = relationship(order_by="Review.id", passive_deletes=True)
+
+
+class Label(Base):
+    """What a book is about."""
+
+    __tablename__ = "label"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(50))
+
+
+class Review(Base):
+    """What somebody thinks of a book."""
+
+    __tablename__ = "review"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    book_id: Mapped[int] = mapped_column(ForeignKey("book.id", ondelete="CASCADE"))
+    stars: Mapped[int]
+
+
+class Place(Base):
+    """A place within another."""
+
+    __tablename__ = "place"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    within: Mapped[int | None] = mapped_column(Integer)
+    name: Mapped[str] = mapped_column(String(50))
+
+
+class Line(Base):
+    """A table whose name has to be quoted."""
+
+    __tablename__ = "Order Lines"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    amount: Mapped[int]
+
+
+class Elsewhere(Base):
+    """A table that no page reads."""
+
+    __tablename__ = "elsewhere"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    value: Mapped[int]
+
+
+def prepare(engine: Engine, kind: str) -> None:
+    """Make the tables, and fill them."""
+    Base.metadata.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE VIEW cheap AS SELECT id, title FROM book WHERE price < 50"))
+        if kind == "postgresql":
+            connection.execute(text("CREATE MATERIALIZED VIEW prices AS SELECT sum(price) AS total FROM book"))
+            connection.execute(text("CREATE SCHEMA attic"))
+            connection.execute(text("CREATE TABLE attic.book (id int PRIMARY KEY, title text)"))
+            connection.execute(text("INSERT INTO attic.book VALUES (1, 'dust')"))
+            connection.execute(
+                text("CREATE FUNCTION book_count() RETURNS bigint LANGUAGE sql STABLE AS 'SELECT count(*) FROM book'")
+            )
+    with Session(engine) as session:
+        labels = [Label(id=number, name=f"label {number}") for number in (1, 2)]
+        session.add_all(labels)
+        for number in (1, 2, 3):
+            session.add(Author(id=number, name=f"author {number}"))
+        session.flush()
+        for number in (1, 2, 3, 4):
+            book = Book(id=number, title=f"book {number}", price=10 * number, author_id=number % 2 + 1)
+            book.labels.append(labels[number % 2])
+            session.add(book)
+        session.flush()
+        session.add_all(Review(id=number, book_id=number, stars=number) for number in (1, 2, 3))
+        session.add_all(Place(id=number, within=number - 1 or None, name=f"place {number}") for number in (1, 2, 3))
+        session.add(Line(id=1, amount=5))
+        session.add(Elsewhere(id=1, value=1))
+        session.commit()
+
+
+# --- Reads
+
+Read = Callable[[Session], object]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A kind of read, and where there is such a thing."""
+
+    read: Read
+    on: tuple[str, ...] = ALL
+
+
+def _rows(session: Session, statement: Any) -> object:
+    return [tuple(row) for row in session.execute(statement)]
+
+
+def _lazy(session: Session) -> object:
+    author = session.get(Author, 1)
+    return author and [book.title for book in author.books]
+
+
+def _recursive(session: Session) -> object:
+    inner = select(Place.id, Place.name, literal(0).label("depth")).where(Place.within.is_(None)).cte(recursive=True)
+    step = aliased(Place)
+    inner = inner.union_all(select(step.id, step.name, inner.c.depth + 1).where(step.within == inner.c.id))
+    return _rows(session, select(inner).order_by(inner.c.depth, inner.c.id))
+
+
+def _self_join(session: Session) -> object:
+    inner, outer = aliased(Place), aliased(Place)
+    return _rows(session, select(inner.name, outer.name).join(outer, inner.within == outer.id).order_by(inner.id))
+
+
+def _lateral(session: Session) -> object:
+    best = select(Book.title, Book.price).where(Book.author_id == Author.id).order_by(Book.price.desc()).limit(1)
+    side = best.lateral()
+    return _rows(session, select(Author.name, side.c.title, side.c.price).join(side, literal(True)).order_by(Author.id))
+
+
+def _secondary(session: Session) -> object:
+    book = session.get(Book, 2)
+    return book and [label.name for label in book.labels]
+
+
+def _name_of(session: Session) -> object:
+    book = session.get(Book, 3)
+    return book and (book.title, book.price)
+
+
+_HIDDEN = "SELECT title /* FROM review */ FROM book -- , label\n WHERE title <> 'x FROM author' ORDER BY id"
+
+READS: Final[dict[str, Reading]] = {
+    "list": Reading(lambda s: [(b.id, b.title, b.price) for b in s.scalars(select(Book).order_by(Book.id))]),
+    "get": Reading(_name_of),
+    "get of an absent row": Reading(lambda s: s.get(Book, 9) and s.get(Book, 9).title),  # type: ignore[union-attr]
+    "lazy": Reading(_lazy),
+    "lazy over a secondary table": Reading(_secondary),
+    "selectin": Reading(
+        lambda s: [
+            (a.name, [b.title for b in a.books])
+            for a in s.scalars(select(Author).options(selectinload(Author.books)).order_by(Author.id))
+        ]
+    ),
+    "joined": Reading(
+        lambda s: [
+            (b.title, b.author and b.author.name)
+            for b in s.scalars(select(Book).options(joinedload(Book.author)).order_by(Book.id))
+        ]
+    ),
+    "group by": Reading(
+        lambda s: _rows(
+            s,
+            select(Author.name, func.count(Book.id))
+            .outerjoin(Book)
+            .group_by(Author.id, Author.name)
+            .order_by(Author.id),
+        )
+    ),
+    "exists": Reading(
+        lambda s: _rows(s, select(Book.id).where(exists().where(Review.book_id == Book.id)).order_by(Book.id))
+    ),
+    "scalar subquery": Reading(
+        lambda s: _rows(s, select(Author.id, select(func.sum(Book.price)).scalar_subquery()).order_by(Author.id))
+    ),
+    "cte": Reading(lambda s: _rows(s, select(func.count()).select_from(select(Book).where(Book.price > 15).cte()))),
+    "recursive cte": Reading(_recursive),
+    "union": Reading(
+        lambda s: sorted(map(str, _rows(s, union(select(Book.title), select(Author.name)))))  # type: ignore[call-overload]
+    ),
+    "self join": Reading(_self_join),
+    "window": Reading(
+        lambda s: _rows(s, select(Book.id, func.rank().over(order_by=Book.price.desc())).order_by(Book.id))
+    ),
+    "lateral": Reading(_lateral, PG),
+    "quoted name": Reading(lambda s: _rows(s, select(Line.amount).order_by(Line.id))),
+    "quoted name in text": Reading(
+        lambda s: _rows(s, text('SELECT sum(amount) FROM "Order Lines"')), ("postgresql", "sqlite")
+    ),
+    "schema": Reading(lambda s: _rows(s, text("SELECT title FROM attic.book ORDER BY id")), PG),
+    "comments and literals": Reading(lambda s: _rows(s, text(_HIDDEN))),
+    "view": Reading(lambda s: _rows(s, text("SELECT title FROM cheap ORDER BY id"))),
+    "function": Reading(lambda s: _rows(s, select(func.book_count())), PG),
+    "materialised view": Reading(lambda s: _rows(s, text("SELECT total FROM prices")), PG),
+}
+
+
+# --- Writes
+
+
+@dataclass
+class Writer:
+    """What writes: the watched engine, and what kind of database it is."""
+
+    engine: Engine
+    kind: str
+    wrote: Callable[..., None] = lambda *_, **__: None
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[Session]:
+        """A session that commits."""
+        with Session(self.engine) as session:
+            yield session
+            session.commit()
+
+
+Write = Callable[[Writer], None]
+
+
+@dataclass(frozen=True)
+class Writing:
+    """A kind of write, and where there is such a thing; ``keeps`` are the reads that must stay hits."""
+
+    write: Write
+    on: tuple[str, ...] = ALL
+    keeps: tuple[str, ...] = ()
+
+
+WRITES: Final[dict[str, Writing]] = {}
+
+
+def _writes(*on: str, keeps: tuple[str, ...] = ()) -> Callable[[Write], Write]:
+    def register(write: Write) -> Write:
+        WRITES[write.__name__.replace("_", " ").strip()] = Writing(write, on or ALL, keeps)
+        return write
+
+    return register
+
+
+@_writes(keeps=("quoted name", "get"))
+def flush_insert(w: Writer) -> None:
+    with w.session() as session:
+        session.add(Place(id=7, within=2, name="new"))
+        session.flush()
+        session.add(Book(id=12, title="new", price=5, author_id=1))
+
+
+@_writes()
+def flush_insert_with_a_key_of_the_database(w: Writer) -> None:
+    with w.session() as session:
+        if w.kind == "postgresql":
+            session.execute(text("SELECT setval('line_id_seq', 20)".replace("line_id_seq", '"Order Lines_id_seq"')))
+        session.add(Line(amount=8))
+
+
+@_writes(keeps=("quoted name", "recursive cte"))
+def flush_update(w: Writer) -> None:
+    with w.session() as session:
+        session.get_one(Book, 3).price = 99
+
+
+@_writes(keeps=("get", "quoted name", "recursive cte"))
+def flush_update_of_another_row(w: Writer) -> None:
+    with w.session() as session:
+        session.get_one(Book, 4).price = 99
+
+
+@_writes(keeps=("quoted name",))
+def flush_delete(w: Writer) -> None:
+    with w.session() as session:
+        session.delete(session.get_one(Book, 3))
+
+
+@_writes(keeps=tuple(name for name in READS))
+def write_elsewhere(w: Writer) -> None:
+    with w.session() as session:
+        session.get_one(Elsewhere, 1).value = 7
+
+
+@_writes()
+def a_row_where_there_was_none(w: Writer) -> None:
+    with w.session() as session:
+        session.add(Book(id=9, title="nine", price=9, author_id=2))
+
+
+@_writes()
+def bulk_update(w: Writer) -> None:
+    with w.session() as session:
+        session.execute(update(Book).where(Book.price > 15).values(price=Book.price + 1))
+
+
+@_writes()
+def bulk_delete(w: Writer) -> None:
+    with w.session() as session:
+        session.execute(delete(Book).where(Book.price > 15))
+
+
+@_writes()
+def bulk_insert(w: Writer) -> None:
+    with w.session() as session:
+        session.execute(insert(Book), [{"id": n, "title": f"b{n}", "price": n, "author_id": 1} for n in (9, 11)])
+
+
+@_writes()
+def many_rows(w: Writer) -> None:
+    with w.session() as session:
+        session.add_all(Book(id=100 + n, title=f"b{n}", price=n, author_id=1) for n in range(100))
+
+
+@_writes()
+def executemany(w: Writer) -> None:
+    with w.engine.begin() as connection:
+        rows = [{"i": 3, "p": 31}, {"i": 4, "p": 41}]
+        connection.execute(text("UPDATE book SET price = :p WHERE id = :i"), rows)
+
+
+@_writes()
+def core_update(w: Writer) -> None:
+    with w.engine.begin() as connection:
+        connection.execute(Book.__table__.update().where(column("id") == 3).values(title="core"))  # type: ignore[attr-defined]
+
+
+@_writes()
+def text_update(w: Writer) -> None:
+    with w.engine.connect() as connection:
+        connection.execute(text("UPDATE book SET title = 'text' WHERE id = :id"), {"id": 3})
+        connection.commit()
+
+
+@_writes()
+def driver_sql(w: Writer) -> None:
+    with w.engine.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO place (id, within, name) VALUES (8, 1, 'eight')")
+
+
+@_writes()
+def upsert(w: Writer) -> None:
+    row = {"id": 3, "title": "upsert", "price": 1, "author_id": 1}
+    statement: Any
+    if w.kind == "mariadb":
+        statement = mysql.insert(Book).values(row).on_duplicate_key_update(title="upsert")
+    else:
+        of = postgresql.insert(Book) if w.kind == "postgresql" else sqlite.insert(Book)
+        statement = of.values(row).on_conflict_do_update(index_elements=["id"], set_={"title": "upsert"})
+    with w.engine.begin() as connection:
+        connection.execute(statement)
+
+
+@_writes("postgresql")
+def cte_with_delete_returning(w: Writer) -> None:
+    sql = "WITH gone AS (DELETE FROM book WHERE id = 3 RETURNING id) SELECT count(*) FROM gone"
+    with w.engine.begin() as connection:
+        connection.execute(text(sql)).all()
+
+
+@_writes("postgresql", "sqlite")
+def update_from(w: Writer) -> None:
+    sql = "UPDATE book SET title = author.name FROM author WHERE author.id = book.author_id"
+    with w.engine.begin() as connection:
+        connection.execute(text(sql))
+
+
+@_writes("mariadb")
+def update_with_join(w: Writer) -> None:
+    with w.engine.begin() as connection:
+        connection.execute(text("UPDATE book JOIN author ON author.id = book.author_id SET book.title = author.name"))
+
+
+@_writes("mariadb", "sqlite")
+def replace_into(w: Writer) -> None:
+    with w.engine.begin() as connection:
+        connection.execute(text("REPLACE INTO label (id, name) VALUES (1, 'replaced')"))
+
+
+@_writes("postgresql")
+def insert_select(w: Writer) -> None:
+    with w.engine.begin() as connection:
+        connection.execute(text("INSERT INTO book SELECT id + 50, title, price, author_id FROM book"))
+
+
+@_writes()
+def many_to_many_add(w: Writer) -> None:
+    with w.session() as session:
+        book = session.get_one(Book, 2)
+        book.labels.append(session.get_one(Label, 2))
+
+
+@_writes()
+def many_to_many_clear(w: Writer) -> None:
+    with w.session() as session:
+        book = session.get_one(Book, 2)
+        book.labels.clear()
+
+
+@_writes()
+def cascade(w: Writer) -> None:
+    with w.engine.begin() as connection:
+        connection.execute(delete(Book).where(Book.id == 2))
+
+
+@_writes()
+def set_null(w: Writer) -> None:
+    with w.engine.begin() as connection:
+        connection.execute(text("DELETE FROM author WHERE id = 1"))
+
+
+@_writes()
+def savepoint_kept(w: Writer) -> None:
+    with w.session() as session, session.begin_nested():
+        session.get_one(Book, 3).price = 77
+
+
+@_writes()
+def savepoint_rolled_back(w: Writer) -> None:
+    with w.session() as session:
+        session.get_one(Author, 1).name = "kept"
+        nested = session.begin_nested()
+        session.get_one(Place, 1).name = "gone"
+        session.flush()
+        nested.rollback()
+
+
+@_writes(keeps=tuple(READS))
+def savepoint_rolled_back_alone(w: Writer) -> None:
+    with w.session() as session:
+        nested = session.begin_nested()
+        session.get_one(Book, 3).price = 1000
+        session.flush()
+        nested.rollback()
+
+
+@_writes(keeps=tuple(READS))
+def rollback(w: Writer) -> None:
+    with Session(w.engine) as session:
+        session.execute(update(Book).values(price=1))
+        session.rollback()
+
+
+@_writes()
+def begin_block(w: Writer) -> None:
+    with w.engine.begin() as connection:
+        connection.execute(update(Author).values(name="everyone"))
+
+
+@_writes("postgresql", "mariadb", "sqlite")
+def autocommit(w: Writer) -> None:
+    with w.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("UPDATE book SET price = 3 WHERE id = 3"))
+
+
+@_writes("postgresql", "mariadb", "sqlite")
+def autocommit_rolled_back(w: Writer) -> None:
+    """What a rollback can't undo any more."""
+    connection = w.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+    connection.execute(text("UPDATE book SET price = 4 WHERE id = 3"))
+    connection.rollback()
+    connection.close()
+
+
+@_writes()
+def driver_commit(w: Writer) -> None:
+    with w.engine.connect() as connection:
+        connection.execute(text("UPDATE book SET price = 5 WHERE id = 3"))
+        connection.connection.commit()
+        connection.rollback()
+
+
+@_writes()
+def commit_as_text(w: Writer) -> None:
+    with w.engine.connect() as connection:
+        connection.execute(text("UPDATE book SET price = 6 WHERE id = 3"))
+        connection.exec_driver_sql("COMMIT")
+        connection.rollback()
+
+
+@_writes("postgresql", "mariadb")
+def two_phase(w: Writer) -> None:
+    with w.engine.connect() as connection:
+        transaction = connection.begin_twophase()
+        connection.execute(text("UPDATE book SET price = 7 WHERE id = 3"))
+        transaction.prepare()
+        transaction.commit()
+
+
+@_writes("postgresql", "mariadb")
+def two_phase_at_once(w: Writer) -> None:
+    with w.engine.connect() as connection:
+        transaction = connection.begin_twophase()
+        connection.execute(text("UPDATE book SET price = 8 WHERE id = 3"))
+        transaction.commit()
+
+
+@_writes("postgresql", "mariadb", keeps=tuple(READS))
+def two_phase_rolled_back(w: Writer) -> None:
+    with w.engine.connect() as connection:
+        transaction = connection.begin_twophase()
+        connection.execute(text("UPDATE book SET price = 9 WHERE id = 3"))
+        transaction.prepare()
+        transaction.rollback()
+
+
+@_writes("postgresql")
+def prepared_by_another(w: Writer) -> None:
+    """COMMIT PREPARED of what this process has not collected."""
+    import psycopg
+
+    url = w.engine.url.render_as_string(hide_password=False).replace("+psycopg", "")
+    with psycopg.connect(url) as other:
+        other.execute("BEGIN")
+        other.execute("UPDATE book SET price = 11 WHERE id = 3")
+        other.execute("PREPARE TRANSACTION 'of another'")
+    with w.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("COMMIT PREPARED 'of another'")
+
+
+@_writes("postgresql")
+def copy(w: Writer) -> None:
+    """COPY beside SQLAlchemy's methods, and declared."""
+    with w.engine.begin() as connection:
+        driver = connection.connection.dbapi_connection
+        with driver.cursor() as cursor, cursor.copy("COPY book (id, title, price, author_id) FROM STDIN") as stream:  # type: ignore[union-attr]
+            stream.write_row((60, "copied", 1, 1))
+        w.wrote("book", connection=connection)
+
+
+@_writes("postgresql", "mariadb")
+def truncate(w: Writer) -> None:
+    with w.engine.begin() as connection:
+        connection.execute(text("TRUNCATE TABLE review"))
+
+
+@_writes("postgresql", "mariadb")
+def ddl(w: Writer) -> None:
+    with w.engine.begin() as connection:
+        connection.execute(text("DROP VIEW cheap"))
+        connection.execute(text("CREATE VIEW cheap AS SELECT id, title FROM book WHERE price < 15"))
+
+
+@_writes("mariadb")
+def ddl_that_commits(w: Writer) -> None:
+    """On MariaDB a DDL statement commits what was written before; the rollback afterwards undoes nothing."""
+    with w.engine.connect() as connection:
+        connection.execute(text("UPDATE book SET price = 12 WHERE id = 3"))
+        connection.execute(text("CREATE TABLE another (id int)"))
+        connection.rollback()
+
+
+@_writes("postgresql")
+def refresh_materialised_view(w: Writer) -> None:
+    with w.engine.begin() as connection:
+        connection.execute(text("UPDATE book SET price = 13 WHERE id = 3"))
+        connection.execute(text("REFRESH MATERIALIZED VIEW prices"))
+
+
+@_writes("postgresql", keeps=("list", "get"))
+def write_to_the_same_name_in_another_schema(w: Writer) -> None:
+    with w.engine.begin() as connection:
+        connection.execute(text("UPDATE attic.book SET title = 'swept'"))
+
+
+@_writes()
+def write_to_a_quoted_name(w: Writer) -> None:
+    with w.session() as session:
+        session.get_one(Line, 1).amount = 6
+
+
+def foreign_keys(engine: Engine) -> None:
+    """SQLite follows foreign keys only when it is asked to."""
+
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: Any, _: Any) -> None:
+        connection.execute("PRAGMA foreign_keys = ON")
