@@ -1,4 +1,4 @@
-"""Every kind of read, through a view whose tags are AUTO, is right after every kind of write; others keep their hits."""
+"""Every kind of read, in a view with AUTO tags, is right after every kind of write, and others keep their hits."""
 
 from __future__ import annotations
 
