@@ -19,6 +19,9 @@ __all__ = ["Figure", "Watched"]
 
 logger: Final = logging.getLogger("flask_rcache")
 
+_MOST_NODES: Final = 100
+#: States of a sentinel that answers and knows the master.
+_ANSWERING: Final = ("ok", "no quorum")
 _REUSED: Final = 1.0  # seconds: one collection of OpenTelemetry asks for each gauge in turn
 
 
@@ -45,6 +48,9 @@ class Watched:
     def __init__(self, labels: Labels, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._labels: Final = labels
         self._caches: Final = Labels()
+        #: A pod that is made anew has another address.
+        self._nodes: Final = Labels(_MOST_NODES)
+        self._shards: Final = Labels()
         self._clock: Final = clock
         self._asked: dict[weakref.WeakMethod[Callable[[], dict[str, Any]]], str] = {}
         self._broken = False
@@ -94,6 +100,7 @@ class Watched:
         try:
             state = overview()
             terms: list[_Term] = [(name, (cache,), value, merge) for name, value, merge in _of_process(state)]
+            terms += self._of_topology(state.get("topology") or {}, cache)
             place = (cache, state["store"]["location"])
             if state["scope"] != "all" or place not in places:
                 terms += [(name, (cache,), value, _add) for name, value in _of_store(state)]
@@ -107,6 +114,31 @@ class Watched:
                 logger.exception("[CACHE ERROR] metrics: the state of a cache could not be read; this is logged once")
             return []
         return terms
+
+    def _of_topology(self, topology: dict[str, Any], cache: str) -> Iterator[_Term]:
+        """The servers as this process sees them: which are away, and since when."""
+        if not topology:
+            return
+        yield "generation", (cache,), float(topology["generation"]), max
+        failover = topology["last_failover"]
+        yield "failover_at", (cache,), float(failover["at"]) if failover else 0.0, max
+        for node in topology["nodes"]:
+            labels = (cache, self._nodes.of(node["address"]))
+            is_there = node["is_available"]
+            yield "node_available", labels, float(is_there), min
+            yield "node_away", labels, 0.0 if is_there else max(0.0, time.time() - (node["since"] or time.time())), max
+            if "shards" in node:
+                yield "node_shards", labels, float(len(node["shards"])), max
+        for shard in topology.get("shards", ()):
+            labels = (cache, self._shards.of(str(shard["number"])))
+            yield "shard_available", labels, float(shard["is_available"]), min
+            yield "shard_pending", labels, float(shard["pending"]), _add
+        sentinels = [each for each in topology.get("sentinels", ()) if each["state"] != "unknown"]
+        for each in sentinels:
+            labels = (cache, self._nodes.of(each["address"]))
+            yield "sentinel_available", labels, float(each["state"] in _ANSWERING), min
+        if sentinels:
+            yield "sentinel_quorum", (cache,), float(any(each["state"] == "ok" for each in sentinels)), min
 
 
 def _add(one: float, other: float) -> float:

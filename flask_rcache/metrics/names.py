@@ -17,8 +17,10 @@ __all__ = [
     "IN_LATENCY",
     "KEY_PREFIX",
     "LATENCY",
+    "NODE",
     "OPERATION",
     "OPERATIONS",
+    "SHARD",
     "Instrument",
     "Labels",
 ]
@@ -29,6 +31,10 @@ KEY_PREFIX: Final = "key_prefix"
 CACHE: Final = "cache"
 #: The label of the latency's operation. OpenTelemetry says ``cache.operation``.
 OPERATION: Final = "operation"
+#: The label of a server's or a sentinel's address. OpenTelemetry says ``cache.node``.
+NODE: Final = "node"
+#: The label of a shard's number. OpenTelemetry says ``cache.shard``.
+SHARD: Final = "shard"
 
 
 class Instrument(NamedTuple):
@@ -99,6 +105,8 @@ BUCKETS: Final = (
 
 _CACHE: Final = (CACHE,)
 _BY_TYPE: Final = (CACHE, KEY_PREFIX)
+_BY_NODE: Final = (CACHE, NODE)
+_BY_SHARD: Final = (CACHE, SHARD)
 
 #: By the name that ``metrics.gauges`` gives each figure. ``live*``: of the processes that are alive.
 GAUGES: Final[dict[str, Instrument]] = {
@@ -164,6 +172,63 @@ GAUGES: Final[dict[str, Instrument]] = {
         "Invalidations that the store has not acknowledged.",
         _CACHE,
         "livesum",
+    ),
+    "generation": Instrument(
+        "cache_generation",
+        "cache.generation",
+        "{generation}",
+        "Generation of the connections: it grows with each outage and failover.",
+        _CACHE,
+        "livemax",
+    ),
+    "failover_at": Instrument(
+        "cache_last_failover_timestamp_seconds",
+        "cache.last_failover.time",
+        "s",
+        "When a process last found another server, or one that was restarted; 0 if it never did.",
+        _CACHE,
+        "livemax",
+    ),
+    "node_available": Instrument(
+        "cache_node_available", "cache.node.available", "1", "1 while the node is used.", _BY_NODE, "livemin"
+    ),
+    "node_away": Instrument(
+        "cache_node_away_seconds",
+        "cache.node.away.time",
+        "s",
+        "Seconds since the node was last used; 0 while it is.",
+        _BY_NODE,
+        "livemax",
+    ),
+    "node_shards": Instrument(
+        "cache_node_shards", "cache.node.shards", "{shard}", "Shards of a cluster on the node.", _BY_NODE, "livemax"
+    ),
+    "shard_available": Instrument(
+        "cache_shard_available", "cache.shard.available", "1", "1 while the shard is used.", _BY_SHARD, "livemin"
+    ),
+    "shard_pending": Instrument(
+        "cache_shard_journal_pending",
+        "cache.shard.journal.pending",
+        "{invalidation}",
+        "Invalidations that the shard has not acknowledged.",
+        _BY_SHARD,
+        "livesum",
+    ),
+    "sentinel_available": Instrument(
+        "cache_sentinel_available",
+        "cache.sentinel.available",
+        "1",
+        "1 when the sentinel answers and knows the master.",
+        _BY_NODE,
+        "livemin",
+    ),
+    "sentinel_quorum": Instrument(
+        "cache_sentinel_quorum",
+        "cache.sentinel.quorum",
+        "1",
+        "1 when a sentinel has a quorum, so that a failover can happen.",
+        _CACHE,
+        "livemin",
     ),
     "server_memory": Instrument(
         "cache_server_memory_bytes",

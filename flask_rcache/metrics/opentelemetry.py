@@ -21,7 +21,7 @@ from opentelemetry.trace import Tracer, TracerProvider
 
 from ..engine.manager import CacheManager
 from .gauges import Watched
-from .names import BUCKETS, CACHE, COUNTERS, GAUGES, KEY_PREFIX, LATENCY, OPERATIONS, Labels
+from .names import BUCKETS, CACHE, COUNTERS, GAUGES, KEY_PREFIX, LATENCY, NODE, OPERATIONS, SHARD, Labels
 
 __all__ = ["OpenTelemetryMeter", "instrument", "uninstrument"]
 
@@ -31,7 +31,7 @@ _SCOPE: Final = "flask_rcache"
 _TYPE: Final = "cache.type"
 _OUTCOME: Final = "cache.outcome"
 _OPERATION: Final = "cache.operation"
-_ATTRIBUTES: Final = {CACHE: "cache.name", KEY_PREFIX: _TYPE}
+_ATTRIBUTES: Final = {CACHE: "cache.name", KEY_PREFIX: _TYPE, NODE: "cache.node", SHARD: "cache.shard"}
 
 
 def instrument(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import gc
 import logging
+import re
 import threading
+import time
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,10 +20,12 @@ from flask_rcache.config.settings import Settings
 from flask_rcache.errors import ConfigError
 from flask_rcache.extension import store_of
 from flask_rcache.metrics import prometheus
-from flask_rcache.metrics.names import COUNTERS, GAUGES, OPERATIONS
+from flask_rcache.metrics.gauges import Watched
+from flask_rcache.metrics.names import COUNTERS, GAUGES, OPERATIONS, Labels
 from flask_rcache.metrics.prometheus import instrument, uninstrument
 from tests.metrics.kit import cache, scrape, value
 from tests.processes import wait_until
+from tests.sentinels import Sentinels
 
 ITEMS = CacheType("items", ttl=60)
 
@@ -253,8 +258,12 @@ def test_gauges__show_the_store(server, registry: CollectorRegistry) -> None:
         expected = {"cache_available": 1, "cache_breaker_open": 0, "cache_journal_pending": 0}
         assert {name: value(series, name, cache="shop") for name in expected} == expected
         assert value(series, "cache_memory_tier_max_bytes", cache="shop") == manager.settings.l1_bytes
+        (node,) = [dict(labels)["node"] for name, labels in series if name == "cache_node_available"]
+        assert node == f"127.0.0.1:{server.port}"
+        assert value(series, "cache_node_away_seconds", cache="shop", node=node) == 0
         shown = {name for name, _ in series}
-        assert {each.prometheus for each in GAUGES.values()} - shown == set()
+        missing = {each.prometheus for each in GAUGES.values()} - shown
+        assert missing == {each for each in missing if re.match(r"cache_(sentinel|shard|node_shards)", each)}
 
 
 def test_gauges__say_so_when_the_store_is_away(private_server, registry: CollectorRegistry) -> None:
@@ -277,6 +286,47 @@ def test_gauges__say_so_when_the_store_is_away(private_server, registry: Collect
             lambda: value(scrape(registry), "cache_journal_pending", cache="cache") == 0, timeout=30, what="delivery"
         )
         wait_until(lambda: value(scrape(registry), "cache_available", cache="cache") == 1, timeout=30, what="recovery")
+
+
+def test_gauges__show_sentinels_and_failovers(sentinels: Callable[..., Sentinels], registry: CollectorRegistry) -> None:
+    """Each sentinel, the quorum, and when the master was last another one; a sentinel that ends is away."""
+    trio = sentinels()
+    with cache(trio.url) as manager:
+        instrument(manager, registry=registry)
+        manager.get(ITEMS, "k")
+
+        def sentinel(number: int) -> float | None:
+            node = f"127.0.0.1:{trio.ports[number]}"
+            return value(scrape(registry), "cache_sentinel_available", cache="cache", node=node)
+
+        wait_until(lambda: [sentinel(number) for number in range(3)] == [1, 1, 1], timeout=20, what="three sentinels")
+        assert value(scrape(registry), "cache_sentinel_quorum", cache="cache") == 1
+        assert value(scrape(registry), "cache_last_failover_timestamp_seconds", cache="cache") == 0
+        trio.fail_over()
+
+        def failed_over() -> bool:
+            manager.get(ITEMS, "k")
+            at = value(scrape(registry), "cache_last_failover_timestamp_seconds", cache="cache")
+            return at is not None and abs(time.time() - at) < 60
+
+        wait_until(failed_over, timeout=30, what="the failover is seen")
+        trio.sentinels[2].kill()
+        wait_until(lambda: sentinel(2) == 0, timeout=30, what="the sentinel is away")
+        assert [sentinel(0), sentinel(1)] == [1, 1]
+
+
+def test_gauges__nodes_and_shards_of_a_cluster() -> None:
+    """What an overview says of nodes and shards is shown by node and by shard; addresses are bounded."""
+    watched = Watched(Labels())
+    nodes = [{"address": f"10.0.0.{n}:6379", "is_available": n > 1, "since": 1.0, "shards": [n]} for n in range(150)]
+    shards = [{"number": n, "is_available": n > 1, "pending": n} for n in range(16)]
+    topology = {"generation": 3, "last_failover": None, "nodes": nodes, "shards": shards}
+    found = {(name, labels): figure for name, labels, figure, _ in watched._of_topology(topology, "cache")}
+    assert found["node_available", ("cache", "10.0.0.1:6379")] == 0
+    assert found["node_away", ("cache", "10.0.0.1:6379")] > 1000
+    assert found["node_away", ("cache", "10.0.0.2:6379")] == 0
+    assert found["shard_pending", ("cache", "7")] == 7
+    assert len({labels for name, labels in found if name == "node_available"}) == 101
 
 
 def test_gauges__one_store_of_two_apps_is_counted_once(server, registry: CollectorRegistry) -> None:
