@@ -35,6 +35,7 @@ from .output import (
     store_away,
     table,
 )
+from .topology import topology_lines
 
 __all__ = ["inspect", "keys", "stats"]
 
@@ -60,17 +61,19 @@ def stats(*, as_json: bool) -> None:
     figures = manager.stats()
     cause = away(manager)
     note_memory(manager)
-    answer(figures, _stats_text(manager, figures), as_json=as_json)
+    topology = manager.engine.catalogue.state()["topology"]
+    answer({**figures, "topology": topology}, _stats_text(manager, figures, topology), as_json=as_json)
     if cause is not None:
         note(f"The store is unavailable: {cause}. These are the figures of this process only.")
         raise click.exceptions.Exit(1)
 
 
-def _stats_text(manager: CacheManager, figures: CacheStats) -> str:
+def _stats_text(manager: CacheManager, figures: CacheStats, topology: dict[str, Any] | None) -> str:
     location = manager.engine.catalogue.location
     scope = "all processes" if figures["scope"] == "all" else "this process only"
     head = [
         f"store     {location} ({'available' if figures['is_available'] else 'not available'})",
+        *topology_lines(topology),
         f"figures   of {scope}",
         f"hit rate  {figures['hit_rate']:.2f} % of {figures['total_requests']:,} requests",
         f"errors    {figures['errors']:,}",

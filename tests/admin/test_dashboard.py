@@ -627,6 +627,38 @@ def test_dashboard__redis_stopped_and_back(person, private_server) -> None:
         expect(page.locator("#pulse")).to_have_attribute("data-state", "live")
 
 
+@pytest.mark.chaos
+def test_dashboard__sentinels_and_a_failover(person, sentinels) -> None:
+    """The master and the sentinels are listed; a failover, a sentinel that is away and a lost quorum are said."""
+    trio = sentinels()
+    with Gunicorn("tests.admin.site:create_app()", threads=8, env={"RCACHE_URL": trio.url}) as web:
+        someone = person(web.url)
+        someone.visit("/weather/rome")
+        page = someone.sign_in().page
+        expect(page.locator("#servers-title")).to_contain_text("shop")
+        expect(page.locator("#servers tr")).to_have_count(4)
+        expect(page.locator("#servers [data-state=good]")).to_have_count(4)
+        expect(page.locator("#servers-hint")).to_contain_text("no failover seen")
+        before = trio.master.port
+        trio.fail_over()
+        expect(page.locator("#servers-hint")).to_contain_text(f"before it was 127.0.0.1:{before}")
+        expect(page.locator("#servers")).to_contain_text(f"127.0.0.1:{trio.master.port}")
+        trio.sentinels[2].kill()
+        expect(page.locator("#notes")).to_contain_text("1 sentinel of 3 away", timeout=40_000)
+        expect(page.locator("#notes")).to_contain_text(str(trio.ports[2]))
+        trio.sentinels[1].kill()
+        expect(page.locator("#notes")).to_contain_text("No sentinel has a quorum", timeout=60_000)
+        # The master is there all the same.
+        assert someone.visit("/weather/rome") in ("HIT", "MISS")
+
+
+def test_dashboard__one_server_needs_no_card(person, redis_site) -> None:
+    """It is in the list of what is healthy already."""
+    page = person(redis_site).sign_in().page
+    expect(page.locator("#health")).to_contain_text("answers")
+    expect(page.locator("#servers-card")).to_be_hidden()
+
+
 def test_dashboard__an_app_that_does_not_answer(person, memory_site) -> None:
     """What went wrong and when it is tried next is said, ever later; the last figures stay; one press tries at once."""
     someone = person(memory_site, clock=True).sign_in()

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from flask import Flask
 
+from flask_rcache.cli.topology import topology_lines
 from tests.cli.conftest import AppFactory
 from tests.cli.kit import BRIEF, fill, manager, run, told
+from tests.processes import wait_until
+from tests.sentinels import Sentinels
 from tests.servers import Server
 
 
@@ -258,3 +262,33 @@ def test_inspect__with_the_store_away(new_app: AppFactory, private_server: Calla
     app = new_app(server.url)
     server.kill()
     assert told(app, "inspect", "page:7", code=1)["error"] == "unavailable"
+
+
+def test_stats__of_sentinels(new_app: AppFactory, sentinels: Callable[..., Sentinels]) -> None:
+    """The master and how many sentinels have a quorum; in JSON all that is known of them."""
+    trio = sentinels()
+    app = new_app(trio.url)
+    manager(app).fetch("page", "k", lambda: "v")
+    wait_until(lambda: "3 of 3" in run(app, "stats").stdout, timeout=20, what="all sentinels have been asked")
+    assert f"service 'shop', master 127.0.0.1:{trio.master.port}; 3 of 3 sentinels" in run(app, "stats").stdout
+    assert [each["state"] for each in told(app, "stats")["topology"]["sentinels"]] == ["ok"] * 3
+
+
+def test_topology_lines__of_a_cluster() -> None:
+    """Each node with its shards, and since when it is away; the last failover."""
+    node = {"is_available": True, "since": None}
+    topology = {
+        "kind": "cluster",
+        "nodes": [
+            {**node, "address": "a:1", "shards": [0, 2]},
+            {"address": "b:2", "is_available": False, "since": time.time() - 90, "shards": []},
+        ],
+        "shards": [{"is_available": True}, {"is_available": False}, {"is_available": True}],
+        "last_failover": {"at": time.time() - 5, "before": "b:2"},
+    }
+    head, first, second, failover = topology_lines(topology)
+    assert head == "cluster   2 nodes, 2 of 3 shards used"
+    assert first.split() == ["a:1", "used", "shards", "0,", "2"]
+    assert second.strip().startswith("b:2  away for 1m30s")
+    assert failover.endswith("ago, from b:2")
+    assert list(topology_lines(None)) == list(topology_lines({"kind": "server"})) == []

@@ -4,6 +4,7 @@ import { Chart } from "./chart.js";
 import { $, el, follow, setAttribute, setLong, setText, svg } from "./dom.js";
 import { NONE, ago, bytes, count, percent, plural, rate, seconds } from "./format.js";
 import { health, notes } from "./health.js";
+import { servers } from "./servers.js";
 import { sparkline } from "./sparkline.js";
 
 const MINUTE = 60;
@@ -23,6 +24,7 @@ export class Board {
     setText($("place"), overview.store.kind === "memory" ? "memory of one process" : overview.store.location);
     notes($("notes"), overview);
     health($("health"), overview, now);
+    servers(overview, now);
     tiles(overview, stats, history);
     $("chart-empty").hidden = stats.total_requests > 0;
     this.#chart.show(history.points);

@@ -57,6 +57,11 @@ export function ago(past, now) {
   return passed < 2 ? "just now" : `${seconds(Math.floor(passed))} ago`;
 }
 
+/** For how long something has been so. */
+export function lasting(since, now) {
+  return seconds(Math.max(0, Math.floor(now - since)));
+}
+
 export function plural(amount, word, words = `${word}s`) {
   return `${count(amount)} ${amount === 1 ? word : words}`;
 }

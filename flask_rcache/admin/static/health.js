@@ -1,16 +1,18 @@
 // What works and what does not, in words: the banners at the top, and the state of each part.
 
 import { el, follow, setAttribute, setText } from "./dom.js";
-import { bytes, count, plural, seconds } from "./format.js";
+import { ago, bytes, count, lasting, plural, seconds } from "./format.js";
+import { warningsOf } from "./servers.js";
 
 const SERVERS = { redis: "Redis", valkey: "Valkey" };
 
 const nameOf = (store) => SERVERS[store.server?.name] ?? "Redis";
 
 /** The banners: what is wrong, and whose figures these are. */
-export function notes(host, { bus, journal, process, scope, store }) {
-  const found = [];
-  if (!store.is_available) {
+export function notes(host, overview) {
+  const { bus, journal, process, scope, store, topology } = overview;
+  const found = warningsOf(overview);
+  if (!store.is_available && !isPartly(topology)) {
     const waiting = journal.pending ? `${plural(journal.pending, "is", "are")} waiting now.` : "None is waiting now.";
     found.push({
       kind: "bad",
@@ -40,13 +42,16 @@ export function notes(host, { bus, journal, process, scope, store }) {
   });
 }
 
+/** Whether some shards of a cluster are away, and not all. */
+const isPartly = (topology) => topology?.kind === "cluster" && topology.shards.some((shard) => shard.is_available);
+
 function newNote() {
   return el("p", {}, el("strong"), " ", el("span"), " ", el("code"));
 }
 
 /** The state of each part: good, warn, bad or off, and what there is to say. */
-export function health(host, overview) {
-  follow(host, parts(overview), (part) => part.name, newPart, (element, part) => {
+export function health(host, overview, now) {
+  follow(host, parts(overview, now), (part) => part.name, newPart, (element, part) => {
     setAttribute(element, "data-state", part.state);
     const [, name, value, detail] = element.children;
     setText(name, part.name);
@@ -64,8 +69,8 @@ function newPart() {
     el("span", { class: "detail" }), el("meter", { min: 0, max: 1, "aria-hidden": "true", hidden: true }));
 }
 
-function parts({ breaker, bus, journal, memory_tier: tier, store }) {
-  const found = [storeOf(store)];
+function parts({ breaker, bus, journal, memory_tier: tier, store, topology }, now) {
+  const found = [storeOf(store, topology, now)];
   if (store.server) found.push(memoryOf(store));
   if (store.kind === "memory") return [...found, ...tierOf(tier)];
   found.push(...tierOf(tier), busOf(bus));
@@ -84,17 +89,35 @@ function parts({ breaker, bus, journal, memory_tier: tier, store }) {
   return found;
 }
 
-function storeOf(store) {
+function storeOf(store, topology, now) {
   const name = nameOf(store);
-  const server = store.server;
+  const { server } = store;
   if (store.kind === "memory") {
     return { name: "Store", state: "good", value: "memory", detail: "of one process; nothing is shared" };
   }
-  if (!store.is_available) return { name, state: "bad", value: "down", detail: "tried once a second" };
-  if (!server) return { name, state: "good", value: "answers" };
+  if (topology?.kind === "cluster") return clusterOf(topology);
+  const last = topology?.last_failover;
+  const moved = last ? `restarted or moved ${ago(last.at, now)}` : "";
+  if (!store.is_available) {
+    const since = store.since ? `for ${lasting(store.since, now)}; ` : "";
+    return { name, state: "bad", value: "down", detail: `${since}it is tried four times a second` };
+  }
+  if (!server) return { name, state: "good", value: "answers", detail: moved };
   const offset = Math.abs(server.clock_offset ?? 0);
-  const clock = offset >= 1 ? `, its clock differs by ${seconds(offset)}` : "";
-  return { name, state: "good", value: "answers", detail: `${server.version}, up ${seconds(server.uptime)}${clock}` };
+  const clock = offset >= 1 ? `its clock differs by ${seconds(offset)}` : "";
+  const detail = [server.version, `up ${seconds(server.uptime)}`, clock, moved].filter(Boolean).join(", ");
+  return { name, state: "good", value: "answers", detail };
+}
+
+function clusterOf({ nodes, shards }) {
+  const used = shards.filter((shard) => shard.is_available).length;
+  const there = nodes.filter((node) => node.is_available).length;
+  return {
+    name: "Cluster",
+    state: used === shards.length ? "good" : used ? "warn" : "bad",
+    value: used === shards.length ? "answers" : used ? "partly" : "down",
+    detail: `${there} of ${plural(nodes.length, "node")}, ${used} of ${plural(shards.length, "shard")} used`,
+  };
 }
 
 function memoryOf(store) {
