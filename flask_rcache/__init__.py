@@ -6,6 +6,7 @@ from .context import current_cache
 from .engine.fetching import Block
 from .engine.manager import MISSING, CacheManager, Invalidated
 from .engine.statistics import CacheStats, TypeStats
+from .engine.writes import Write
 from .errors import (
     AuthError,
     CodecError,
@@ -13,6 +14,7 @@ from .errors import (
     DecodeError,
     EncodeError,
     InvalidKeyError,
+    PartialFailure,
     RCacheError,
     StoreError,
     StoreFullError,
@@ -78,6 +80,7 @@ __all__ = [
     "Listed",
     "Miss",
     "Page",
+    "PartialFailure",
     "RCache",
     "RCacheError",
     "StoreError",
@@ -87,6 +90,7 @@ __all__ = [
     "TypeStats",
     "UnknownTypeError",
     "WarmingError",
+    "Write",
     "by_caller",
     "by_user",
     "cache_audited",

@@ -12,11 +12,14 @@
     ├── StoreError                       the store answered with an error
     │   ├── StoreUnavailableError        the store cannot be reached, or must not be trusted now
     │   └── StoreFullError               the store has no room (``maxmemory`` with ``noeviction``)
+    ├── PartialFailure                   raised by a writer: some of its writes were not applied
     ├── WarmingError                     a page that could not be warmed
     └── AuthError                        a caller whom the admin API does not admit
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 __all__ = [
     "AuthError",
@@ -25,6 +28,7 @@ __all__ = [
     "DecodeError",
     "EncodeError",
     "InvalidKeyError",
+    "PartialFailure",
     "RCacheError",
     "StoreError",
     "StoreFullError",
@@ -86,3 +90,15 @@ class AuthError(RCacheError):
 
 class WarmingError(RCacheError):
     """A page could not be warmed: it was not answered, or its answer is not cached."""
+
+
+class PartialFailure(RCacheError):
+    """Raised by a writer when some of its writes could not be applied; the others were.
+
+    Args:
+        errors: what went wrong, by the id of the write.
+    """
+
+    def __init__(self, errors: Mapping[str, object]) -> None:
+        super().__init__(f"{len(errors)} writes failed: {dict(list(errors.items())[:3])}")
+        self.errors = dict(errors)

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import logging
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
@@ -24,6 +26,7 @@ from .config.settings import Settings, load_settings
 from .context import EXTENSION, manager_of
 from .engine.manager import CacheManager
 from .engine.parts import Engine
+from .engine.writes import Writer
 from .errors import ConfigError
 from .model.cache_type import CacheType
 from .model.keys import Names
@@ -40,6 +43,9 @@ logger: Final = logging.getLogger("flask_rcache")
 
 P = ParamSpec("P")
 R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., object])
+
+_QUEUE: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def _of_current_app(method: Callable[Concatenate[CacheManager, P], R]) -> Callable[Concatenate[RCache, P], R]:
@@ -73,6 +79,7 @@ class RCache:
         self._engines: Final[WeakSet[Engine]] = WeakSet()
         self._apps: Final[WeakSet[Flask]] = WeakSet()
         self._warming: Warming | None = None
+        self._writers: Final[dict[str, Writer]] = {}
         if app is not None:
             self.init_app(app)
 
@@ -94,6 +101,7 @@ class RCache:
             user_key(settings)  # an unusable one is an error now
         manager = CacheManager(settings, store_of(settings), types=self._types, values=self._values)
         manager.engine.observer.send_as(app)
+        manager.engine.writes.writers = self._writers
         for name in settings.metrics:
             _export_to(name, manager)
         _add_admin_api(app, settings)  # the last that may fail: a blueprint cannot be taken away
@@ -118,6 +126,33 @@ class RCache:
             for app in self._apps:
                 self._warming.attach(app)
         return self._warming
+
+    def writer(self, queue: str = "default", *, batch: int = 100) -> Callable[[F], F]:
+        """Register a function as the writer of a queue: it applies writes behind, a list of :class:`Write` at a time.
+
+        ``flask cache writer`` runs it. It raises :class:`PartialFailure` for some of them, anything else for all.
+
+        Args:
+            queue: the name that ``write_behind`` is given.
+            batch: writes at a time at most.
+
+        Raises:
+            ConfigError: an argument is not usable, or the queue has a writer.
+        """
+        if not isinstance(queue, str) or not _QUEUE.fullmatch(queue):
+            raise ConfigError(f"a queue's name must match [A-Za-z0-9_-]+ (64 characters at most), not {queue!r:.80}")
+        if isinstance(batch, bool) or not isinstance(batch, int) or not 1 <= batch <= 10_000:
+            raise ConfigError(f"batch of writer {queue!r} must be from 1 to 10000, not {batch!r:.80}")
+
+        def register(function: F) -> F:
+            if not callable(function) or inspect.iscoroutinefunction(function):
+                raise ConfigError(f"the writer of queue {queue!r} must be a plain function, not {function!r:.80}")
+            if queue in self._writers:
+                raise ConfigError(f"queue {queue!r} has a writer already: {self._writers[queue].apply!r:.80}")
+            self._writers[queue] = Writer(queue, function, batch)
+            return function
+
+        return register
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
@@ -144,6 +179,9 @@ class RCache:
     fetch = _of_current_app(CacheManager.fetch)
     afetch = _of_current_app(CacheManager.afetch)
     block = _of_current_app(CacheManager.block)
+    write_through = _of_current_app(CacheManager.write_through)
+    write_behind = _of_current_app(CacheManager.write_behind)
+    write_behind_many = _of_current_app(CacheManager.write_behind_many)
     get_many = _of_current_app(CacheManager.get_many)
     set_many = _of_current_app(CacheManager.set_many)
     fetch_many = _of_current_app(CacheManager.fetch_many)

@@ -31,6 +31,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "token": "tokens",
     "types": "types",
     "warm": "warm",
+    "writer": "writer",
 }
 _ALIASES: Final[Mapping[str, str]] = {"clear": "clear-all", "invalidate": "invalidate-type"}
 

@@ -223,6 +223,12 @@ class Settings:
     admin_guard: Callable[[Any], Any] | None = _setting(
         None, parsers.callback, "Called with the request in place of checking a token; returns who is admitted."
     )
+    write_attempts: int = _setting(
+        5, parsers.count, "How often a write behind is tried before it goes to the dead letters."
+    )
+    write_limit: int = _setting(
+        100_000, parsers.count, "Writes behind that a queue may hold; when it is full, more are refused."
+    )
     warming: bool = _setting(True, parsers.boolean, "`false`: this process runs no warming tasks by itself.")
     warming_url: str | None = _setting(
         None, parsers.text, "Where clients find the app, for pages that are warmed: `https://www.example.org`."

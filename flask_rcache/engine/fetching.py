@@ -171,7 +171,7 @@ class Fetching:
         self._store: Final = guarded.store
         self._observer: Final = observer
         self._settings: Final = settings
-        self._codec: Final = codec
+        self.codec: Final = codec
         self._refresher: Final = refresher
         self._unstorable: Final[BoundedDict[str, float]] = BoundedDict(_UNSTORABLE_KEPT)
 
@@ -395,7 +395,7 @@ class Fetching:
         """The entry's value; a response, or bytes that do not decode, are none."""
         if isinstance(entry.content, bytes):
             try:
-                return self._codec.decode(entry.content)
+                return self.codec.decode(entry.content)
             except CodecError as error:
                 policy.counters.add("garbage")
                 self._observer.failed(policy.name, "decode", error, None)
@@ -410,7 +410,7 @@ class Fetching:
             EncodeError: under ``RCACHE_STRICT``.
         """
         try:
-            content: bytes = self._codec.encode(value)
+            content: bytes = self.codec.encode(value)
             limit = self._settings.max_bytes
             if len(content) > limit:
                 raise EncodeError(f"the value takes {len(content)} bytes, more than RCACHE_MAX_BYTES = {limit}")
@@ -435,7 +435,7 @@ class Fetching:
     def copied(self, value: T) -> T:
         """An equal value that shares no object with it; the value itself when it can't be stored."""
         try:
-            return cast(T, self._codec.decode(self._codec.encode(value)))
+            return cast(T, self.codec.decode(self.codec.encode(value)))
         except CodecError:
             return value
 

@@ -415,6 +415,112 @@ class CacheManager:
         engine.observer.bypassed(call.policy, len(by_stored))
         return self._by_key(by_stored, load(list(by_stored)))
 
+    # Values that are written to their source as well
+
+    def write_through(
+        self,
+        cache_type: CacheType | str,
+        key: Key,
+        value: T,
+        save: Callable[[T], object],
+        *,
+        ttl: ValueTtl | None = None,
+        tags: Iterable[str] = (),
+        version: int | None = None,
+    ) -> T:
+        """Write a value to its source, then to the cache.
+
+        The key is taken over before ``save``: what others load meanwhile is not stored, so that no load under way
+        brings the old value back. Of two writers at a time, neither value is cached unless it is the last one's.
+
+        Args:
+            cache_type: the type, or its registered name.
+            key: a str, an int or a tuple.
+            value: what is written.
+            save: writes it to the source, and commits.
+            ttl: seconds, a ``timedelta``, or a function of the value; the type's when left out.
+            tags: labels by which it can be invalidated.
+            version: of the value: an older one does not replace a newer one that is cached.
+
+        Returns:
+            The value.
+
+        Raises:
+            ConfigError: an argument is not usable.
+            Exception: what ``save`` raises; neither the old nor the new value is cached then.
+        """
+        if not callable(save):
+            raise ConfigError(f"save of write_through must be a function of the value, not {save!r:.80}")
+        if version is not None and (isinstance(version, bool) or not isinstance(version, int)):
+            raise ConfigError(f"version of write_through must be an integer, not {version!r:.80}")
+        engine = self.engine
+        call = self._call(cache_type, ttl, tags, name="write_through")
+        stored = engine.names.stored(call.policy.name, key, hashed=False)
+        is_cached = False
+        try:
+            if engine.enabled:
+                is_cached = engine.writes.through(call, stored, value, save, version)
+            else:
+                save(value)
+        finally:
+            if not is_cached:  # whatever lies there may be older than the source
+                store = engine.store
+                self._invalidated("key", (stored,), call.policy.name, lambda: store.delete([stored]))
+        return value
+
+    def write_behind(
+        self,
+        cache_type: CacheType | str,
+        key: Key,
+        value: object,
+        *,
+        queue: str = "default",
+        ttl: ValueTtl | None = None,
+        tags: Iterable[str] = (),
+    ) -> str:
+        """Write a value to the cache now, and to its source later: ``flask cache writer`` applies the queue's writes.
+
+        Args:
+            cache_type: the type, or its registered name.
+            key: a str, an int or a tuple.
+            value: what is written.
+            queue: the name that its writer was registered under.
+            ttl: seconds, a ``timedelta``, or a function of the value; the type's when left out. Longer than the queue
+                may lag: what is asked for after that comes from the source.
+            tags: labels by which it can be invalidated.
+
+        Returns:
+            The id of the write; those of one key grow.
+
+        Raises:
+            ConfigError: an argument is not usable, or the queue has no writer.
+            EncodeError: the value would not be restored exactly.
+            StoreError: the queue is full or away, or its server may evict it; then nothing is cached.
+        """
+        return self.write_behind_many(cache_type, [(key, value)], queue=queue, ttl=ttl, tags=tags)[0]
+
+    def write_behind_many(
+        self,
+        cache_type: CacheType | str,
+        items: Mapping[Any, object] | Iterable[tuple[Any, object]],
+        *,
+        queue: str = "default",
+        ttl: ValueTtl | None = None,
+        tags: Iterable[str] = (),
+    ) -> list[str]:
+        """:meth:`write_behind` for many values, 250 in one round trip; their ids, in order.
+
+        Raises:
+            ConfigError: an argument is not usable, or the queue has no writer.
+            EncodeError: a value would not be restored exactly.
+            StoreError: see :meth:`write_behind`; of more than 250 values those before may be in the queue.
+        """
+        engine = self.engine
+        call = self._call(cache_type, ttl, tags, name="write_behind")
+        pairs = items.items() if isinstance(items, Mapping) else items
+        values = [(key, engine.names.stored(call.policy.name, key, hashed=False), value) for key, value in pairs]
+        return engine.writes.behind(call, values, queue)
+
     # During a load
 
     def tag(self, *tags: str) -> None:

@@ -21,6 +21,7 @@ from .policies import Policies
 from .refresher import Refresher
 from .statistics import Statistics
 from .values import Values
+from .writes import Writes
 
 __all__ = ["Engine"]
 
@@ -55,6 +56,7 @@ class Engine:
         "statistics",
         "store",
         "values",
+        "writes",
     )
 
     def __init__(
@@ -80,6 +82,7 @@ class Engine:
             self.guarded, self.observer, settings=settings, codec=self.codec, refresher=self.refresher
         )
         self.values: Final = Values(self.guarded, self.fetching, self.observer)
+        self.writes: Final = Writes(self.guarded, self.fetching, settings)
         #: Whether entries are read and filled; invalidations are sent in any case.
         self.enabled = settings.enabled
         self._disabled = 0

@@ -72,7 +72,7 @@ class Draft(NamedTuple):
         tags: tags whose ``as_of`` is the load's own.
         inherited: tags of the cached values that the load read, each with its own ``as_of``.
         cost: seconds the load took.
-        origin: ``module:qualname`` of the view that made it; empty for values.
+        origin: ``module:qualname`` of the view that made it; of a value the version it was written with, if any.
         parts: on one shard of a cluster, what the entry carries for the others.
         fields: of a view's answer, the request fields that it depends on. No request may have it that has one of those
             that begin with ``!``; the others have selected its key.

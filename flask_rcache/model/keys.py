@@ -120,6 +120,18 @@ class Names:
         self.log = prefix + "~log"
         self.loads = prefix + "~loads"
 
+    def queue(self, name: str) -> str:
+        """The stream of the writes that are not applied yet."""
+        return f"{self.prefix}~queue:{name}"
+
+    def queue_owner(self, name: str) -> str:
+        """Which consumer has a queue."""
+        return f"{self.prefix}~owner:{name}"
+
+    def dead_letters(self, name: str) -> str:
+        """The stream of the writes of a queue that were given up."""
+        return f"{self.prefix}~dead:{name}"
+
     def entry(self, type_name: str, id: str) -> str:
         """The stored key of an id within a type."""
         return f"{self.entries}{type_name}:{id}"

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from ..errors import StoreFullError
+from ..errors import StoreFullError, StoreUnavailableError
 from ..model import forks
 from ..model.entry import MICROSECONDS, Draft, Entry, Freshness, Moment
 from ..model.keys import Names, key_tag, type_tag
@@ -29,6 +29,8 @@ from .protocol import (
     Lookup,
     Outcome,
     Page,
+    Queues,
+    Seized,
     Size,
     Want,
 )
@@ -216,6 +218,8 @@ class MemoryStore:
         if held is not None and held.is_marker:
             self._hold(key, held._replace(expires=max(held.expires, expires)))  # its load's fill must find it
             return Begun(Begin.PASS, Lease(key, held.token))
+        if held is not None and held.token.startswith("t"):
+            return Begun(Begin.UNSTORABLE)
         is_taken_over = held is not None and held.is_taken_over
         if held is not None and held.token != token:
             if self._can_store(held.moment, want):
@@ -351,6 +355,27 @@ class MemoryStore:
             if is_stamped:
                 self._stamps.stamp([key_tag(key) for key in keys], now)
             return removed
+
+    def seize(self, key: str, token: str) -> Seized:
+        """See :meth:`Store.seize`."""
+        with self._lock:
+            cell = self._live(key, self._now())
+            origin = "" if cell is None else cell.entry.origin
+        self.delete([key])
+        with self._lock:
+            now = self._tick()
+            moment = Moment(self._stamps.epoch, now)
+            self._hold(key, _Held(token, now + int(self._lease * MICROSECONDS), moment))
+            return Seized(moment, origin)
+
+    @property
+    def queues(self) -> Sequence[Queues]:
+        """See :attr:`Store.queues`: what is written behind here is applied at once."""
+        return ()
+
+    def queues_for(self, key: str) -> Queues:
+        """See :meth:`Store.queues_for`."""
+        raise StoreUnavailableError("memory:// has no queues of writes: set RCACHE_URL")
 
     def invalidate(self, tags: Sequence[str], types: Sequence[str] = (), *, everything: bool = False) -> int:
         """See :meth:`Store.invalidate`."""

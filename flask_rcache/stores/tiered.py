@@ -31,6 +31,8 @@ from .protocol import (
     Lookup,
     Outcome,
     Page,
+    Queues,
+    Seized,
     Size,
     Want,
 )
@@ -334,6 +336,20 @@ class TieredStore:
         finally:
             if self._is_unacknowledged():
                 self._outage.delete(keys, is_stamped=is_stamped)
+
+    def seize(self, key: str, token: str) -> Seized:
+        """See :meth:`Store.seize`."""
+        self._drop([key])
+        return self.redis.seize(key, token)
+
+    @property
+    def queues(self) -> Sequence[Queues]:
+        """See :attr:`Store.queues`."""
+        return self.redis.queues
+
+    def queues_for(self, key: str) -> Queues:
+        """See :meth:`Store.queues_for`."""
+        return self.redis.queues_for(key)
 
     def invalidate(self, tags: Sequence[str], types: Sequence[str] = (), *, everything: bool = False) -> int:
         """See :meth:`Store.invalidate`."""

@@ -180,7 +180,7 @@ class Invalidator:
                 Call(
                     self._delete,
                     [names.stamps, *chain.from_iterable(parts)],
-                    [names.bus, self._max_stamps, int(is_stamped)],
+                    [names.bus, self._max_stamps, int(is_stamped), "", 0],
                 )
             )
         removed = 0

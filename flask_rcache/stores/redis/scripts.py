@@ -15,11 +15,14 @@ from typing import Any, Final, NamedTuple
 
 from redis.exceptions import NoScriptError, ResponseError
 
+from ...model.entry import Draft
 from .connection import Exchange, pack
 
-__all__ = ["Argument", "Call", "Script", "load", "run"]
+__all__ = ["Argument", "Call", "Script", "load", "run", "stored_form"]
 
 Argument = bytes | str | int | float
+#: After every reading of the clock.
+_NO_READING: Final = 2**53
 
 
 class Script:
@@ -82,3 +85,20 @@ def _text(name: str) -> str:
 def load(name: str) -> Script:
     """The script in ``lua/{name}.lua``; read once a process, however many apps there are."""
     return Script(name, _text("_prelude") + _text(name))
+
+
+def stored_form(draft: Draft, as_of: int | None, type_name: str, sealed: bytes) -> list[Argument]:
+    """What scripts take of an entry: its expiry (ms), type, tags, each with its reading if it has one, and envelope."""
+    form: list[Argument] = [max(1, int(draft.keep * 1000)), type_name]
+    if draft.inherited:
+        clock = _NO_READING if as_of is None else as_of
+        pairs = draft.tags_as_of(clock)
+        form.append(len(pairs))
+        for tag, reading in pairs:
+            form += (tag, b"" if reading == clock else reading)
+    else:
+        form.append(len(draft.tags))
+        for tag in draft.tags:
+            form += (tag, b"")
+    form.append(sealed)
+    return form

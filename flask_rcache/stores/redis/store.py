@@ -8,10 +8,12 @@ with the server ``server``'s. The names are ``keys``'s, the bytes ``codec``'s. N
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from ...codec.envelope import Codec
 from ...config.address import parse_address
+from ...errors import CodecError
 from ...model.entry import Draft, Moment
 from ...model.keys import Names
 from ..protocol import (
@@ -28,6 +30,7 @@ from ..protocol import (
     Lookup,
     Outcome,
     Page,
+    Seized,
     Size,
     Want,
 )
@@ -39,8 +42,9 @@ from .journal import Invalidation, Journal
 from .listing import RedisCatalogue
 from .maintenance import Maintenance
 from .pool import Pool
+from .queues import RedisQueues
 from .reading import Reader
-from .scripts import Argument, Call, load
+from .scripts import Argument, Call, load, stored_form
 from .server import Server
 from .topology import endpoint_of
 
@@ -50,8 +54,6 @@ _ANSWERS: Final = {b"+": Begin.GRANTED, b"=": Begin.FILLED, b"-": Begin.BUSY, b"
 #: A moment as scripts take it, of no stamp set there is; and that of the call.
 _NEVER: Final = ("0", 1, 0)
 _AT_THE_CALL: Final = ("", 0, 0)
-#: After every reading of the clock.
-_NO_READING: Final = 2**53
 
 
 class RedisStore:
@@ -75,6 +77,7 @@ class RedisStore:
 
     Attributes:
         catalogue: the operators' half.
+        queues: of writes that are not applied yet.
         read: see :meth:`Store.read`.
         read_many: see :meth:`Store.read_many`.
     """
@@ -130,12 +133,14 @@ class RedisStore:
             ahead=ahead,
         )
         self.catalogue: Final = RedisCatalogue(self._server, self._invalidator, codec, counters, journal)
+        self.queues: Final = (RedisQueues(self._server, codec, max_stamps=max_stamps),)
         self.read: Final = self._reader.read
         self.read_many: Final = self._reader.read_many
         self._begin: Final = load("begin")
         self._fill: Final = load("fill")
         self._write: Final = load("write")
         self._release: Final = load("release")
+        self._delete: Final = load("delete")
 
     # --- What it is, and how it is
 
@@ -228,7 +233,7 @@ class RedisStore:
                 sealed = self._codec.seal(draft, as_of=moment.clock)
                 type_name = names.type_of(key)
                 keys += (names.lease(key), key, names.index(type_name))
-                args += (token, *self._claimed(moment), *_stored_form(draft, moment.clock, type_name, sealed))
+                args += (token, *self._claimed(moment), *stored_form(draft, moment.clock, type_name, sealed))
                 sizes.append(len(sealed))
             calls.append(Call(self._fill, keys, args))
         generation = self._server.pool.generation
@@ -256,7 +261,7 @@ class RedisStore:
                 sealed = self._codec.seal(draft, as_of=as_of)
                 type_name = names.type_of(key)
                 keys += (names.lease(key), key, names.index(type_name))
-                args += (condition, *_stored_form(draft, as_of, type_name, sealed))
+                args += (condition, *stored_form(draft, as_of, type_name, sealed))
                 sizes.append(len(sealed))
             calls.append(Call(self._write, keys, args))
         generation = self._server.pool.generation
@@ -327,6 +332,26 @@ class RedisStore:
         invalidation = Invalidation(keys=tuple(keys)) if is_stamped else Invalidation(removed=tuple(keys))
         return self._maintenance.invalidate(invalidation)
 
+    def seize(self, key: str, token: str) -> Seized:
+        """See :meth:`Store.seize`."""
+        server, names = self._server, self._names
+        generation = server.pool.generation
+        keys = [names.stamps, names.lease(key), key, names.index(names.type_of(key))]
+        args: list[Argument] = [names.bus, self._max_stamps, "1", token, self._lease_ms]
+        epoch, clock, stamp, _, *before = server.run([Call(self._delete, keys, args)])[0]
+        server.acknowledged(Message("k", int(epoch), int(stamp), int(clock), (key,)), generation)
+        origin = ""
+        with suppress(CodecError):
+            origin = self._codec.unseal_head(before[0])[0].origin if before else ""
+        if not int(epoch):
+            return Seized(None, origin)
+        self._maintenance.hold(key, token)
+        return Seized(Moment(int(epoch), int(clock), generation), origin)
+
+    def queues_for(self, key: str) -> RedisQueues:
+        """See :meth:`Store.queues_for`."""
+        return self.queues[0]
+
     def invalidate(self, tags: Sequence[str], types: Sequence[str] = (), *, everything: bool = False) -> int:
         """See :meth:`Store.invalidate`."""
         return self._maintenance.invalidate(Invalidation(tuple(tags), tuple(types), everything=everything))
@@ -389,20 +414,3 @@ class RedisStore:
     def count_from(self, source: CountsSource) -> None:
         """See :meth:`Catalogue.count_from`."""
         self.catalogue.count_from(source)
-
-
-def _stored_form(draft: Draft, as_of: int | None, type_name: str, sealed: bytes) -> list[Argument]:
-    """What scripts take of an entry: its expiry (ms), type, tags, each with its reading if it has one, and envelope."""
-    form: list[Argument] = [max(1, int(draft.keep * 1000)), type_name]
-    if draft.inherited:
-        clock = _NO_READING if as_of is None else as_of
-        pairs = draft.tags_as_of(clock)
-        form.append(len(pairs))
-        for tag, reading in pairs:
-            form += (tag, b"" if reading == clock else reading)
-    else:
-        form.append(len(draft.tags))
-        for tag in draft.tags:
-            form += (tag, b"")
-    form.append(sealed)
-    return form

@@ -170,8 +170,8 @@ local function stamp(stamps, tags, now)
   add_members(stamps, 'LT', companions)
 end
 
--- Who loads a key: the token and moment of its holder and whether another had it before, or a pass marker, which is a
--- token alone. nil when nobody does; what is none of ours goes.
+-- Who has a key: the token and moment of its loader and whether another had it before, or a pass marker, or 'w' and the
+-- id of a write that is not applied yet, or 't…' of a write through the cache, which are tokens alone. nil when nobody does; what is none of ours goes.
 local function read_lease(lease)
   local held = redis.pcall('GET', lease)
   if not held then
@@ -180,6 +180,12 @@ local function read_lease(lease)
   if type(held) == 'string' and #held <= 150 then
     if string.find(held, '^[pf]%w*$') then
       return {token = held, is_marker = true}
+    end
+    if string.find(held, '^w%d+%-%d+$') then
+      return {token = held, is_write = true}
+    end
+    if string.find(held, '^t%x+$') then
+      return {token = held, is_through = true}
     end
     local token, run, epoch, as_of, taken = string.match(held, '^(l%w*) (%d+) (%d+) (%d+) ([01])$')
     if token then
@@ -270,3 +276,10 @@ local function publish(bus, kind, epoch, at, clock, names)
   redis.call('PUBLISH', bus, cmsgpack.pack({kind, text(epoch), text(at), text(clock), names}))
 end
 
+-- Void a key's lease, unless a write of it is not applied yet: nothing is filled before that.
+local function void_lease(lease)
+  local held = read_lease(lease)
+  if held and not held.is_write then
+    redis.call('DEL', lease)
+  end
+end

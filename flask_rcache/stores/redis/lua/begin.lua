@@ -6,7 +6,7 @@
 --       it found unusable, or '' · number of tags that are known · the tags
 -- reply {'late', TIME}, or {epoch, clock, answer...} with one answer a key:
 --       '+' granted · '=' filled meanwhile · '-...' busy, and the holder's token · 'p...', 'f...' the pass marker
---       '?' nobody loads it whose result could be stored, nor could the caller's be
+--       '?' nobody loads it whose result could be stored, nor could the caller's be; or a write of it is not applied yet
 -- atomicity: one step. A DEL comes before each SET, so that a full server still grants. The clock does not move.
 
 local stamps, lease_ms, token = KEYS[1], ARGV[3], ARGV[4]
@@ -46,6 +46,8 @@ for i = 2, #KEYS, 2 do
     answer = '?'
   elseif type(found) == 'string' and found ~= '' and found ~= unusable then
     answer = '='
+  elseif held and (held.is_write or held.is_through) then
+    answer = '?'
   elseif held and held.is_marker then
     answer = held.token
     if redis.call('PTTL', lease) < tonumber(lease_ms) then -- the load that begins must find it at its fill

@@ -32,7 +32,8 @@ for i = 3, #KEYS, 3 do
     local found = redis.pcall('GETRANGE', entry, 4, 27)
     outcome = '=' .. (type(found) == 'string' and found or '') == expected and outcome or CONFLICT
   end
-  if outcome ~= CONFLICT then
+  local held = outcome ~= CONFLICT and read_lease(lease)
+  if outcome ~= CONFLICT and not (held and held.is_write) then
     leases[#leases + 1] = lease
     if set then
       result.rows = read_rows(stamps, result.tags, now)

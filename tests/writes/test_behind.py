@@ -1,0 +1,470 @@
+"""Write-behind: the queue, its consumer, and what each promises."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from flask_rcache import (
+    MISSING,
+    CacheType,
+    ConfigError,
+    EncodeError,
+    PartialFailure,
+    RCache,
+    StoreError,
+    StoreFullError,
+    Write,
+    current_cache,
+)
+from flask_rcache.writes import Consumer
+from tests.processes import ROOT, wait_until
+from tests.servers import Server
+from tests.writes import apps
+
+THING = CacheType("thing", ttl=600, l1_ttl=0)
+
+
+class Shop:
+    """An app with a writer that notes what it is given, and a consumer of its queue."""
+
+    def __init__(self, url: str, **config: Any) -> None:
+        self.flask = Flask("shop")
+        self.flask.config.update(RCACHE_URL=url, RCACHE_TIMEOUT=2.0, **config)
+        self.rcache = RCache(self.flask, types=[THING])
+        self.calls: list[list[Write]] = []
+        self.fail: Callable[[list[Write]], None] = lambda _: None
+        self.rcache.writer("orders", batch=10)(self.apply)
+
+    def apply(self, writes: list[Write]) -> None:
+        self.calls.append(writes)
+        self.fail(writes)
+
+    @property
+    def applied(self) -> list[Any]:
+        return [(write.key, write.value) for call in self.calls for write in call]
+
+    def consumer(self) -> Consumer:
+        engine = self.flask.extensions["rcache"].engine
+        attempts = engine.settings.write_attempts
+        writers = list(engine.writes.writers.values())
+        return Consumer(self.flask, writers, engine.store.queues, codec=engine.fetching.codec, attempts=attempts)
+
+    def drain(self) -> None:
+        self.consumer().run(once=True)
+
+    def state(self) -> Any:
+        (queues,) = self.flask.extensions["rcache"].engine.store.queues
+        return queues.queue_state("orders")
+
+
+@pytest.fixture
+def shop(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+    """On each server; failed writes are tried again at once."""
+    monkeypatch.setattr("flask_rcache.writes.consumer._FIRST_PAUSE", 0.0)
+    made = Shop(server.url, RCACHE_WRITE_ATTEMPTS=3)
+    with made.flask.app_context():
+        current_cache.fresh()
+        yield made
+        current_cache.close()
+
+
+def behind(key: Any, value: Any, **options: Any) -> str:
+    return current_cache.write_behind(THING, key, value, queue="orders", **options)
+
+
+def test_behind__is_cached_at_once_and_written_later(shop: Shop) -> None:
+    """Keys and values come to the writer as they were given."""
+    first, second = behind(("a", 1), {"n": (1, 2)}), behind(("a", 1), {"n": 3})
+    assert current_cache.get(THING, ("a", 1)) == {"n": 3}
+    assert first < second
+    assert shop.state().length == 2
+    shop.drain()
+    assert shop.calls == [
+        [Write(first, "thing", ("a", 1), {"n": (1, 2)}, 1), Write(second, "thing", ("a", 1), {"n": 3}, 1)]
+    ]
+    assert (shop.state().length, shop.state().dead) == (0, 0)
+    assert current_cache.get(THING, ("a", 1)) == {"n": 3}
+
+
+def test_behind__nothing_is_filled_while_it_is_pending(shop: Shop) -> None:
+    """What is read of the source meanwhile is older than the write, and is not stored; `set` is refused too."""
+    behind(1, "new")
+    current_cache.delete(THING, 1)
+    current_cache.fresh()
+    for _ in range(2):
+        assert current_cache.fetch(THING, 1, lambda: "old") == "old"
+        assert current_cache.get(THING, 1, MISSING) is MISSING
+    assert not current_cache.set(THING, 1, "old")
+    shop.drain()
+    current_cache.fresh()
+    assert current_cache.fetch(THING, 1, lambda: "new") == "new"
+    assert current_cache.get(THING, 1) == "new"
+
+
+def test_behind__load_under_way_is_not_stored(shop: Shop) -> None:
+    """It may have read the source before the write."""
+
+    def load() -> str:
+        behind(1, "new")
+        shop.drain()
+        return "old"
+
+    with shop.flask.app_context():
+        assert current_cache.fetch(THING, 1, load) == "old"
+    assert current_cache.get(THING, 1) == "new"
+
+
+def test_behind__a_hundred_writes_in_order_in_batches(shop: Shop) -> None:
+    """Each key's in their order, at most ten at a time."""
+    ids = current_cache.write_behind_many(THING, [(n % 7, n) for n in range(100)], queue="orders")
+    assert len(set(ids)) == 100
+    shop.drain()
+    assert all(len(call) <= 10 for call in shop.calls)
+    by_key: dict[int, list[int]] = {}
+    for key, value in shop.applied:
+        by_key.setdefault(key, []).append(value)
+    assert by_key == {key: list(range(key, 100, 7)) for key in range(7)}
+    assert current_cache.get(THING, 3) == 94
+
+
+def test_behind__failed_write_is_tried_again_and_holds_up_nothing_but_its_key(shop: Shop) -> None:
+    """A partial failure names it; later writes of the key wait for it, others go on."""
+
+    def fail_once(writes: list[Write]) -> None:
+        errors = {write.id: ValueError("no") for write in writes if write.value == "a1" and write.attempt == 1}
+        if errors:
+            raise PartialFailure(errors)
+
+    shop.fail = fail_once
+    current_cache.write_behind_many(THING, [("a", "a1"), ("b", "b1"), ("a", "a2"), ("b", "b2")], queue="orders")
+    shop.drain()
+    assert shop.state().length == 0
+    of_a = [value for key, value in shop.applied if key == "a"]
+    assert of_a[-2:] == ["a1", "a2"]
+    assert [value for key, value in shop.applied if key == "b"] == ["b1", "b2"]
+
+
+def test_behind__poisoned_write_ends_in_the_dead_letters(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever the writer raises; what was cached of it goes, and later writes of its key are applied."""
+
+    def fail(writes: list[Write]) -> None:
+        if any(write.value == "poison" for write in writes):
+            raise RuntimeError("poisoned")
+
+    shop.fail = fail
+    behind("a", "poison")
+    behind("b", "fine")
+    behind("c", "poison")
+    behind("c", "later")
+    shop.drain()
+    shop.drain()
+    assert (shop.state().length, shop.state().dead) == (0, 2)
+    assert current_cache.get(THING, "a", MISSING) is MISSING
+    assert (current_cache.get(THING, "b"), current_cache.get(THING, "c")) == ("fine", "later")
+    assert ("b", "fine") in shop.applied
+    assert shop.applied[-1] == ("c", "later")
+    assert "is given up after 3 tries: RuntimeError: poisoned" in caplog.text
+
+
+def test_command__lists_retries_and_drops_dead_letters(shop: Shop) -> None:
+    """A write that comes back keeps its id, so that the source can tell that it is old."""
+    shop.fail = lambda _: 1 // 0  # type: ignore[assignment]
+    id = behind("a", 1)
+    behind("b", 2)
+    shop.drain()
+    shop.drain()
+    runner = shop.flask.test_cli_runner()
+    listed = json.loads(runner.invoke(args=["cache", "writer", "--dead", "--json"]).stdout)["dead_letters"]
+    assert [(each["queue"], each["type"], each["key"], each["attempts"]) for each in listed] == [
+        ("orders", "thing", "'a'", 3),
+        ("orders", "thing", "'b'", 3),
+    ]
+    assert listed[0]["write"] == id
+    assert "ZeroDivisionError" in listed[0]["error"]
+    result = runner.invoke(args=["cache", "writer", "--retry", listed[0]["id"], "--drop", listed[1]["id"]])
+    assert result.output == "Dead letters: 1 retried, 1 dropped.\n"
+    assert runner.invoke(args=["cache", "writer", "--drop", "1-1"]).exit_code == 1
+    shop.fail = lambda _: None
+    shop.calls.clear()
+    result = runner.invoke(args=["cache", "writer", "--once"])
+    assert "1 writes applied, 0 tries failed, 0 given up, 0 wait." in result.output
+    assert [(write.id, write.key) for call in shop.calls for write in call] == [(id, "a")]
+
+
+def test_consumer__only_one_has_a_queue(shop: Shop) -> None:
+    """Another stands by, and begins with what the first had taken when that one is gone."""
+    first, second = shop.consumer(), shop.consumer()
+    behind("a", 1)
+    assert first._parts[0].take()
+    assert not second._parts[0].take()
+    assert not second._parts[0].is_ours
+    first._parts[0].leave()
+    assert second._parts[0].take()
+    assert second._parts[0].apply()
+    assert shop.applied == [("a", 1)]
+    assert shop.state().length == 0
+
+
+def test_consumer__that_was_away_too_long_ends_nothing(shop: Shop) -> None:
+    """Its writes were claimed: its late end of them is refused."""
+    first, second = shop.consumer(), shop.consumer()
+    behind("a", 1)
+    assert first._parts[0].take()
+    (queues,) = shop.flask.extensions["rcache"].engine.store.queues
+    queues.leave("orders", first._parts[0]._token)
+    assert second._parts[0].take()
+    assert first._parts[0].apply()
+    assert not first._parts[0].is_ours
+    assert shop.state().length == 1
+    assert second._parts[0].apply()
+    assert shop.state().length == 0
+
+
+def test_behind__full_queue_refuses_before_anything_is_cached(server: Server) -> None:
+    """With the remedy."""
+    shop = Shop(server.url, RCACHE_WRITE_LIMIT=2)
+    with shop.flask.app_context():
+        current_cache.fresh()
+        behind("a", 1)
+        behind("b", 1)
+        with pytest.raises(StoreFullError, match=r"RCACHE_WRITE_LIMIT is 2: run `flask cache writer`"):
+            behind("c", 1)
+        assert current_cache.get(THING, "c", MISSING) is MISSING
+        current_cache.close()
+
+
+def test_behind__server_that_may_evict_the_queue_is_refused(private_server: Callable[..., Server]) -> None:
+    """`allkeys-*` would lose writes that nobody has applied."""
+    server = private_server(maxmemory="50mb", maxmemory_policy="allkeys-lru")
+    shop = Shop(server.url)
+    with shop.flask.app_context(), pytest.raises(StoreFullError, match="may evict a queue of writes"):
+        behind("a", 1)
+    shop.flask.extensions["rcache"].close()
+
+
+def test_behind__no_redis_is_an_error_and_nothing_is_cached(private_server: Callable[..., Server]) -> None:
+    """The caller must know: nobody would write it."""
+    server = private_server()
+    shop = Shop(server.url)
+    with shop.flask.app_context():
+        current_cache.fresh()
+        server.stop()
+        with pytest.raises(StoreError):
+            behind("a", 1)
+        current_cache.close()
+
+
+def test_behind__without_a_writer_is_an_error() -> None:
+    """It names those there are."""
+    app = Flask("shop")
+    rcache = RCache(app)
+    rcache.writer("orders")(lambda _: None)
+    with app.app_context(), pytest.raises(ConfigError, match=r"no writer is registered for queue 'mail' .*'orders'"):
+        current_cache.write_behind("product", 1, 1, queue="mail")
+
+
+def test_behind__value_that_cannot_be_restored_is_an_error(shop: Shop) -> None:
+    """It could not be written later."""
+    with pytest.raises(EncodeError):
+        behind("a", object())
+    assert shop.state().length == 0
+
+
+def test_behind__on_memory_is_written_at_once() -> None:
+    """There is nobody who could later; what the writer raises is the caller's."""
+    shop = Shop("memory://")
+    with shop.flask.app_context():
+        current_cache.fresh()
+        behind("a", 1)
+        assert shop.applied == [("a", 1)]
+        assert current_cache.get(THING, "a") == 1
+        shop.fail = lambda _: 1 // 0  # type: ignore[assignment]
+        with pytest.raises(ZeroDivisionError):
+            behind("a", 2)
+        assert current_cache.get(THING, "a", MISSING) is MISSING
+
+
+@pytest.mark.parametrize(
+    ("options", "function", "message"),
+    [
+        ({"queue": "a b"}, print, "a queue's name must match"),
+        ({"queue": "q", "batch": 0}, print, "batch of writer 'q' must be from 1 to 10000"),
+        ({"queue": "q"}, 3, "must be a plain function"),
+    ],
+)
+def test_writer__mistakes_are_named(options: dict[str, Any], function: Any, message: str) -> None:
+    """Where it is registered."""
+    with pytest.raises(ConfigError, match=message):
+        RCache().writer(**options)(function)
+
+
+def test_writer__two_for_one_queue_are_an_error() -> None:
+    """Which one is meant is unclear."""
+    rcache = RCache()
+    rcache.writer()(lambda _: None)
+    with pytest.raises(ConfigError, match="has a writer already"):
+        rcache.writer()(lambda _: None)
+
+
+# Processes that die
+
+
+class Plant:
+    """A database, and consumers of its queue in processes of their own."""
+
+    def __init__(self, url: str, directory: Path, **env: str) -> None:
+        self.env = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "RCACHE_URL": url,
+            "WRITES_DB": str(directory / "db"),
+            "FLASK_APP": "tests.writes.apps:create_app()",
+            **env,
+        }
+        os.environ["WRITES_DB"] = self.env["WRITES_DB"]
+        apps.make_tables()
+        self.log = (directory / "log").open("ab")
+        self.running: list[subprocess.Popen[bytes]] = []
+
+    def consumer(self, *args: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "flask", "cache", "writer", *args]
+        process = subprocess.Popen(command, env=self.env, stdout=self.log, stderr=self.log)
+        self.running.append(process)
+        return process
+
+    def close(self) -> None:
+        for process in self.running:
+            process.kill()
+            process.wait()
+        self.log.close()
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        connection = sqlite3.connect(self.env["WRITES_DB"], timeout=30)
+        try:
+            return connection.execute(sql).fetchall()
+        finally:
+            connection.close()
+
+
+@pytest.fixture
+def plant(tmp_path: Path) -> Iterator[Callable[..., Plant]]:
+    """Make one; its processes are killed at the end."""
+    made: list[Plant] = []
+
+    def make(url: str, **env: str) -> Plant:
+        made.append(Plant(url, tmp_path, **env))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+    os.environ.pop("WRITES_DB", None)
+
+
+def producer(url: str) -> Flask:
+    app = Flask("producer")
+    app.config.update(RCACHE_URL=url, RCACHE_TIMEOUT=2.0)
+    RCache(app, types=[THING]).writer("orders")(apps.apply)
+    return app
+
+
+def check(plant: Plant, last: dict[str, str], total: int) -> None:
+    """Nothing lost, nothing applied twice, the last value of each key at the source and in the cache."""
+    found = dict(plant.query("SELECT key, value FROM source"))
+    assert found == last
+    ids = plant.query("SELECT COUNT(DISTINCT id) FROM applied")
+    assert ids == [(total,)]
+    assert plant.query("SELECT id FROM applied WHERE fresh = 1 GROUP BY id HAVING COUNT(*) > 1") == []
+    for key, value in last.items():
+        assert str(current_cache.get(THING, int(key), MISSING)) == value
+
+
+@pytest.mark.chaos
+def test_consumers__killed_at_random_lose_nothing(redis_server: Server, plant: Callable[..., Plant]) -> None:
+    """600 writes on 40 keys; consumers are killed all the time, two at a time are there."""
+    site = plant(redis_server.url, WRITES_PAUSE="0.05")
+    draw = random.Random(7)
+    last: dict[str, str] = {}
+    with producer(redis_server.url).app_context():
+        current_cache.fresh()
+        consumers = [site.consumer(), site.consumer()]
+        for number in range(600):
+            key = draw.randrange(40)
+            behind(key, f"v{number}")
+            last[str(key)] = f"v{number}"
+            assert current_cache.get(THING, key) == f"v{number}"
+            if number in (150, 300, 450):
+                victim = consumers.pop(0)
+                victim.send_signal(signal.SIGKILL)
+                victim.wait()
+                consumers.append(site.consumer())
+        (queues,) = current_cache.engine.store.queues
+        wait_until(lambda: queues.queue_state("orders").length == 0, timeout=90, what="an empty queue")
+        assert queues.queue_state("orders").dead == 0
+        check(site, last, 600)
+        current_cache.close()
+
+
+@pytest.mark.chaos
+def test_consumers__and_redis_restarts_with_its_log(
+    private_server: Callable[..., Server], plant: Callable[..., Plant]
+) -> None:
+    """With AOF and `appendfsync always` what was accepted is there after a restart."""
+    server = private_server(appendonly="yes", appendfsync="always")
+    site = plant(server.url)
+    last: dict[str, str] = {}
+    with producer(server.url).app_context():
+        current_cache.fresh()
+        for number in range(200):
+            if number == 100:
+                server.kill()
+                server.restart()
+            for _ in range(400):
+                try:
+                    behind(number % 40, f"v{number}")
+                    break
+                except StoreError:
+                    time.sleep(0.05)
+            last[str(number % 40)] = f"v{number}"
+        site.consumer()
+        (queues,) = current_cache.engine.store.queues
+        wait_until(lambda: queues.queue_state("orders").length == 0, timeout=60, what="an empty queue")
+        found = dict(site.query("SELECT key, value FROM source"))
+        assert found == last
+        current_cache.close()
+
+
+@pytest.mark.slow
+def test_consumer__drains_what_it_is_at_when_it_is_told_to_end(
+    redis_server: Server, plant: Callable[..., Plant]
+) -> None:
+    """SIGTERM: the batch is finished, the rest stays; the next one has it at once."""
+    site = plant(redis_server.url, WRITES_PAUSE="0.3")
+    with producer(redis_server.url).app_context():
+        current_cache.fresh()
+        current_cache.write_behind_many(THING, [(n, n) for n in range(100)], queue="orders")
+        process = site.consumer()
+        (queues,) = current_cache.engine.store.queues
+        wait_until(lambda: queues.queue_state("orders").length < 100, timeout=30, what="the first batch")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        left = queues.queue_state("orders").length
+        assert 0 < left < 100
+        assert site.query("SELECT COUNT(*) FROM applied") == [(100 - left,)]
+        assert queues.queue_state("orders").consumer == ""
+        assert site.consumer("--once").wait(40) == 0
+        assert site.query("SELECT COUNT(*), COUNT(DISTINCT id) FROM applied") == [(100, 100)]
+        current_cache.close()
