@@ -20,7 +20,7 @@ from ..context import manager_of
 from ..engine.manager import CacheManager
 from ..engine.writes import Writer
 from ..errors import CodecError, StoreError
-from ..stores.protocol import DeadLetter
+from ..stores.queueing import DeadLetter
 from ..writes import Consumer, Progress
 from .output import Column, Command, Failure, answer, answers, note, printable, store_away, table, user
 

@@ -9,14 +9,17 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from ..config.settings import Settings
 from ..errors import ConfigError, EncodeError, StoreError
 from ..model.entry import Draft
-from ..stores.protocol import Behind, Lease, LoadedResult, Outcome
+from ..stores.protocol import Lease, LoadedResult, Outcome
 from .fetching import Call, Fetching
 from .guard import GuardedStore
+
+if TYPE_CHECKING:
+    from ..stores.queueing import Behind
 
 __all__ = ["Write", "Writer", "Writes"]
 
@@ -168,6 +171,8 @@ class Writes:
             EncodeError: a value that would not be restored exactly: it could not be written later.
             StoreError: the queue is full or away, or could be lost; nothing is cached then.
         """
+        from ..stores.queueing import Behind  # which most apps do not need
+
         writer = self.writer(queue)
         codec, limit = self._fetching.codec, self._settings.max_bytes
         writes = []

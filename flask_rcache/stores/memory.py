@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..errors import StoreFullError, StoreUnavailableError
 from ..model import forks
@@ -29,13 +29,15 @@ from .protocol import (
     Lookup,
     Outcome,
     Page,
-    Queues,
     Seized,
     Size,
     Want,
 )
 from .stamps import StampSet
 from .timetable import Timetable
+
+if TYPE_CHECKING:
+    from .queueing import Queues
 
 __all__ = ["MemoryStore"]
 

@@ -9,20 +9,21 @@ and pass one conformance suite. Nothing here does I/O.
 
 from collections.abc import Iterator, Sequence
 from enum import Enum
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..model.entry import MICROSECONDS, Draft, Entry, Moment, StoredResponse, VariantMarker
+
+if TYPE_CHECKING:
+    from .queueing import Queues
 
 __all__ = [
     "Activity",
     "Begin",
     "Begun",
-    "Behind",
     "Catalogue",
     "Counted",
     "Counts",
     "CountsSource",
-    "DeadLetter",
     "Filled",
     "Incident",
     "InvalidationRecord",
@@ -32,9 +33,6 @@ __all__ = [
     "Lookup",
     "Outcome",
     "Page",
-    "QueueState",
-    "Queued",
-    "Queues",
     "Seized",
     "Size",
     "Store",
@@ -311,112 +309,6 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Let go of connections and threads; the store may be used again."""
-        ...
-
-
-# --- Writing behind
-
-
-class Behind(NamedTuple):
-    """A write that goes into a queue: what is cached of it, and what its writer is given."""
-
-    key: str
-    draft: Draft
-    given_key: bytes
-    value: bytes
-
-
-class Queued(NamedTuple):
-    """A write in a queue, as a consumer or an operator sees it.
-
-    ``id`` is its place in the queue, ``write_id`` the id that it was given first: they differ once it has come back
-    from the dead letters. ``deliveries`` is how often it was tried, this time included.
-    """
-
-    id: str
-    write_id: str
-    key: str
-    type: str
-    given_key: bytes
-    value: bytes
-    deliveries: int = 1
-
-
-class DeadLetter(NamedTuple):
-    """A write that was given up, with the error and the number of tries."""
-
-    id: str
-    write: Queued
-    error: str
-    attempts: int
-
-
-class QueueState(NamedTuple):
-    """A queue as operators see it: writes not applied, dead letters, the age of the oldest write, and its consumer."""
-
-    name: str
-    length: int
-    dead: int
-    oldest: float
-    consumer: str
-
-
-class Queues(Protocol):
-    """Queues of writes on one server, or one shard. Every method may raise ``StoreError``."""
-
-    def enqueue(self, queue: str, writes: Sequence[Behind], limit: int) -> list[str]:
-        """Put writes into a queue and their values into the cache, in one step; their ids, which grow for each key.
-
-        Raises:
-            StoreFullError: the queue would be longer than ``limit``, or the server evicts what it must not.
-        """
-        ...
-
-    def take(self, queue: str, token: str, most: int, *, seconds: float, after: str = "") -> list[Queued] | None:
-        """Writes for a consumer, in their order; ``None`` when another consumer has the queue.
-
-        Args:
-            queue: its name.
-            token: of the consumer, which has the queue for ``seconds`` from now.
-            most: writes at most.
-            seconds: see ``token``.
-            after: of those that were delivered before, the ones after this id; empty: new ones.
-        """
-        ...
-
-    def settle(self, queue: str, token: str, writes: Sequence[tuple[Queued, str, int]]) -> bool:
-        """End writes: applied, or given up where a text says why, after so many tries.
-
-        False when another consumer has the queue: then nothing was done.
-        """
-        ...
-
-    def tried(self, queue: str, writes: Sequence[Queued]) -> None:
-        """Count one more try of writes that a consumer had before."""
-        ...
-
-    def leave(self, queue: str, token: str) -> None:
-        """Let another consumer have the queue."""
-        ...
-
-    def queue_names(self) -> list[str]:
-        """The queues that something was ever put into."""
-        ...
-
-    def queue_state(self, queue: str) -> QueueState:
-        """How a queue is."""
-        ...
-
-    def dead_letters(self, queue: str, most: int = 100) -> list[DeadLetter]:
-        """The oldest of the writes that were given up."""
-        ...
-
-    def requeue(self, queue: str, ids: Sequence[str]) -> int:
-        """Put dead letters back into the queue; how many."""
-        ...
-
-    def drop(self, queue: str, ids: Sequence[str]) -> int:
-        """Forget dead letters; how many."""
         ...
 
 

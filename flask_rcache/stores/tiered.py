@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import StoreUnavailableError
 from ..model import forks
@@ -31,7 +31,6 @@ from .protocol import (
     Lookup,
     Outcome,
     Page,
-    Queues,
     Seized,
     Size,
     Want,
@@ -39,6 +38,9 @@ from .protocol import (
 from .redis.bus import Message
 from .redis.store import RedisStore
 from .timetable import Timetable
+
+if TYPE_CHECKING:
+    from .queueing import Queues
 
 __all__ = ["TieredStore"]
 

@@ -25,7 +25,7 @@ from flask import Flask
 from ..codec import ValueCodec
 from ..engine.writes import Write, Writer
 from ..errors import CodecError, PartialFailure, StoreError
-from ..stores.protocol import Queued, Queues
+from ..stores.queueing import Queued, Queues
 
 __all__ = ["Consumer", "Progress"]
 

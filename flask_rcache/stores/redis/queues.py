@@ -14,7 +14,7 @@ from redis.exceptions import ResponseError
 
 from ...codec.envelope import Codec
 from ...errors import StoreFullError
-from ..protocol import Behind, DeadLetter, Queued, QueueState
+from ..queueing import Behind, DeadLetter, Queued, QueueState
 from .bus import Message
 from .connection import pack
 from .invalidating import chunks
