@@ -90,32 +90,29 @@ _OF_ALL: Final = frozenset(
 )
 
 
-class Reads:
-    """What the code of one request has read, in order.
+class Reads(dict[Field, None]):
+    """What the code of one request has read: each field once, in the order of their first readings.
+
+    Most requests read little and load nothing, so one costs no more than an empty dict until something is set.
 
     Attributes:
-        log: each field once, at the place of its first reading.
         view_args: what the URL map gave to the view, before anybody could change it.
         session: what the session held when it was opened.
         observers: the observations that are entered.
         unseen: what may have been read without being noted, as nothing can be noted of it.
     """
 
-    __slots__ = ("log", "observers", "session", "unseen", "view_args")
-
-    def __init__(self, view_args: dict[str, Any] | None, session: dict[str, Any] | None) -> None:
-        self.log: Final[dict[Field, None]] = {}
-        self.view_args: Final = view_args
-        self.session: Final = session
-        self.observers: tuple[Observed, ...] = ()
-        self.unseen: frozenset[Field] = frozenset()
+    view_args: dict[str, Any] | None = None
+    session: dict[str, Any] | None = None
+    observers: tuple[Observed, ...] = ()
+    unseen: frozenset[Field] = frozenset()
 
     def note(self, kind: str, name: str) -> None:
         """A field was read."""
         if _aside.get():
             return
         field = kind, name
-        self.log[field] = None
+        self[field] = None
         observers = self.observers
         if observers:
             # Those around it; all of them, in a thread that came without its context.
@@ -202,21 +199,27 @@ def observe(request: Any, session: Any = None) -> Reads:
     reads: Reads | None = held.get(_RECORD)
     if reads is not None:
         return reads
-    given = held.get("view_args")
-    kind = type(session)
-    opened = dict(session) if session and isinstance(session, dict) else None
-    reads = held[_RECORD] = Reads(dict(given) if given else None, opened)
-    headers = held["headers"]
+    reads = held[_RECORD] = Reads()
+    kind, headers = request.__class__, held["headers"]
+    request.__class__ = _requests.get(kind) or _watching_request(kind)
     headers.__dict__[_RECORD] = reads
-    headers.__class__ = _watching_headers(type(headers))
+    kind = headers.__class__
+    headers.__class__ = _headers.get(kind) or _watching_headers(kind)
+    given = held.get("view_args")
+    if given:
+        reads.view_args = dict(given)
     cookies = held.get("cookies")
     if cookies is not None:  # the session was opened by one
-        _watch(cookies, reads, _watching_cookies)
+        cookies.__dict__[_RECORD] = reads
+        kind = cookies.__class__
+        cookies.__class__ = _cookies.get(kind) or _watching_cookies(kind)
     if "args" in held:
         _watch(held["args"], reads, _watching_args)
-    request.__class__ = _watching_request(type(request))
-    if session is not None and kind is not NullSession and not _watch(session, reads, _watching_session):
-        reads.unseen = frozenset({("session", "*")})
+    if session is not None and session.__class__ is not NullSession:
+        if session and isinstance(session, dict):
+            reads.session = dict(session)
+        if not _watch(session, reads, _watching_session):
+            reads.unseen = frozenset({("session", "*")})
     return reads
 
 
@@ -316,9 +319,8 @@ def _subclass(base: type, namespace: dict[str, Any]) -> type:
     return type(base.__name__, (base,), like_it | {"__hash__": base.__hash__} | namespace)
 
 
-def _once(make: Callable[[Any], type]) -> Callable[[Any], type]:
-    """A function of a class that gives its watching subclass, and that one for itself."""
-    made: dict[type, type] = {}
+def _once(made: dict[type, type], make: Callable[[Any], type]) -> Callable[[Any], type]:
+    """A function of a class that gives its watching subclass, and that one for itself; they are kept."""
 
     def watching(base: type) -> type:
         found = made.get(base)
@@ -368,16 +370,21 @@ def _container(base: Any, kind: str) -> dict[str, Any]:
     return noted
 
 
-def _watching(kind: str) -> Callable[[Any], type]:
-    return _once(lambda base: _subclass(base, _container(base, kind)))
+def _watching(kind: str, made: dict[type, type]) -> Callable[[Any], type]:
+    return _once(made, lambda base: _subclass(base, _container(base, kind)))
 
 
-_watching_headers: Final = _watching("header")
-_watching_cookies: Final = _watching("cookie")
-_watching_args: Final = _watching("arg")
+#: The watching subclasses by the classes that they stand for, of what every request has.
+_headers: Final[dict[type, type]] = {}
+_requests: Final[dict[type, type]] = {}
+_cookies: Final[dict[type, type]] = {}
+
+_watching_headers: Final = _watching("header", _headers)
+_watching_cookies: Final = _watching("cookie", _cookies)
+_watching_args: Final = _watching("arg", {})
 
 
-@_once
+@functools.partial(_once, {})
 def _watching_session(base: Any) -> type:
     """A session that notes which of its items are read; of a library's class, what else it has as well."""
     noted = _container(base, "session")
@@ -393,7 +400,7 @@ def _watching_session(base: Any) -> type:
     return _subclass(base, noted)
 
 
-@_once
+@functools.partial(_once, {})
 def _watching_g(base: Any) -> type:
     """A ``flask.g`` that notes which of its attributes are read."""
 
@@ -406,7 +413,7 @@ def _watching_g(base: Any) -> type:
     return _subclass(base, {"__getattribute__": __getattribute__, **methods})
 
 
-@_once
+@functools.partial(_once, _requests)
 def _watching_request(base: Any) -> type:
     """A request whose containers are watched, and that notes who asks for the address, the body and the whole query."""
 
@@ -437,7 +444,7 @@ def _watching_request(base: Any) -> type:
     def environ(self: Any) -> Any:
         held = self.__dict__
         reads = held[_RECORD]
-        return held["environ"] if not reads.observers or _aside.get() else _Environ(held["environ"], reads)
+        return _Environ(held["environ"], reads) if reads.observers and not _aside.get() else held["environ"]
 
     def put_environ(self: Any, value: Any) -> None:
         self.__dict__["environ"] = value
@@ -456,7 +463,7 @@ def _watching_request(base: Any) -> type:
     return cast(type, watched)
 
 
-@_once
+@functools.partial(_once, {})
 def _watching_attributes(base: Any) -> type:
     """A request that notes which of its attributes are read: those that stand in no function's key."""
     quiet = _OF_ROUTING | _computed(base) | _CONTAINERS.keys() | {"headers", "values", "environ", _RECORD}

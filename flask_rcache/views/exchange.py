@@ -74,7 +74,7 @@ def look_up(  # noqa: C901  # each hit passes here: a call costs as much as a st
     """
     view, engine = views.bound.get(options) or views.view(options), views.engine
     request = ctx.request
-    environ = raw_environ(request)
+    environ: dict[str, Any] = request.__dict__["environ"]  # as raw_environ() does
     scope: Scope | None = environ.get(SCOPE)
     if scope is None or scope is not scope_var.get() or scope.owner is not engine.store:
         scope = enter(engine, ctx)
@@ -82,7 +82,7 @@ def look_up(  # noqa: C901  # each hit passes here: a call costs as much as a st
     conversion = None if around is None else around.of(options)
     reason, trusted, named, own = None, view.credentials_ok, None, (0, 0)
     if view.reads_itself:
-        own = (len(observe(request, session_of(ctx)).log), 0)
+        own = (len(observe(request, session_of(ctx))), 0)
     is_off = not engine.enabled or (conversion is not None and conversion.is_off)
     if is_off or view.is_judged or not _is_plain(view, ctx, environ):
         reason = view.bypass(ctx, environ, args, kwargs)
@@ -97,7 +97,7 @@ def look_up(  # noqa: C901  # each hit passes here: a call costs as much as a st
     if views.fields or options.vary:
         key, tags, field = _selected(view, ctx, environ, url_key, trusted=trusted)
     if view.reads_itself:
-        own = (own[0], len(observe(request).log))
+        own = (own[0], len(observe(request)))
     began = time.monotonic_ns()
     policy = view.policy
     lookup = None if field else engine.guarded.read(policy, key, tags)
@@ -625,7 +625,7 @@ class Exchange:
         request, session = self.ctx.request, session_of(self.ctx)
         reads = observe(request, session)
         start, end = self.own_reads
-        read = list(reads.log)
+        read = list(reads)
         self._before = read[:start] + read[end:] if end else read
         if self.view.options.shared:
             watch_g(reads)

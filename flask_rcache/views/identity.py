@@ -10,7 +10,7 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import Any, Final, Literal
 from urllib.parse import parse_qsl, urlencode
 
 from flask import Flask, Request, current_app
@@ -19,9 +19,9 @@ from ..context import current_cache
 from ..errors import AuthError, ConfigError
 from ..http import Target
 from ..model.keys import Key, key_id, request_id
-from ..observed import raw_environ
+from ..observed import raw_environ, unobserved
 
-__all__ = ["by_caller", "by_user", "default_id", "filtered_query", "target_of"]
+__all__ = ["by_caller", "by_user", "default_id", "filtered_query", "leave_session_protection_alone", "target_of"]
 
 logger: Final = logging.getLogger("flask_rcache")
 
@@ -127,6 +127,24 @@ def by_caller(
     key_func.composes = True  # type: ignore[attr-defined]
     key_func.shares_anonymous = anonymous == "shared"  # type: ignore[attr-defined]
     return key_func
+
+
+def leave_session_protection_alone(app: Flask) -> None:
+    """Have flask-login compare a session with the address it comes from without that counting as read by the view.
+
+    It does so whenever it loads the user. What comes of it is the user, whom the session or a token says.
+    """
+    manager: Any = getattr(app, "login_manager", None)
+    generate = getattr(manager, "_session_identifier_generator", None)
+    if generate is not None and not hasattr(generate, "rcache_plain"):
+
+        @functools.wraps(generate)
+        def generate_unobserved() -> Any:
+            with unobserved():
+                return generate()
+
+        generate_unobserved.rcache_plain = generate  # type: ignore[attr-defined]
+        manager._session_identifier_generator = generate_unobserved
 
 
 def _login_user(app: Flask) -> tuple[str, str] | None:

@@ -42,7 +42,7 @@ from ..model.callable_keys import Identity
 from ..model.keys import Key, key_id, user_tag
 from ..observed import observe, raw_environ, session_of
 from .dependencies import Counting, secrets_of
-from .identity import default_id, filtered_query, target_of
+from .identity import default_id, filtered_query, leave_session_protection_alone, target_of
 from .layers import CONVERSION, is_wrapper, reachable
 from .reply import CONDITIONS
 from .results import Results
@@ -234,6 +234,7 @@ class AppViews:
         found = app.extensions.get(EXTENSION)
         if found is None:
             found = app.extensions.setdefault(EXTENSION, cls(app, manager_of(app)))
+            leave_session_protection_alone(app)
         return found  # type: ignore[no-any-return]
 
     def view(self, options: Options) -> BoundView:
@@ -407,6 +408,12 @@ class BoundView:
         options = self.options
         if reason is None and has_flashes(ctx):
             return Reason.FLASHES
+        if reason is Reason.SESSION and is_session_changed(ctx):
+            self.mention(
+                "session",
+                "answers are not stored where what runs before the view changes the session, which identifies its "
+                "visitor then: make a CSRF token where it is used, and keep in the session what is of a user",
+            )
         if reason is None and options.unless is not None:
             more = options.arguments(args, kwargs) if options.unless_takes_arguments else {}
             if options.unless(ctx.request, **more):

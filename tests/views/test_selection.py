@@ -1,0 +1,495 @@
+"""What was read of a request selects the answer: fields, variants, sessions, flashes, tokens in pages."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+import pytest
+from flask import (
+    Flask,
+    Request,
+    Response,
+    copy_current_request_context,
+    flash,
+    g,
+    get_flashed_messages,
+    render_template_string,
+    request,
+    session,
+)
+from flask_login import LoginManager, UserMixin, login_user, logout_user  # type: ignore[import-untyped]
+from flask_wtf.csrf import generate_csrf  # type: ignore[import-untyped]
+
+from flask_rcache import CacheType, ConfigError, by_caller, by_user, cache_response, unobserved
+from tests.views.kit import PAGE, Counted, detail, in_threads, verdicts
+
+MINE = CacheType("mine", ttl=60, per_user=True)
+
+
+class User(UserMixin):  # type: ignore[misc]
+    def __init__(self, name: str) -> None:
+        self.id = name
+
+
+def get(app: Flask, path: str = "/", **headers: str) -> Any:
+    """A request of a client without cookies; `X_Token` is the field X-Token."""
+    fields = {name.replace("_", "-"): value for name, value in headers.items()}
+    return app.test_client(use_cookies=False).get(path, headers=fields)
+
+
+def view(app: Flask, body: Any, rule: str = "/", **options: Any) -> None:
+    """A decorated view at a rule."""
+    kind = options.pop("kind", PAGE)
+    app.add_url_rule(rule, rule, cache_response(kind, **options)(body))
+
+
+# What negotiates
+
+
+def test_selection__what_negotiates_has_a_variant_for_each_value(new_app, store_url) -> None:
+    """`Vary` is sent on a miss and on a hit, also where the request has none of the field."""
+    app = new_app(store_url)
+    view(app, lambda: str(request.accept_languages.best_match(["de", "en"], "en")))
+    for language, text in (("de", "de"), ("en", "en"), ("", "en")):
+        asked = {"Accept_Language": language} if language else {}
+        for verdict in ("MISS", "HIT"):
+            answer = get(app, **asked)
+            assert (answer.text, answer.headers["X-Cache"], answer.headers["Vary"]) == (
+                text,
+                verdict,
+                "Accept-Language",
+            )
+
+
+def test_selection__values_are_normalised(new_app) -> None:
+    """Order and case of languages where the weights say the order; codings in any order."""
+    app, body = new_app(), Counted()
+
+    def page() -> str:
+        return f"{request.headers.get('Accept-Language')} {request.headers.get('Accept-Encoding')} {body()}"
+
+    view(app, page)
+    get(app, Accept_Language="de-CH, en;q=0.5", Accept_Encoding="gzip, br")
+    assert get(app, Accept_Language="en;q=0.5,DE-ch", Accept_Encoding="BR;q=1.0, gzip").headers["X-Cache"] == "HIT"
+    assert get(app, Accept_Language="en, de-CH;q=0.5", Accept_Encoding="gzip, br").headers["X-Cache"] == "MISS"
+    assert get(app, Accept_Language="de-CH, en;q=0.5", Accept_Encoding="gzip, br;q=0").headers["X-Cache"] == "MISS"
+
+
+def test_selection__more_fields_negotiate_by_a_setting(new_app) -> None:
+    """`RCACHE_NEGOTIATED` names fields whose values have answers of their own."""
+    app = new_app(RCACHE_NEGOTIATED=["X-Site"])
+    view(app, lambda: request.headers.get("X-Site", "-"))
+    for site in ("a", "b"):
+        assert [get(app, X_Site=site).headers["X-Cache"] for _ in range(2)] == ["MISS", "HIT"]
+    assert get(app, X_Site="b").headers["Vary"] == "X-Site"
+
+
+def test_selection__vary_names_one_cookie(new_app, store_url) -> None:
+    """`vary=["cookie:lang"]`: other cookies do not matter, and browsers are told that cookies do."""
+    app = new_app(store_url)
+    view(app, lambda: request.cookies.get("lang", "en"), vary=["cookie:lang"])
+    for number, lang in enumerate(("de", "fr", "de", "fr")):
+        answer = get(app, Cookie=f"n={number}; lang={lang}")
+        assert (answer.text, answer.headers["X-Cache"]) == (lang, "MISS" if number < 2 else "HIT")
+        assert answer.headers["Vary"] == "Cookie"
+    assert [get(app).text for _ in range(2)] == ["en", "en"]
+
+
+def test_selection__vary_by_a_function(new_app, store_url) -> None:
+    """`vary={"Accept-Language": best}`: as many variants as the function has values."""
+    app, body = new_app(store_url), Counted()
+
+    def best(request: Request) -> str:
+        return str(request.accept_languages.best_match(["de", "en"], "en"))
+
+    view(app, lambda: f"{best(request)} {body()}", vary={"Accept-Language": best})
+    texts = [get(app, Accept_Language=each).text for each in ("de", "de-CH, fr", "fr", "en, fr;q=0.1", "de;q=0.1")]
+    assert texts == ["de 1", "de 1", "en 2", "en 2", "de 1"]
+    assert get(app).headers["Vary"] == "Accept-Language"
+
+
+@pytest.mark.parametrize("vary", [["a b"], ["*"], ["session:x"], {"Accept": 5}, [5]], ids=str)
+def test_selection__vary_that_names_no_field(vary) -> None:
+    """Refused where it is written, with what it may be."""
+    with pytest.raises(ConfigError, match="vary"):
+        cache_response(PAGE, vary=vary)
+
+
+# What identifies
+
+
+def test_selection__fields_of_all_answers_count(new_app, store_url) -> None:
+    """An answer that read one field less is not for a request that has what another answer read."""
+    app = new_app(store_url)
+
+    def page() -> str:
+        if request.headers.get("Accept") == "text/plain":
+            return request.headers.get("X-Token", "nobody")
+        return "page"
+
+    view(app, page)
+    assert get(app, Accept="text/html").text == "page"
+    assert get(app, Accept="text/plain", X_Token="ann").text == "ann"
+    assert get(app, Accept="text/plain").text == "nobody"
+    assert get(app, Accept="text/plain", X_Token="bob").text == "bob"
+    assert get(app, Accept="text/html", X_Token="bob").text == "page"
+
+
+@pytest.mark.race
+@pytest.mark.parametrize("leader", ["", "ann"])
+def test_selection__waiters_compare_their_own_request(new_app, store_url, leader) -> None:
+    """Whoever waits for a load gets its answer only if it was made for a request like theirs."""
+    app = new_app(store_url)
+    entered = threading.Event()
+
+    def page() -> str:
+        entered.set()
+        time.sleep(0.3)
+        return f"hello {request.headers.get('X-Token', 'nobody')}"
+
+    view(app, page)
+    found: dict[int, str] = {}
+
+    def ask(number: int) -> None:
+        who = leader if number == 0 else ("", "bob", "ann")[number % 3]
+        if number:
+            entered.wait(5)
+        found[number] = get(app, **({"X_Token": who} if who else {})).text
+        assert found[number] == f"hello {who or 'nobody'}"
+
+    in_threads(9, ask)
+    assert len(found) == 9
+
+
+def test_selection__what_was_read_late_or_elsewhere_counts(new_app) -> None:
+    """In threads with the request's context, in async views, through values computed before by a logger."""
+    app = new_app()
+
+    def in_a_thread() -> str:
+        seen: list[str] = []
+        thread = threading.Thread(target=copy_current_request_context(lambda: seen.append(request.headers["X-Token"])))
+        thread.start()
+        thread.join()
+        return seen[0] if seen else "nobody"
+
+    async def in_a_task() -> str:
+        async def read() -> str:
+            await asyncio.sleep(0)
+            return request.headers.get("X-Token", "nobody")
+
+        return (await asyncio.gather(read(), read()))[1]
+
+    @app.before_request
+    def log() -> None:
+        g.log = (str(request.user_agent), request.url, dict(request.headers), request.remote_addr)
+
+    view(app, in_a_thread, "/thread")
+    view(app, in_a_task, "/task")
+    view(app, lambda: str(request.user_agent), "/agent")
+    for path in ("/thread", "/task"):
+        assert [get(app, path, X_Token=who).text for who in ("ann", "bob")] == ["ann", "bob"]
+    assert [get(app, "/task").headers["X-Cache"] for _ in range(2)] == ["MISS", "HIT"]
+    assert [get(app, "/agent", User_Agent=name).text for name in ("a", "b", "a")] == ["a", "b", "a"]
+    assert get(app, "/agent", User_Agent="b").headers["Vary"] == "User-Agent"
+
+
+def test_selection__an_app_s_own_request_class(new_app) -> None:
+    """Whatever makes a property of the request, and whenever the class was set."""
+
+    class AppRequest(Request):
+        @property
+        def tenant(self) -> str:
+            return self.headers.get("X-Tenant", "none")
+
+    app = new_app()
+    app.request_class = AppRequest
+
+    @app.before_request
+    def tenant() -> None:
+        g.tenant = request.tenant  # type: ignore[attr-defined]
+
+    view(app, lambda: f"of {g.tenant}")
+    assert [get(app, X_Tenant=name).text for name in ("a", "b")] == ["of a", "of b"]
+    assert [get(app).headers["X-Cache"] for _ in range(2)] == ["MISS", "HIT"]
+
+
+def test_selection__views_that_call_views(new_app) -> None:
+    """What an inner answer depends on, the outer one does, also where the inner one is a hit."""
+    app = new_app()
+    inner = cache_response(CacheType("inner", ttl=60))(
+        lambda: f"{request.headers.get('X-Token', 'nobody')} {request.headers.get('Accept-Language', '-')}"
+    )
+    app.add_url_rule("/inner", "inner", inner)
+    view(app, lambda: f"around {inner().get_data(as_text=True)}", "/outer")
+    get(app, "/outer")
+    for _ in range(2):
+        assert get(app, "/outer", X_Token="ann").text == "around ann -"
+        assert get(app, "/outer", Accept_Language="de").text == "around nobody de"
+        assert get(app, "/outer").text == "around nobody -"
+    assert get(app, "/outer", Accept_Language="de").headers["X-Cache"] == "HIT"
+
+
+def test_selection__what_does_not_count(new_app) -> None:
+    """After the view, by loggers before it, by the decorator's own functions, inside `unobserved`."""
+    app = new_app(RCACHE_IGNORED_FIELDS=["X-Trace"])
+
+    @app.before_request
+    def before() -> None:
+        g.trace = (request.headers.get("X-Trace"), request.headers.get("Traceparent"), list(request.headers))
+
+    @app.after_request
+    def after(response: Response) -> Response:
+        response.headers["X-Seen"] = request.headers.get("X-Late", "-")
+        return response
+
+    def page() -> str:
+        with unobserved():
+            return f"page {len(dict(request.headers)) > 0}"
+
+    view(app, page, unless=lambda request: request.headers.get("X-Preview"))
+    get(app)
+    asked = {"X_Trace": "1", "Traceparent": "2", "X_Late": "3"}
+    answer = get(app, **asked)
+    assert (answer.headers["X-Cache"], answer.headers["X-Seen"]) == ("HIT", "3")
+    assert detail(get(app, X_Preview="1")) == "UNLESS"
+    assert get(app).headers["X-Cache"] == "HIT"
+
+
+def test_selection__reading_everything_is_not_stored(new_app, caplog) -> None:
+    """Iteration over headers or cookies inside the view: nobody knows what of it counts; said once."""
+    app = new_app()
+    view(app, lambda: str(len(list(request.headers))))
+    view(app, lambda: ",".join(request.cookies), "/cookies")
+    for path in ("/", "/", "/cookies"):
+        assert detail(get(app, path, Cookie="a=1")) == "READ-WHOLE"
+    assert sum("read what it needs by name" in each.message for each in caplog.records) == 2
+
+
+def test_selection__conditions_and_hosts_are_the_cache_s_own(new_app) -> None:
+    """A view that looks at conditions, ranges or the host gets hits as any other."""
+    app = new_app()
+
+    @app.before_request
+    def look() -> None:
+        g.seen = (request.if_none_match, request.range, request.host, request.if_modified_since)
+
+    view(app, lambda: f"{request.host} {request.if_none_match} {request.range}")
+    tag = get(app).headers["ETag"]
+    assert get(app, If_None_Match=tag).status_code == 304
+    assert get(app, Range="bytes=0-1").status_code == 206
+
+
+# Callers
+
+
+def greeting_app(new_app: Any, **options: Any) -> Flask:
+    """The page that everybody has: the same for all but the greeting."""
+    app: Flask = new_app(**options)
+    LoginManager(app).user_loader(User)
+    app.add_url_rule("/login/<name>", "login", lambda name: str(login_user(User(name))))
+    app.add_url_rule("/logout", "logout", lambda: str(logout_user()))
+
+    @app.get("/put/<name>")
+    def put(name: str) -> str:
+        session[name] = 1
+        return name
+
+    text = "Hi {{ current_user.id if current_user.is_authenticated else 'guest' }} {{ get_flashed_messages() }}"
+    view(app, lambda: render_template_string(text), kind=MINE, key_func=by_caller(by_user, anonymous="shared"))
+    view(app, lambda: render_template_string(text), "/plain")
+    view(
+        app, lambda: str(session.get("cart", "-")), "/cart", kind=MINE, key_func=by_caller(by_user, anonymous="shared")
+    )
+    return app
+
+
+def test_by_caller__visitors_share_and_users_have_their_own(new_app) -> None:
+    """Also a visitor with something in the session that the page does not read, and one who has logged out."""
+    app = greeting_app(new_app)
+    visitor, shopper, ann, bob = (app.test_client() for _ in range(4))
+    ann.get("/login/ann")
+    bob.get("/login/bob")
+    shopper.get("/put/cart")
+    seen = [(each.get("/").text[:8].strip(), each.get("/").headers["X-Cache"]) for each in (visitor, shopper, ann, bob)]
+    assert seen == [("Hi guest", "HIT"), ("Hi guest", "HIT"), ("Hi ann []"[:8].strip(), "HIT"), ("Hi bob [", "HIT")]
+    ann.get("/logout")
+    assert ann.get("/").text == "Hi guest []"
+    # What a visitor's session holds selects where the page reads it.
+    assert [verdicts(each, "/cart") for each in (visitor, shopper)] == [["MISS", "HIT"], ["BYPASS", "BYPASS"]]
+    assert "X-Cache-Key" not in visitor.get("/").headers
+
+
+def test_by_caller__plain_views_with_a_greeting(new_app) -> None:
+    """Without any option visitors share the page, and users get their own, which is not stored."""
+    app = greeting_app(new_app)
+    visitor, ann = app.test_client(), app.test_client()
+    ann.get("/login/ann")
+    assert verdicts(visitor, "/plain") == ["MISS", "HIT"]
+    assert (ann.get("/plain").text, ann.get("/plain").headers["X-Cache"]) == ("Hi ann []", "BYPASS")
+
+
+@pytest.mark.parametrize("anonymous", ["bypass", "shared"])
+def test_by_caller__tokens_of_one_s_own(new_app, store_url, anonymous) -> None:
+    """The caller is added to the view's key, query included; visitors bypass, or share."""
+    app = new_app(store_url)
+
+    @app.before_request
+    def verify() -> None:
+        g.user = {"t1": "ann", "t2": "bob"}.get(request.headers.get("X-Token", ""))
+
+    key_func = by_caller(lambda request: g.user, anonymous=anonymous)
+    view(
+        app,
+        lambda number: f"{number} {request.query_string.decode()} {g.user}",
+        "/<number>",
+        kind=MINE,
+        key_func=key_func,
+    )
+    for path in ("/1", "/1?a=1", "/2"):
+        for token, who in (("t1", "ann"), ("t2", "bob")):
+            answers = [get(app, path, X_Token=token) for _ in range(2)]
+            assert [each.headers["X-Cache"] for each in answers] == ["MISS", "HIT"]
+            assert answers[1].text.startswith(path[1]) and answers[1].text.endswith(who)  # noqa: PT018
+    visits = [get(app, "/1").headers["X-Cache"] for _ in range(2)]
+    assert visits == (["BYPASS", "BYPASS"] if anonymous == "bypass" else ["MISS", "HIT"])
+    assert get(app, "/1", X_Token="invalid").text == "1  None"
+
+
+@pytest.mark.parametrize(("function", "anonymous"), [(5, "bypass"), (len, "share")])
+def test_by_caller__arguments_that_are_none(function, anonymous) -> None:
+    """Refused where it is written."""
+    with pytest.raises(ConfigError, match="by_caller"):
+        by_caller(function, anonymous=anonymous)
+
+
+# Sessions
+
+
+def test_sessions__leftovers_identify_nobody(new_app) -> None:
+    """A session cookie that holds what login libraries leave behind, or nothing, has the page that all have."""
+    app = new_app()
+
+    @app.get("/leave/<name>")
+    def leave(name: str) -> str:
+        held: dict[str, dict[str, Any]] = {
+            "fresh": {"_fresh": False},
+            "empty": {"identity.id": None, "x": ""},
+            "user": {"u": 1},
+        }
+        session.update(held[name])
+        return name
+
+    view(app, lambda: "page")
+    for name, expected in (("fresh", "HIT"), ("empty", "HIT"), ("user", "BYPASS")):
+        client = app.test_client()
+        client.get("/")
+        client.get(f"/leave/{name}")
+        assert client.get("/").headers["X-Cache"] == expected
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_sessions__permanent_ones_are_stored_for_all(new_app, shared) -> None:
+    """A session that is made permanent on each request: each client gets a cookie of its own, on hits too."""
+    app = new_app()
+
+    @app.before_request
+    def permanent() -> None:
+        session.permanent = True
+
+    view(app, lambda: "page", shared=shared)
+    answers = [app.test_client().get("/") for _ in range(3)]
+    assert [each.headers["X-Cache"] for each in answers] == ["MISS", "HIT", "HIT"]
+    assert all(len(each.headers.getlist("Set-Cookie")) == 1 for each in answers)
+
+
+def test_sessions__of_users_that_are_renewed_on_each_request(new_app) -> None:
+    """A permanent session does not keep a per_user page from being stored, and its cookie is not in it."""
+    app = greeting_app(new_app)
+
+    @app.before_request
+    def permanent() -> None:
+        session.permanent = True
+
+    ann, bob = app.test_client(), app.test_client()
+    ann.get("/login/ann")
+    bob.get("/login/bob")
+    assert [verdicts(each, "/") for each in (ann, bob)] == [["MISS", "HIT"]] * 2
+    assert ann.get("/").headers.getlist("Set-Cookie") != bob.get("/").headers.getlist("Set-Cookie")
+
+
+def test_sessions__flashes_are_shown_once(new_app) -> None:
+    """A request with messages bypasses, also a shared page; one flashed by the view itself is not stored."""
+    app = new_app()
+
+    @app.get("/flash")
+    def leave() -> str:
+        flash("saved")
+        return ""
+
+    view(app, lambda: f"{get_flashed_messages()}", shared=True)
+
+    def page() -> str:
+        flash("seen")
+        return f"{get_flashed_messages()}"
+
+    view(app, page, "/own")
+    client, other = app.test_client(), app.test_client()
+    assert verdicts(other, "/") == ["MISS", "HIT"]
+    client.get("/flash")
+    answers = [client.get("/") for _ in range(2)]
+    assert [(each.text, each.headers["X-Cache"]) for each in answers] == [("['saved']", "BYPASS"), ("[]", "HIT")]
+    assert [other.get("/own").text for _ in range(2)] == ["['seen']"] * 2
+
+
+@pytest.mark.parametrize("where", ["view", "before_request"])
+@pytest.mark.parametrize("shared", [False, True])
+def test_sessions__tokens_in_pages(new_app, caplog, where, shared) -> None:
+    """A page with a CSRF token is for one session, whoever made the token; the log says once what to do."""
+    app = new_app(WTF_CSRF_SECRET_KEY="k" * 32)
+    if where == "before_request":
+        app.before_request(lambda: generate_csrf() and None)
+    view(app, lambda: generate_csrf(), shared=shared)
+    ann, bob = app.test_client(), app.test_client()
+    tokens = [each.get("/").text for each in (ann, bob, ann, bob)]
+    assert len({tokens[0], tokens[1]}) == 2
+    assert tokens[1] not in (tokens[0], tokens[2])
+    with ann.session_transaction() as mine, bob.session_transaction() as others:
+        assert mine["csrf_token"] != others["csrf_token"]
+    assert sum("not stored" in each.message for each in caplog.records) >= 1
+    assert not any(each.headers["X-Cache"] == "HIT" for each in (ann.get("/"), app.test_client().get("/")))
+
+
+@pytest.mark.parametrize(
+    "read", [lambda: session.get("user"), lambda: request.headers.get("Authorization"), lambda: g.user]
+)
+def test_sessions__shared_views_that_read_who_asks(new_app, caplog, read) -> None:
+    """`shared=True` is refused where the view itself reads a session or a credential; above it may be read."""
+    app = new_app()
+
+    @app.before_request
+    def user() -> None:
+        g.user = session.get("user") or request.headers.get("Authorization")
+
+    view(app, lambda: f"{read()}", shared=True)
+    view(app, lambda: "page", "/page", shared=True)
+    for _ in range(2):
+        assert detail(get(app, Authorization="Bearer ann")) == "SHARED-SECRET"
+    assert sum("shared=True" in each.message for each in caplog.records) == 1
+    assert [get(app, "/page", Authorization="Bearer ann").headers["X-Cache"] for _ in range(2)] == ["MISS", "HIT"]
+
+
+def test_selection__arguments_of_the_url_that_were_replaced(new_app) -> None:
+    """What `before_request` puts in the place of an argument is in the key, also where it equals what was there."""
+    app = new_app()
+
+    @app.before_request
+    def replace() -> None:
+        with unobserved():
+            if request.headers.get("X-Admin"):
+                request.view_args["level"] = True  # type: ignore[index]
+
+    view(app, lambda level: f"{level!r}", "/<int:level>")
+    assert [get(app, "/1").text, get(app, "/1", X_Admin="1").text, get(app, "/1").text] == ["1", "True", "1"]
