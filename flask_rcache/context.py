@@ -196,6 +196,8 @@ def enter(engine: Engine, ctx: Any) -> Scope:
         around = engine.scope()
         moment = engine.store.moment or engine.store.hear() if around is None else around.moment
         scope = environ[SCOPE] = Scope(engine.store, moment)
+        if around is not None:
+            scope.within(around)
     if scope is not scope_var.get():
         _call_at_end(ctx.app.teardown_request_funcs.setdefault(None, []), _on_request_teardown)
         _open(ctx, scope)

@@ -465,7 +465,7 @@ class Fetching:
             moment = self._store.moment or self._store.hear()
         seconds = self._settings.load_timeout
         around = self.scope()
-        if patience is Patience.WAIT and around is not None and around.uncommitted:
+        if patience is Patience.WAIT and around is not None and any(around.uncommitted):
             patience = Patience.RUN_ALONE  # what others load does not have it
         return Terms(
             owner=self._store,

@@ -128,8 +128,8 @@ class GuardedStore:
 def withheld(lookup: Lookup) -> Lookup:
     """The lookup; without its entry when that depends on what this context has written and not committed."""
     scope = scope_var.get()
-    if scope is None or scope.uncommitted is None or lookup.entry is None:
+    if scope is None or not scope.uncommitted or lookup.entry is None:
         return lookup
-    if not scope.uncommitted.touches([tag for tag, _ in lookup.entry.tags]):
+    if not scope.is_uncommitted([tag for tag, _ in lookup.entry.tags]):
         return lookup
     return Lookup(None, lookup.now, lookup.identity, "uncommitted", lookup.size)

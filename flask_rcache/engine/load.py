@@ -208,7 +208,7 @@ class Load:
             around, scope = scope, Scope(self.owner, self.moment, is_request=False)
             if self.observes and around is not None and around.owner is self.owner:
                 # Objects that were read before may be at hand, and are read again without a statement.
-                scope.observed = around.observed = around.observed or Observations()
+                scope.within(around)
             self._scope_reset = scope_var.set(scope)
         if self.observes:
             _observing.add(scope)
@@ -247,7 +247,7 @@ class Load:
         if self.observes and scope.observed is not None:
             self.unstorable = self.unstorable or scope.observed.unstorable
             self.is_tainted = self.is_tainted or scope.observed.is_uncommitted
-        if self.observes and scope.uncommitted is not None and scope.uncommitted.touches(self.reads):
+        if self.observes and scope.uncommitted and scope.is_uncommitted(self.reads):
             self.is_tainted = True
 
     def _pass_up(self) -> None:

@@ -44,7 +44,8 @@ class Scope:
             sets that is from (rule R3.4; see :attr:`Entry.read <.entry.Entry.read>`).
         is_tainted: whether one of them was stale.
         observed: what was observed to be read since it began, for loads whose tags are ``AUTO``; ``None`` for nothing.
-        uncommitted: what it has written to a watched database and not committed; ``None`` for nothing.
+        uncommitted: who knows what it has written to a watched database and not committed; one at most, and the same
+            list for scopes within each other.
         waited: seconds that it has waited for the store (its budget).
         exchanges: the decorated views of the request that are not finished yet; theirs to use.
         is_finished: whether the final headers of the request are known: what is called now waits for none.
@@ -74,11 +75,20 @@ class Scope:
         self.reads: list[tuple[Epoch, tuple[tuple[str, AsOf], ...]]] = []
         self.is_tainted = False
         self.observed: Observations | None = None
-        self.uncommitted: Uncommitted | None = None
+        self.uncommitted: list[Uncommitted] = []
         self.waited = 0.0
         self.exchanges: Final[list[Any]] = []
         self.is_finished = False
         self._known: dict[Epoch, dict[str, AsOf]] = {}
+
+    def within(self, around: Scope) -> None:
+        """It begins within another one: what that has read of the source, and written, is at hand."""
+        self.observed = around.observed = around.observed or Observations()
+        self.uncommitted = around.uncommitted
+
+    def is_uncommitted(self, tags: Iterable[str]) -> bool:
+        """Whether what has these tags depends on what this context has written and not committed."""
+        return any(each.touches(tags) for each in self.uncommitted)
 
     def dependencies(self, moment: Moment | None, *, observes: bool = False) -> tuple[bool, dict[str, AsOf]]:
         """What a load that ends now has inherited, see :func:`~.moment.known_at`.

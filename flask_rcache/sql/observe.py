@@ -100,10 +100,9 @@ def _moment(database: Database, statement: Statement, connection: Any) -> Moment
 def _note_uncommitted(statement: Statement) -> None:
     """Whether it reads what its own context has written and not committed, and perhaps never will."""
     scope = scope_var.get()
-    if scope is None or scope.uncommitted is None:
+    if scope is None or not scope.uncommitted:
         return
-    tags = read_tags(statement)
-    if scope.uncommitted.touches(tags):
+    if scope.is_uncommitted(read_tags(statement)):
         if scope.observed is None:
             scope.observed = Observations()
         scope.observed.is_uncommitted = True

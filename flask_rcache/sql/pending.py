@@ -90,9 +90,9 @@ def uncommitted() -> Uncommitted | None:
     scope = scope_var.get()
     if scope is None:
         return None
-    if scope.uncommitted is None:
-        scope.uncommitted = Uncommitted()
-    return cast(Uncommitted, scope.uncommitted)
+    if not scope.uncommitted:
+        scope.uncommitted.append(Uncommitted())
+    return cast(Uncommitted, scope.uncommitted[0])
 
 
 def _on_transaction(session: Session, _: Any) -> None:

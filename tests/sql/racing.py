@@ -1,0 +1,270 @@
+"""A race on PostgreSQL: processes that read cached pages while others commit, roll back, are killed, or lose Redis.
+
+The source has rows with a number that only grows, and a column that is only ever written by what is rolled back.
+Whoever commits notes the number afterwards, in memory that all processes share; whoever reads looks there before. So an
+answer that is older than what a commit has returned before the read began is seen, and so is one that was never
+committed.
+
+As a command: `python -m tests.sql.racing --seconds 30`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.context import SpawnProcess
+from multiprocessing.sharedctypes import SynchronizedArray
+from typing import Any, NamedTuple
+
+from flask import Flask, g
+from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from flask_rcache import AUTO, CacheType, RCache, cached
+from flask_rcache.sql import SQLCache
+
+__all__ = ["Race", "Report", "run"]
+
+ROWS = 4
+NEVER = 1_000_000
+LEVELS = ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
+_RAISE = "UPDATE item SET n = n + 1 WHERE id = :id RETURNING n"
+_COUNTS = ("reads", "hits", "commits", "rollbacks", "stale", "phantoms", "errors")
+PAGE = CacheType("page", ttl=600, l1_ttl=0)
+
+
+class Site(NamedTuple):
+    """An app with two cached functions, on an engine that is watched."""
+
+    app: Flask
+    engine: Engine
+    row: Callable[[int], list[int]]
+    table: Callable[[], list[list[int]]]
+    calls: list[int]
+
+
+def site(url: str, redis: str) -> Site:
+    """The app of one process."""
+    engine = create_engine(url, pool_size=3)
+    app = Flask("race")
+    app.config.update(RCACHE_URL=redis, RCACHE_OUTAGE_TTL=0, RCACHE_TIMEOUT=2.0)
+    RCache(app, types=[PAGE])
+    sql = SQLCache(engine)
+    sql.init_app(app)
+    calls = [0]
+
+    @cached(PAGE, tags=AUTO)
+    def row(id: int) -> list[int]:
+        calls[0] += 1
+        found = g.session.execute(text("SELECT n, m FROM item WHERE id = :id"), {"id": id}).one()
+        return [found.n, found.m]
+
+    @cached(PAGE, tags=AUTO)
+    def table() -> list[list[int]]:
+        calls[0] += 1
+        return [[each.n, each.m] for each in g.session.execute(text("SELECT n, m FROM item ORDER BY id"))]
+
+    return Site(app, engine, row, table, calls)
+
+
+class Worker:
+    """What one process does until it is told to stop."""
+
+    def __init__(self, url: str, redis: str, ledger: SynchronizedArray[int], counts: SynchronizedArray[int]) -> None:
+        self._site = site(url, redis)
+        self._ledger = ledger
+        self._counts = counts
+        self._dice = random.Random(os.getpid())
+
+    def run(self, seconds: float) -> None:
+        """Read and write."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            act = self._write if self._dice.random() < 0.2 else self._read
+            try:
+                act()
+            except DBAPIError as error:
+                if getattr(error.orig, "sqlstate", "") not in ("40001", "40P01"):
+                    self._count("errors")
+
+    def _count(self, name: str, by: int = 1) -> None:
+        with self._counts.get_lock():
+            self._counts[_COUNTS.index(name)] += by
+
+    def _opened(self) -> Session:
+        """A session at a level of its own; its snapshot may be older than what is read of it."""
+        session = Session(self._site.engine)
+        session.connection(execution_options={"isolation_level": self._dice.choice(LEVELS)})
+        return session
+
+    def _read(self) -> None:
+        before = self._ledger[:]
+        with self._site.app.test_request_context("/"), self._opened() as session:
+            g.session = session
+            if self._dice.random() < 0.3:
+                session.execute(text("SELECT 1 FROM item LIMIT 1"))  # a snapshot, if the level has one
+                time.sleep(self._dice.random() * 0.01)
+            calls = self._site.calls[0]
+            if self._dice.random() < 0.3:
+                found = self._site.table()
+            else:
+                id = self._dice.randrange(ROWS)
+                found, before = [self._site.row(id)], [before[id]]
+            self._count("hits", self._site.calls[0] == calls)
+        self._count("reads")
+        self._count("stale", sum(n < least for (n, _), least in zip(found, before, strict=True)))
+        self._count("phantoms", sum(m != 0 for _, m in found))
+
+    def _write(self) -> None:
+        id = self._dice.randrange(ROWS)
+        kind = self._dice.choice(["commit", "commit", "savepoint", "rollback", "autocommit"])
+        if kind == "autocommit":
+            with self._site.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                n = connection.execute(
+                    text("UPDATE item SET n = n + 1 WHERE id = :id RETURNING n"), {"id": id}
+                ).scalar()
+            self._committed(id, int(n or 0))
+            return
+        with self._site.app.test_request_context("/"), self._opened() as session:
+            g.session = session
+            if kind == "rollback":
+                session.execute(text(f"UPDATE item SET m = {NEVER} WHERE id = :id"), {"id": id})
+                shown = self._site.row(id)  # a page shows it, and must not be kept
+                self._count("phantoms", shown[1] != NEVER)
+                session.rollback()
+                self._count("rollbacks")
+                return
+            if kind == "savepoint":
+                nested = session.begin_nested()
+                session.execute(text(f"UPDATE item SET m = {NEVER}"))
+                nested.rollback()
+            n = session.execute(text(_RAISE), {"id": id}).scalar()
+            if self._dice.random() < 0.3:
+                self._site.table()
+                time.sleep(self._dice.random() * 0.02)
+            session.commit()
+        self._committed(id, int(n or 0))
+
+    def _committed(self, id: int, n: int) -> None:
+        with self._ledger.get_lock():
+            self._ledger[id] = max(self._ledger[id], n)
+        self._count("commits")
+
+
+def _work(url: str, redis: str, ledger: Any, counts: Any, seconds: float) -> None:
+    Worker(url, redis, ledger, counts).run(seconds)
+
+
+@dataclass
+class Report:
+    """What happened."""
+
+    counts: dict[str, int]
+    killed: int = 0
+    left_stale: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {count}" for name, count in self.counts.items()) + f", killed {self.killed}"
+
+
+class Race:
+    """Some processes on one database and one Redis.
+
+    Args:
+        url: of an empty database.
+        redis: of a Redis.
+        workers: how many processes.
+    """
+
+    def __init__(self, url: str, redis: str, *, workers: int = 4) -> None:
+        self._url, self._redis, self._workers = url, redis, workers
+        context = multiprocessing.get_context("spawn")
+        self._context = context
+        self._ledger = context.Array("q", ROWS)
+        self._counts = context.Array("q", len(_COUNTS))
+        self._processes: list[SpawnProcess] = []
+        self.killed = 0
+        engine = create_engine(url)
+        with engine.begin() as connection:
+            connection.execute(text("CREATE TABLE item (id int PRIMARY KEY, n bigint NOT NULL, m bigint NOT NULL)"))
+            connection.execute(text(f"INSERT INTO item SELECT i, 1, 0 FROM generate_series(0, {ROWS - 1}) i"))
+        engine.dispose()
+
+    def _start(self, seconds: float) -> None:
+        arguments = (self._url, self._redis, self._ledger, self._counts, seconds)
+        process = self._context.Process(target=_work, args=arguments, daemon=True)
+        process.start()
+        self._processes.append(process)
+
+    def run(self, seconds: float, *, kills: bool = False, torment: Callable[[], object] | None = None) -> Report:
+        """Race for so long.
+
+        Args:
+            seconds: how long, beside starting.
+            kills: whether a process is killed now and then, and another one started.
+            torment: called in the middle.
+        """
+        for _ in range(self._workers):
+            self._start(seconds + 3)
+        until, tormented = time.monotonic() + seconds + 3, False
+        while time.monotonic() < until:
+            time.sleep(1.0)
+            left = until - time.monotonic()
+            if kills and left > 2:
+                victim = self._processes.pop(0)
+                if victim.pid is not None:
+                    os.kill(victim.pid, signal.SIGKILL)
+                victim.join()
+                self.killed += 1
+                self._start(left)
+            if torment is not None and not tormented and left < (seconds + 3) / 2:
+                tormented = True
+                torment()
+        for process in self._processes:
+            process.join(30)
+        return self._report()
+
+    def _report(self) -> Report:
+        """What was counted; what is served once every stamp ahead has passed is what the database has."""
+        report = Report(dict(zip(_COUNTS, self._counts[:], strict=True)), self.killed)
+        if self.killed:
+            time.sleep(5.5)
+        here = site(self._url, self._redis)
+        with here.app.test_request_context("/"), Session(here.engine) as session:
+            g.session = session
+            for id in range(ROWS):
+                served, true = repr(here.row(id)), repr(here.row.uncached(id))  # type: ignore[attr-defined]
+                if served != true:
+                    report.left_stale.append(f"row {id} is {true} and served as {served}")
+            served, true = repr(here.table()), repr(here.table.uncached())  # type: ignore[attr-defined]
+            if served != true:
+                report.left_stale.append(f"the table is {true} and served as {served}")
+        here.engine.dispose()
+        here.app.extensions["rcache"].close()
+        return report
+
+
+def run(seconds: float) -> Report:
+    """The long form, on servers of its own."""
+    from tests.binaries import find_binary
+    from tests.servers import Server
+
+    from .servers import Postgres
+
+    with Postgres() as postgres, Server(find_binary("redis")).start() as redis:
+        return Race(postgres.url, redis.url).run(seconds, kills=True, torment=lambda: redis.restart())
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=30.0)
+    result = run(parser.parse_args().seconds)
+    print(result, *result.left_stale, sep="\n")
+    raise SystemExit(bool(result.counts["stale"] or result.counts["phantoms"] or result.left_stale))
