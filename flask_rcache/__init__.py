@@ -53,7 +53,7 @@ from .signals import (
     cache_stored,
 )
 from .stores.protocol import Listed, Page
-from .views import CachedView, by_caller, by_user, cache_response
+from .views import CachedView, by_caller, by_user, cache_response, not_modified
 
 __all__ = [
     "AUTO",
@@ -110,5 +110,6 @@ __all__ = [
     "invalidate_key",
     "invalidate_pattern",
     "invalidate_tags",
+    "not_modified",
     "unobserved",
 ]

@@ -197,6 +197,7 @@ class RCache:
     page = _of_current_app(CacheManager.page)
     inspect = _of_current_app(CacheManager.inspect)
     overview = _of_current_app(CacheManager.overview)
+    not_modified = staticmethod(views.not_modified)
 
 
 def store_of(settings: Settings) -> Store:

@@ -147,6 +147,15 @@ def names(value: object, what: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in listed if name.strip())
 
 
+def fields(value: object, what: str) -> tuple[str, ...]:
+    """A list of header fields, in lower case."""
+    named = tuple(dict.fromkeys(name.lower() for name in names(value, what)))
+    for name in named:
+        if re.fullmatch(r"[!#$%&'*+.^_`|~0-9a-z-]+", name) is None:
+            raise ConfigError(f"{what} must be names of header fields such as CDN-Cache-Control, not {name!r}")
+    return named
+
+
 def added_to(known: tuple[str, ...]) -> Callable[[object, str], tuple[str, ...]]:
     """A parser of names that stand beside those that always do."""
     return lambda value, what: tuple(dict.fromkeys((*known, *names(value, what))))

@@ -170,6 +170,12 @@ class Settings:
         parsers.added_to(_CREDENTIAL_HEADERS),
         "More header fields that identify a caller, beside these and `Authorization`: the same.",
     )
+    targeted_fields: tuple[str, ...] = _setting(
+        (),
+        parsers.fields,
+        "Response fields such as `CDN-Cache-Control` that the cache obeys instead of `Cache-Control`, the most "
+        "specific first (RFC 9213).",
+    )
     identity_g: tuple[str, ...] = _setting(
         _IDENTITY_G,
         parsers.added_to(_IDENTITY_G),

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 from weakref import WeakSet
 
 from ..model.entry import MICROSECONDS, Content, Draft, Entry, Freshness
-from ..model.moment import AsOf, Epoch, Moment
+from ..model.moment import AsOf, Epoch, Moment, known_at, least
 from ..model.observations import Observations
 from ..model.scope import Scope, scope_var
 from ..stores.protocol import Begin, Begun, Filled, Lease, LoadedResult, Lookup, Outcome, Want
@@ -49,6 +49,7 @@ __all__ = [
     "depend_on",
     "fallback",
     "fresh",
+    "is_never_fresh",
     "keys_under_way",
     "led_by",
     "load",
@@ -112,6 +113,12 @@ def fresh(lookup: Lookup | None) -> Entry | None:
     return entry
 
 
+def is_never_fresh(lookup: Lookup | None) -> bool:
+    """Whether the entry of a lookup is good only once it is confirmed, by each reader for itself (``no-cache``)."""
+    entry = lookup.entry if lookup is not None else None
+    return entry is not None and entry.ttl <= 0.0
+
+
 def fallback(lookup: Lookup | None) -> Entry | None:
     """The entry of a lookup that may be served when the loader fails (``stale_if_error``)."""
     entry = lookup.entry if lookup is not None else None
@@ -143,6 +150,7 @@ class Load:
         "began",
         "cost",
         "flight",
+        "is_confirmed",
         "is_tainted",
         "key",
         "keys",
@@ -193,6 +201,8 @@ class Load:
         self.observes = terms.observes
         #: Why its result is not stored, where what was observed is not for others; once it has ended.
         self.unstorable: str | None = None
+        #: Whether its result is an entry that was confirmed, and no older answer may stand in for it.
+        self.is_confirmed = False
         #: Seconds that its result is fresh at most.
         self.longest_ttl = math.inf
         #: Seconds it took, once it has ended.
@@ -267,6 +277,20 @@ class Load:
         self.longest_ttl = min(self.longest_ttl, together.longest_ttl)
         self.unstorable = together.unstorable
 
+    def confirm(self, entry: Entry) -> None:
+        """The result is an entry that the source has confirmed: it keeps the entry's tags, each with *its* ``as_of``.
+
+        So what was invalidated meanwhile stays invalid, also for those who wait for this load.
+        """
+        self.is_confirmed = True
+        epochs, tags = entry.read
+        is_foreign, kept = known_at(self.moment, {epochs: dict(tags)})
+        self.is_tainted = self.is_tainted or is_foreign
+        reads: dict[str, Any] = dict(self.reads)
+        for tag, as_of in kept.items():
+            reads[tag] = least(as_of, reads[tag]) if tag in reads else as_of
+        self.reads = reads
+
     def draft(
         self,
         content: Content,
@@ -274,6 +298,7 @@ class Load:
         ttl: float,
         stale_while_revalidate: float | None = None,
         stale_if_error: float | None = None,
+        revalidate: float = 0.0,
         origin: str = "",
     ) -> Draft:
         """What the load produced, with all that it depends on.
@@ -283,6 +308,7 @@ class Load:
             ttl: seconds it is fresh.
             stale_while_revalidate: seconds; the type's when left out.
             stale_if_error: seconds; the type's when left out.
+            revalidate: seconds after the ttl in which it may be revalidated.
             origin: the view that made it.
         """
         cache_type = self.policy.type
@@ -296,6 +322,7 @@ class Load:
             inherited=tuple(self.reads.items()),
             cost=self.cost,
             origin=origin,
+            revalidate=revalidate,
         )
 
 
@@ -802,11 +829,14 @@ def _loads(run: _Run, loads: list[Load]) -> Generator[Command, Any, None]:
         yield ReleaseLeases(held, loaded.pass_for)
     for each in loads:
         draft = loaded.drafts.get(each.key)
-        if draft is None or each.is_tainted or each.unstorable is not None:
+        if draft is None or each.is_tainted or each.unstorable is not None or draft.ttl <= 0.0:
             run.drop(each.key, Landing(run_at_once=True))
             continue
         entry = Entry.shared(draft, each.moment)
         stored = outcomes.get(each.key) is Outcome.STORED
+        if each.is_confirmed and not stored:  # it is as old as the entry was
+            run.drop(each.key)
+            continue
         run.drop(each.key, Landing(entry, sent if stored else terms.began))
 
 
@@ -835,7 +865,8 @@ def _look_again(run: _Run) -> Generator[Command, Any, None]:
         entry = fresh(lookup)
         if entry is not None:
             run.share(key, entry, landing=Landing(entry, sent))
-        elif reader.fills >= _FILLS_LOOKED_AT:  # filled and invalidated again and again: waited enough
+        elif reader.fills >= _FILLS_LOOKED_AT or is_never_fresh(lookup):
+            # Filled and invalidated again and again: waited enough. Or there is nothing to wait for.
             reader.alone = True
 
 

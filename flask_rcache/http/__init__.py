@@ -6,12 +6,14 @@ No flask, no redis, no I/O and no clock of its own. ``views`` carries the verdic
 from __future__ import annotations
 
 from .cache_status import Forward, cache_status
-from .conditional import HIDDEN_FIELDS, SEND, Action, Outcome, evaluate, is_made_etag, make_etag
+from .conditional import HIDDEN_FIELDS, SEND, Action, Outcome, evaluate, is_entity_tag, is_made_etag, make_etag
 from .directives import MAX_DELTA_SECONDS, CacheControl, parse_cache_control, parse_delta_seconds
 from .freshness import current_age, freshness_lifetime, parse_http_date
 from .headers import Fields, HeaderLines, age_value, by_name, split_age, store_headers
+from .nonce import repeats_nonce
 from .reasons import Reason, reasons_table
 from .requests import RequestFacts, credential_names, names_to_judge, request_facts, request_verdict
+from .revalidation import freshened, validators
 from .selection import (
     ADDRESS,
     BODY,
@@ -28,7 +30,8 @@ from .selection import (
     shown_field,
     united,
 )
-from .storable import StorePolicy, Verdict, response_verdict
+from .storable import StorePolicy, Verdict, is_for_everyone, response_verdict
+from .targeted import control_of
 from .unsafe import Target, unsafe_targets
 from .vary import STAR, environ_key, normalise_vary, variant_id
 
@@ -56,14 +59,18 @@ __all__ = [
     "age_value",
     "by_name",
     "cache_status",
+    "control_of",
     "credential_names",
     "current_age",
     "environ_field",
     "environ_key",
     "evaluate",
     "field_of",
+    "freshened",
     "freshness_lifetime",
+    "is_entity_tag",
     "is_field",
+    "is_for_everyone",
     "is_made_etag",
     "is_own_field",
     "make_etag",
@@ -74,6 +81,7 @@ __all__ = [
     "parse_delta_seconds",
     "parse_http_date",
     "reasons_table",
+    "repeats_nonce",
     "request_facts",
     "request_verdict",
     "response_verdict",
@@ -84,5 +92,6 @@ __all__ = [
     "store_headers",
     "united",
     "unsafe_targets",
+    "validators",
     "variant_id",
 ]

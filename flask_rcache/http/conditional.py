@@ -17,15 +17,26 @@ from werkzeug.http import parse_etags, parse_range_header
 from .freshness import parse_http_date
 from .headers import Fields, HeaderLines, by_name
 
-__all__ = ["HIDDEN_FIELDS", "SEND", "Action", "Outcome", "evaluate", "is_made_etag", "make_etag"]
+__all__ = [
+    "HIDDEN_FIELDS",
+    "OF_THE_BODY",
+    "SEND",
+    "Action",
+    "Outcome",
+    "evaluate",
+    "is_entity_tag",
+    "is_made_etag",
+    "make_etag",
+    "weakly_equal",
+]
 
 #: Environ keys that a fill hides from the view: it must produce the whole response (and not a 304).
 HIDDEN_FIELDS: Final = ("HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_RANGE", "HTTP_RANGE")
 
 _ETAG: Final = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
 
-# What describes a body, and so goes when the body goes (RFC 9110 section 15.4.5).
-_OF_THE_BODY: Final = frozenset(
+#: What describes a body, and so goes when the body goes (RFC 9110 section 15.4.5), and stays where the body stays.
+OF_THE_BODY: Final = frozenset(
     {
         "content-digest",
         "content-disposition",
@@ -95,6 +106,24 @@ def is_made_etag(tag: str) -> bool:
     return tag.startswith('W/"rc-')
 
 
+def is_entity_tag(text: str) -> bool:
+    """Whether a text is a well-formed entity tag.
+
+    >>> is_entity_tag('W/"a"'), is_entity_tag("a")
+    (True, False)
+    """
+    return _ETAG.fullmatch(text) is not None
+
+
+def weakly_equal(one: str, other: str) -> bool:
+    """Whether two entity tags stand for the same, weak or not. Source: RFC 9110 section 8.8.3.2.
+
+    >>> weakly_equal('W/"a"', '"a"'), weakly_equal('"a"', '"b"')
+    (True, False)
+    """
+    return one.strip(" \t").removeprefix("W/") == other.strip(" \t").removeprefix("W/")
+
+
 def evaluate(environ: Mapping[str, Any], status: int, headers: HeaderLines, *, body_length: int) -> Outcome:
     """What a GET or HEAD gets for a stored response. Only a 200 is subject to conditions and ranges.
 
@@ -137,9 +166,12 @@ def _none_match_fails(value: str, fields: Fields) -> bool:
 
 
 def _not_modified_since(value: str, fields: Fields) -> bool:
-    """RFC 9110 section 13.1.3: ignored without a valid date on both sides."""
+    """RFC 9110 section 13.1.3: ignored without a valid date on both sides.
+
+    What has no Last-Modified was made no later than its Date: RFC 9111 section 4.3.2.
+    """
     since = parse_http_date(value)
-    modified = _date(fields, "last-modified")
+    modified = _date(fields, "last-modified" if "last-modified" in fields else "date")
     return since is not None and modified is not None and modified <= since
 
 
@@ -185,7 +217,7 @@ def _without_body(headers: HeaderLines, *, keep_last_modified: bool = True) -> t
     against *representation metadata*. The others stay: a browser needs, say, Access-Control-Allow-Origin on
     a 304 too.
     """
-    dropped = _OF_THE_BODY if keep_last_modified else _OF_THE_BODY | {"last-modified"}
+    dropped = OF_THE_BODY if keep_last_modified else OF_THE_BODY | {"last-modified"}
     return tuple(line for line in headers if line[0].lower() not in dropped)
 
 

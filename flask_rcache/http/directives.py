@@ -7,7 +7,7 @@ Owns the grammar and what is done with what does not follow it. Judging a respon
 # Annotations are types here, not their names: a named tuple compiles each name, which takes longer than all else.
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 __all__ = ["MAX_DELTA_SECONDS", "CacheControl", "parse_cache_control", "parse_delta_seconds"]
@@ -20,6 +20,7 @@ _OWS: Final = " \t"
 # The alternatives differ in their first character, so that matching is linear.
 _ELEMENT: Final = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.)*")*', re.DOTALL)
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_ARGUMENT: Final = re.compile(r'[ \t]*=[ \t]*(?:"(?:[^"\\]|\\.)*"|[!#$%&\'*+.^_`|~0-9A-Za-z-]*)', re.DOTALL)
 _DIGITS: Final = re.compile(r"[0-9]+")
 
 _DELTAS: Final = frozenset({"max-age", "s-maxage", "stale-while-revalidate", "stale-if-error"})
@@ -84,15 +85,11 @@ def parse_cache_control(lines: Iterable[str]) -> CacheControl:
         elements, complete = _split(line)
         malformed = malformed or not complete
         for element in elements:
-            element = element.strip(_OWS)
-            token = _TOKEN.match(element)
-            if token is None:
-                continue
-            name, rest = token[0].lower(), element[token.end() :]
-            if name in _DELTAS:
-                deltas[name] = min(deltas.get(name, MAX_DELTA_SECONDS), _delta_argument(rest))
-            elif name in _FORBIDDING or (name in _PERMITTING and not rest):
-                names.add(name)
+            for name, rest in _directives(element):
+                if name in _DELTAS:
+                    deltas[name] = min(deltas.get(name, MAX_DELTA_SECONDS), _delta_argument(rest))
+                elif name in _FORBIDDING or (name in _PERMITTING and not rest):
+                    names.add(name)
     return CacheControl(
         max_age=deltas.get("max-age"),
         s_maxage=deltas.get("s-maxage"),
@@ -128,6 +125,22 @@ def parse_delta_seconds(text: str) -> int | None:
     # int() refuses very long strings of digits, so these are judged by their length.
     digits = text.lstrip("0")
     return MAX_DELTA_SECONDS if len(digits) > 10 else min(int(digits or "0"), MAX_DELTA_SECONDS)
+
+
+def _directives(element: str) -> Iterator[tuple[str, str]]:
+    """The directives of an element, each with all that follows its name: one, where the element is well-formed.
+
+    Behind what should not be there (``public; no-store``, ``max-age=60 no-store``, ``"no-store"``) reading goes on:
+    what is forbidden there counts. The argument of a directive is none.
+    """
+    element = element.strip(_OWS)
+    if element.startswith('"'):
+        element = element.replace('"', " ")
+    position = 0
+    while (token := _TOKEN.search(element, position)) is not None:
+        yield token[0].lower(), element[token.end() :]
+        argument = _ARGUMENT.match(element, token.end())
+        position = token.end() if argument is None else argument.end()
 
 
 def _delta_argument(rest: str) -> int:

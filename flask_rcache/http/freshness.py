@@ -34,7 +34,7 @@ def parse_http_date(value: str) -> int | None:
     """Read an HTTP date, ``None`` when it is not one of the three forms.
 
     Werkzeug's ``parse_date`` also takes other zones, missing seconds and the like. A cache must take those
-    for invalid, and so for stale; hence the form is checked first.
+    for invalid, and so for stale; hence the form is checked first. Upper and lower case are the same to a cache.
 
     Args:
         value: the field's value; blanks around it are allowed.
@@ -42,13 +42,13 @@ def parse_http_date(value: str) -> int | None:
     Returns:
         Seconds since the epoch.
 
-    Source: RFC 9110 section 5.6.7.
+    Source: RFC 9110 section 5.6.7; RFC 9111 section 4.2.
 
     >>> parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT"), parse_http_date("0")
     (784111777, None)
     """
     value = value.strip(" \t")
-    if re.fullmatch(_HTTP_DATE, value) is None:
+    if re.fullmatch(_HTTP_DATE, value, re.IGNORECASE | re.ASCII) is None:
         return None
     parsed = parse_date(value)
     return None if parsed is None else int(parsed.timestamp())
@@ -62,19 +62,14 @@ def current_age(fields: Fields, *, now: float) -> int:
         now: the wall clock, seconds since the epoch.
 
     Returns:
-        Whole seconds: the larger of ``Age`` and the time since ``Date``. Invalid members of ``Age`` are
-        ignored.
+        Whole seconds: the larger of ``Age`` and the time since ``Date``. Of several values of ``Age`` the first
+        counts; an invalid one is ignored.
 
     Source: RFC 9111 sections 4.2.3 and 5.1.
     """
-    stated = [
-        seconds
-        for line in fields.get("age", ())
-        for member in line.split(",")
-        if (seconds := parse_delta_seconds(member.strip(" \t"))) is not None
-    ]
+    first = next(iter(fields.get("age", ())), "").partition(",")[0]
     date = _date(fields)
-    return max(0, *stated, 0 if date is None else int(now) - date)
+    return max(0, parse_delta_seconds(first.strip(" \t")) or 0, 0 if date is None else int(now) - date)
 
 
 def freshness_lifetime(fields: Fields, cache_control: CacheControl, *, now: float) -> int | None:

@@ -82,7 +82,11 @@ class Reason(StrEnum):
         "The view is `shared=True` and read the session, a credential or a CSRF token.",
     )
     SESSION_CHANGED = "SESSION-CHANGED", "MISS", "The session was changed during the request."
-    STATUS = "STATUS", "MISS", "Responses with this status are not stored."
+    STATUS = (
+        "STATUS",
+        "MISS",
+        "Responses with this status are stored only if they state a lifetime of their own, if at all.",
+    )
     PARTIAL = "PARTIAL", "MISS", "The response is partial, or its length differs from its Content-Length."
     SET_COOKIE = "SET-COOKIE", "MISS", "The response sets a cookie, which is for one client."
     NO_STORE = "NO-STORE", "MISS", "The response says `no-store`."
@@ -90,7 +94,7 @@ class Reason(StrEnum):
     NO_CACHE = (
         "NO-CACHE",
         "MISS",
-        "The response says `no-cache`: it may not be reused without revalidation.",
+        "The response says `no-cache`, and has no `ETag` or `Last-Modified` with which it could be revalidated.",
     )
     VARY_STAR = (
         "VARY-STAR",
@@ -103,6 +107,11 @@ class Reason(StrEnum):
         "The body is encoded, but `Vary` does not name Accept-Encoding.",
     )
     STREAMED = "STREAMED", "MISS", "The body is streamed, so it is not there to be stored."
+    NONCE = (
+        "NONCE",
+        "MISS",
+        "The body contains the nonce of its own Content-Security-Policy, which each response has anew.",
+    )
     TOO_LARGE = "TOO-LARGE", "MISS", "The body is larger than the configured limit."
     NO_FRESHNESS = "NO-FRESHNESS", "MISS", "The response states no lifetime of its own, and needs one."
     ALREADY_STALE = "ALREADY-STALE", "MISS", "By its own headers the response was stale when it arrived."

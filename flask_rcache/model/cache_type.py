@@ -202,6 +202,9 @@ class CacheType:
         stale_while_revalidate: how long past the ttl an expired answer may be served while another request (or process)
             loads a new one.
         stale_if_error: how long past the ttl it may be served when the loader fails.
+        revalidate: how long past the ttl a response with an ``ETag`` or ``Last-Modified`` of the view is kept, so that
+            the view can answer that it has not changed; ``None`` takes as long as it was fresh (or as it may be served
+            stale, where that is longer), 0 is never.
         early_refresh: XFetch's beta: above 0, a hot entry is refreshed in the background before it expires, the sooner
             the longer its load takes; 1 is a good value.
         jitter: the part of the ttl, 0 to 1, by which it is shortened at random, so that entries do not expire together.
@@ -225,6 +228,7 @@ class CacheType:
     per_user: bool
     stale_while_revalidate: float
     stale_if_error: float
+    revalidate: float | None
     early_refresh: float
     jitter: float
     adaptive_ttl: tuple[float, float] | None
@@ -251,6 +255,7 @@ class CacheType:
         *,
         stale_while_revalidate: Seconds = 0,
         stale_if_error: Seconds = 0,
+        revalidate: Seconds | None = None,
         early_refresh: float = 0,
         jitter: float = 0,
         adaptive_ttl: tuple[Seconds, Seconds] | None = None,
@@ -270,6 +275,7 @@ class CacheType:
             "per_user": per_user,
             "stale_while_revalidate": check_window(stale_while_revalidate, what=f"stale_while_revalidate {of}"),
             "stale_if_error": check_window(stale_if_error, what=f"stale_if_error {of}"),
+            "revalidate": None if revalidate is None else check_window(revalidate, what=f"revalidate {of}"),
             "early_refresh": _check_number(early_refresh, 100, what=f"early_refresh {of}"),
             "jitter": _check_number(jitter, 1, what=f"jitter {of}"),
             "adaptive_ttl": None if adaptive_ttl is None else _check_range(adaptive_ttl, what=f"adaptive_ttl {of}"),

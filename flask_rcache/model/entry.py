@@ -76,6 +76,8 @@ class Draft(NamedTuple):
         parts: on one shard of a cluster, what the entry carries for the others.
         fields: of a view's answer, the request fields that it depends on. No request may have it that has one of those
             that begin with ``!``; the others have selected its key.
+        revalidate: seconds after the ttl in which a response may be revalidated. No part of the entry: the store keeps
+            it for so long.
     """
 
     content: Content
@@ -88,15 +90,22 @@ class Draft(NamedTuple):
     origin: str = ""
     parts: Parts | None = None
     fields: tuple[str, ...] = ()
+    revalidate: float = 0.0
 
     def shortened(self, seconds: float) -> "Draft":
         """The same for ``seconds`` at most, and never stale."""
-        return self._replace(ttl=min(self.ttl, seconds), stale_while_revalidate=0.0, stale_if_error=0.0)
+        ttl = min(self.ttl, seconds)
+        return self._replace(
+            ttl=ttl,
+            stale_while_revalidate=0.0,
+            stale_if_error=0.0,
+            revalidate=max(0.0, min(self.ttl + self.revalidate, seconds) - ttl),
+        )
 
     @property
     def keep(self) -> float:
-        """Seconds the store keeps it: the ttl and the longer stale window."""
-        return self.ttl + max(self.stale_while_revalidate, self.stale_if_error)
+        """Seconds the store keeps it: the ttl and the longest of the windows after it."""
+        return self.ttl + max(self.stale_while_revalidate, self.stale_if_error, self.revalidate)
 
     def tags_as_of(self, as_of: A) -> tuple[tuple[str, A], ...]:
         """Every tag once, with the reading from which it is known to reflect the source (µs).

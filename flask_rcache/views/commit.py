@@ -15,21 +15,24 @@ from flask import Flask, Response, request_finished
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
 from ..context import request_context
-from ..engine.load import PASS_SECONDS, Loaded
+from ..engine.load import PASS_SECONDS, Loaded, record_read
 from ..http import (
     Reason,
     Verdict,
+    freshened,
     is_made_etag,
     make_etag,
     normalise_vary,
+    repeats_nonce,
     response_verdict,
     session_identifies,
     shown_field,
+    split_age,
     store_headers,
     united,
 )
 from ..model.cache_type import FROM_HEADERS
-from ..model.entry import Draft, StoredResponse
+from ..model.entry import Draft, Entry, StoredResponse
 from ..model.objects import type_name
 from ..model.scope import Scope, scope_var
 from ..observed import raw_environ, session_of
@@ -38,8 +41,9 @@ from .background import REFRESHED, REFRESHING
 from .exchange import Exchange
 from .layers import Conversion, HandedResponse, Layers, Mode, Returned, is_response
 from .options import Options, is_session_changed
-from .reply import conditional, mark, own_response, say, varying
+from .reply import built, conditional, mark, own_response, say, varying
 from .unsafe import invalidate_unsafe
+from .validators import with_stated
 from .variants import place
 
 __all__ = ["bypassed", "conclude", "install"]
@@ -113,14 +117,21 @@ def install(app: Flask) -> None:
 # When the view has returned
 
 
-def bypassed(app: Flask, returned: Any, reason: Reason, options: Options, conversion: Conversion | None = None) -> Any:
+def bypassed(
+    app: Flask,
+    returned: Any,
+    reason: Reason,
+    options: Options,
+    conversion: Conversion | None = None,
+    stated: Lines = (),
+) -> Any:
     """What a view returned, as a response that is marked as a bypass; below layers that convert it, as it is."""
     if conversion is not None:
         conversion.returned_response = is_response(returned)
         if not conversion.returned_response:
             conversion.hand(_HandedBypass(app, reason, options))
             return returned
-    response = varying(own_response(app, returned), options.vary)
+    response = with_stated(varying(own_response(app, returned), options.vary), stated)
     mark(response, "BYPASS", None)
     say(response, fwd="method" if reason is Reason.METHOD else "bypass", detail=reason)
     return response
@@ -134,7 +145,7 @@ def conclude(exchange: Exchange, returned: Any) -> Any:
     try:
         conversion = exchange.conversion
         if conversion is None or is_response(returned):
-            response = _concluded(exchange, _response_of(exchange, returned))
+            response = _concluded(exchange, _response_of(exchange, returned, confirms=True))
             if conversion is not None:
                 conversion.hand(HandedResponse(response))
             return response
@@ -150,7 +161,30 @@ def conclude(exchange: Exchange, returned: Any) -> Any:
     return returned
 
 
+def _confirmed(exchange: Exchange, entry: Entry, answer: Response) -> Response:
+    """The stored response that the view's 304 has confirmed, with the header lines of the 304.
+
+    Source: RFC 9111 section 4.3.4.
+    """
+    stored, load = entry.content, exchange.load
+    assert isinstance(stored, StoredResponse)
+    exchange.confirmed = True
+    record_read(exchange.view.views.engine.store, entry)
+    own, _ = split_age(stored.headers)
+    lines = freshened(own, tuple(answer.get_wsgi_headers(exchange.environ)))
+    if load is not None:
+        load.confirm(entry)
+        load.is_tainted = load.is_tainted or lines is None  # the 304 is about another response: this one is not stored
+    if lines is None:
+        lines = own
+    response = built(exchange.ctx.app.response_class, stored.body, stored.status, lines)
+    response.call_on_close(answer.close)
+    return response
+
+
 def _concluded(exchange: Exchange, response: Response) -> Response:
+    if exchange.stored_result is None:  # else it is made anew on each hit, and the view states nothing then
+        with_stated(response, exchange.stated.lines)
     stale = exchange.stand_in(response.status_code)
     if isinstance(stale, Response):
         return stale
@@ -166,11 +200,21 @@ def _concluded(exchange: Exchange, response: Response) -> Response:
     return _snapshot(exchange, response)
 
 
-def _response_of(exchange: Exchange, returned: Any) -> Response:
-    """What a view returned, as a response that says what it varies by."""
-    response = own_response(exchange.ctx.app, returned)
+def _response_of(exchange: Exchange, returned: Any, *, confirms: bool = False) -> Response:
+    """What a view returned, as a response that says what it varies by.
+
+    Args:
+        exchange: the request's.
+        returned: by the view.
+        confirms: whether a 304 is the view's own, so that it is about the stored response.
+    """
+    response, entry = own_response(exchange.ctx.app, returned), exchange.asked_of
     exchange.declared = normalise_vary(response.headers.getlist("Vary"))
-    selecting = exchange.view.kept(exchange.dependencies.fields, trusted=True)
+    fields = exchange.dependencies.fields
+    if confirms and entry is not None and response.status_code == 304:
+        response = _confirmed(exchange, entry, response)
+        fields = united(fields, exchange.confirmed_fields)
+    selecting = exchange.view.kept(fields, trusted=True)
     return varying(response, (*exchange.view.options.vary, *selecting))
 
 
@@ -263,7 +307,15 @@ def _snapshot(exchange: Exchange, response: Response) -> Response:
     mark(response, "MISS", exchange.shown_key)
     if reason is not None or body is None:
         exchange.end(Loaded(pass_for=pass_for))
-        say(response, fwd=exchange.forward, detail=reason, key=exchange.shown_key, **_field(exchange))
+        status = _view_status(exchange)
+        say(
+            response,
+            fwd=exchange.forward,
+            fwd_status=status,
+            detail=reason,
+            key=exchange.shown_key,
+            **_field(exchange),
+        )
         return _conditional_stream(exchange, response) if body is None else _conditional(exchange, response)
     # Where layers convert a result anew on each hit, a tag is theirs to make.
     made = make_etag(body) if response.status_code == 200 and exchange.stored_result is None else ""
@@ -426,6 +478,8 @@ def _commit(exchange: Exchange, pending: _Pending, final: Response) -> None:
         if verdict.reason is None:
             reason = _identified(exchange)  # once more: an `after_request` function may have used the session
             verdict = verdict if reason is None else Verdict(reason)
+        if verdict.reason is None and repeats_nonce((*lines, *final.headers), pending.body):
+            verdict = Verdict(Reason.NONCE, hit_for_miss=exchange.view.store_policy().hit_for_miss)
         if verdict.reason is not None:
             exchange.end(Loaded(pass_for=verdict.hit_for_miss))
             _report(exchange, pending, verdict.reason, None)
@@ -437,10 +491,11 @@ def _commit(exchange: Exchange, pending: _Pending, final: Response) -> None:
             ttl=verdict.ttl,
             stale_while_revalidate=verdict.stale_while_revalidate,
             stale_if_error=verdict.stale_if_error,
+            revalidate=verdict.revalidate,
             origin=exchange.view.origin,
         )
         kept = exchange.view.kept(exchange.dependencies.fields, trusted=exchange.trusted)
-        fields = united(fields, kept, exchange.view.options.vary)
+        fields = united(fields, kept, exchange.view.options.vary, exchange.confirmed_fields)
         _report(exchange, pending, _store(exchange, draft, fields), draft)
     finally:
         exchange.close()
@@ -495,12 +550,17 @@ def _store(exchange: Exchange, draft: Draft, fields: tuple[str, ...]) -> Outcome
     return outcomes.get(placed.key)
 
 
+def _view_status(exchange: Exchange) -> int | None:
+    """The status that the view has returned, where it is another than that of the whole response."""
+    return 304 if exchange.confirmed else None
+
+
 def _report(exchange: Exchange, pending: _Pending, outcome: Outcome | Reason | None, draft: Draft | None) -> None:
     """Say on the response what became of it."""
     said: dict[str, Any] = {"fwd": exchange.forward, "key": exchange.shown_key}
     response, manager = pending.response, exchange.view.views.manager
-    if response.status_code != pending.sent_status:
-        said["fwd_status"] = pending.sent_status
+    if exchange.confirmed or response.status_code != pending.sent_status:
+        said["fwd_status"] = _view_status(exchange) or pending.sent_status
     if outcome is Outcome.STORED and not manager.is_available:  # in this process, for a moment
         say(response, detail=Reason.ERROR, **said)
     elif outcome is Outcome.STORED and draft is not None:

@@ -30,6 +30,7 @@ from .commit import bypassed, conclude
 from .exchange import Found, look_up
 from .layers import Returned, claimed, note_wrapper
 from .options import EXTENSION, AppViews, Options, note_decorated
+from .validators import Stating
 
 __all__ = ["CachedView", "cache_response"]
 
@@ -276,9 +277,9 @@ def _wrapper(view: Callable[..., Any], options: Options) -> Callable[..., Any]:
         if isinstance(found, Returned):
             return found.value
         if isinstance(found, Reason):
-            with claimed(raw_environ(ctx.request), options) as conversion:
+            with claimed(raw_environ(ctx.request), options) as conversion, Stating(raw_environ(ctx.request)) as stating:
                 returned = view(*args, **kwargs)
-            return bypassed(current_app, returned, found, options, conversion)
+            return bypassed(current_app, returned, found, options, conversion, stating.lines)
         admitted = found.admit()
         if admitted is not None:
             return admitted.value if isinstance(admitted, Returned) else admitted
@@ -308,9 +309,12 @@ def _async_wrapper(view: Callable[..., Any], options: Options) -> Callable[..., 
             if isinstance(found, Returned):
                 return found.value
             if isinstance(found, Reason):
-                with claimed(raw_environ(ctx.request), options) as conversion:
+                with (
+                    claimed(raw_environ(ctx.request), options) as conversion,
+                    Stating(raw_environ(ctx.request)) as stating,
+                ):
                     returned = await view(*args, **kwargs)
-                return bypassed(current_app, returned, found, options, conversion)
+                return bypassed(current_app, returned, found, options, conversion, stating.lines)
             admitted = await found.admit_async()
             if admitted is not None:
                 return admitted.value if isinstance(admitted, Returned) else admitted

@@ -30,11 +30,12 @@ from ..engine.load import (
     current_load,
     decide,
     fresh,
+    is_never_fresh,
     load,
     record_read,
 )
 from ..errors import RCacheError
-from ..http import HIDDEN_FIELDS, Reason, RequestFacts, age_value, parse_cache_control, united
+from ..http import HIDDEN_FIELDS, Reason, RequestFacts, age_value, parse_cache_control, united, validators
 from ..model.entry import MICROSECONDS, Entry, StoredResponse, VariantMarker
 from ..model.keys import key_tag, url_tag
 from ..model.scope import Scope, scope_var
@@ -45,6 +46,7 @@ from .dependencies import Dependencies, dependencies, fields_noted
 from .layers import CONVERSION, Conversion, Handed, HandedHit, Layers, Returned
 from .options import AppViews, BoundView, Options, conditions
 from .reply import CONDITIONS, conditional, hit, mark, own_response, ready_class, reply, say, varying
+from .validators import Stating
 from .variants import Known, selected_key
 
 __all__ = ["Answer", "Exchange", "Found", "is_failure", "look_up"]
@@ -234,6 +236,9 @@ class Exchange:
         dependencies: what the answer depends on, once the view has returned.
         changed: whether the view has changed the session.
         declared: the fields that the answer itself says it varies by.
+        asked_of: the expired entry of which the view is asked whether it is still good; ``None`` when it is not asked.
+        confirmed: whether the view has said that it is.
+        stated: the validators that the view has stated, see :func:`~flask_rcache.not_modified`.
         refreshes: whether this is the background's own request for this URL.
         hidden: the conditions and the range of the request, which the view does not see.
         pending: what waits for the final headers; ``commit``'s.
@@ -242,17 +247,21 @@ class Exchange:
     __slots__ = (
         "_answer",
         "_before",
+        "_conditions",
         "_deferred",
         "_facts",
         "_looks",
         "_modified",
         "_observed",
         "_reader",
+        "_set_aside",
         "_steps",
         "_terms",
         "args",
+        "asked_of",
         "began",
         "changed",
+        "confirmed",
         "conversion",
         "ctx",
         "declared",
@@ -270,6 +279,7 @@ class Exchange:
         "pending",
         "refreshes",
         "scope",
+        "stated",
         "stored_result",
         "tags",
         "trusted",
@@ -307,6 +317,9 @@ class Exchange:
         self.own_reads = (0, 0)
         self.dependencies = Dependencies(())
         self.changed = False
+        self.asked_of: Entry | None = None
+        self.confirmed = False
+        self.stated: Final = Stating(self.environ)
         self.hidden: dict[str, Any] = {}
         self.pending: Any = None
         self.conversion: Conversion | None = None
@@ -314,6 +327,9 @@ class Exchange:
         self.stored_result: bytes | None = None
         self._answer: Answer | None = None
         self._before: list[Field] = []
+        self._conditions: dict[str, str] = {}
+        # An expired entry that a background request replaces, and the lookup that stands for it.
+        self._set_aside: tuple[Lookup, Entry] | None = None
         self._deferred = 0
         self._modified: bool | None = None
         self._observed: Observed | None = None
@@ -425,6 +441,7 @@ class Exchange:
             return None
         if self.refreshes and (decision is Decision.STALE or self.environ[JUDGED] in (None, lookup.identity)):
             self.lookup = Lookup(None, lookup.now, lookup.identity, "refresh")
+            self._set_aside = self.lookup, entry
             return None
         if self.refreshes:  # loaded meanwhile
             return self._refreshed()
@@ -523,7 +540,8 @@ class Exchange:
         if self.refreshes:
             patience = Patience.GIVE_UP
         else:
-            patience = Patience.RUN_ALONE if self._holds_others_up() else Patience.WAIT
+            waits = not (is_never_fresh(self.lookup) or self._holds_others_up())
+            patience = Patience.WAIT if waits else Patience.RUN_ALONE
         self._terms = fetching.terms(self.view.policy, patience=patience, shares_errors=False)
         self._reader = Reader(self.key, self.tags, self.lookup)
         self._steps = load([self._reader], fetching.flights, self._terms)
@@ -604,9 +622,36 @@ class Exchange:
         if not by_url or self.view.origin != options.function or not self.view.serves(self.ctx):
             load.tags[url_tag(self.view.target(self.ctx.request))] = None
         self.hidden = {name: self.environ.pop(name) for name in HIDDEN_FIELDS if name in self.environ}
-        if self.hidden:
+        self._ask()
+        if self.hidden or self._conditions:
             self._forget_parsed()
         self._deferred = self._count_deferred()
+
+    def _ask(self) -> None:
+        """Ask the view whether the expired entry is still good, where there is a valid one with validators of its own.
+
+        Source: RFC 9111 section 4.3.1.
+        """
+        lookup = self._reader.lookup if self._reader is not None else None
+        entry = lookup.entry if lookup is not None else None
+        if self._set_aside is not None and lookup is self._set_aside[0]:
+            entry = self._set_aside[1]
+        content = entry.content if entry is not None else None
+        if entry is None or not isinstance(content, StoredResponse) or entry.origin != self.view.origin:
+            return
+        if entry.fields and not may_have(self.view, self.ctx, entry.fields, trusted=self.trusted):
+            return
+        self._conditions = validators(int(content.status[:3]), content.headers)
+        if self._conditions and self.view.policy.type.revalidate != 0:
+            self.asked_of, self.lookup = entry, lookup
+            self.environ.update(self._conditions)
+        else:
+            self._conditions = {}
+
+    @property
+    def confirmed_fields(self) -> tuple[str, ...]:
+        """What the response that the view has confirmed depends on, beside what this run has read."""
+        return self.asked_of.fields if self.confirmed and self.asked_of is not None else ()
 
     def _forget_parsed(self) -> None:
         """What werkzeug has made of the conditions before, and would go on showing."""
@@ -619,6 +664,7 @@ class Exchange:
         """The view runs: its load is current, what it reads is noted, and conditions are hidden."""
         if self.conversion is not None:
             self.conversion.__enter__()
+        self.stated.__enter__()
         if self.load is None:
             return
         self.load.__enter__()
@@ -638,11 +684,14 @@ class Exchange:
         """It has run; where it raised an exception, :meth:`failed` is called with that."""
         if self.conversion is not None:
             self.conversion.__exit__(None, None, None)
+        self.stated.__exit__()
         if self.load is None:
             return
         self.load.__exit__(kind, error, traceback)
         self._note_reads()
-        if self.hidden:
+        if self.hidden or self._conditions:
+            for name in self._conditions:
+                self.environ.pop(name, None)
             self.environ.update(self.hidden)
             self._forget_parsed()
         if kind is not None and not issubclass(kind, Exception):
@@ -762,7 +811,7 @@ class Exchange:
     @property
     def forward(self) -> str:
         """Why the view is called, in the words of RFC 9211."""
-        if self.lookup is not None and self.lookup.entry is not None:
+        if self.asked_of is not None or (self.lookup is not None and self.lookup.entry is not None):
             return "stale"
         return "vary-miss" if self.key != self.url_key else "uri-miss"
 

@@ -343,11 +343,14 @@ class BoundView:
             ttl=None if ttl is FROM_HEADERS else ttl,
             stale_while_revalidate=cache_type.stale_while_revalidate,
             stale_if_error=cache_type.stale_if_error,
+            revalidate=cache_type.revalidate,
+            revalidate_each_time=settings.ttl_default if ttl is FROM_HEADERS else ttl,
             error_ttl=cache_type.error_ttl,
             extra_statuses=cache_type.statuses,
             shared=options.shared,
             per_user=names_caller,
             max_body=settings.max_bytes,
+            targeted=settings.targeted_fields,
         )
 
     def store_policy(self, cost: float = 0.0, *, trusted: bool = True) -> StorePolicy:

@@ -20,7 +20,9 @@ from ..model.entry import MICROSECONDS, Entry, StoredResponse
 
 __all__ = [
     "CONDITIONS",
+    "Lines",
     "answer",
+    "built",
     "conditional",
     "hit",
     "mark",
@@ -153,20 +155,20 @@ def _conditional(make: type[Response], stored: StoredResponse, lines: Lines, env
     outcome = evaluate(environ, int(stored.status[:3]), lines, body_length=len(stored.body))
     if outcome.action is not Action.SEND:
         return answer(make, outcome, stored.body)
-    return _made(make, stored.body, stored.status, lines)
+    return built(make, stored.body, stored.status, lines)
 
 
 def answer(make: type[Response], outcome: Outcome, body: bytes) -> Response:
     """The 304, 206 or 416 that a condition or a range calls for."""
     if outcome.action is Action.RANGE:
-        return _made(make, body[outcome.start : outcome.stop], 206, outcome.headers)
-    response = _made(make, b"", 304 if outcome.action is Action.NOT_MODIFIED else 416, outcome.headers)
+        return built(make, body[outcome.start : outcome.stop], 206, outcome.headers)
+    response = built(make, b"", 304 if outcome.action is Action.NOT_MODIFIED else 416, outcome.headers)
     if outcome.action is Action.NOT_MODIFIED:
         response.headers.pop("Content-Length", None)
     return response
 
 
-def _made(make: type[Response], body: bytes, status: str | int, lines: Lines) -> Response:
+def built(make: type[Response], body: bytes, status: str | int, lines: Lines) -> Response:
     """A response with these lines and its own length: no Content-Type comes from werkzeug."""
     headers = Headers(lines)
     typed = "Content-Type" in headers

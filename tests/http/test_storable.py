@@ -54,43 +54,120 @@ def test_response_verdict__caps_errors_short(status: int, stated: Lines, ttl: fl
 @pytest.mark.parametrize("status", [302, 303, 307], ids="RFC9110-15.4-{}".format)
 def test_response_verdict__stores_a_temporary_redirect_only_when_it_says_so(status: int) -> None:
     """302, 303 and 307 need a lifetime of their own; the decorator's ttl does not count as one."""
-    assert judge(status).reason is Reason.NO_FRESHNESS
+    assert judge(status).reason is Reason.STATUS
     assert judge(status, cc("max-age=20")).ttl == 20
     assert judge(status, [("Expires", http_date(NOW + 20))]).ttl == pytest.approx(20, abs=1)
 
 
 @pytest.mark.parametrize(
     "status",
-    [
-        100,
-        101,
-        103,
-        201,
-        202,
-        205,
-        207,
-        226,
-        299,
-        304,
-        305,
-        306,
-        400,
-        401,
-        403,
-        418,
-        429,
-        499,
-        500,
-        502,
-        503,
-        504,
-        599,
-    ],
+    [201, 202, 205, 207, 226, 299, 305, 306, 400, 401, 403, 418, 429, 499, 500, 502, 503, 504, 599],
     ids="RFC9111-3-{}".format,
 )
-def test_response_verdict__refuses_other_statuses(status: int) -> None:
-    """Everything outside the storable set is refused, even with an explicit lifetime."""
+def test_response_verdict__stores_any_final_status_that_states_its_lifetime(status: int) -> None:
+    """RFC 9111 section 3: explicit freshness suffices; the decorator's ttl, and `public` alone, do not."""
+    assert judge(status, cc("max-age=6")).ttl == 6
+    assert judge(status, [("Expires", http_date(NOW + 6))]).storable
+    assert judge(status).reason is Reason.STATUS
+    assert judge(status, cc("public")).reason is Reason.STATUS
+
+
+@pytest.mark.parametrize("status", [100, 101, 103, 304, 600, 999], ids="RFC9111-3-{}".format)
+def test_response_verdict__refuses_what_is_no_final_response(status: int) -> None:
+    """Interim responses, a 304 and what is no status are refused, whatever they say."""
     assert judge(status, cc("public, max-age=60")).reason is Reason.STATUS
+
+
+@pytest.mark.parametrize("status", [404, 503], ids=str)
+def test_response_verdict__stores_no_error_where_error_ttl_is_0(status: int) -> None:
+    """`error_ttl=0` keeps errors out, those with a lifetime of their own too."""
+    assert judge(status, cc("max-age=60"), policy=StorePolicy(ttl=300, error_ttl=0)).reason is Reason.STATUS
+
+
+ETAG = [("ETag", '"v1"')]
+MODIFIED = [("Last-Modified", "Sun, 06 Nov 1994 08:49:37 GMT")]
+
+
+@pytest.mark.parametrize(
+    ("headers", "policy", "expected"),
+    [
+        pytest.param(ETAG, StorePolicy(ttl=60), (60, 60), id="as-long-as-fresh"),
+        pytest.param(MODIFIED, StorePolicy(ttl=60), (60, 60), id="last-modified"),
+        pytest.param([], StorePolicy(ttl=60), (60, 0), id="no-validator"),
+        pytest.param([("ETag", 'W/"rc-0123"')], StorePolicy(ttl=60), (60, 0), id="a-tag-of-ours"),
+        pytest.param([("ETag", "v1")], StorePolicy(ttl=60), (60, 0), id="no-entity-tag"),
+        pytest.param(ETAG, StorePolicy(ttl=60, revalidate=9), (60, 9), id="as-the-type-says"),
+        pytest.param(ETAG, StorePolicy(ttl=60, revalidate=0), (60, 0), id="not-at-all"),
+        pytest.param(ETAG + cc("max-age=6"), StorePolicy(ttl=60), (6, 6), id="as-long-as-it-says"),
+        pytest.param(ETAG + cc("no-cache"), StorePolicy(ttl=60), (0, 300), id="RFC9111-5.2.2.4-no-cache"),
+        pytest.param(ETAG + cc("max-age=6, no-cache"), StorePolicy(ttl=None), (0, 300), id="no-cache-and-max-age"),
+        pytest.param(ETAG + cc("no-cache"), StorePolicy(ttl=60, revalidate=9), (0, 9), id="no-cache-as-the-type-says"),
+        pytest.param([*ETAG, ("Pragma", "no-cache")], StorePolicy(ttl=60), (0, 300), id="RFC9111-5.4-pragma-alone"),
+        pytest.param(ETAG + cc("max-age=0"), StorePolicy(ttl=60), (0, 300), id="stale-when-it-came"),
+        pytest.param(ETAG + cc("max-age=5, must-revalidate"), StorePolicy(ttl=60), (5, 5), id="must-revalidate"),
+    ],
+)
+def test_response_verdict__keeps_what_can_be_revalidated(
+    headers: Lines, policy: StorePolicy, expected: tuple[float, float]
+) -> None:
+    """A response with a validator of its own is kept past its ttl; one that is never fresh, for that alone."""
+    verdict = judge(200, headers, policy=policy)
+    assert (verdict.reason, (verdict.ttl, verdict.revalidate)) == (None, expected)
+
+
+@pytest.mark.parametrize("control", ["no-cache", "max-age=0", "max-age=0, no-cache"], ids=str)
+def test_response_verdict__refuses_what_could_only_be_revalidated_where_that_is_off(control: str) -> None:
+    """With `revalidate=0` a response that is never fresh is not stored."""
+    assert not judge(200, ETAG + cc(control), policy=StorePolicy(ttl=60, revalidate=0)).storable
+
+
+def test_response_verdict__has_no_stale_window_for_what_must_be_revalidated_each_time() -> None:
+    """RFC 9111 section 5.2.2.4: what is never fresh stands in for nothing, not even for an error."""
+    policy = StorePolicy(ttl=60, stale_while_revalidate=60, stale_if_error=60)
+    verdict = judge(200, ETAG + cc("no-cache"), policy=policy)
+    assert (verdict.stale_while_revalidate, verdict.stale_if_error) == (0, 0)
+    came_stale = judge(200, ETAG + cc("max-age=20") + [("Age", "30")], policy=policy)
+    assert (came_stale.ttl, came_stale.stale_if_error) == (0, 0)
+
+
+CDN = StorePolicy(ttl=None, targeted=("cdn-cache-control",))
+
+
+@pytest.mark.parametrize(
+    ("headers", "policy", "expected"),
+    [
+        pytest.param([("CDN-Cache-Control", "max-age=60")], CDN, 60, id="RFC9213-2.2-alone"),
+        pytest.param([*cc("max-age=5"), ("CDN-Cache-Control", "max-age=60")], CDN, 60, id="RFC9213-2.2-longer"),
+        pytest.param([*cc("max-age=60"), ("CDN-Cache-Control", "max-age=5")], CDN, 5, id="RFC9213-2.2-shorter"),
+        pytest.param([*cc("no-store"), ("CDN-Cache-Control", "max-age=60")], CDN, 60, id="RFC9213-2.2-no-store"),
+        pytest.param([("Expires", "0"), ("CDN-Cache-Control", "max-age=60")], CDN, 60, id="RFC9213-2.2-expires"),
+        pytest.param([("Pragma", "no-cache"), ("CDN-Cache-Control", "max-age=6")], CDN, 6, id="RFC9213-2.2-pragma"),
+        pytest.param(
+            [*cc("max-age=60"), ("CDN-Cache-Control", "no-store")], CDN, Reason.NO_STORE, id="forbids-to-store"
+        ),
+        pytest.param([*cc("max-age=60"), ("CDN-Cache-Control", "private")], CDN, Reason.PRIVATE, id="private"),
+        pytest.param([*cc("max-age=60"), ("CDN-Cache-Control", "no-cache")], CDN, Reason.NO_CACHE, id="no-cache"),
+        pytest.param([*cc("max-age=60"), ("CDN-Cache-Control", "&&")], CDN, 60, id="RFC9213-2.1-not-to-be-read"),
+        pytest.param([*cc("max-age=60"), ("CDN-Cache-Control", "")], CDN, 60, id="RFC9213-2.1-empty"),
+        pytest.param(
+            [*cc("no-store"), ("CDN-Cache-Control", 'max-age="60"')], CDN, Reason.NO_FRESHNESS, id="another-type"
+        ),
+        pytest.param(
+            [*cc("max-age=5"), ("CDN-Cache-Control", "max-age=60")], StorePolicy(ttl=None), 5, id="not-configured"
+        ),
+        pytest.param(
+            [("Surrogate-Control", "max-age=7"), ("CDN-Cache-Control", "max-age=60")],
+            StorePolicy(ttl=None, targeted=("surrogate-control", "cdn-cache-control")),
+            7,
+            id="RFC9213-2.2-the-first-of-the-list",
+        ),
+        pytest.param([("CDN-Cache-Control", "max-age=60"), ("Age", "70")], CDN, Reason.ALREADY_STALE, id="age"),
+    ],
+)  # fmt: skip
+def test_response_verdict__obeys_targeted_fields(headers: Lines, policy: StorePolicy, expected: float | Reason) -> None:
+    """RFC 9213: a targeted field that this cache was told to obey replaces Cache-Control and Expires."""
+    verdict = judge(200, headers, policy=policy)
+    assert (verdict.reason or verdict.ttl) == expected
 
 
 @pytest.mark.parametrize("status", [500, 503], ids=str)

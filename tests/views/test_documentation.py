@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from flask_rcache.http import Reason, reasons_table
-from flask_rcache.http.storable import EXPLICIT_ONLY, STORABLE
+from flask_rcache.http.storable import STORABLE
 from tests.processes import ROOT
 
 PAGE = (ROOT / "docs" / "http.md").read_text(encoding="utf-8")
@@ -18,13 +18,13 @@ def test_http_page__lists_every_reason() -> None:
 
 
 def test_http_page__lists_the_statuses() -> None:
-    """The statuses that are stored, and those that are only with a lifetime of their own."""
+    """The statuses that are stored without a lifetime of their own."""
     rows = [
         {int(number) for number in re.findall(r"\d{3}", row.split("|")[1])}
         for row in PAGE.splitlines()
         if re.match(r"\| \d{3}, ", row)
     ]
-    assert rows == [set(STORABLE), set(EXPLICIT_ONLY)]
+    assert rows == [set(STORABLE)]
 
 
 def test_http_page__every_reason_is_given_somewhere() -> None:

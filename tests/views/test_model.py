@@ -19,6 +19,7 @@ from flask import Flask, request
 from werkzeug.test import TestResponse
 
 import flask_rcache.http.storable as storable
+import flask_rcache.http.targeted as targeted
 import flask_rcache.views.commit as commit
 import flask_rcache.views.options as options
 import flask_rcache.views.reply as reply
@@ -197,7 +198,7 @@ class Model:
         assert not plan.cookie, what
         assert control.kept, what
         assert not control.private or kind == "mine", what
-        assert plan.status in STORABLE or (plan.status == 302 and "max-age" in plan.control), what
+        assert plan.status in STORABLE or "max-age" in plan.control, what
         assert "*" not in plan.vary, what
         if "language" in plan.vary:
             assert exchange.lang == first.lang, what
@@ -351,7 +352,7 @@ def _without(name: str) -> Callable[[Any], Any]:
 
 def _directives(**changes: Any) -> Callable[[Any], Any]:
     """Cache-Control read with some directives as if they were not there."""
-    parse: Any = vars(storable)["parse_cache_control"]
+    parse: Any = vars(targeted)["parse_cache_control"]
 
     def parsed(lines: Any) -> Any:
         control = parse(lines)
@@ -377,11 +378,11 @@ def _sabotages() -> Iterator[tuple[str, object, str, Any]]:
     yield "sessions", options, "carries_session", lambda app, environ, others: False
     yield "vary", commit, "normalise_vary", lambda lines: ()
     yield "set-cookie", storable, "by_name", _without("set-cookie")
-    yield "no-store", storable, "parse_cache_control", _directives(no_store=False)
-    yield "no-cache", storable, "parse_cache_control", _directives(no_cache=False)
-    yield "private", storable, "parse_cache_control", _directives(private=False)
-    yield "max-age", storable, "parse_cache_control", _directives(max_age=None)
-    yield "s-maxage", storable, "parse_cache_control", _directives(s_maxage=None)
+    yield "no-store", targeted, "parse_cache_control", _directives(no_store=False)
+    yield "no-cache", targeted, "parse_cache_control", _directives(no_cache=False)
+    yield "private", targeted, "parse_cache_control", _directives(private=False)
+    yield "max-age", targeted, "parse_cache_control", _directives(max_age=None)
+    yield "s-maxage", targeted, "parse_cache_control", _directives(s_maxage=None)
     yield "must-revalidate", storable, "_window", lambda status, stated, configured, policy, must: configured
     yield "writes", unsafe, "unsafe_targets", lambda *args, **kwargs: ()
     yield "statuses", storable, "STORABLE", frozenset(range(200, 600))

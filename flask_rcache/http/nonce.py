@@ -1,0 +1,52 @@
+"""Nonces: what a response's Content-Security-Policy names, and its body repeats, is for one response only.
+
+Owns finding them. That a response with one is not stored is decided by the caller: on a hit the header may be a new
+one, made after the view, and the browser would run no script of the stored body.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from .headers import HeaderLines
+
+__all__ = ["repeats_nonce"]
+
+_FIELDS: Final = frozenset({"content-security-policy", "content-security-policy-report-only"})
+#: A text, which `re` compiles when the first policy is read.
+_NONCE: Final = r"'nonce-([A-Za-z0-9+/_=-]+)'"
+
+
+def repeats_nonce(headers: HeaderLines, body: bytes) -> bool:
+    """Whether a body contains a nonce that its own headers name.
+
+    Args:
+        headers: the final header lines.
+        body: as it is sent; of one with a content coding it is not known, and so taken for granted.
+
+    Source: Content Security Policy Level 3, section 2.3.1.
+
+    >>> policy = [("Content-Security-Policy", "script-src 'nonce-abc'")]
+    >>> repeats_nonce(policy, b'<script nonce="abc">'), repeats_nonce(policy, b"<script>")
+    (True, False)
+    """
+    nonces = [
+        nonce
+        for name, value in headers
+        if name.lower() in _FIELDS
+        for nonce in re.findall(_NONCE, value, re.IGNORECASE)
+    ]
+    if not nonces:
+        return False
+    if any(name.lower() == "content-encoding" and value.strip().lower() != "identity" for name, value in headers):
+        return True
+    return any(form in body for nonce in nonces for form in _forms(nonce))
+
+
+def _forms(nonce: str) -> set[bytes]:
+    """How a nonce may stand in HTML, JSON or a URL."""
+    escaped = nonce.replace("+", "&#43;").replace("/", "&#x2F;").replace("=", "&#61;")
+    quoted = nonce.replace("+", "%2B").replace("/", "%2F").replace("=", "%3D")
+    in_json = nonce.replace("/", "\\/"), nonce.replace("=", "\\u003d").replace("+", "\\u002b")
+    return {each.encode() for each in (nonce, escaped, quoted, *in_json)}

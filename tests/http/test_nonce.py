@@ -1,0 +1,33 @@
+"""Nonces that a body repeats."""
+
+from __future__ import annotations
+
+import pytest
+
+from flask_rcache.http import repeats_nonce
+
+CSP = "Content-Security-Policy"
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "repeats"),
+    [
+        pytest.param([(CSP, "script-src 'nonce-abc'")], b'<script nonce="abc">', True, id="html"),
+        pytest.param([(CSP.lower(), "script-src 'NONCE-abc'")], b"nonce=abc>", True, id="case"),
+        pytest.param([(CSP + "-Report-Only", "style-src 'nonce-abc'")], b"nonce='abc'", True, id="report-only"),
+        pytest.param([(CSP, "x 'nonce-a'"), (CSP, "y 'nonce-bcd'")], b"bcd", True, id="second-line"),
+        pytest.param([(CSP, "x 'nonce-q+/='")], b'{"nonce": "q+\\/="}', True, id="json"),
+        pytest.param([(CSP, "x 'nonce-q+/='")], b"nonce=q%2B%2F%3D", True, id="url"),
+        pytest.param([(CSP, "x 'nonce-q+=='")], b"nonce=q&#43;&#61;&#61;", True, id="escaped"),
+        pytest.param([(CSP, "x 'nonce-abc'"), ("Content-Encoding", "gzip")], b"?", True, id="not-to-be-read"),
+        pytest.param([(CSP, "script-src 'nonce-abc'")], b"<script>", False, id="not-in-the-body"),
+        pytest.param([(CSP, "script-src 'self'")], b"nonce", False, id="no-nonce"),
+        pytest.param([], b"nonce-abc", False, id="no-policy"),
+        pytest.param([("Content-Encoding", "gzip")], b"?", False, id="no-policy-and-encoded"),
+    ],
+)
+def test_repeats_nonce__finds_what_is_for_one_response(
+    headers: list[tuple[str, str]], body: bytes, repeats: bool
+) -> None:
+    """A body that repeats a nonce of its own headers is no one else's."""
+    assert repeats_nonce(headers, body) is repeats
