@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from flask import Flask, Response, make_response, request, session
+from werkzeug.test import TestResponse
 
 from flask_rcache import (
     FROM_HEADERS,
@@ -58,9 +59,9 @@ def source_app(new_app: Any, url: str, cache_type: CacheType = PAGE, **options: 
     return app, source
 
 
-def expired(client: Any, path: str = "/page") -> Response:
+def expired(client: Any, path: str = "/page") -> TestResponse:
     """Fill a URL, and let what was stored expire."""
-    answer: Response = client.get(path)
+    answer: TestResponse = client.get(path)
     assert answer.headers["X-Cache"] == "MISS"
     wait_until(lambda: not _is_fresh(client.application), timeout=10, what="the response to expire")
     return answer
@@ -135,7 +136,7 @@ def test_revalidation__what_is_invalidated_while_the_view_confirms_it_stays_inva
 
     client = app.test_client()
     expired(client)
-    answers: dict[str, Response] = {}
+    answers: dict[str, TestResponse] = {}
 
     def ask(name: str) -> None:
         answers[name] = app.test_client().get("/page")
