@@ -395,7 +395,8 @@ def test_revalidation__what_the_session_adds_selects_no_variant(new_app) -> None
     client = app.test_client()
     expired(client)
     again = client.get("/page")
-    assert ("fwd-status=304; stored" in again.headers["Cache-Status"], again.headers["Vary"]) == (True, "Cookie")
+    assert "fwd-status=304; stored" in again.headers["Cache-Status"]
+    assert again.headers["Vary"].lower() == "cookie"
     client.set_cookie("analytics", "7")
     assert client.get("/page").headers["X-Cache"] == "HIT"
 
