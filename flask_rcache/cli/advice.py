@@ -20,6 +20,7 @@ from .server import ServerInfo
 __all__ = [
     "access",
     "clock_steps",
+    "cluster",
     "encryption",
     "limits",
     "memory",
@@ -194,6 +195,11 @@ def _stopping(server: ServerInfo) -> Iterator[tuple[str, str]]:
             "appendfsync always: each fill and each invalidation waits for the disk.",
             "Set appendonly no, which suits a cache, or appendfsync everysec.",
         )
+    if settings.get("cluster-require-full-coverage") == "yes" and server.mode == "cluster":
+        yield (
+            "cluster-require-full-coverage yes: while one master is away, all nodes refuse everything.",
+            "Set it to no: the shards of the other nodes go on.",
+        )
     wanted = int(settings.get("min-replicas-to-write") or 0)
     if wanted:
         there = server.number("connected_slaves")
@@ -326,6 +332,36 @@ def sentinels(service: str, known: Sequence[Mapping[str, Any]]) -> Iterator[Find
         )
     elif len(well) == len(known):
         yield ok("sentinels", f"all {len(known)} sentinels of {service!r} answer, and have a quorum")
+
+
+def cluster(topology: Mapping[str, Any]) -> Iterator[Finding]:
+    """Whether every shard is used, and every node has some.
+
+    Args:
+        topology: of ``CacheManager.overview()``.
+    """
+    nodes, shards = topology["nodes"], topology["shards"]
+    lost: dict[str, list[str]] = {}
+    for shard in shards:
+        if not shard["is_available"]:
+            lost.setdefault(f"on {shard['node'] or 'no node'}: {shard['cause']}", []).append(str(shard["number"]))
+    for why, numbers in lost.items():
+        yield fail(
+            "topology",
+            f"{len(numbers)} of {len(shards)} shards cannot be used ({', '.join(numbers)}), {why}",
+            "See CLUSTER NODES: start the node, or let a replica take over. What lies there is loaded by the app.",
+        )
+    idle = [node["address"] for node in nodes if not node["shards"]]
+    if idle and not lost:
+        yield warn(
+            "topology",
+            f"{', '.join(idle)}: none of the {len(shards)} shards lies there, so the cache does not use it.",
+            "Set RCACHE_SHARDS to four or more times the number of masters, in all processes at once.",
+        )
+    if not idle and not lost:
+        replicas = sum(len(node["replicas"]) for node in nodes)
+        lonely = "" if replicas else "; without replicas, the shards of a node that fails are missed until it is back"
+        yield ok("topology", f"{len(shards)} shards on {len(nodes)} masters, {replicas} replicas{lonely}")
 
 
 def of_all(found: Mapping[str, Sequence[Finding]]) -> Iterator[Finding]:

@@ -24,7 +24,13 @@ __all__ = ["Ask", "Foreign", "ServerInfo", "asking", "described"]
 Ask = Callable[[Sequence[str | bytes]], Any]
 
 #: Settings that INFO does not tell. Where CONFIG is not allowed they are not known.
-_SETTINGS: Final = ("appendfsync", "save", "stop-writes-on-bgsave-error", "min-replicas-to-write")
+_SETTINGS: Final = (
+    "appendfsync",
+    "save",
+    "stop-writes-on-bgsave-error",
+    "min-replicas-to-write",
+    "cluster-require-full-coverage",
+)
 _KEYS_LOOKED_AT: Final = 2_000
 _KEYS_A_STEP: Final = 200
 _BEGINNINGS_KEPT: Final = 3

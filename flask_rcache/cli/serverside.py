@@ -22,7 +22,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from ..config.address import Address, Node, parse_address
 from ..engine.manager import CacheManager
-from ..errors import StoreError, StoreFullError
+from ..errors import StoreError, StoreFullError, StoreUnavailableError
 from ..model.cache_type import CacheType
 from ..model.entry import Draft
 from ..stores.redis.connection import Connection, pack
@@ -41,6 +41,8 @@ _SLOW: Final = 0.005
 _CLOCK_SECONDS: Final = 1.0
 _HEARD_WITHIN: Final = 1.0
 _PROBE_SECONDS: Final = 10
+#: So many keys lie on every shard, as good as certainly.
+_KEYS_ON_A_CLUSTER: Final = 200
 _BACK_WITHIN: Final = 3.0
 #: Seconds for an answer at least: an operator waits longer than a request.
 _PATIENCE: Final = 2.0
@@ -108,31 +110,33 @@ def server_findings(manager: CacheManager) -> Iterator[Finding]:
     settings = manager.settings
     address = parse_address(settings.url, "RCACHE_URL")
     connector = Connector(address, settings.redis_options, timeout=max(settings.timeout, _PATIENCE))
-    store: Any = manager.engine.store
-    redis: RedisStore = getattr(store, "redis", store)  # behind a memory tier
+    tier: Any = manager.engine.store
+    store: Any = getattr(tier, "redis", tier)  # behind a memory tier
     named = _Place.named(address) if address.kind == "server" else None
     if named is not None:
         wrong = _looked(manager, connector, named, lambda server, _: advice.misplaced(server, settings.url))
         if isinstance(wrong, Finding):
             yield wrong
             return
-    try:
-        _ask(redis, ("PING",))  # connects
-    except StoreError as error:
-        yield _unreachable(redis, error)
+    error = _unreached(manager, store)
+    if error is not None:
+        yield _unreachable(manager, error)
         yield from _sentinels(manager)
         if named is not None:
             yield from _looked(manager, connector, named, partial(_hindrances, manager)) or ()
         return
-    _wait_for_breaker(redis)
+    _wait_for_breaker(store)
     yield from advice.access(address, settings.redis_options)
     yield from advice.encryption(address, settings.redis_options, _addresses(address))
     yield from _sentinels(manager)
+    topology = manager.engine.catalogue.state()["topology"]
+    if address.kind == "cluster":
+        yield from advice.cluster(topology)
     places = [named] if named is not None else _Place.masters(manager)
     found = {place.name: _looked(manager, connector, place, partial(_advised, manager)) or [] for place in places}
     yield from advice.of_all(found)
-    yield _kept(manager, redis)
-    yield _bus(manager, redis)
+    yield _kept(manager, store, _KEYS_ON_A_CLUSTER if address.kind == "cluster" else 1)
+    yield _bus_of_shards(manager) if address.kind == "cluster" else _bus(manager, store)
 
 
 class _Place(NamedTuple):
@@ -239,10 +243,26 @@ def _sampled(ask: Ask) -> tuple[list[float], float]:
     return [took for took, _ in samples], min(samples)[1]
 
 
-def _wait_for_breaker(redis: RedisStore) -> None:
+def _unreached(manager: CacheManager, store: Any) -> StoreError | None:
+    """Why the cache cannot use its servers; ``None`` when it can use some of them."""
+    try:
+        if hasattr(store, "pool"):
+            _ask(store, ("PING",))  # connects
+            return None
+        store.hear()  # of each shard
+    except StoreError as error:
+        return error
+    shards = manager.engine.catalogue.state()["topology"]["shards"]
+    if any(shard["is_available"] for shard in shards):
+        return None
+    cause = store.incident.cause if store.incident is not None else None
+    return cause if isinstance(cause, StoreError) else StoreUnavailableError(f"no shard can be used: {cause}")
+
+
+def _wait_for_breaker(store: Any) -> None:
     """Wait until this process uses the server again, which has not answered earlier and answers now."""
     deadline = time.monotonic() + _BACK_WITHIN
-    while redis.outage is not None and time.monotonic() < deadline:
+    while getattr(store, "outage", store.incident) is not None and time.monotonic() < deadline:
         time.sleep(0.05)
 
 
@@ -257,7 +277,7 @@ _REFUSALS: Final = {
 }
 
 
-def _unreachable(redis: RedisStore, error: StoreError) -> Finding:
+def _unreachable(manager: CacheManager, error: StoreError) -> Finding:
     cause = error.__cause__
     text = str(error)
     refusal = next((remedy for code, remedy in _REFUSALS.items() if f"{code} " in text), None)
@@ -267,7 +287,8 @@ def _unreachable(redis: RedisStore, error: StoreError) -> Finding:
         remedy = refusal
     elif not isinstance(cause, ResponseError):
         remedy = (
-            f"Is it running, may this machine reach it, and does RCACHE_URL name it? It was asked at {redis.location}."
+            "Is it running, may this machine reach it, and does RCACHE_URL name it? It was asked at "
+            f"{manager.engine.catalogue.location}."
         )
     else:
         remedy = "The server's answer says what is missing."
@@ -304,22 +325,28 @@ def _rights(manager: CacheManager, ask: Ask) -> Finding:
     refused: set[str] = set()
     # A command that is refused says nothing of the keys and the channel: then they are granted as well.
     places = {"key", "channel"}
-    bus: list[list[Any]] = [["PUBLISH", names.bus, _message()], ["SUBSCRIBE", names.bus]]
-    for command in (*COMMANDS, *bus):
+    address = parse_address(manager.settings.url, "RCACHE_URL")
+    is_cluster = address.kind == "cluster"
+    channel = f"{names.prefix}~{{0}}~bus" if is_cluster else names.bus
+    more: list[list[Any]] = [["CLUSTER", "SLOTS"], ["ASKING"]] if is_cluster else []
+    more += [["PUBLISH", channel, _message()], ["SUBSCRIBE", channel]]
+    for command in (*COMMANDS, *more):
         words = [word.format(**keys) if isinstance(word, str) else word for word in command]
         reply = ask(words)
         if isinstance(reply, OSError | RedisConnectionError):
             return fail("rights", f"{type(reply).__name__}: {reply}", "Try again: the connection was lost meanwhile.")
         refusal = _refusal(reply)
         if refusal == "command":
-            refused.add(str(command[0]).lower())
+            refused.add("|".join(command).lower() if command[0] == "CLUSTER" else str(command[0]).lower())
         elif not refusal:
-            places -= {"key"} if words != command else {"channel"} if names.bus in command else set()
+            places -= {"key"} if words != command else {"channel"} if channel in command else set()
     if not refused and not places:
-        return ok("rights", f"all {len({command[0] for command in COMMANDS}) + 2} commands are allowed")
-    user = parse_address(manager.settings.url, "RCACHE_URL").username or "default"
+        return ok("rights", f"all {len({command[0] for command in (*COMMANDS, *more)})} commands are allowed")
+    user = address.username or "default"
     grants = [f"+{name}" for name in sorted(refused)]
-    grants += [f"~{names.prefix}:* ~{names.prefix}~*"] * ("key" in places) + [f"&{names.bus}"] * ("channel" in places)
+    grants += [f"~{names.prefix}:* ~{names.prefix}~*"] * ("key" in places) + [
+        f"&{f'{names.prefix}~*' if is_cluster else names.bus}"
+    ] * ("channel" in places)
     what = [f"run {', '.join(sorted(refused))}"] * bool(refused)
     what += [f"use the cache's {place}{'s' if place == 'key' else ''}" for place in sorted(places)]
     return fail("rights", f"the user {user} may not {' nor '.join(what)}.", f"ACL SETUSER {user} {' '.join(grants)}")
@@ -338,26 +365,45 @@ def _message(*names: str) -> bytes:
     return ormsgpack.packb(["t", "0", "0", "0", list(names)])
 
 
-def _kept(manager: CacheManager, redis: RedisStore) -> Finding:
-    """Write an entry, read it, remove it, and see that it is gone."""
-    key = manager.engine.names.entry(CacheType.DEFAULT.name, f"check-{secrets.token_hex(8)}")
+def _kept(manager: CacheManager, store: Any, number: int) -> Finding:
+    """Write entries, read them, remove them, and see that they are gone."""
+    own = f"check-{secrets.token_hex(8)}"
+    keys = [manager.engine.names.entry(CacheType.DEFAULT.name, f"{own}-{each}") for each in range(number)]
     content = secrets.token_bytes(16)
     began = time.monotonic()
     try:
-        redis.write([(key, Draft(content, ttl=_PROBE_SECONDS))], redis.hear())
-        written = redis.read(key, ()).entry
-        redis.delete([key])
-        left = redis.read(key, ()).entry
+        store.write([(key, Draft(content, ttl=_PROBE_SECONDS)) for key in keys], store.hear())
+        written = [store.read(key, ()).entry for key in keys]
+        store.delete(keys)
+        left = [store.read(key, ()).entry for key in keys]
     except StoreFullError as error:
         return fail("entries", str(error), f"Nothing new is cached until then: {EVICTION_ADVICE}.")
     except StoreError as error:
         return fail("entries", str(error), "The lines above may say why.")
     took = f"{(time.monotonic() - began) * 1000:.1f} ms"
-    if written is None or written.content != content:
+    if any(entry is None or entry.content != content for entry in written):
         return fail("entries", "what was written could not be read again.", "Does something else write to its keys?")
-    if left is not None:
+    if any(left):
         return fail("entries", "what was removed is still there.", "Does something else write to its keys?")
-    return ok("entries", f"written, read and removed in {took}")
+    return ok("entries", f"{'' if number == 1 else f'{number} '}written, read and removed in {took}")
+
+
+def _bus_of_shards(manager: CacheManager) -> Finding:
+    """Wait until the bus of each shard is alive."""
+    deadline = time.monotonic() + _BACK_WITHIN
+    while True:
+        shards = manager.engine.catalogue.state()["topology"]["shards"]
+        deaf = [str(shard["number"]) for shard in shards if shard["is_available"] and shard["bus"] != "alive"]
+        if not deaf or time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
+    if not deaf:
+        return ok("bus", f"invalidations of {sum(shard['is_available'] for shard in shards)} shards arrive")
+    return fail(
+        "bus",
+        f"the invalidations of these shards do not arrive: {', '.join(deaf)}.",
+        f"Grant +subscribe +publish &{manager.engine.names.prefix}~*; a node in between must forward pub/sub.",
+    )
 
 
 def _bus(manager: CacheManager, redis: RedisStore) -> Finding:
