@@ -15,7 +15,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 from weakref import WeakSet
 
 from flask import Flask, current_app
@@ -208,26 +208,39 @@ def store_of(settings: Settings) -> Store:
             names, max_bytes=settings.l1_bytes, lease=settings.load_timeout, max_stamps=settings.max_stamps
         )
     from .codec.envelope import Codec
-    from .stores.redis.store import RedisStore  # needs redis-py
+    from .config.address import parse_address
 
-    redis = RedisStore(
-        settings.url,
-        names=names,
-        codec=Codec(
+    address = parse_address(settings.url, "RCACHE_URL")
+    options: dict[str, Any] = {
+        "names": names,
+        "codec": Codec(
             compress_from=settings.compress_from, level=settings.compress_level, max_size=settings.max_bytes * 2
         ),
-        timeout=settings.timeout,
-        lease=settings.lease,
-        load_timeout=settings.load_timeout,
-        cold=settings.on_failover == "cold",
-        max_stamps=settings.max_stamps,
-        idle_timeout=settings.idle_timeout,
-        max_connections=settings.max_connections,
-        journal_keep=settings.journal_keep,
-        options=settings.redis_options,
-        sentinel_options=settings.sentinel_options,
-    )
-    if not settings.l1_bytes or not settings.l1_ttl:
+        "timeout": settings.timeout,
+        "lease": settings.lease,
+        "load_timeout": settings.load_timeout,
+        "cold": settings.on_failover == "cold",
+        "max_stamps": settings.max_stamps,
+        "idle_timeout": settings.idle_timeout,
+        "max_connections": settings.max_connections,
+        "journal_keep": settings.journal_keep,
+        "options": settings.redis_options,
+    }
+    has_memory_tier = bool(settings.l1_bytes and settings.l1_ttl)
+    if address.kind == "cluster":
+        from .stores.cluster import ClusterStore  # needs redis-py
+
+        return ClusterStore(
+            address,
+            shards=settings.shards,
+            memory_bytes=settings.l1_bytes if has_memory_tier else 0,
+            outage_ttl=settings.outage_ttl,
+            **options,
+        )
+    from .stores.redis.store import RedisStore  # needs redis-py
+
+    redis = RedisStore(settings.url, sentinel_options=settings.sentinel_options, **options)
+    if not has_memory_tier:
         return redis
     from .stores.tiered import TieredStore
 

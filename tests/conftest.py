@@ -15,6 +15,7 @@ from typing import Any
 import hypothesis
 import pytest
 
+from tests.clusters import Cluster
 from tests.lanes import Lanes, long_first
 from tests.sentinels import Sentinels
 from tests.servers import Binary, Gunicorn, NoServerError, Server, find_binary
@@ -153,6 +154,65 @@ def any_server(request: pytest.FixtureRequest) -> Server:
     """One of the two, emptied before the test, for what does not depend on which: Redis, if this machine has one."""
     shared: Server = request.getfixturevalue(f"{_binary('any').flavour}_server")
     return shared
+
+
+def _boot_cluster(flavour: str) -> Iterator[Cluster]:
+    try:
+        binary = _binary(flavour)
+    except NoServerError as error:
+        pytest.skip(str(error))
+    with Cluster(binary) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def _shared_redis_cluster() -> Iterator[Cluster]:
+    yield from _boot_cluster("redis")
+
+
+@pytest.fixture(scope="session")
+def _shared_valkey_cluster() -> Iterator[Cluster]:
+    yield from _boot_cluster("valkey")
+
+
+@pytest.fixture
+def redis_cluster(_shared_redis_cluster: Cluster) -> Cluster:
+    """Three masters of Redis proper, shared by the run and emptied before the test. Do not stop or configure them."""
+    _shared_redis_cluster.empty()
+    return _shared_redis_cluster
+
+
+@pytest.fixture
+def valkey_cluster(_shared_valkey_cluster: Cluster) -> Cluster:
+    """Three masters of Valkey, shared by the run and emptied before the test. Do not stop or configure them."""
+    _shared_valkey_cluster.empty()
+    return _shared_valkey_cluster
+
+
+@pytest.fixture(params=["redis", "valkey"])
+def cluster(request: pytest.FixtureRequest) -> Cluster:
+    """A cluster of Redis and of Valkey in turn, emptied before the test."""
+    shared: Cluster = request.getfixturevalue(f"{request.param}_cluster")
+    return shared
+
+
+@pytest.fixture
+def private_cluster() -> Iterator[Callable[..., Cluster]]:
+    """Start clusters for this test alone: `private_cluster(flavour="any", masters=3, replicas=0, **config)`."""
+    started: list[Cluster] = []
+
+    def start(flavour: str = "any", **options: Any) -> Cluster:
+        try:
+            binary = _binary(flavour)
+        except NoServerError as error:
+            pytest.skip(str(error))
+        cluster = Cluster(binary, **options)
+        started.append(cluster)
+        return cluster.start()
+
+    yield start
+    for cluster in reversed(started):
+        cluster.stop()
 
 
 @pytest.fixture

@@ -114,6 +114,11 @@ class Settings:
         30.0, parsers.seconds, "Seconds that a reader waits for another's load of its key; then it loads for itself."
     )
     max_connections: int = _setting(512, parsers.count, "Connections of one process to the store at most.")
+    shards: int = _setting(
+        16,
+        parsers.count,
+        "Parts into which the entries on a cluster are divided, however many nodes it has; the same in all processes.",
+    )
     idle_timeout: float = _setting(30.0, parsers.seconds, "Seconds after which an idle connection is closed.")
     max_stamps: int = _setting(
         100_000,

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from ..errors import CodecError, StoreError
 from ..model.entry import Draft, Moment
 from ..model.scope import scope_var
-from ..stores.protocol import Begun, Filled, LoadedResult, Lookup, Outcome, Store, Want
+from ..stores.protocol import Begun, Filled, LoadedResult, Lookup, Outcome, PartialError, Store, Want
 from .load import Load
 from .observer import Observer
 from .policies import Policy
@@ -52,7 +52,7 @@ class GuardedStore:
             return [withheld(lookup) for lookup in self.store.read_many(keys, tags, policy.l1_ttl)]
         except StoreError as error:
             self.failed(policy.name, "lookup", error)
-            return [None] * len(keys)
+            return [None if lookup is None else withheld(lookup) for lookup in _answers(error, len(keys))]
 
     def begin(self, policy: Policy, wants: Sequence[Want], token: str, moment: Moment | None) -> Sequence[Begun | None]:
         """Ask for leases."""
@@ -60,22 +60,25 @@ class GuardedStore:
             return self.store.begin(wants, token, moment)
         except StoreError as error:
             self.failed(policy.name, "begin", error)
-            return [None] * len(wants)
+            return _answers(error, len(wants))
 
     def fill(self, policy: Policy, results: Sequence[tuple[Load, LoadedResult]]) -> list[Filled | None]:
         """Store what leased loads produced; their leases end in any case."""
         began = time.monotonic()
+        filled: list[Filled | None]
         try:
-            filled = self.store.fill([result for _, result in results])
+            filled = list(self.store.fill([result for _, result in results]))
         except (StoreError, CodecError) as error:
             self.failed(policy.name, "fill", error)
-            self.release(policy, [load for load, _ in results])
-            return [None] * len(results)
-        policy.counters.timed("set", time.monotonic() - began)
+            filled = _answers(error, len(results))
+            self.release(policy, [load for (load, _), answer in zip(results, filled, strict=True) if answer is None])
+        else:
+            policy.counters.timed("set", time.monotonic() - began)
         for (load, result), answer in zip(results, filled, strict=True):
-            load.lease = None
-            self._report(policy, result.lease.key, result.draft, answer)
-        return list(filled)
+            if answer is not None:
+                load.lease = None
+                self._report(policy, result.lease.key, result.draft, answer)
+        return filled
 
     def write(
         self,
@@ -86,15 +89,18 @@ class GuardedStore:
     ) -> list[Filled | None]:
         """Store values without a lease."""
         began = time.monotonic()
+        written: list[Filled | None]
         try:
-            written = self.store.write(writes, moment, expected)
+            written = list(self.store.write(writes, moment, expected))
         except (StoreError, CodecError) as error:
             self.failed(policy.name, "set", error)
-            return [None] * len(writes)
-        policy.counters.timed("set", time.monotonic() - began)
+            written = _answers(error, len(writes))
+        else:
+            policy.counters.timed("set", time.monotonic() - began)
         for (key, draft), answer in zip(writes, written, strict=True):
-            self._report(policy, key, draft, answer)
-        return list(written)
+            if answer is not None:
+                self._report(policy, key, draft, answer)
+        return written
 
     def release(self, policy: Policy, loads: Sequence[Load], *, pass_for: float = 0.0, failed: bool = False) -> None:
         """Give leases back; loads without one are left out."""
@@ -133,3 +139,8 @@ def withheld(lookup: Lookup) -> Lookup:
     if not scope.is_uncommitted([tag for tag, _ in lookup.entry.tags]):
         return lookup
     return Lookup(None, lookup.now, lookup.identity, "uncommitted", lookup.size)
+
+
+def _answers(error: Exception, number: int) -> list[Any]:
+    """What was answered all the same: of several shards, those that are there."""
+    return list(error.answers) if isinstance(error, PartialError) else [None] * number

@@ -7,6 +7,7 @@ becomes a safe id is ``typed_keys``'s. Does not read or write anything.
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Iterable
 from typing import Final
 
@@ -90,8 +91,13 @@ FORGOTTEN: Final = "=forgotten"
 class Names:
     """All key names under one prefix.
 
+    A *stored key* is ``{prefix}:{type}:{id}``, in the engine and in everything that is shown. On a cluster it lies at
+    another *place*, ``{prefix}:{n}:{type}:{id}`` with the number of its shard between braces, as all internal names of
+    the shard have it: what stands between braces alone decides on which node a key lies.
+
     Args:
         prefix: the first part of every key; ASCII, without ``: ~ * ? [ ] { }``, quotes, backslashes and blanks.
+        shard: the number of the shard whose names these are; ``None`` on one server.
 
     Raises:
         ConfigError: the prefix could reach other keys.
@@ -101,36 +107,77 @@ class Names:
     'cache:search:flights'
     >>> names.lease("cache:search:flights"), names.index("search")
     ('cache~lease:search:flights', 'cache~index:search')
+    >>> third = names.of_shard(3)
+    >>> third.place("cache:search:flights"), third.stamps
+    ('cache:{3}:search:flights', 'cache~{3}~stamps')
     """
 
-    __slots__ = ("bus", "costs", "entries", "loads", "log", "meta", "prefix", "probe", "stamps")
+    __slots__ = (
+        "_entries_at",
+        "_root",
+        "bus",
+        "costs",
+        "entries",
+        "loads",
+        "log",
+        "meta",
+        "prefix",
+        "probe",
+        "stamps",
+    )
 
-    def __init__(self, prefix: str = "cache") -> None:
+    def __init__(self, prefix: str = "cache", *, shard: int | None = None) -> None:
         if not isinstance(prefix, str) or not prefix or len(prefix) > 64 or _PREFIX_REFUSED.search(prefix):
             raise ConfigError(
                 f'RCACHE_PREFIX must be ASCII, at most 64, without : ~ * ? [ ] {{ }} " \\ and blanks, not {prefix!r}'
             )
         self.prefix = prefix
         self.entries = prefix + ":"
-        self.stamps = prefix + "~stamps"
-        self.meta = prefix + "~meta"
-        self.bus = prefix + "~bus"
-        self.probe = prefix + "~probe"
-        self.costs = prefix + "~costs"
-        self.log = prefix + "~log"
-        self.loads = prefix + "~loads"
+        self._entries_at = self.entries if shard is None else f"{prefix}:{{{shard}}}:"
+        self._root = root = prefix + "~" if shard is None else f"{prefix}~{{{shard}}}~"
+        self.stamps = root + "stamps"
+        self.meta = root + "meta"
+        self.bus = root + "bus"
+        self.probe = root + "probe"
+        self.costs = root + "costs"
+        self.log = root + "log"
+        self.loads = root + "loads"
+
+    def of_shard(self, shard: int) -> Names:
+        """The names of one shard of a cluster."""
+        return Names(self.prefix, shard=shard)
+
+    def shard_of(self, stored: str, shards: int) -> int:
+        """The number of the shard on which a stored key lies; the variants of a response lie where its URL does.
+
+        >>> names = Names("cache")
+        >>> names.shard_of("cache:page:~0a", 16) == names.shard_of("cache:page:~0a~0b", 16)
+        True
+        """
+        start = len(self.entries)
+        end = stored.find("~", stored.find(":", start) + 2)  # the id of a hashed key begins with one
+        return zlib.crc32((stored if end < 0 else stored[:end]).encode("utf-8", "surrogatepass")) % shards
+
+    def place(self, stored: str) -> str:
+        """Where a stored key lies, or a pattern of stored keys matches."""
+        return self._entries_at + stored[len(self.entries) :]
+
+    def stored_at(self, place: str) -> str:
+        """The stored key that lies at a place."""
+        at = self._entries_at
+        return self.entries + place[len(at) :] if place.startswith(at) else place
 
     def queue(self, name: str) -> str:
         """The stream of the writes that are not applied yet."""
-        return f"{self.prefix}~queue:{name}"
+        return f"{self._root}queue:{name}"
 
     def queue_owner(self, name: str) -> str:
         """Which consumer has a queue."""
-        return f"{self.prefix}~owner:{name}"
+        return f"{self._root}owner:{name}"
 
     def dead_letters(self, name: str) -> str:
         """The stream of the writes of a queue that were given up."""
-        return f"{self.prefix}~dead:{name}"
+        return f"{self._root}dead:{name}"
 
     def entry(self, type_name: str, id: str) -> str:
         """The stored key of an id within a type."""
@@ -185,15 +232,15 @@ class Names:
 
     def lease(self, stored: str) -> str:
         """The lease beside a stored key."""
-        return f"{self.prefix}~lease:{stored[len(self.entries) :]}"
+        return f"{self._root}lease:{stored[len(self.entries) :]}"
 
     def index(self, type_name: str) -> str:
         """The index of a type's entries."""
-        return f"{self.prefix}~index:{type_name}"
+        return f"{self._root}index:{type_name}"
 
     def stats(self, type_name: str) -> str:
         """The counters of a type, across all processes."""
-        return f"{self.prefix}~stats:{type_name}"
+        return f"{self._root}stats:{type_name}"
 
     def pattern(self, pattern: str, *, type_name: str | None = None) -> tuple[str, str | None]:
         r"""A glob over stored keys, confined to this cache, and the one type it can match if that is plain.

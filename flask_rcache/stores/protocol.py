@@ -9,8 +9,9 @@ and pass one conformance suite. Nothing here does I/O.
 
 from collections.abc import Iterator, Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
+from ..errors import StoreUnavailableError
 from ..model.entry import MICROSECONDS, Draft, Entry, Moment, StoredResponse, VariantMarker
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ __all__ = [
     "Lookup",
     "Outcome",
     "Page",
+    "PartialError",
     "Seized",
     "Size",
     "Store",
@@ -167,6 +169,19 @@ class Incident(NamedTuple):
     cause: Exception
     is_logged: bool = False
     since: float = 0.0
+
+
+class PartialError(StoreUnavailableError):
+    """Of the shards of a cluster some are away.
+
+    Args:
+        message: why.
+        answers: those of the others; ``None`` stands for what was asked of a shard that is away.
+    """
+
+    def __init__(self, message: str, answers: Sequence[Any]) -> None:
+        super().__init__(message)
+        self.answers: Final = list(answers)
 
 
 class Store(Protocol):

@@ -36,6 +36,7 @@ from .protocol import (
     Want,
 )
 from .redis.bus import Message
+from .redis.steps import Steps
 from .redis.store import RedisStore
 from .timetable import Timetable
 
@@ -105,6 +106,11 @@ class TieredStore:
         outage = self.redis.outage
         return self.redis.hear() if outage is None else self._outage_moment(outage)
 
+    def hear_steps(self) -> Steps[Moment | None]:
+        """See :meth:`hear`."""
+        outage = self.redis.outage
+        return self._outage_moment(outage) if outage is not None else (yield from self.redis.hear_steps())
+
     # Reading
 
     def recall(self, key: str, l1_ttl: float) -> Lookup | None:
@@ -128,14 +134,18 @@ class TieredStore:
 
     def read_many(self, keys: Sequence[str], tags: tuple[str, ...], l1_ttl: float = 0.0) -> list[Lookup]:
         """See :meth:`Store.read_many`; the memory tier answers what it can."""
+        return self.redis.drive(self.read_many_steps(keys, tags, l1_ttl))
+
+    def read_many_steps(self, keys: Sequence[str], tags: tuple[str, ...], l1_ttl: float = 0.0) -> Steps[list[Lookup]]:
+        """See :meth:`read_many`."""
         if not l1_ttl:
-            return self.redis.read_many(keys, tags)
+            return (yield from self.redis.read_many_steps(keys, tags))
         sent = time.monotonic_ns()
         found = {key: lookup for key in keys if (lookup := self._recall(key, sent, l1_ttl)) is not None}
         rest = [key for key in keys if key not in found]
         if rest:
             try:
-                lookups = self.redis.read_many(rest, tags)
+                lookups = yield from self.redis.read_many_steps(rest, tags)
             except StoreUnavailableError as error:
                 lookups = [self._during_outage(key, l1_ttl, error) for key in rest]
             else:
@@ -277,8 +287,12 @@ class TieredStore:
 
     def begin(self, wants: Sequence[Want], token: str, moment: Moment | None) -> list[Begun]:
         """See :meth:`Store.begin`."""
+        return self.redis.drive(self.begin_steps(wants, token, moment))
+
+    def begin_steps(self, wants: Sequence[Want], token: str, moment: Moment | None) -> Steps[list[Begun]]:
+        """See :meth:`begin`."""
         try:
-            return self.redis.begin(wants, token, moment)
+            return (yield from self.redis.begin_steps(wants, token, moment))
         except StoreUnavailableError:
             outage = self.redis.outage
             if not self._outage_ttl or outage is None:
@@ -288,6 +302,10 @@ class TieredStore:
 
     def fill(self, results: Sequence[LoadedResult]) -> list[Filled]:
         """See :meth:`Store.fill`; what was begun during an outage stays in this process, and ends with the outage."""
+        return self.redis.drive(self.fill_steps(results))
+
+    def fill_steps(self, results: Sequence[LoadedResult]) -> Steps[list[Filled]]:
+        """See :meth:`fill`."""
         if results and results[0].moment.epoch == self._outage.epoch:
             outage = self.redis.outage
             if outage is None or outage.number != self._outage_number:
@@ -297,7 +315,7 @@ class TieredStore:
                 return [Filled(Outcome.REFUSED)] * len(results)
             ttl = self._outage_ttl
             return self._outage.fill([result._replace(draft=result.draft.shortened(ttl)) for result in results])
-        filled = self.redis.fill(results)
+        filled = yield from self.redis.fill_steps(results)
         self._drop([result.lease.key for result in results])
         return filled
 
@@ -305,8 +323,14 @@ class TieredStore:
         self, writes: Sequence[tuple[str, Draft]], moment: Moment | None, expected: Sequence[bytes] | None = None
     ) -> list[Filled]:
         """See :meth:`Store.write`."""
+        return self.redis.drive(self.write_steps(writes, moment, expected))
+
+    def write_steps(
+        self, writes: Sequence[tuple[str, Draft]], moment: Moment | None, expected: Sequence[bytes] | None = None
+    ) -> Steps[list[Filled]]:
+        """See :meth:`write`."""
         try:
-            return self.redis.write(writes, moment, expected)
+            return (yield from self.redis.write_steps(writes, moment, expected))
         finally:
             self._drop([key for key, _ in writes])
 
@@ -322,19 +346,27 @@ class TieredStore:
 
     def release(self, leases: Sequence[Lease], *, pass_for: float = 0.0, failed: bool = False) -> None:
         """See :meth:`Store.release`."""
+        self.redis.drive(self.release_steps(leases, pass_for=pass_for, failed=failed))
+
+    def release_steps(self, leases: Sequence[Lease], *, pass_for: float = 0.0, failed: bool = False) -> Steps[None]:
+        """See :meth:`release`."""
         local = [lease for lease in leases if self._outage.holds(lease)]
         if local:
             self._outage.release(local, pass_for=min(pass_for, self._outage_ttl), failed=failed)
         if len(local) < len(leases):
             shared = [lease for lease in leases if lease not in local]
-            self.redis.release(shared, pass_for=pass_for, failed=failed)
+            yield from self.redis.release_steps(shared, pass_for=pass_for, failed=failed)
 
     # Invalidating: Redis first, whose acknowledgement comes back through apply(); then nothing here is older.
 
     def delete(self, keys: Sequence[str], *, is_stamped: bool = True) -> int:
         """See :meth:`Store.delete`."""
+        return self.redis.drive(self.delete_steps(keys, is_stamped=is_stamped))
+
+    def delete_steps(self, keys: Sequence[str], *, is_stamped: bool = True) -> Steps[int]:
+        """See :meth:`delete`."""
         try:
-            return self.redis.delete(keys, is_stamped=is_stamped)
+            return (yield from self.redis.delete_steps(keys, is_stamped=is_stamped))
         finally:
             if self._is_unacknowledged():
                 self._outage.delete(keys, is_stamped=is_stamped)
@@ -355,43 +387,60 @@ class TieredStore:
 
     def invalidate(self, tags: Sequence[str], types: Sequence[str] = (), *, everything: bool = False) -> int:
         """See :meth:`Store.invalidate`."""
+        return self.redis.drive(self.invalidate_steps(tags, types, everything=everything))
+
+    def invalidate_steps(
+        self, tags: Sequence[str], types: Sequence[str] = (), *, everything: bool = False
+    ) -> Steps[int]:
+        """See :meth:`invalidate`."""
         try:
-            return self.redis.invalidate(tags, types, everything=everything)
+            return (yield from self.redis.invalidate_steps(tags, types, everything=everything))
         finally:
             if self._is_unacknowledged():
                 self._outage.invalidate(tags, types, everything=everything)
 
     def invalidate_pattern(self, pattern: str, type_name: str | None) -> int:
         """See :meth:`Store.invalidate_pattern`."""
+        return self.redis.drive(self.invalidate_pattern_steps(pattern, type_name))
+
+    def invalidate_pattern_steps(self, pattern: str, type_name: str | None) -> Steps[int]:
+        """See :meth:`invalidate_pattern`."""
         try:
-            return self.redis.invalidate_pattern(pattern, type_name)
+            return (yield from self.redis.invalidate_pattern_steps(pattern, type_name))
         finally:
             if self._is_unacknowledged():
                 self._outage.invalidate_pattern(pattern, type_name)
 
     def stamp_ahead(self, tags: Sequence[str], token: str) -> None:
         """See :meth:`Store.stamp_ahead`."""
+        self.redis.drive(self.stamp_ahead_steps(tags, token))
+
+    def stamp_ahead_steps(self, tags: Sequence[str], token: str) -> Steps[None]:
+        """See :meth:`stamp_ahead`."""
         try:
-            self.redis.stamp_ahead(tags, token)
+            yield from self.redis.stamp_ahead_steps(tags, token)
         finally:
             if self._is_unacknowledged():
                 self._outage.stamp_ahead(tags, token)
 
     def settle(self, tags: Sequence[str], token: str) -> None:
         """See :meth:`Store.settle`."""
-        try:
-            self.redis.settle(tags, token)
-        finally:
-            if self._is_unacknowledged():
-                self._outage.settle(tags, token)
+        self.redis.drive(self.end_commit_steps(tags, token, withdrawn=False))
 
     def withdraw(self, tags: Sequence[str], token: str) -> None:
         """See :meth:`Store.withdraw`."""
+        self.redis.drive(self.end_commit_steps(tags, token, withdrawn=True))
+
+    def end_commit_steps(self, tags: Sequence[str], token: str, *, withdrawn: bool) -> Steps[None]:
+        """See :meth:`settle` and :meth:`withdraw`."""
         try:
-            self.redis.withdraw(tags, token)
+            yield from self.redis.end_commit_steps(tags, token, withdrawn=withdrawn)
         finally:
-            if self.redis.outage is not None:
-                self._outage.withdraw(tags, token)
+            if withdrawn:
+                if self.redis.outage is not None:
+                    self._outage.withdraw(tags, token)
+            elif self._is_unacknowledged():
+                self._outage.settle(tags, token)
 
     def _is_unacknowledged(self) -> bool:
         """Whether Redis is away, so that no stamp came back: then nothing in memory is known to be valid."""
@@ -459,9 +508,13 @@ class TieredStore:
         """See :meth:`Catalogue.state`."""
         state = self.redis.state()
         state["store"]["kind"] = "tiered"
-        with self._lock:
-            state["memory_tier"] = self._cells.state()
+        state["memory_tier"] = self.memory_state()
         return state
+
+    def memory_state(self) -> dict[str, int]:
+        """Entries, bytes and the budget of the memory tier."""
+        with self._lock:
+            return self._cells.state()
 
     def activity(self) -> Activity | None:
         """See :meth:`Catalogue.activity`."""

@@ -7,15 +7,25 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.clusters import Cluster
 from tests.servers import Server
-from tests.stores.kit import Kit, WholeStore, manager, memory_kit, redis_store, tiered_store
+from tests.stores.kit import Kit, WholeStore, cluster_store, manager, memory_kit, redis_store, tiered_store
 
 if TYPE_CHECKING:
     from flask_rcache import CacheManager
 
 
 #: Every store: memory, Redis on each server and over a unix socket, and a memory tier in front of it.
-STORES = ["memory", "redis", "valkey", "valkey-unix", "valkey-tiered"]
+STORES = [
+    "memory",
+    "redis",
+    "valkey",
+    "valkey-unix",
+    "valkey-tiered",
+    "redis-cluster",
+    "valkey-cluster",
+    "valkey-cluster-tiered",
+]
 
 
 def _kits(request: pytest.FixtureRequest, **options: Any) -> Iterator[Kit]:
@@ -25,6 +35,9 @@ def _kits(request: pytest.FixtureRequest, **options: Any) -> Iterator[Kit]:
         made.store.close()
         return
     flavour, _, kind = request.param.partition("-")
+    if kind.startswith("cluster"):
+        yield from _cluster_kits(request.getfixturevalue(f"{flavour}_cluster"), "tiered" in kind, **options)
+        return
     server: Server = request.getfixturevalue(f"{flavour}_server")
     opened: list[WholeStore] = []
 
@@ -34,6 +47,18 @@ def _kits(request: pytest.FixtureRequest, **options: Any) -> Iterator[Kit]:
         return opened[-1]
 
     yield Kit(connect(), client=server.client(), connect=connect, l1_ttl=30.0 if kind == "tiered" else 0.0)
+    for store in opened:
+        store.close()
+
+
+def _cluster_kits(cluster: Cluster, is_tiered: bool, **options: Any) -> Iterator[Kit]:
+    opened: list[WholeStore] = []
+
+    def connect() -> WholeStore:
+        opened.append(cluster_store(cluster.url, memory_bytes=64 * 1024 * 1024 if is_tiered else 0, **options))
+        return opened[-1]
+
+    yield Kit(connect(), connect=connect, cluster=cluster, l1_ttl=30.0 if is_tiered else 0.0)
     for store in opened:
         store.close()
 

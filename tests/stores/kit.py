@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from redis.crc import key_slot
+
 from flask_rcache.model.entry import Content, Draft, Moment
 from flask_rcache.model.keys import Names, type_tag, user_tag
 from flask_rcache.stores.memory import MemoryStore
@@ -17,10 +19,14 @@ if TYPE_CHECKING:
     import redis
 
     from flask_rcache import CacheManager
+    from flask_rcache.stores.cluster import ClusterStore
     from flask_rcache.stores.redis.store import RedisStore
     from flask_rcache.stores.tiered import TieredStore
+    from tests.clusters import Cluster
 
 SECOND = 1_000_000
+#: As an app has it by default.
+SHARDS = 16
 
 
 class Clock:
@@ -60,6 +66,7 @@ class Kit:
         client: a plain client of its server; ``None`` for the memory store.
         clock: the memory store's clock.
         connect: makes another store on the same data, as another process has it.
+        cluster: where it lies on one.
         l1_ttl: seconds that reads let a memory tier hold what they find.
     """
 
@@ -68,6 +75,7 @@ class Kit:
     client: redis.Redis | None = None
     clock: Clock | None = None
     connect: Callable[[], WholeStore] | None = None
+    cluster: Cluster | None = None
     l1_ttl: float = 0.0
     tokens: Iterator[str] = field(default_factory=_tokens)
 
@@ -86,6 +94,21 @@ class Kit:
         moment = self.store.hear()
         assert moment is not None
         return moment
+
+    def at(self, moment: Moment, key: str) -> Moment:
+        """What a moment is where a key lies."""
+        if moment.vector is None:
+            return moment
+        part = moment.part(self.names.shard_of(key, SHARDS))
+        assert part is not None
+        return part
+
+    def of_another_epoch(self) -> Moment:
+        """A moment of a stamp set that there is not."""
+        moment = self.moment()
+        if moment.vector is None:
+            return moment._replace(epoch=12345)
+        return moment._replace(vector=moment.vector._replace(epochs=(12345,) * SHARDS))
 
     # Reading
 
@@ -161,6 +184,10 @@ class Kit:
     def lease_runs_out(self, key: str) -> None:
         if self.clock is not None:
             self.clock.tick(self.store.lease_seconds + 0.001)
+        elif self.cluster is not None:
+            number = self.names.shard_of(key, SHARDS)
+            place = self.names.of_shard(number).lease(key)
+            assert self.cluster.master_of(key_slot(str(number).encode())).client().delete(place) == 1
         else:
             assert self.server().delete(self.names.lease(key)) == 1
 
@@ -191,6 +218,16 @@ def tiered_store(url: str, names: Names | None = None, *, outage_ttl: float = 2.
     names = names or Names()
     redis = redis_store(url, names, **options)
     return TieredStore(redis, names=names, max_bytes=64 * 1024 * 1024, outage_ttl=outage_ttl)
+
+
+def cluster_store(url: str, names: Names | None = None, **options: Any) -> ClusterStore:
+    """A store on a cluster with the settings an app has by default; the timeout allows for a busy machine."""
+    from flask_rcache.codec.envelope import Codec
+    from flask_rcache.config.address import parse_address
+    from flask_rcache.stores.cluster import ClusterStore
+
+    address = parse_address(url, "RCACHE_URL")
+    return ClusterStore(address, names=names or Names(), codec=Codec(), **{"timeout": 2.0, "shards": SHARDS, **options})
 
 
 def manager(url: str, **config: Any) -> CacheManager:

@@ -24,7 +24,7 @@ def test_read__absent_key(kit: Kit) -> None:
 def test_fill__is_read_back_whole(kit: Kit) -> None:
     """All that a draft has comes back, its own tags with the load's as_of and inherited ones with theirs."""
     key = kit.key()
-    inner = kit.load(kit.key("inner"), tags=["inner"]).moment.clock
+    inner = kit.load(kit.key("inner"), tags=["inner"]).moment
     started = kit.start(key)
     draft = Draft(
         b"content",
@@ -32,7 +32,7 @@ def test_fill__is_read_back_whole(kit: Kit) -> None:
         stale_while_revalidate=5.0,
         stale_if_error=7.0,
         tags=(type_tag("search"), user_tag("eu")),
-        inherited=((user_tag("inner"), inner),),
+        inherited=((user_tag("inner"), inner.as_of),),
         cost=0.25,
         origin="shop:index",
     )
@@ -43,9 +43,10 @@ def test_fill__is_read_back_whole(kit: Kit) -> None:
     assert entry is not None
     assert (entry.content, entry.origin) == (b"content", "shop:index")
     assert (entry.ttl, entry.stale_while_revalidate, entry.stale_if_error, entry.cost) == (60.0, 5.0, 7.0, 0.25)
-    as_of = started.moment.clock
-    assert dict(entry.tags) == {type_tag("search"): as_of, user_tag("eu"): as_of, user_tag("inner"): inner}
-    assert (entry.epoch, entry.as_of) == (started.moment.epoch, as_of)
+    epoch, as_of, *_ = kit.at(started.moment, key)
+    known = {type_tag("search"): as_of, user_tag("eu"): as_of, user_tag("inner"): kit.at(inner, key).clock}
+    assert dict(entry.tags) == known
+    assert (entry.epoch, entry.as_of) == (epoch, as_of)
     assert as_of < entry.created <= lookup.now
     assert entry.freshness(lookup.now) is Freshness.FRESH
     assert lookup.size == filled.size > 0
@@ -89,7 +90,7 @@ def test_invalidate__makes_a_filled_entry_invalid(kit: Kit, invalidate: str) -> 
     """A stamp on any of its tags, its type or everything: the entry is not served, and the lookup says why."""
     key, other = kit.key(), kit.key("b", "product")
     started = kit.start(key)
-    kit.fill(started, tags=["eu"], inherited=((user_tag("inner"), started.moment.clock),))
+    kit.fill(started, tags=["eu"], inherited=((user_tag("inner"), started.moment.as_of),))
     kit.load(other)
     if invalidate == "tag":
         kit.store.invalidate([user_tag("eu")])
@@ -124,24 +125,24 @@ def test_invalidate__another_tag_does_no_harm(kit: Kit) -> None:
 
 def test_invalidate__inherited_tag_older_than_its_stamp(kit: Kit) -> None:
     """An inherited tag counts with its own as_of: one known from before its stamp refuses the fill."""
-    before = kit.moment().clock
+    before = kit.moment().as_of
     kit.store.invalidate([user_tag("inner")])
     started = kit.start(kit.key())
-    assert started.moment.clock > before
+    assert started.moment.as_of != before
     assert kit.fill(started, inherited=((user_tag("inner"), before),)) is Outcome.OVERTAKEN
     assert kit.value(kit.key()) is None
 
 
 def test_invalidate__inherited_tag_older_than_the_floor(kit: Kit) -> None:
     """The same for the floor: what was read before everything was invalidated is not built upon."""
-    before = kit.moment().clock
+    before = kit.moment().as_of
     kit.store.invalidate((), (), everything=True)
     assert kit.fill(kit.start(kit.key()), inherited=((user_tag("inner"), before),)) is Outcome.OVERTAKEN
 
 
 def test_invalidate__own_and_inherited_tag(kit: Kit) -> None:
     """A tag that is both own and inherited counts with the earlier as_of."""
-    before = kit.moment().clock
+    before = kit.moment().as_of
     kit.store.invalidate([user_tag("eu")])
     started = kit.start(kit.key())
     assert kit.fill(started, tags=["eu"], inherited=((user_tag("eu"), before),)) is Outcome.OVERTAKEN
@@ -250,7 +251,7 @@ def test_rows__dropped_stamp_still_refuses(narrow_kit: Kit) -> None:
 def test_rows__dropped_stamp_refuses_inherited_tags(narrow_kit: Kit) -> None:
     """The same for a tag that came with a value read before: its own as_of is what counts."""
     kit = narrow_kit
-    before = kit.moment().clock
+    before = kit.moment().as_of
     kit.store.invalidate([user_tag("inner")])
     _flood(kit)
     assert kit.fill(kit.start(kit.key()), inherited=((user_tag("inner"), before),)) is Outcome.OVERTAKEN
@@ -300,10 +301,10 @@ def test_rows__dropped_key_stamp_still_refuses(narrow_kit: Kit) -> None:
 
 def test_moment__grows_with_what_happens(kit: Kit) -> None:
     """Each invalidation, fill and write is later than all before it, and is heard by who made it."""
-    readings = [kit.moment().clock]
+    readings = [kit.at(kit.moment(), kit.key()).clock]
     for number in range(10):
         kit.store.invalidate([user_tag(f"t{number}")])
-        readings.append(kit.moment().clock)
+        readings.append(kit.at(kit.moment(), kit.key()).clock)
     assert readings == sorted(set(readings))
 
 
@@ -340,7 +341,7 @@ def test_moment__same_instant_as_an_invalidation(kit: Kit) -> None:
 
 def test_moment__of_another_epoch(kit: Kit) -> None:
     """A reading of another epoch means nothing here: no lease for it, no fill, no write."""
-    other = kit.moment()._replace(epoch=12345)
+    other = kit.of_another_epoch()
     assert kit.ask(kit.key(), moment=other).kind is Begin.UNSTORABLE
     started = kit.start(kit.key())
     assert kit.fill(started._replace(moment=other)) is Outcome.REFUSED
@@ -682,7 +683,7 @@ def test_write__without_a_moment_is_of_now(kit: Kit) -> None:
 
 def test_write__inherited_tags_count(kit: Kit) -> None:
     """Whatever the write claims, what it was made of has its own as_of."""
-    before = kit.moment().clock
+    before = kit.moment().as_of
     kit.store.invalidate([user_tag("inner")])
     assert kit.write(kit.key(), inherited=((user_tag("inner"), before),)) is Outcome.OVERTAKEN
 
@@ -752,7 +753,7 @@ def test_delete__reaches_what_has_the_key_as_a_tag(kit: Kit) -> None:
     key, variant = kit.key(), kit.names.variant(kit.key(), "a" * 32)
     kit.load(key)
     started = kit.start(variant)
-    assert kit.fill(started, tags=(), inherited=((key_tag(key), started.moment.clock),)) is Outcome.STORED
+    assert kit.fill(started, tags=(), inherited=((key_tag(key), started.moment.as_of),)) is Outcome.STORED
     kit.store.delete([key])
     assert kit.value(variant) is None
 
@@ -908,7 +909,7 @@ def test_recall__what_needs_no_io(kit: Kit) -> None:
     """A store without a memory tier knows nothing without asking; the memory store knows all."""
     kit.load(kit.key())
     lookup = kit.store.recall(kit.key(), 0.0)
-    assert (lookup is not None and lookup.entry is not None) == (kit.client is None)
+    assert (lookup is not None and lookup.entry is not None) == (kit.connect is None)
 
 
 def test_close__store_may_be_used_again(kit: Kit) -> None:

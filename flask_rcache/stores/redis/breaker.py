@@ -7,6 +7,7 @@ store's maintenance does, with a write, and closes the breaker when that succeed
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Final
 
 from ...errors import StoreUnavailableError
@@ -25,13 +26,15 @@ class Breaker:
         outage: the present incident while the breaker is open. Who asks often looks here instead of calling
             :meth:`check`.
         incidents: how many there have been in this process.
+        changed: called when it has opened or closed.
     """
 
-    __slots__ = ("_full", "_lock", "_probe_at", "_settled", "incidents", "outage")
+    __slots__ = ("_full", "_lock", "_probe_at", "_settled", "changed", "incidents", "outage")
 
     def __init__(self) -> None:
         self._lock: Final = new_lock()
         self.outage: Incident | None = None
+        self.changed: Callable[[], None] | None = None
         self.incidents = 0
         self._full: Incident | None = None
         self._settled: Incident | None = None
@@ -75,6 +78,8 @@ class Breaker:
             else:
                 self.incidents += 1
                 self.outage = Incident(self.incidents, cause, is_logged, time.time())
+        if self.changed is not None:
+            self.changed()
 
     def probe_in(self) -> float:
         """Seconds until the next probe is due; 0 when it is, or when the breaker is closed."""
@@ -89,6 +94,8 @@ class Breaker:
         """The store answered a probe as it should: the incident is over."""
         with self._lock:
             self._settled, self.outage = self.outage or self._settled, None
+        if self.changed is not None:
+            self.changed()
 
     def full(self, cause: Exception) -> None:
         """The store refused an entry for want of room: reading goes on, and so do invalidations."""

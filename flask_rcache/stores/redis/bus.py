@@ -23,14 +23,16 @@ from ...model import forks
 from .connection import Connection
 from .failures import Failure, classify
 from .pool import Pool
+from .transport import Transport
 
-__all__ = ["Bus", "Listener", "Message"]
+__all__ = ["ALIVE_NS", "Bus", "Listener", "Message", "Session", "Subscription", "report"]
 
 logger: Final = logging.getLogger("flask_rcache")
 
 _PING_EVERY: Final = 0.6
 _PONG_WITHIN: Final = 0.6
-_ALIVE_NS: Final = int((_PING_EVERY + _PONG_WITHIN + 0.2) * 1e9)
+#: Nanoseconds for which a subscription counts as alive after it was heard of.
+ALIVE_NS: Final = int((_PING_EVERY + _PONG_WITHIN + 0.2) * 1e9)
 _RETRY: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 _CONFIGURATION_RETRY: Final = 5.0
 
@@ -96,6 +98,31 @@ class Listener(Protocol):
         ...
 
 
+class Subscription(Protocol):
+    """Whether a process hears of all invalidations on a shard; see :class:`Bus`."""
+
+    @property
+    def state(self) -> str:
+        """``"alive"``, ``"down"``, or ``"off"`` when it was not started in this process."""
+        ...
+
+    def alive(self, now: int) -> bool:
+        """Whether the subscription is known to be alive at ``now`` (monotonic ns)."""
+        ...
+
+    def heard_since(self, then: int) -> bool:
+        """Whether the subscription was alive at ``then`` (monotonic ns), and is still the same: nothing was missed."""
+        ...
+
+    def ensure(self) -> None:
+        """Have the listener running in this process."""
+        ...
+
+    def stop(self, *, timeout: float = 1.0) -> None:
+        """End the listener and wait for it, ``timeout`` seconds at most."""
+        ...
+
+
 class Bus:
     """Listens on one channel.
 
@@ -105,7 +132,7 @@ class Bus:
         listener: held weakly; with it the thread ends.
     """
 
-    def __init__(self, pool: Pool, channel: str, listener: Listener) -> None:
+    def __init__(self, pool: Transport, channel: str, listener: Listener) -> None:
         self._pool: Final = pool
         self._channel: Final = channel
         self._listener: Final = weakref.ref(listener)
@@ -124,7 +151,7 @@ class Bus:
 
     def alive(self, now: int) -> bool:
         """Whether the subscription is known to be alive at ``now`` (monotonic ns): it was heard of just before."""
-        return now - self._heard_at < _ALIVE_NS and self._generation == self._pool.generation
+        return now - self._heard_at < ALIVE_NS and self._generation == self._pool.generation
 
     def heard_since(self, then: int) -> bool:
         """Whether the subscription was alive at ``then`` (monotonic ns), and is still the same: nothing was missed."""
@@ -197,7 +224,7 @@ class Bus:
             listener.distrust()
 
 
-class _Session:
+class Session:
     """One subscription: its connection, and the last PING on it."""
 
     __slots__ = ("_connection", "_is_answered", "_sent_at")
@@ -218,6 +245,18 @@ class _Session:
             self._is_answered |= bus._handle(reply, self._connection.generation)
         if self._connection.generation != bus._pool.generation:
             raise ConnectionError("another server is asked now")  # and this one's messages may not be all there are
+        self.ping_if_due()
+
+    def answered(self) -> None:
+        """The PONG has come in."""
+        self._is_answered = True
+
+    def ping_if_due(self) -> None:
+        """Send the next PING when it is due.
+
+        Raises:
+            TimeoutError: the last one was not answered.
+        """
         waited = time.monotonic() - self._sent_at
         if not self._is_answered and waited > _PONG_WITHIN:
             raise TimeoutError("no PONG within its time: the connection is half open")
@@ -232,7 +271,7 @@ class _Session:
 
 def _listen(ref: weakref.ReferenceType[Bus], stop: threading.Event) -> None:
     """The thread's life; while it waits it holds nothing of its bus, else a forgotten app would live for ever."""
-    session: _Session | None = None
+    session: Session | None = None
     failures = 0
     while not stop.is_set():
         pause = 0.0
@@ -242,7 +281,7 @@ def _listen(ref: weakref.ReferenceType[Bus], stop: threading.Event) -> None:
             if bus is None or bus._listener() is None or stop.is_set():
                 break
             if session is None:
-                session = _Session(bus._subscribe())
+                session = Session(bus._subscribe())
             session.handle(bus, replies)
             failures = 0
         except Exception as error:  # noqa: BLE001  # whatever comes in: without this thread there is no memory tier
@@ -252,7 +291,7 @@ def _listen(ref: weakref.ReferenceType[Bus], stop: threading.Event) -> None:
             if session is not None:
                 session.close()
                 session = None
-            pause = _report(error, failures)
+            pause = report(error, failures)
             failures += 1
         bus = None
         if pause:  # out here: the error's traceback holds the bus too
@@ -261,7 +300,7 @@ def _listen(ref: weakref.ReferenceType[Bus], stop: threading.Event) -> None:
         session.close()
 
 
-def _report(error: Exception, failures: int) -> float:
+def report(error: Exception, failures: int) -> float:
     """Log why the bus is down, once for a row of failures; the seconds until the next attempt."""
     known = isinstance(error, (StoreError, *Pool.FAILURES))
     is_misconfigured = classify(error.__cause__ or error) is Failure.CONFIGURATION

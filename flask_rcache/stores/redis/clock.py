@@ -7,6 +7,7 @@ part in it: what this process adds is the time that its monotonic clock has coun
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from ...model.entry import MICROSECONDS, Moment
 
@@ -20,11 +21,13 @@ class StoreClock:
 
     Attributes:
         latest: the latest reading of the clock, of whichever generation of connections.
+        changed: called when there is another.
     """
 
-    __slots__ = ("_time", "latest")
+    __slots__ = ("_time", "changed", "latest")
 
     def __init__(self) -> None:
+        self.changed: Callable[[], None] | None = None
         self.latest: Moment | None = None
         self._time: tuple[int, int] | None = None  # the server's TIME (µs), and this process's when it came in (ns)
 
@@ -34,8 +37,14 @@ class StoreClock:
         Never a stamp, which may lie ahead of the clock, nor TIME, which may lie behind it.
         """
         latest = self.latest
-        if latest is None or clock > latest.clock or epoch != latest.epoch or generation != latest.generation:
-            self.latest = Moment(epoch, clock, generation)
+        if latest is not None:
+            if generation < latest.generation:
+                return  # asked before the generation ended, and answered after it
+            if generation == latest.generation and epoch == latest.epoch and clock <= latest.clock:
+                return
+        self.latest = Moment(epoch, clock, generation)
+        if self.changed is not None:
+            self.changed()
 
     def heard_time(self, server_time: int) -> None:
         """The server's TIME came in (µs)."""

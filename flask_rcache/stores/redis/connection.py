@@ -34,7 +34,7 @@ from redis.exceptions import (
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-__all__ = ["SLICE", "Connection", "Exchange", "pack"]
+__all__ = ["SLICE", "Connection", "Exchange", "RedirectError", "pack"]
 
 #: One command as bytes; hiredis's stub knows tuples of one only.
 _pack: Any = hiredis.pack_command
@@ -42,6 +42,11 @@ pack: Final[Callable[[tuple[Any, ...]], bytes]] = _pack
 
 #: Sends a payload and reads so many replies on one connection.
 Exchange = Callable[[bytes, int], list[Any]]
+
+
+class RedirectError(ResponseError):
+    """A node of a cluster does not carry out a command, as its key lies elsewhere now, or is on the way."""
+
 
 _INCOMPLETE: Final = object()
 #: Seconds that the first look at the socket lasts; the later ones as long as all before together, up to the longest.
@@ -61,6 +66,7 @@ class Connection:
         timeout: seconds for one answer when :meth:`exchange` is given no other limit.
 
     Attributes:
+        attached: on a cluster, by shard, the generation in which it was compared with what was known of the shard.
         address: of the server, ``10.0.0.5:6379``; the path of a unix socket.
         waited: seconds that the last exchange waited in vain.
         generation: of the pool's, in which it was made.
@@ -77,6 +83,7 @@ class Connection:
         "_socket",
         "_timeout",
         "address",
+        "attached",
         "generation",
         "made_at",
         "used_at",
@@ -91,6 +98,7 @@ class Connection:
             protocolError=RedisError, replyError=_reply_error, notEnoughData=_INCOMPLETE
         )
         self.generation = 0
+        self.attached: Final[dict[int, int]] = {}
         self.used_at = self.made_at = time.monotonic()
         self.waited = 0.0
         driver.connect()
@@ -108,13 +116,28 @@ class Connection:
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         plain.settimeout(None if self._is_plain else SLICE)
 
-    def exchange(self, payload: bytes, replies: int, limit: float | None = None) -> list[Any]:
+    def post(self, payload: bytes) -> None:
+        """Send a payload whose replies are read later, with :meth:`exchange`.
+
+        Raises:
+            TimeoutError: the kernel did not take it in time.
+        """
+        self.waited = 0.0
+        try:
+            sent = self._socket.send(payload)
+        except _NOTHING:
+            sent = 0
+        if sent != len(payload):
+            self._send_rest(payload, sent, self._timeout)
+
+    def exchange(self, payload: bytes, replies: int, limit: float | None = None, *, is_sent: bool = False) -> list[Any]:
         """Send a payload, read the replies; an error reply is an exception in the list.
 
         Args:
             payload: packed commands.
             replies: how many commands that is.
             limit: seconds that it may wait in all.
+            is_sent: whether the payload was sent already, with :meth:`post`.
 
         Raises:
             TimeoutError: it waited longer. The connection is of no use any more, as after every other exception.
@@ -122,12 +145,13 @@ class Connection:
         if limit is None:
             limit = self._timeout
         self.waited = 0.0
-        try:
-            sent = self._socket.send(payload)
-        except _NOTHING:
-            sent = 0
-        if sent != len(payload):
-            self._send_rest(payload, sent, limit)
+        if not is_sent:
+            try:
+                sent = self._socket.send(payload)
+            except _NOTHING:
+                sent = 0
+            if sent != len(payload):
+                self._send_rest(payload, sent, limit)
         reader, buffer = self._reader, self._buffer
         answers: list[Any] = []
         is_first = True
@@ -241,6 +265,10 @@ _REPLY_ERRORS: Final[dict[str, type[RedisError]]] = {
     "WRONGPASS": AuthenticationError,
     "NOPERM": NoPermissionError,
     "READONLY": ReadOnlyError,
+    "MOVED": RedirectError,
+    "ASK": RedirectError,
+    "TRYAGAIN": RedirectError,
+    "CLUSTERDOWN": RedirectError,
 }
 
 

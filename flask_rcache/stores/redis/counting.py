@@ -21,6 +21,7 @@ from .connection import Exchange, pack
 from .failures import Failure, classify
 from .scripts import Argument, Call, load, run
 from .server import Server
+from .steps import drive
 
 __all__ = ["Counters"]
 
@@ -71,7 +72,8 @@ class Counters:
         """Send counts; whether they were taken. That figures alone are refused is not the breaker's business."""
         server, names = self._server, self._server.names
         keys = [names.costs, names.log, *map(names.stats, counted.counts)]
-        args = [*server.window(0, exchange), *_as_arguments(counted)]
+        window = drive(server.window_steps(0), lambda ask: exchange(ask.payload, ask.replies))
+        args = [*window, *_as_arguments(counted)]
         reply = run(exchange, [Call(self._script, keys, args)])[0]
         if isinstance(reply, Exception):
             if classify(reply) is not Failure.REFUSED:

@@ -1,7 +1,7 @@
 """Invalidating on one server: stamps, deletions and patterns, acknowledged or journalled (R1.3, R4.2, Outages 4).
 
-Owns the sending of what :class:`~.journal.Invalidation` says, over whichever exchange: the caller's, or the one that
-delivers the journal before anything is trusted again. Nothing here has a deadline: an invalidation is right at any
+Owns the sending of what :class:`~.journal.Invalidation` says, in steps: for a caller, or for who delivers the journal
+before anything is trusted again. Nothing here has a deadline: an invalidation is right at any
 time. Owns the freeing of the space that invalidations leave behind, too.
 """
 
@@ -20,12 +20,13 @@ from ...errors import ConfigError
 from ...model import forks
 from ...model.keys import FLOOR, Names, type_tag
 from .bus import Message
-from .connection import Exchange, pack
+from .connection import RedirectError, pack
 from .journal import Invalidation
-from .scripts import Argument, Call, load
+from .scripts import Argument, Call, load, run_steps
 from .server import Server
+from .steps import Ask, Steps
 
-__all__ = ["CHUNK", "Invalidator", "Reclaim", "chunks"]
+__all__ = ["CHUNK", "Invalidator", "Reclaim", "Walk", "chunks"]
 
 CHUNK: Final = 500  # keys a script call: bounds the server's stall and Lua's stack
 _SCANNED: Final = 1000
@@ -38,6 +39,18 @@ T = TypeVar("T")
 def chunks(items: Sequence[T]) -> list[Sequence[T]]:
     """The items in parts that one script call takes."""
     return [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
+
+
+class Walk:
+    """How far a walk over keys is; see :meth:`Invalidator.matching`."""
+
+    __slots__ = ("cursor", "is_over", "types")
+
+    def __init__(self) -> None:
+        #: The types whose indexes are left; an empty name is all keys. ``None`` before it begins.
+        self.types: list[str] | None = None
+        self.cursor = b"0"
+        self.is_over = False
 
 
 class Reclaim:
@@ -78,53 +91,59 @@ class Invalidator:
         self._lock: Final = forks.new_lock()
         self._reclaims: Final[list[Reclaim]] = []
 
-    def send(self, invalidation: Invalidation, exchange: Exchange) -> int:
+    def send(self, invalidation: Invalidation) -> Steps[int]:
         """Send all of an invalidation; the number of entries that it removed, an upper bound."""
         removed = 0
         if invalidation.everything or invalidation.tags or invalidation.types:
-            removed += self.invalidate(
-                invalidation.tags, invalidation.types, everything=invalidation.everything, exchange=exchange
+            removed += yield from self.invalidate(
+                invalidation.tags, invalidation.types, everything=invalidation.everything
             )
         if invalidation.keys:
-            removed += self.delete(invalidation.keys, exchange, is_stamped=True)
+            removed += yield from self.delete(invalidation.keys, is_stamped=True)
         if invalidation.removed:
-            removed += self.delete(invalidation.removed, exchange, is_stamped=False)
+            removed += yield from self.delete(invalidation.removed, is_stamped=False)
         for pattern, type_name in invalidation.patterns:
-            removed += self.invalidate_pattern(pattern, type_name, exchange)
+            removed += yield from self.invalidate_pattern(pattern, type_name)
         return removed
 
     # --- Tags, types, everything
 
-    def invalidate(self, tags: Sequence[str], types: Sequence[str], *, everything: bool, exchange: Exchange) -> int:
+    def invalidate(self, tags: Sequence[str], types: Sequence[str], *, everything: bool) -> Steps[int]:
         """Stamp tags and types, or raise the floor; the live entries of the types."""
         live = 0
         if everything:
-            live += self._invalidate("*", (), sorted(self._server.types(exchange)), exchange)
+            known = yield from self._server.types_steps()
+            live += yield from self._invalidate("*", (), sorted(known))
         for chunk in chunks(types):
-            live += self._invalidate("t", tuple(map(type_tag, chunk)), chunk, exchange)
+            live += yield from self._invalidate("t", tuple(map(type_tag, chunk)), chunk)
         for chunk in chunks(tags):
-            live += self._invalidate("t", chunk, (), exchange)
+            live += yield from self._invalidate("t", chunk, ())
         return live
 
-    def _invalidate(self, kind: str, members: Sequence[str], types: Sequence[str], exchange: Exchange) -> int:
+    def _invalidate(self, kind: str, members: Sequence[str], types: Sequence[str]) -> Steps[int]:
         """One stamping; after it, in the same write, the indexes of the types are moved aside."""
-        names, generation = self._names, self._server.pool.generation
+        server, names, generation = self._server, self._names, self._server.pool.generation
         calls = [Call(self._stamp, [names.stamps], [names.bus, kind, self._max_stamps, *members])]
         for name in types:
             index = names.index(name)
             aside = f"{index}~{secrets.token_hex(8)}"
             stamped = FLOOR if kind == "*" else type_tag(name)
             calls.append(Call(self._aside, [names.stamps, index, aside], [stamped]))
-        (epoch, clock, stamp), *moved = self._server.run(calls, exchange)
-        message = Message(kind, int(epoch), int(stamp), int(clock), tuple(members))
-        self._server.acknowledged(message, generation)
+        stamped_at, *moved = yield from run_steps(calls)
+        for reply in (stamped_at, *moved):
+            # While a slot migrates a script of several keys has to wait: the index stays where it is.
+            if isinstance(reply, Exception) and (reply is stamped_at or not isinstance(reply, RedirectError)):
+                raise server.pool.fail(reply)
+        epoch, clock, stamp = map(int, stamped_at)
+        server.acknowledged(Message(kind, epoch, stamp, clock, tuple(members)), generation)
         live = 0
-        for call, (was_moved, count) in zip(calls[1:], moved, strict=True):
+        for call, reply in zip(calls[1:], moved, strict=True):
+            was_moved, count = (0, 0) if isinstance(reply, Exception) else reply
             live += count
             if was_moved:
-                self._later(Reclaim(call.keys[2], message.stamp, is_aside=True))
+                self._later(Reclaim(call.keys[2], stamp, is_aside=True))
             elif count:
-                self._later(Reclaim(call.keys[1], message.stamp, is_aside=False))
+                self._later(Reclaim(call.keys[1], stamp, is_aside=False))
         return live
 
     # --- Commits
@@ -147,18 +166,20 @@ class Invalidator:
         ahead: list[Argument] = [names.bus, kind, self._max_stamps, token, int(seconds * 1000), epoch]
         return [Call(self._ahead, [names.stamps], [*ahead, *chunk]) for chunk in chunks(tags)]
 
-    def set_ahead(self, tags: Sequence[str], token: str, *, seconds: float, exchange: Exchange) -> int:
+    def set_ahead(self, tags: Sequence[str], token: str, *, seconds: float) -> Steps[int]:
         """Set tags ahead of the clock for a commit; the epoch of the set, 0 when it is lost."""
-        return self._run_of_commit(self._of_commit("a", tags, token, seconds=seconds), exchange, kind="t")
+        epoch = yield from self._run_of_commit(self._of_commit("a", tags, token, seconds=seconds), kind="t")
+        return epoch
 
-    def end_commit(self, tags: Sequence[str], token: str, exchange: Exchange, *, withdrawn: bool) -> None:
+    def end_commit(self, tags: Sequence[str], token: str, *, withdrawn: bool) -> Steps[None]:
         """A commit is over: stamp the tags, unless nothing was committed; what others have set ahead stays."""
-        self._run_of_commit(self._of_commit("w" if withdrawn else "s", tags, token), exchange, kind="s")
+        yield from self._run_of_commit(self._of_commit("w" if withdrawn else "s", tags, token), kind="s")
 
-    def _run_of_commit(self, calls: Sequence[Call], exchange: Exchange, *, kind: str) -> int:
+    def _run_of_commit(self, calls: Sequence[Call], *, kind: str) -> Steps[int]:
         """Run such calls; this process's memory tier has the rows before it returns the epoch."""
         generation, epoch = self._server.pool.generation, 0
-        for call, (epoch, clock, *rows) in zip(calls, self._server.run(calls, exchange), strict=True):
+        replies = yield from self._server.run_steps(calls)
+        for call, (epoch, clock, *rows) in zip(calls, replies, strict=True):
             by_row: dict[int, list[str]] = {}
             tags = call.args[6:]
             for tag, row in zip(tags, rows or [clock] * len(tags), strict=True):
@@ -170,12 +191,12 @@ class Invalidator:
 
     # --- Keys
 
-    def delete(self, keys: Sequence[str], exchange: Exchange, *, is_stamped: bool) -> int:
+    def delete(self, keys: Sequence[str], *, is_stamped: bool) -> Steps[int]:
         """Remove keys, and stamp them or not; the number that were there."""
         names, generation = self._names, self._server.pool.generation
         calls = []
         for chunk in chunks(keys):
-            parts = [(names.lease(key), key, names.index(names.type_of(key))) for key in chunk]
+            parts = [(names.lease(key), names.place(key), names.index(names.type_of(key))) for key in chunk]
             calls.append(
                 Call(
                     self._delete,
@@ -184,7 +205,8 @@ class Invalidator:
                 )
             )
         removed = 0
-        for chunk, (epoch, clock, stamp, count) in zip(chunks(keys), self._server.run(calls, exchange), strict=True):
+        replies = yield from self._server.run_steps(calls)
+        for chunk, (epoch, clock, stamp, count) in zip(chunks(keys), replies, strict=True):
             message = Message("k", int(epoch), int(stamp), int(clock), tuple(chunk))
             self._server.acknowledged(message, generation)
             removed += count
@@ -192,65 +214,80 @@ class Invalidator:
 
     # --- Patterns
 
-    def invalidate_pattern(self, pattern: str, type_name: str | None, exchange: Exchange) -> int:
+    def invalidate_pattern(self, pattern: str, type_name: str | None) -> Steps[int]:
         """Raise the barrier, so that loads in flight are refused; then remove what matches."""
         server, names = self._server, self._names
         generation = server.pool.generation
         barrier = Call(self._stamp, [names.stamps], [names.bus, "b", self._max_stamps])
-        epoch, clock, stamp = map(int, server.run([barrier], exchange)[0])
+        replies = yield from server.run_steps([barrier], patient=True)
+        epoch, clock, stamp = map(int, replies[0])
         # The policy may have been changed while the connection was kept; what is not to be learnt counts as the worst.
-        server.facts = replace(server.facts, policy=_policy(exchange(pack(("INFO", "memory")), 1)[0]))
+        memory = yield Ask(pack(("INFO", "memory")), 1, patient=True)
+        server.facts = replace(server.facts, policy=_policy(memory[0]))
         freed = 0
-        for found_type, found in self.matching(pattern, type_name, exchange):
-            call = Call(self._reclaim, [names.index(found_type)], [stamp + 1, _MAGIC, *found])
-            freed += server.run([call], exchange)[0][1]
+        walk = Walk()
+        while not walk.is_over:
+            for found_type, found in (yield from self.matching(pattern, type_name, walk)):
+                index, places = names.index(found_type), map(names.place, found)
+                call = Call(self._reclaim, [index], [stamp + 1, _MAGIC, *places])
+                replies = yield from server.run_steps([call], patient=True)
+                freed += replies[0][1]
         packed = ormsgpack.packb(["p", str(epoch), str(stamp), str(clock), [pattern]])
-        server.replies(pack(("PUBLISH", names.bus, packed)), 1, exchange)
+        yield from server.replies_steps(pack(("PUBLISH", names.bus, packed)), 1, patient=True)
         server.acknowledged(Message("p", epoch, stamp, clock, (pattern,)), generation)
         return freed
 
-    def matching(self, pattern: str, type_name: str | None, exchange: Exchange) -> Iterator[tuple[str, list[str]]]:
-        """Stored keys that match a glob, in chunks of one type: by the indexes, or by all keys where those may go."""
-        server = self._server
-        types: Collection[str] = (
-            () if server.facts.evicts_anything else [type_name] if type_name else server.types(exchange)
-        )
-        if server.facts.evicts_anything or not self._are_indexes(types, exchange):
-            for keys in self._walk(("SCAN",), pattern, exchange):
-                yield from self.by_type(keys)
-            return
-        for name in sorted(types):
-            for rows in self._walk(("ZSCAN", self._names.index(name)), pattern, exchange):
-                for chunk in chunks(rows[::2]):
-                    yield name, [key.decode(errors="replace") for key in chunk]  # a foreign row leads nowhere
+    def matching(self, pattern: str, type_name: str | None, walk: Walk) -> Steps[list[tuple[str, list[str]]]]:
+        """Some more stored keys that match a glob, in chunks of one type: by the indexes, or by all keys.
 
-    def _are_indexes(self, types: Collection[str], exchange: Exchange) -> bool:
+        Args:
+            pattern: the glob.
+            type_name: the type it is confined to, if any.
+            walk: how far the walk is; a new one at its beginning.
+        """
+        server = self._server
+        if walk.types is None:
+            types: Collection[str] = ()
+            if not server.facts.evicts_anything:
+                types = [type_name] if type_name else (yield from server.types_steps())
+            are_indexes = not server.facts.evicts_anything and (yield from self._are_indexes(types))
+            walk.types = sorted(types) if are_indexes else [""]
+            if not walk.types:
+                walk.is_over = True
+                return []
+        name = walk.types[0]
+        command = ("ZSCAN", self._names.index(name)) if name else ("SCAN",)
+        ask = pack((*command, walk.cursor, "MATCH", self._names.place(pattern), "COUNT", _SCANNED))
+        replies = yield from server.replies_steps(ask, 1, patient=True)
+        walk.cursor, rows = replies[0]
+        if int(walk.cursor) == 0:
+            del walk.types[0]
+            walk.is_over = not walk.types
+        if not name:
+            return list(self.by_type(rows))
+        places = [key.decode(errors="replace") for key in rows[::2]]  # a foreign row leads nowhere
+        return [(name, list(map(self._names.stored_at, chunk))) for chunk in chunks(places)]
+
+    def _are_indexes(self, types: Collection[str]) -> Steps[bool]:
         """Whether nothing of another kind lies where the indexes of these types belong."""
+        if not types:
+            return True
         ask = b"".join([pack(("ZCARD", self._names.index(name))) for name in types])
-        return not types or all(isinstance(rows, int) for rows in exchange(ask, len(types)))
+        answers = yield Ask(ask, len(types), patient=True)
+        return all(isinstance(rows, int) for rows in answers)
 
     def by_type(self, keys: Sequence[bytes]) -> Iterator[tuple[str, list[str]]]:
-        """Those keys that are stored keys of this cache, in chunks of one type."""
+        """Those keys at which something stored by this cache may lie, in chunks of one type."""
         grouped: dict[str, list[str]] = {}
         for key in keys:
             try:
-                text = key.decode()
+                text = self._names.stored_at(key.decode())
                 grouped.setdefault(self._names.split(text)[0], []).append(text)
             except (ConfigError, UnicodeDecodeError):  # none of ours
                 continue
         for name, group in grouped.items():
             for chunk in chunks(group):
                 yield name, list(chunk)
-
-    def _walk(self, command: tuple[str, ...], pattern: str, exchange: Exchange) -> Iterator[list[Any]]:
-        cursor = b"0"
-        while True:
-            walk = pack((*command, cursor, "MATCH", pattern, "COUNT", _SCANNED))
-            cursor, rows = self._server.replies(walk, 1, exchange)[0]
-            if rows:
-                yield rows
-            if int(cursor) == 0:
-                return
 
     # --- Space
 
@@ -263,27 +300,27 @@ class Invalidator:
         with self._lock:
             self._reclaims.append(reclaim)
 
-    def reclaim(self, exchange: Exchange) -> None:
+    def reclaim(self) -> Steps[None]:
         """Free one chunk of what invalidations have made unusable; off the request path."""
         if not self._reclaims:
             return
         task = self._reclaims[0]
-        if self._free(task, exchange):
+        if (yield from self._free(task)):
             with self._lock:
                 self._reclaims.remove(task)
 
-    def _free(self, task: Reclaim, exchange: Exchange) -> bool:
+    def _free(self, task: Reclaim) -> Steps[bool]:
         """Free a chunk; whether it was the last."""
         server = self._server
         if task.is_aside:
-            looked_at, _ = server.run([Call(self._reclaim, [task.index], [task.before, _MAGIC])], exchange)[0]
-            return bool(looked_at < CHUNK)
-        reply = exchange(pack(("ZSCAN", task.index, task.cursor, "COUNT", CHUNK)), 1)[0]
+            replies = yield from server.run_steps([Call(self._reclaim, [task.index], [task.before, _MAGIC])])
+            return bool(replies[0][0] < CHUNK)
+        reply = (yield Ask(pack(("ZSCAN", task.index, task.cursor, "COUNT", CHUNK)), 1))[0]
         if isinstance(reply, Exception):  # of another kind: it heals with the next fill
             return True
         task.cursor, rows = reply
         for chunk in chunks(rows[::2]):
-            server.run([Call(self._reclaim, [task.index], [task.before, _MAGIC, *chunk])], exchange)
+            yield from server.run_steps([Call(self._reclaim, [task.index], [task.before, _MAGIC, *chunk])])
         return int(task.cursor) == 0
 
 

@@ -23,7 +23,7 @@ from ..glob import glob_regex
 from ..protocol import Activity, Counts, CountsSource, Listed, Page, Size
 from .connection import pack
 from .counting import Counters
-from .invalidating import CHUNK, Invalidator, chunks
+from .invalidating import CHUNK, Invalidator, Walk, chunks
 from .journal import Journal
 from .scripts import Argument, Call, load
 from .server import Server
@@ -97,9 +97,11 @@ class RedisCatalogue:
         """See :meth:`Catalogue.entries`."""
         self._know_the_server()
         glob = pattern if pattern is not None else self._names.entries + "*"
-        for name, keys in self._invalidator.matching(glob, type_name, self._server.patiently):
-            if type_name is None or type_name == name:
-                yield from self._listed(keys)
+        walk = Walk()
+        while not walk.is_over:
+            for name, keys in self._server.drive(self._invalidator.matching(glob, type_name, walk)):
+                if type_name is None or type_name == name:
+                    yield from self._listed(keys)
 
     def _know_the_server(self) -> None:
         """The facts come with a connection."""
@@ -130,7 +132,7 @@ class RedisCatalogue:
                 keys: list[str] = []
                 for raw, score in rows:
                     place = _Place(name, score, raw)
-                    member = raw.decode(errors="replace")  # a row that is no text leads nowhere
+                    member = self._names.stored_at(raw.decode(errors="replace"))  # a row that is no text leads nowhere
                     if matches is None or matches(member):
                         keys.append(member)
                         if len(found) + len(keys) >= limit:
@@ -152,7 +154,7 @@ class RedisCatalogue:
             glob = self._names.entries + "*" if type_name is None else self._names.entry(type_name, "*")
         found: list[Listed] = []
         for _ in range(_ROWS_A_PAGE // _SCANNED):
-            walk = pack(("SCAN", place.scan, "MATCH", glob, "COUNT", _SCANNED))
+            walk = pack(("SCAN", place.scan, "MATCH", self._names.place(glob), "COUNT", _SCANNED))
             reply = self._server.replies(walk, 1)[0]
             # By key, so that a page may end inside what one SCAN gave: the same cursor gives it again.
             for name, keys in self._invalidator.by_type(sorted(reply[1])):
@@ -176,7 +178,10 @@ class RedisCatalogue:
     def _listed(self, keys: Sequence[str]) -> Iterator[Listed]:
         """Those of the keys that lead to a live entry; two or three round trips for all of them."""
         for chunk in chunks(keys):
-            ask = [pack(("GETRANGE", key, 0, _HEAD_BYTES - 1)) + pack(("STRLEN", key)) for key in chunk]
+            ask = [
+                pack(("GETRANGE", key, 0, _HEAD_BYTES - 1)) + pack(("STRLEN", key))
+                for key in map(self._names.place, chunk)
+            ]
             *replies, now = self._server.patiently(b"".join(ask) + pack(("TIME",)), 2 * len(chunk) + 1)
             heads = {
                 key: (head, size)
@@ -199,7 +204,9 @@ class RedisCatalogue:
                 elif needed <= min(size, _LONGEST_HEAD):
                     longer[key] = needed
         if longer:
-            ask = b"".join([pack(("GETRANGE", key, 0, needed - 1)) for key, needed in longer.items()])
+            ask = b"".join(
+                [pack(("GETRANGE", self._names.place(key), 0, needed - 1)) for key, needed in longer.items()]
+            )
             for key, head in zip(longer, self._server.patiently(ask, len(longer)), strict=True):
                 with suppress(DecodeError, TypeError):
                     entry, needed = self._codec.unseal_head(head)

@@ -11,25 +11,25 @@ from __future__ import annotations
 import atexit
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Final, TypeVar
 from weakref import WeakSet
 
 from ...errors import StoreError, StoreUnavailableError
 from ...model import forks
 from ..protocol import Lease
-from .connection import Exchange, pack
+from .connection import pack
 from .counting import Counters
 from .housekeeper import Housekeeper
 from .invalidating import Invalidator
 from .journal import Invalidation, Journal
 from .scripts import Argument, Call, load
 from .server import Server, new_epoch
+from .steps import Ask, Steps
 
-__all__ = ["Maintenance"]
+__all__ = ["Maintenance", "store_counts_at_exit"]
 
 logger: Final = logging.getLogger("flask_rcache")
 
@@ -66,6 +66,7 @@ class Maintenance:
         load_timeout: seconds after which a lease is no longer renewed.
         max_stamps: rows of the stamp set kept at most.
         ahead: seconds by which stamps lie ahead of the clock during a commit, without being renewed.
+        is_alone: whether the rounds are its own; else somebody has a round of several shards.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Maintenance:
         load_timeout: float,
         max_stamps: int,
         ahead: float = 5.0,
+        is_alone: bool = True,
     ) -> None:
         self._server: Final = server
         self._invalidator: Final = invalidator
@@ -97,9 +99,10 @@ class Maintenance:
         self._commits: Final[dict[str, _Commit]] = {}
         self._lock: Final = forks.new_lock()
         self._beats = 0
-        housekeeper.assign(self._round)
+        if is_alone:
+            housekeeper.assign(self._round)
+            store_counts_at_exit(self)
         forks.register(self)
-        _living.add(self)
 
     def reset_after_fork(self) -> None:
         """The leases and the commits are the parent's."""
@@ -118,43 +121,41 @@ class Maintenance:
 
     # --- Commits
 
-    def stamp_ahead(self, tags: Sequence[str], token: str) -> None:
+    def stamp_ahead(self, tags: Sequence[str], token: str) -> Steps[None]:
         """Set tags ahead of the clock, and again with every beat until the commit is over."""
         commit = self._commits[token] = _Commit(tuple(tags), time.monotonic())
         self._server.ensure()
-        commit.epoch = self._invalidator.set_ahead(tags, token, seconds=self._ahead, exchange=self._server.exchange)
+        commit.epoch = yield from self._invalidator.set_ahead(tags, token, seconds=self._ahead)
         self._journal.acknowledged(Invalidation(tuple(tags)))  # a server that takes over has no stamps ahead
 
-    def end_commit(self, tags: Sequence[str], token: str, *, withdrawn: bool) -> None:
+    def end_commit(self, tags: Sequence[str], token: str, *, withdrawn: bool) -> Steps[None]:
         """The commit is over; what is not acknowledged is journalled, and the error raised."""
         self._commits.pop(token, None)
+        sending = self._invalidator.end_commit(tags, token, withdrawn=withdrawn)
         if withdrawn:
-            self._invalidator.end_commit(tags, token, self._server.exchange, withdrawn=True)
-            return
-        self._acknowledged(
-            Invalidation(tuple(tags)),
-            lambda: self._invalidator.end_commit(tags, token, self._server.exchange, withdrawn=False),
-        )
+            yield from sending
+        else:
+            yield from self._acknowledged(Invalidation(tuple(tags)), sending)
 
     # --- Invalidations
 
-    def invalidate(self, invalidation: Invalidation) -> int:
+    def invalidate(self, invalidation: Invalidation) -> Steps[int]:
         """Send an invalidation; what the server does not acknowledge is journalled, and the error raised."""
-        server = self._server
-        exchange = server.patiently if invalidation.patterns else server.exchange
-        return self._acknowledged(invalidation, lambda: self._invalidator.send(invalidation, exchange))
+        removed = yield from self._acknowledged(invalidation, self._invalidator.send(invalidation))
+        return removed
 
-    def _acknowledged(self, invalidation: Invalidation, send: Callable[[], T]) -> T:
+    def _acknowledged(self, invalidation: Invalidation, sending: Steps[T]) -> Steps[T]:
         """Send an invalidation in whichever way; journal what is not acknowledged."""
         try:
-            return self._send(invalidation, send)
+            answer = yield from self._send(invalidation, sending)
         except BaseException as error:
             self._not_acknowledged(
                 invalidation, error if isinstance(error, Exception) else StoreUnavailableError("interrupted")
             )
             raise
+        return answer
 
-    def _send(self, invalidation: Invalidation, send: Callable[[], T]) -> T:
+    def _send(self, invalidation: Invalidation, sending: Steps[T]) -> Steps[T]:
         """Send it, and keep it for a while.
 
         Raises:
@@ -162,7 +163,7 @@ class Maintenance:
         """
         server = self._server
         run = server.run_hash
-        answer = send()
+        answer = yield from sending
         self._journal.acknowledged(invalidation)
         if run and server.run_hash != run:  # what was acknowledged before that is sent again, but not this
             raise StoreUnavailableError(f"{server.pool.location}: another server took over during an invalidation")
@@ -182,35 +183,55 @@ class Maintenance:
 
     def _round(self) -> float:
         """One round: probe or beat, then what can wait; the seconds until the next."""
-        breaker = self._server.breaker
+        server, breaker = self._server, self._server.breaker
         try:
             if breaker.is_open:
                 pause = breaker.probe_in()
                 if pause:
                     return pause
-                self._recover()
+                self.recover()
             else:
-                self._beat(self._server.pool.exchange)
-                if self._beats % _RESOLVING_ROUNDS == 0 or self._server.is_moving:
-                    self._server.pool.resolve_anew()
-                if breaker.incident is not None:
-                    self._try_room()
-            self._invalidator.reclaim(self._server.pool.exchange)
-            self._counters.flush(self._server.pool.exchange)
+                server.drive(self.beat())
+                if self._beats % _RESOLVING_ROUNDS == 0 or server.is_moving:
+                    server.pool.resolve_anew()
+            server.drive(self.tidy())
+            self._counters.flush(server.pool.exchange)
         except StoreError:
             return breaker.probe_in() or _PROBE_EVERY  # the incident is known already
         finally:
-            self._server.pool.close_idle()
+            server.pool.close_idle()
+        return self.pause
+
+    @property
+    def pause(self) -> float:
+        """Seconds until the next round is due when all is well."""
         if self._invalidator.has_space_to_free:
             return 0.01
         if self._commits:
             return min(_EVERY, self._ahead / 4)
         return min(_EVERY, self._lease_ms / 3000) if self._held else _EVERY
 
-    def _recover(self) -> None:
-        """Probe with a write; then deliver the journal, and only then trust the store again."""
+    @property
+    def has_to_tidy(self) -> bool:
+        """Whether :meth:`tidy` has something to do."""
+        return self._server.breaker.incident is not None or self._invalidator.has_space_to_free
+
+    def tidy(self) -> Steps[None]:
+        """What can wait: free some space, and see whether a full server has room again."""
+        if self._server.breaker.incident is not None:
+            reply = (yield Ask(pack(("SET", self._server.names.probe, "1", "PX", 1000)), 1))[0]
+            if not isinstance(reply, Exception):  # a small write that a full server refuses
+                self._server.breaker.has_room()
+        yield from self._invalidator.reclaim()
+
+    def recover(self) -> None:
+        """Probe with a write; then deliver the journal, and only then trust the store again.
+
+        Raises:
+            StoreError: it is still away.
+        """
         server = self._server
-        self._beat(server.probe)
+        server.drive_probing(self.beat())
         while True:
             with self._lock:
                 pending = self._journal.take()
@@ -218,7 +239,7 @@ class Maintenance:
                     server.breaker.close()
                     return
             try:
-                self._send(pending, partial(self._invalidator.send, pending, server.probe))
+                server.drive_probing(self._send(pending, self._invalidator.send(pending)))
             except Exception as error:
                 if isinstance(error, StoreError) or pending.everything:
                     self._journal.add(pending)
@@ -230,7 +251,8 @@ class Maintenance:
                 self._journal.add(pending)
                 raise
 
-    def _beat(self, exchange: Exchange) -> None:
+    def beat(self) -> Steps[None]:
+        """The heartbeat, which renews what this process holds."""
         server, names = self._server, self._server.names
         now = time.monotonic()
         held = []
@@ -250,15 +272,10 @@ class Maintenance:
             if now - commit.since >= self._ahead / 8:
                 calls += self._invalidator.renewals(commit.tags, token, seconds=self._ahead, epoch=commit.epoch)
         generation = server.pool.generation
-        epoch, clock, server_time, _ = server.run(calls, exchange)[0]
+        replies = yield from server.run_steps(calls)
+        epoch, clock, server_time, _ = replies[0]
         server.clock.heard_time(int(server_time))
         server.clock.heard(int(epoch), int(clock), generation)
-
-    def _try_room(self) -> None:
-        """A small write that a full server refuses."""
-        reply = self._server.pool.exchange(pack(("SET", self._server.names.probe, "1", "PX", 1000)), 1)[0]
-        if not isinstance(reply, Exception):
-            self._server.breaker.has_room()
 
     # --- The end
 
@@ -275,6 +292,11 @@ class Maintenance:
 
 #: Stores whose last counts are stored when the process ends.
 _living: Final[WeakSet[Maintenance]] = WeakSet()
+
+
+def store_counts_at_exit(maintenance: Maintenance) -> None:
+    """Have what was counted last stored when the process ends."""
+    _living.add(maintenance)
 
 
 @atexit.register

@@ -31,7 +31,7 @@ from .connection import SLICE, Connection, Exchange
 from .failures import Failure, classify, translated
 from .topology import Endpoint
 
-__all__ = ["Pool"]
+__all__ = ["Pool", "Prepare"]
 
 logger: Final = logging.getLogger("flask_rcache")
 
@@ -49,6 +49,10 @@ _LOGGED_LIMIT: Final = 100
 _SLOWEST: Final = 1_000_000
 #: Bytes that are sent within the timeout in any case.
 _SMALL: Final = 16_384
+
+
+#: Makes a connection ready for what is sent next on it.
+Prepare = Callable[[Connection], None]
 
 
 class _Attempt:
@@ -79,6 +83,7 @@ class Pool:
             server run than before), the connection it was given is closed, and the next one is given to it.
         idle_timeout: seconds after which :meth:`close_idle` closes a connection that nobody used.
         max_connections: how many there may be at most.
+        ended: called when a generation has ended.
 
     Attributes:
         location: of the endpoint.
@@ -99,6 +104,7 @@ class Pool:
         attach: Callable[[Exchange], None],
         idle_timeout: float = 30.0,
         max_connections: int = 512,
+        ended: Callable[[], None] | None = None,
     ) -> None:
         self.location: Final = endpoint.location
         self.server = ""
@@ -111,6 +117,7 @@ class Pool:
         self._idle_timeout: Final = idle_timeout
         self._max_connections: Final = max_connections
         self._endpoint: Final = endpoint
+        self._ended: Final = ended
         #: Connections that nobody uses now; the one used last is at the end.
         self._kept: Final[deque[Connection]] = deque()
         #: Every connection there is, in use or not. Weak: one whose user was broken off is nobody's.
@@ -140,7 +147,41 @@ class Pool:
         """How many there are now, in use or not."""
         return len(self._existing)
 
-    def exchange(self, payload: bytes, replies: int, *, probing: bool = False, patient: bool = False) -> list[Any]:
+    def post(self, payload: bytes, prepare: Prepare) -> Connection | None:
+        """Send commands whose replies :meth:`exchange` reads, so that those of several servers are sent together.
+
+        Args:
+            payload: packed commands.
+            prepare: see :meth:`exchange`.
+
+        Returns:
+            The connection on which they are, for :meth:`exchange` or :meth:`discard`. ``None`` when no kept one could
+            take them: then :meth:`exchange` does all of it.
+        """
+        connection = self._take()
+        if connection is None:
+            return None
+        try:
+            prepare(connection)
+            connection.post(payload)
+        except (RedisError, OSError, StoreError):
+            self.discard(connection)
+            return None
+        except BaseException:
+            self.discard(connection)
+            raise
+        return connection
+
+    def exchange(
+        self,
+        payload: bytes,
+        replies: int,
+        *,
+        probing: bool = False,
+        patient: bool = False,
+        prepare: Prepare | None = None,
+        posted: Connection | None = None,
+    ) -> list[Any]:
         """Send commands in one write and read their replies.
 
         Args:
@@ -148,6 +189,9 @@ class Pool:
             replies: how many commands that is.
             probing: ask although the breaker is open.
             patient: part of a walk, which may take long in all: it counts for no request.
+            prepare: called with the connection before anything is sent on it; it may exchange something itself, and
+                raise errors of the store, not the driver's error replies.
+            posted: the connection on which the commands are already, see :meth:`post`.
 
         Returns:
             The replies in order; an error reply stands in the list as the driver's exception, see :meth:`fail`.
@@ -163,19 +207,19 @@ class Pool:
         if scope is not None and (scope.waited or full > self._timeout):
             limit = self._budget.within(scope, full)
         is_new = False
-        connection = self._take()
+        connection = self._take() if posted is None else posted
         if connection is None:
             connection = self._obtain(scope, probing)
             is_new = connection.used_at == connection.made_at
-            if self._breaker.outage is not None and not probing:  # meanwhile: what comes first is the journal
-                self._kept.append(connection)
-                self._breaker.check()
+            self._check_new(connection, probing)
             if scope is not None and scope.waited:
                 limit = self._what_is_left(scope, full, connection)
         try:
-            answers = connection.exchange(payload, replies, limit)
+            if prepare is not None and posted is None:
+                prepare(connection)
+            answers = connection.exchange(payload, replies, limit, is_sent=posted is not None)
         except BaseException as error:  # a greenlet's timeout or a signal too: the replies are nobody's now
-            self._discard(connection)
+            self.discard(connection)
             if scope is not None:
                 scope.waited += connection.waited
             if not isinstance(error, RedisError | OSError):
@@ -184,15 +228,21 @@ class Pool:
                 raise self._unanswered(connection, error, had_all=limit >= full) from error
             # The server closed a connection that nobody used. Every command of ours may be sent twice.
             self._end(connection, error)
-            return self.exchange(payload, replies, probing=probing, patient=patient)
+            return self.exchange(payload, replies, probing=probing, patient=patient, prepare=prepare)
         if connection.waited and scope is not None:
             scope.waited += connection.waited
         connection.used_at = time.monotonic()
         if connection.generation == self.generation:
             self._kept.append(connection)
         else:
-            self._discard(connection)
+            self.discard(connection)
         return answers
+
+    def _check_new(self, connection: Connection, probing: bool) -> None:
+        """Whether the breaker has opened while a connection was made: what comes first then is the journal."""
+        if self._breaker.outage is not None and not probing:
+            self._kept.append(connection)
+            self._breaker.check()
 
     def seconds_for(self, size: int) -> float:
         """Seconds that an exchange of a payload of so many bytes may take now, before it is reported as failed."""
@@ -230,6 +280,8 @@ class Pool:
             self.generation += 1
         logger.debug("[CACHE] the connections to %s are given up: %s", self.location, cause)
         self._discard_kept()
+        if self._ended is not None:
+            self._ended()
 
     def _end(self, connection: Connection, cause: Exception) -> None:
         """End the generation of a connection, unless it has ended."""
@@ -311,7 +363,7 @@ class Pool:
                 return None
             if connection.generation == self.generation:
                 return connection
-            self._discard(connection)
+            self.discard(connection)
 
     def _none_in_time(self, *, had_all: bool) -> StoreError:
         """What is raised when no connection was free in time; that all are in use says nothing of the server."""
@@ -365,7 +417,7 @@ class Pool:
                 if not attempt.is_too_late:
                     self._kept.append(connection)
             if attempt.is_too_late:
-                self._discard(connection)
+                self.discard(connection)
             elif attempt.is_check:
                 self._discard_oldest()
         except (RedisError, OSError, StoreError) as error:
@@ -445,13 +497,14 @@ class Pool:
 
     # --- Closing
 
-    def _discard(self, connection: Connection) -> None:
+    def discard(self, connection: Connection) -> None:
+        """Close a connection that was taken out."""
         self._existing.discard(connection)
         connection.close()
 
     def _discard_oldest(self) -> None:
         with suppress(IndexError):
-            self._discard(self._kept.popleft())
+            self.discard(self._kept.popleft())
 
     def close_idle(self) -> int:
         """Close the connections that nobody has used for a while; the number of those there are then."""
@@ -464,7 +517,7 @@ class Pool:
             if connection.used_at > before:
                 self._kept.appendleft(connection)
                 break
-            self._discard(connection)
+            self.discard(connection)
         return self.connections
 
     def close(self) -> None:
@@ -480,4 +533,4 @@ class Pool:
                 connection = self._kept.pop()
             except IndexError:
                 return
-            self._discard(connection)
+            self.discard(connection)

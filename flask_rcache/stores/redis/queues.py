@@ -62,11 +62,11 @@ class RedisQueues:
         for key, draft, given_key, value in writes:
             sealed = self._codec.seal(draft, as_of=None)
             type_name = names.type_of(key)
-            keys += (names.lease(key), key, names.index(type_name))
+            keys += (names.lease(key), names.place(key), names.index(type_name))
             args += (*stored_form(draft, None, type_name, sealed), given_key, value)
             size += len(sealed) + len(value)
         generation = server.pool.generation
-        (reply,) = server.run_in_time([Call(self._behind, keys, args)], size=size)
+        (reply,) = server.drive(server.run_in_time_steps([Call(self._behind, keys, args)], size=size))
         if reply[0] == b"full":
             raise StoreFullError(
                 f"queue {queue!r} has {int(reply[1])} writes that are not applied, and RCACHE_WRITE_LIMIT is {limit}: "
@@ -93,7 +93,7 @@ class RedisQueues:
             keys = [names.stamps, names.queue(queue), names.queue_owner(queue), names.dead_letters(queue)]
             args: list[Argument] = [self._max_stamps, names.bus, _GROUP, token]
             for write, why, tried in chunk:
-                keys += (names.lease(write.key), write.key, names.index(write.type))
+                keys += (names.lease(write.key), names.place(write.key), names.index(write.type))
                 args += (write.id, why.encode("utf-8", "replace")[:2000], tried)
             generation = server.pool.generation
             reply = server.run([Call(self._applied, keys, args)])[0]

@@ -20,6 +20,7 @@ from ...model.entry import Entry, is_valid
 from ..protocol import Lookup
 from .connection import pack
 from .server import SET_MEMBERS, Server, StampsRead
+from .steps import Ask, Steps
 
 __all__ = ["Reader"]
 
@@ -72,10 +73,11 @@ class Reader:
         codec: the envelope.
     """
 
-    __slots__ = ("_codec", "_many_tagged", "_opened_entries", "_queries", "_server", "_stamp_queries")
+    __slots__ = ("_codec", "_many_tagged", "_opened_entries", "_place", "_queries", "_server", "_stamp_queries")
 
     def __init__(self, server: Server, codec: Codec) -> None:
         self._server: Final = server
+        self._place: Final = server.names.place
         self._codec: Final = codec
         self._queries: Final[BoundedDict[str, _Query]] = BoundedDict(_KEYS_KNOWN)
         self._stamp_queries: Final[BoundedDict[tuple[str, ...], bytes]] = BoundedDict(_KEYS_KNOWN)
@@ -156,7 +158,7 @@ class Reader:
         """
         server, valid_at = self._server, many.valid_at
         rows_after = ("ZRANGE", server.names.stamps, f"({valid_at}", "+inf", "BYSCORE", "LIMIT", 0, _ROWS, "WITHSCORES")
-        payload = pack(("GET", key)) + pack(rows_after) + self._stamps_query(())
+        payload = pack(("GET", self._place(key))) + pack(rows_after) + self._stamps_query(())
         generation = server.pool.generation
         raw, later, scores, time = server.exchange(payload, 4)
         stamps = server.stamps_in(scores, (), generation)
@@ -188,6 +190,10 @@ class Reader:
 
     def read_many(self, keys: Sequence[str], tags: tuple[str, ...], l1_ttl: float = 0.0) -> list[Lookup]:
         """See :meth:`Store.read_many`: one round trip, MGET and one ZMSCORE over all tags."""
+        return self._server.drive(self.read_many_steps(keys, tags))
+
+    def read_many_steps(self, keys: Sequence[str], tags: tuple[str, ...]) -> Steps[list[Lookup]]:
+        """See :meth:`read_many`."""
         if not keys:
             return []
         wanted = dict.fromkeys(tags)
@@ -198,7 +204,7 @@ class Reader:
         asked = tuple(wanted)
         server = self._server
         generation = server.pool.generation
-        raws, scores, time = server.exchange(pack(("MGET", *keys)) + self._stamps_query(asked), 3)
+        raws, scores, time = yield Ask(pack(("MGET", *map(self._place, keys))) + self._stamps_query(asked), 3)
         if isinstance(raws, Exception):
             raise server.pool.fail(raws)
         stamps = server.stamps_in(scores, asked, generation)
@@ -209,7 +215,7 @@ class Reader:
             for key, entry in zip(keys, entries, strict=True):
                 if entry is not None and len(entry.tags) <= _FEW_TAGS:
                     self._learn(key, tuple(dict.fromkeys([tag for tag, _ in entry.tags])))
-            stamps = server.stamps((*asked, *unknown))
+            stamps = yield from server.stamps_steps((*asked, *unknown))
         return [self._judged(raw, entry, stamps, now) for raw, entry in zip(raws, entries, strict=True)]
 
     def _judged(self, raw: Any, entry: Entry | None, stamps: StampsRead | None, now: int) -> Lookup:
@@ -232,7 +238,7 @@ class Reader:
             self._learn(key, tuple(dict.fromkeys(tags)))
 
     def _learn(self, key: str, tags: tuple[str, ...]) -> _Query:
-        query = _Query(pack(("GET", key)) + self._stamps_query(tags), tags)
+        query = _Query(pack(("GET", self._place(key))) + self._stamps_query(tags), tags)
         self._queries[key] = query
         return query
 

@@ -17,8 +17,9 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from ...model.entry import Draft
 from .connection import Exchange, pack
+from .steps import Ask, Steps, drive
 
-__all__ = ["Argument", "Call", "Script", "load", "run", "stored_form"]
+__all__ = ["Argument", "Call", "Script", "load", "run", "run_steps", "stored_form"]
 
 Argument = bytes | str | int | float
 #: After every reading of the clock.
@@ -59,19 +60,33 @@ class Call(NamedTuple):
 
 
 def run(exchange: Exchange, calls: Sequence[Call]) -> list[Any]:
-    """Run scripts, one after the other, in one write.
+    """Run scripts, one after the other, in one write; see :func:`run_steps`.
 
     Args:
         exchange: sends a payload and returns so many replies.
         calls: the calls.
+    """
+    return drive(run_steps(calls), lambda ask: exchange(ask.payload, ask.replies))
+
+
+def run_steps(calls: Sequence[Call], *, patient: bool = False) -> Steps[list[Any]]:
+    """Run scripts, one after the other, in one write.
+
+    Args:
+        calls: the calls.
+        patient: see :class:`~.steps.Ask`.
 
     Returns:
         The replies in order, an error reply as the driver's exception.
     """
-    replies = exchange(b"".join([call.script.packed(call.keys, call.args) for call in calls]), len(calls))
+    if not calls:
+        return []
+    payload = b"".join([call.script.packed(call.keys, call.args) for call in calls])
+    replies = yield Ask(payload, len(calls), patient)
     for number, call in enumerate(calls):
         if isinstance(replies[number], NoScriptError):  # a new server, or SCRIPT FLUSH
-            replies[number] = exchange(call.script.packed(call.keys, call.args, with_text=True), 1)[0]
+            again = yield Ask(call.script.packed(call.keys, call.args, with_text=True), 1, patient)
+            replies[number] = again[0]
         if isinstance(replies[number], ResponseError):
             replies[number] = call.script.located(replies[number])
     return replies

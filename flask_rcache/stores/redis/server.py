@@ -10,8 +10,8 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
 
 from redis.exceptions import ResponseError
 
@@ -21,7 +21,7 @@ from ...model.bounded import BoundedDict
 from ...model.entry import MICROSECONDS, Moment
 from ...model.keys import CLOCK, EPOCH, FLOOR, FORGOTTEN, Names
 from .breaker import Breaker
-from .bus import Bus, Listener, Message
+from .bus import Bus, Listener, Message, Subscription
 from .clock import StoreClock
 from .connection import Exchange, pack
 from .facts import Facts
@@ -29,12 +29,16 @@ from .failures import WrongServerError
 from .housekeeper import Housekeeper
 from .journal import Journal
 from .pool import Pool
-from .scripts import Argument, Call, load, run
+from .scripts import Argument, Call, load, run, run_steps
+from .steps import Ask, Steps, drive
 from .topology import Endpoint
+from .transport import Connect, Transport
 
 __all__ = ["SET_MEMBERS", "Server", "StampsRead", "new_epoch"]
 
 logger: Final = logging.getLogger("flask_rcache")
+
+T = TypeVar("T")
 
 _FORMAT: Final = 2
 #: Names of stamp sets and server runs: above every reading of the clock, and exact as doubles.
@@ -91,6 +95,9 @@ class Server:
         max_connections: how many there may be.
         journal: of the invalidations of this process.
         housekeeper: its thread runs as long as the server is in use.
+        connect: makes what it is asked over; a pool of connections to the endpoint when left out.
+        subscribe: makes the subscription to its invalidations; a thread of its own when left out.
+        shards: of how many it is one.
 
     Attributes:
         listener: called with each invalidation that comes in or was acknowledged; a memory tier in front.
@@ -111,20 +118,28 @@ class Server:
         max_connections: int,
         journal: Journal,
         housekeeper: Housekeeper,
+        connect: Connect | None = None,
+        subscribe: Callable[[Transport, str, Listener], Subscription] = Bus,
+        shards: int = 1,
     ) -> None:
         self.names: Final = names
         self.clock: Final = StoreClock()
         self.breaker: Final = Breaker()
         self._endpoint: Final = endpoint
-        self.pool: Final = Pool(
-            endpoint,
-            timeout=timeout,
-            breaker=self.breaker,
-            attach=self._attach,
-            idle_timeout=idle_timeout,
-            max_connections=max_connections,
+        self.pool: Final[Transport] = (
+            connect(self.breaker, self._attach)
+            if connect is not None
+            else Pool(
+                endpoint,
+                timeout=timeout,
+                breaker=self.breaker,
+                attach=self._attach,
+                idle_timeout=idle_timeout,
+                max_connections=max_connections,
+            )
         )
-        self.bus: Final = Bus(self.pool, names.bus, self)
+        self.bus: Final = subscribe(self.pool, names.bus, self)
+        self._shards: Final = shards
         self.listener: Listener | None = None
         self.facts = Facts()
         self.run_hash = ""
@@ -167,9 +182,13 @@ class Server:
 
     def stamps(self, tags: Sequence[str]) -> StampsRead | None:
         """The set and the rows of some tags now; ``None`` when it is lost."""
+        return self.drive(self.stamps_steps(tags))
+
+    def stamps_steps(self, tags: Sequence[str]) -> Steps[StampsRead | None]:
+        """See :meth:`stamps`."""
         generation = self.pool.generation
-        scores = self.exchange(pack(("ZMSCORE", self.names.stamps, *SET_MEMBERS, *tags)), 1)[0]
-        return self.stamps_in(scores, tags, generation)
+        answers = yield Ask(pack(("ZMSCORE", self.names.stamps, *SET_MEMBERS, *tags)), 1)
+        return self.stamps_in(answers[0], tags, generation)
 
     def stamps_in(self, scores: Any, tags: Sequence[str], generation: int) -> StampsRead | None:
         """What the reply to a ZMSCORE of :data:`SET_MEMBERS` and some tags says; ``None`` when the set is lost.
@@ -226,41 +245,60 @@ class Server:
         """An exchange although the breaker is open."""
         return self.pool.exchange(payload, replies, probing=True)
 
-    def replies(self, payload: bytes, replies: int, exchange: Exchange | None = None) -> list[Any]:
+    def drive(self, steps: Steps[T]) -> T:
+        """Run steps on this server, one exchange after the other."""
+        return drive(steps, self._carry_out)
+
+    def drive_probing(self, steps: Steps[T]) -> T:
+        """Run steps although the breaker is open."""
+        return drive(steps, lambda ask: self.probe(ask.payload, ask.replies))
+
+    def _carry_out(self, ask: Ask) -> list[Any]:
+        self.ensure()
+        return self.pool.exchange(ask.payload, ask.replies, patient=ask.patient)
+
+    def replies(self, payload: bytes, replies: int) -> list[Any]:
         """Send commands none of which may fail."""
-        answers = (exchange or self.exchange)(payload, replies)
+        return self.drive(self.replies_steps(payload, replies))
+
+    def replies_steps(self, payload: bytes, replies: int, *, patient: bool = False) -> Steps[list[Any]]:
+        """See :meth:`replies`."""
+        answers = yield Ask(payload, replies, patient)
         for answer in answers:
             if isinstance(answer, Exception):
                 raise self.pool.fail(answer)
         return answers
 
-    def run(self, calls: Sequence[Call], exchange: Exchange | None = None) -> list[Any]:
+    def run(self, calls: Sequence[Call]) -> list[Any]:
         """Run scripts in one write; the replies in order."""
-        replies = run(exchange or self.exchange, calls) if calls else []
+        return self.drive(self.run_steps(calls))
+
+    def run_steps(self, calls: Sequence[Call], *, patient: bool = False) -> Steps[list[Any]]:
+        """See :meth:`run`."""
+        replies = yield from run_steps(calls, patient=patient)
         for reply in replies:
             if isinstance(reply, Exception):
                 raise self.pool.fail(reply)
         return replies
 
-    def run_in_time(self, calls: Sequence[Call], *, size: int = 0, exchange: Exchange | None = None) -> list[Any]:
+    def run_in_time_steps(self, calls: Sequence[Call], *, size: int = 0) -> Steps[list[Any]]:
         """Run scripts whose writes have a deadline (rule R4.4): what was reported as failed never happens later.
 
         Args:
             calls: of scripts whose ARGV begin with since and until when they are wanted, without those two.
             size: bytes of what is written.
-            exchange: another one than the server's own.
 
         Raises:
             StoreUnavailableError: they arrived too late, several times.
         """
-        if not calls:
-            return []
         replies: list[Any] = [None] * len(calls)
         left = list(range(len(calls)))
         for _ in range(_LATE_TRIES):
-            window = self.window(size, exchange)
+            if not left:
+                break
+            window = yield from self.window_steps(size)
             asked = [calls[number]._replace(args=(*window, *calls[number].args)) for number in left]
-            answers = self.run(asked, exchange)
+            answers = yield from self.run_steps(asked)
             late = []
             for number, answer in zip(left, answers, strict=True):
                 if answer[0] == b"late":
@@ -268,15 +306,15 @@ class Server:
                     late.append(number)
                 else:
                     replies[number] = answer
-            if not late:
-                return replies
             left = late
-        raise StoreUnavailableError(f"{self.pool.location}: a write arrived later than it could be waited for")
+        if left:
+            raise StoreUnavailableError(f"{self.pool.location}: a write arrived later than it could be waited for")
+        return replies
 
-    def window(self, size: int, exchange: Exchange | None = None) -> tuple[int, int]:
+    def window_steps(self, size: int) -> Steps[tuple[int, int]]:
         """Since and until when a write of so many bytes is wanted that is sent now (rule R4.4)."""
         if self.clock.estimate() is None:
-            self.replies(pack(("PING",)), 1, exchange)  # who connects hears the TIME
+            yield from self.replies_steps(pack(("PING",)), 1)  # who connects hears the TIME
         return self.clock.window(self.pool.seconds_for(size))
 
     # --- The bus
@@ -328,7 +366,8 @@ class Server:
     def _attach(self, exchange: Exchange) -> None:
         """Compare the server's run with the one that was asked so far, before anything is trusted (Outages 5 and 6)."""
         generation = self.pool.generation
-        args: list[Argument] = [_FORMAT, "cold" if self._cold else "warm", new_epoch(), *self._runs_left]
+        args: list[Argument] = [_FORMAT, "cold" if self._cold else "warm", new_epoch(), self._shards]
+        args += self._runs_left
         reply = run(exchange, [Call(self._attach_script, [self.names.stamps, self.names.meta], args)])[0]
         if isinstance(reply, Exception):
             raise _as_wrong_server(reply, exchange)
@@ -342,6 +381,11 @@ class Server:
             raise ResponseError(
                 f"the cache under prefix {self.names.prefix!r} has format {rest[0].decode()}, this release writes "
                 f"{_FORMAT}: set another RCACHE_PREFIX while both releases run"
+            )
+        if state == b"shards":
+            raise WrongServerError(
+                f"the cache under prefix {self.names.prefix!r} has {rest[0].decode()} shards, and this process "
+                f"{self._shards}: set RCACHE_SHARDS to the same number everywhere, or another RCACHE_PREFIX"
             )
         epoch, clock, now, run_hash, *facts = rest
         self._compare(run_hash.decode(), generation)
@@ -410,9 +454,13 @@ class Server:
 
     # --- What is in it
 
-    def types(self, exchange: Exchange | None = None) -> set[str]:
+    def types(self) -> set[str]:
         """Every type that has an index, whichever process made it, as far as that is known."""
-        fields = (exchange or self.exchange)(pack(("HKEYS", self.names.meta)), 1)[0]
+        return self.drive(self.types_steps())
+
+    def types_steps(self) -> Steps[set[str]]:
+        """See :meth:`types`."""
+        fields = (yield Ask(pack(("HKEYS", self.names.meta)), 1))[0]
         if isinstance(fields, Exception):
             if str(fields).startswith("WRONGTYPE"):  # it heals with the next fill or connection
                 return set()

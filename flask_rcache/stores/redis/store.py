@@ -7,13 +7,13 @@ with the server ``server``'s. The names are ``keys``'s, the bytes ``codec``'s. N
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ...codec.envelope import Codec
 from ...config.address import parse_address
-from ...errors import CodecError
+from ...errors import CodecError, StoreError
 from ...model.entry import Draft, Moment
 from ...model.keys import Names
 from ..protocol import (
@@ -34,21 +34,22 @@ from ..protocol import (
     Size,
     Want,
 )
-from .bus import Bus, Listener, Message
+from .bus import Bus, Listener, Message, Subscription
 from .counting import Counters
 from .housekeeper import Housekeeper
 from .invalidating import Invalidator, chunks
 from .journal import Invalidation, Journal
 from .listing import RedisCatalogue
 from .maintenance import Maintenance
-from .pool import Pool
 from .queues import RedisQueues
 from .reading import Reader
 from .scripts import Argument, Call, load, stored_form
 from .server import Server
-from .topology import endpoint_of
+from .steps import Steps
+from .topology import Endpoint, endpoint_of
+from .transport import Connect, Transport
 
-__all__ = ["RedisStore"]
+__all__ = ["Membership", "RedisStore"]
 
 _ANSWERS: Final = {b"+": Begin.GRANTED, b"=": Begin.FILLED, b"-": Begin.BUSY, b"?": Begin.UNSTORABLE}
 #: A moment as scripts take it, of no stamp set there is; and that of the call.
@@ -56,8 +57,26 @@ _NEVER: Final = ("0", 1, 0)
 _AT_THE_CALL: Final = ("", 0, 0)
 
 
+class Membership(NamedTuple):
+    """What makes a store one shard of a cluster.
+
+    Args:
+        shards: of how many it is one.
+        endpoint: what operators see of where it is.
+        connect: makes what it is asked over.
+        subscribe: makes the subscription to its invalidations.
+        housekeeper: of all shards.
+    """
+
+    shards: int
+    endpoint: Endpoint
+    connect: Connect
+    subscribe: Callable[[Transport, str, Listener], Subscription]
+    housekeeper: Housekeeper
+
+
 class RedisStore:
-    """A store on one Redis or Valkey server.
+    """A store on one Redis or Valkey server, or on one shard of a cluster.
 
     Args:
         url: where it is.
@@ -74,10 +93,14 @@ class RedisStore:
         options: for redis-py.
         sentinel_options: for redis-py's connections to the sentinels.
         ahead: seconds by which stamps lie ahead of the clock during a commit, without being renewed.
+        member: what makes it one shard of a cluster; then ``names`` are the shard's.
 
     Attributes:
+        server: what is asked, and how.
+        maintenance: what is done off the request path.
         catalogue: the operators' half.
         queues: of writes that are not applied yet.
+        drive: runs steps on the server.
         read: see :meth:`Store.read`.
         read_many: see :meth:`Store.read_many`.
     """
@@ -99,17 +122,24 @@ class RedisStore:
         options: Mapping[str, Any] | None = None,
         sentinel_options: Mapping[str, Any] | None = None,
         ahead: float = 5.0,
+        member: Membership | None = None,
     ) -> None:
         self._names: Final = names
         self._codec: Final = codec
         self._lease: Final = lease
         self._lease_ms: Final = max(1, int(lease * 1000))
         self._max_stamps: Final = max_stamps
-        journal = Journal(keep=journal_keep)
-        housekeeper = Housekeeper(name="flask_rcache-maintenance")
-        address = parse_address(url, "RCACHE_URL")
+        journal = self._journal = Journal(keep=journal_keep)
+        housekeeper = Housekeeper(name="flask_rcache-maintenance") if member is None else member.housekeeper
         self._server: Final = Server(
-            endpoint_of(address, timeout=timeout, options=options, sentinel_options=sentinel_options),
+            endpoint_of(
+                parse_address(url, "RCACHE_URL"),
+                timeout=timeout,
+                options=options,
+                sentinel_options=sentinel_options,
+            )
+            if member is None
+            else member.endpoint,
             names=names,
             timeout=timeout,
             cold=cold,
@@ -117,7 +147,12 @@ class RedisStore:
             max_connections=max_connections,
             journal=journal,
             housekeeper=housekeeper,
+            connect=None if member is None else member.connect,
+            subscribe=Bus if member is None else member.subscribe,
+            shards=1 if member is None else member.shards,
         )
+        self.server: Final = self._server
+        self.drive: Final = self._server.drive
         self._invalidator: Final = Invalidator(self._server, max_stamps=max_stamps)
         self._reader: Final = Reader(self._server, codec)
         counters = Counters(self._server)
@@ -131,7 +166,9 @@ class RedisStore:
             load_timeout=load_timeout,
             max_stamps=max_stamps,
             ahead=ahead,
+            is_alone=member is None,
         )
+        self.maintenance: Final = self._maintenance
         self.catalogue: Final = RedisCatalogue(self._server, self._invalidator, codec, counters, journal)
         self.queues: Final = (RedisQueues(self._server, codec, max_stamps=max_stamps),)
         self.read: Final = self._reader.read
@@ -169,12 +206,17 @@ class RedisStore:
         return self._server.hear()
 
     @property
-    def pool(self) -> Pool:
+    def pending(self) -> int:
+        """Invalidations that are journalled."""
+        return len(self._journal)
+
+    @property
+    def pool(self) -> Transport:
         """The connections."""
         return self._server.pool
 
     @property
-    def bus(self) -> Bus:
+    def bus(self) -> Subscription:
         """The subscription."""
         return self._server.bus
 
@@ -191,22 +233,38 @@ class RedisStore:
         """See :meth:`Store.recall`: nothing is known here without asking."""
         return None
 
+    def read_many_steps(self, keys: Sequence[str], tags: tuple[str, ...], l1_ttl: float = 0.0) -> Steps[list[Lookup]]:
+        """See :attr:`read_many`."""
+        return self._reader.read_many_steps(keys, tags)
+
+    def hear_steps(self) -> Steps[Moment | None]:
+        """See :meth:`hear`."""
+        if self.moment is None:
+            with suppress(StoreError):
+                yield from self._server.stamps_steps(())
+        return self.moment
+
     # --- Loading
 
     def begin(self, wants: Sequence[Want], token: str, moment: Moment | None) -> list[Begun]:
         """See :meth:`Store.begin`."""
+        return self._server.drive(self.begin_steps(wants, token, moment))
+
+    def begin_steps(self, wants: Sequence[Want], token: str, moment: Moment | None) -> Steps[list[Begun]]:
+        """See :meth:`begin`."""
         claimed = self._claimed(moment)
         calls = []
         for chunk in chunks(wants):
             keys = [self._names.stamps]
             args: list[Argument] = [self._lease_ms, token, *claimed]
             for want in chunk:
-                keys += (self._names.lease(want.key), want.key)
+                keys += (self._names.lease(want.key), self._names.place(want.key))
                 args += (want.identity, len(want.tags), *want.tags)
             calls.append(Call(self._begin, keys, args))
         generation = self._server.pool.generation
         begun: list[Begun] = []
-        for chunk, reply in zip(chunks(wants), self._server.run_in_time(calls), strict=True):
+        replies = yield from self._server.run_in_time_steps(calls)
+        for chunk, reply in zip(chunks(wants), replies, strict=True):
             answers = self._heard(reply, generation)
             begun += [self._begun(want.key, answer, token) for want, answer in zip(chunk, answers, strict=True)]
         return begun
@@ -224,6 +282,10 @@ class RedisStore:
 
     def fill(self, results: Sequence[LoadedResult]) -> list[Filled]:
         """See :meth:`Store.fill`."""
+        return self._server.drive(self.fill_steps(results))
+
+    def fill_steps(self, results: Sequence[LoadedResult]) -> Steps[list[Filled]]:
+        """See :meth:`fill`."""
         names = self._names
         calls, sizes = [], []
         for chunk in chunks(results):
@@ -232,13 +294,13 @@ class RedisStore:
             for (key, token), draft, moment in chunk:
                 sealed = self._codec.seal(draft, as_of=moment.clock)
                 type_name = names.type_of(key)
-                keys += (names.lease(key), key, names.index(type_name))
+                keys += (names.lease(key), names.place(key), names.index(type_name))
                 args += (token, *self._claimed(moment), *stored_form(draft, moment.clock, type_name, sealed))
                 sizes.append(len(sealed))
             calls.append(Call(self._fill, keys, args))
         generation = self._server.pool.generation
         try:
-            replies = self._server.run_in_time(calls, size=sum(sizes))
+            replies = yield from self._server.run_in_time_steps(calls, size=sum(sizes))
         finally:
             for result in results:
                 self._maintenance.drop(result.lease)
@@ -249,28 +311,34 @@ class RedisStore:
         self, writes: Sequence[tuple[str, Draft]], moment: Moment | None, expected: Sequence[bytes] | None = None
     ) -> list[Filled]:
         """See :meth:`Store.write`; memory tiers drop what they hold of the keys."""
+        return self._server.drive(self.write_steps(writes, moment, expected))
+
+    def write_steps(
+        self, writes: Sequence[tuple[str, Draft]], moment: Moment | None, expected: Sequence[bytes] | None = None
+    ) -> Steps[list[Filled]]:
+        """See :meth:`write`."""
         names = self._names
         as_of = None if moment is None else moment.clock
         claimed = _AT_THE_CALL if moment is None else self._claimed(moment)
         calls, sizes = [], []
         conditions = [b"*"] * len(writes) if expected is None else [b"=" + identity for identity in expected]
-        for chunk in chunks(tuple(zip(writes, conditions, strict=True))):
+        parts = chunks(tuple(zip(writes, conditions, strict=True)))
+        for chunk in parts:
             keys = [names.stamps, names.meta]
             args: list[Argument] = [self._max_stamps, names.bus, *claimed]
             for (key, draft), condition in chunk:
                 sealed = self._codec.seal(draft, as_of=as_of)
                 type_name = names.type_of(key)
-                keys += (names.lease(key), key, names.index(type_name))
+                keys += (names.lease(key), names.place(key), names.index(type_name))
                 args += (condition, *stored_form(draft, as_of, type_name, sealed))
                 sizes.append(len(sealed))
             calls.append(Call(self._write, keys, args))
         generation = self._server.pool.generation
         outcomes: list[Outcome] = []
-        for call, (epoch, clock, stamp, *rest) in zip(
-            calls, self._server.run_in_time(calls, size=sum(sizes)), strict=True
-        ):
+        replies = yield from self._server.run_in_time_steps(calls, size=sum(sizes))
+        for chunk, (epoch, clock, stamp, *rest) in zip(parts, replies, strict=True):
             stored = [
-                key for key, outcome in zip(call.keys[3::3], rest, strict=True) if outcome == Outcome.STORED.value
+                key for ((key, _), _), outcome in zip(chunk, rest, strict=True) if outcome == Outcome.STORED.value
             ]
             if stored:
                 message = Message("k", int(epoch), int(stamp), int(clock), tuple(stored))
@@ -309,6 +377,10 @@ class RedisStore:
 
     def release(self, leases: Sequence[Lease], *, pass_for: float = 0.0, failed: bool = False) -> None:
         """See :meth:`Store.release`."""
+        self._server.drive(self.release_steps(leases, pass_for=pass_for, failed=failed))
+
+    def release_steps(self, leases: Sequence[Lease], *, pass_for: float = 0.0, failed: bool = False) -> Steps[None]:
+        """See :meth:`release`."""
         for lease in leases:
             self._maintenance.drop(lease)
         kind = "f" if failed else "p"
@@ -320,7 +392,7 @@ class RedisStore:
             )
             for chunk in chunks(leases)
         ]
-        self._server.run_in_time(calls)
+        yield from self._server.run_in_time_steps(calls)
 
     # --- Invalidating
 
@@ -329,6 +401,10 @@ class RedisStore:
 
         Without a stamp it does what a write that has not arrived would have done to the entries that were there.
         """
+        return self._server.drive(self.delete_steps(keys, is_stamped=is_stamped))
+
+    def delete_steps(self, keys: Sequence[str], *, is_stamped: bool = True) -> Steps[int]:
+        """See :meth:`delete`."""
         invalidation = Invalidation(keys=tuple(keys)) if is_stamped else Invalidation(removed=tuple(keys))
         return self._maintenance.invalidate(invalidation)
 
@@ -336,7 +412,7 @@ class RedisStore:
         """See :meth:`Store.seize`."""
         server, names = self._server, self._names
         generation = server.pool.generation
-        keys = [names.stamps, names.lease(key), key, names.index(names.type_of(key))]
+        keys = [names.stamps, names.lease(key), names.place(key), names.index(names.type_of(key))]
         args: list[Argument] = [names.bus, self._max_stamps, "1", token, self._lease_ms]
         epoch, clock, stamp, _, *before = server.run([Call(self._delete, keys, args)])[0]
         server.acknowledged(Message("k", int(epoch), int(stamp), int(clock), (key,)), generation)
@@ -354,23 +430,41 @@ class RedisStore:
 
     def invalidate(self, tags: Sequence[str], types: Sequence[str] = (), *, everything: bool = False) -> int:
         """See :meth:`Store.invalidate`."""
+        return self._server.drive(self.invalidate_steps(tags, types, everything=everything))
+
+    def invalidate_steps(
+        self, tags: Sequence[str], types: Sequence[str] = (), *, everything: bool = False
+    ) -> Steps[int]:
+        """See :meth:`invalidate`."""
         return self._maintenance.invalidate(Invalidation(tuple(tags), tuple(types), everything=everything))
 
     def invalidate_pattern(self, pattern: str, type_name: str | None) -> int:
         """See :meth:`Store.invalidate_pattern`."""
+        return self._server.drive(self.invalidate_pattern_steps(pattern, type_name))
+
+    def invalidate_pattern_steps(self, pattern: str, type_name: str | None) -> Steps[int]:
+        """See :meth:`invalidate_pattern`."""
         return self._maintenance.invalidate(Invalidation(patterns=((pattern, type_name),)))
 
     def stamp_ahead(self, tags: Sequence[str], token: str) -> None:
         """See :meth:`Store.stamp_ahead`."""
-        self._maintenance.stamp_ahead(tags, token)
+        self._server.drive(self.stamp_ahead_steps(tags, token))
+
+    def stamp_ahead_steps(self, tags: Sequence[str], token: str) -> Steps[None]:
+        """See :meth:`stamp_ahead`."""
+        return self._maintenance.stamp_ahead(tags, token)
 
     def settle(self, tags: Sequence[str], token: str) -> None:
         """See :meth:`Store.settle`."""
-        self._maintenance.end_commit(tags, token, withdrawn=False)
+        self._server.drive(self.end_commit_steps(tags, token, withdrawn=False))
 
     def withdraw(self, tags: Sequence[str], token: str) -> None:
         """See :meth:`Store.withdraw`."""
-        self._maintenance.end_commit(tags, token, withdrawn=True)
+        self._server.drive(self.end_commit_steps(tags, token, withdrawn=True))
+
+    def end_commit_steps(self, tags: Sequence[str], token: str, *, withdrawn: bool) -> Steps[None]:
+        """See :meth:`settle` and :meth:`withdraw`."""
+        return self._maintenance.end_commit(tags, token, withdrawn=withdrawn)
 
     def close(self) -> None:
         """See :meth:`Store.close`; what was counted is stored first."""

@@ -13,7 +13,9 @@
 -- So scores above 0 are readings of the clock, those down to -2^52 are times of dropping, and below are names.
 
 local SECOND = 1000000
-local KEPT = 300 * SECOND -- a row outlives its last entry by this: a request that began before may still fill
+-- A row outlives its last entry by this: a request that began before may still fill. On a cluster (a hash tag in the
+-- name) entries on other shards may have the tag, of which this one does not know.
+local KEPT = (KEYS[1] and string.find(KEYS[1], '{', 1, true) and 3600 or 300) * SECOND
 local AHEAD = 60 * SECOND -- a stamp may be set a few seconds ahead; what is later than this is none of ours
 local NAMES = 2 ^ 52 -- above every time, and exact as a double up to twice that
 local CHUNK = 1000 -- of arguments that Lua unpacks at once
@@ -26,6 +28,11 @@ end
 local function server_time()
   local time = redis.call('TIME')
   return tonumber(time[1]) * SECOND + tonumber(time[2])
+end
+
+-- The stored key that lies at a place: on a cluster the place has the number of the shard, `{n}:`, behind the prefix.
+local function stored_key(place)
+  return (string.gsub(place, '^([^:]+:){%d+}:', '%1', 1))
 end
 
 -- The name of the server's run, as moments have it: of its id, or of nothing where an ACL forbids INFO.
@@ -218,7 +225,7 @@ local function read_tags(take, entry, as_of)
     tags[i], since[i] = take(), take()
     since[i] = since[i] == '' and as_of or tonumber(since[i])
   end
-  tags[#tags + 1], since[#since + 1] = 'k:' .. entry, as_of
+  tags[#tags + 1], since[#since + 1] = 'k:' .. stored_key(entry), as_of
   return tags, since
 end
 
@@ -260,7 +267,7 @@ local function put(stamps, meta, entry, index, result, now)
     -- the index is bounded by what lives, under every eviction policy.
     local gone = redis.call('ZRANGEBYSCORE', index, '-inf', now_ms, 'LIMIT', 0, 4)
     for _, other in ipairs(redis.call('ZRANDMEMBER', index, 2)) do
-      if redis.call('EXISTS', other) == 0 then
+      if redis.pcall('EXISTS', other) == 0 then -- pcall: while a slot migrates it may lie elsewhere already
         gone[#gone + 1] = other
       end
     end

@@ -33,7 +33,7 @@ for i = 5, #KEYS, 3 do
     if is_last and why ~= '' or not (held and held.is_write) then
       redis.call('UNLINK', entry)
       redis.pcall('ZREM', index, entry)
-      gone[#gone + 1], tags[#tags + 1] = entry, 'k:' .. entry
+      gone[#gone + 1], tags[#tags + 1] = stored_key(entry), 'k:' .. stored_key(entry)
     end
     redis.call('XACK', queue, group, id)
     redis.call('XDEL', queue, id)

@@ -2,9 +2,10 @@
 --
 -- KEYS  1: stamp set  2: meta
 -- ARGV  1: format version  2: 'cold' to give up what another server run left behind, 'warm' to keep it if it is recent
---       3: a random name for a new stamp set  4...: hashes of the runs that this process has left
+--       3: a random name for a new stamp set  4: the number of shards of the cluster, 1 on one server
+--       5...: hashes of the runs that this process has left
 -- reply {'ok', epoch, clock, TIME, hash of the run, maxmemory-policy or '', 'redis' or 'valkey', version, maxmemory},
---       or {'format', the other version}, or {'info', the error}
+--       or {'format', the other version}, or {'shards', the other number}, or {'info', the error}
 -- atomicity: one step. A server run that this cache has not seen (a restart, a failover), and one that the process has
 --            left and now returns to, begins with a new set, so that nothing is valid which an old snapshot, a lagging
 --            replica, or a server that missed invalidations holds. A lost set is made anew.
@@ -28,17 +29,24 @@ if type(known) == 'table' then -- of another kind
 elseif known and known ~= format then
   return {'format', known}
 end
+local shards = redis.pcall('HGET', meta, 'shards') or '1'
+if type(known) ~= 'table' and known and shards ~= ARGV[4] then
+  return {'shards', shards}
+end
 local removed = redis.pcall('ZREM', stamps, '=none') -- the first write needs no memory
 if type(removed) == 'table' and not string.find(removed.err, 'WRONGTYPE') then
   return removed
 end
 if known ~= format then
   redis.call('HSET', meta, 'format', format)
+  if ARGV[4] ~= '1' then
+    redis.call('HSET', meta, 'shards', ARGV[4])
+  end
 end
 
 local set, time = read_set(stamps), server_time()
 local is_left = false
-for i = 4, #ARGV do
+for i = 5, #ARGV do
   is_left = is_left or ARGV[i] == run
 end
 if not set then

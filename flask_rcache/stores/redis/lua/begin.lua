@@ -30,7 +30,7 @@ for i = 2, #KEYS, 2 do
   for tag = 1, tonumber(take()) do
     tags[tag] = take()
   end
-  tags[#tags + 1] = 'k:' .. entry
+  tags[#tags + 1] = 'k:' .. stored_key(entry)
   local rows = set and read_rows(stamps, tags, now)
   local function can_be_stored(of)
     local since = {}

@@ -27,8 +27,8 @@ for i = 4, #KEYS, 3 do
   result.moment = set and {run = set.run, epoch = set.epoch, as_of = now}
   result.tags, result.since = read_tags(take, entry, now or 0)
   result.envelope = take()
-  local id = redis.call('XADD', queue, '*', 'entry', entry, 'type', result.type_name, 'key', take(), 'value', take())
-  ids[#ids + 1], entries[#entries + 1], tags[#tags + 1] = id, entry, 'k:' .. entry
+  local id = redis.call('XADD', queue, '*', 'entry', stored_key(entry), 'type', result.type_name, 'key', take(), 'value', take())
+  ids[#ids + 1], entries[#entries + 1], tags[#tags + 1] = id, stored_key(entry), 'k:' .. stored_key(entry)
   redis.call('SET', lease, 'w' .. id)
   local outcome
   if set then

@@ -15,8 +15,8 @@ for i = 2, #KEYS, 3 do
   void_lease(lease)
   removed = removed + redis.call('UNLINK', entry)
   redis.pcall('ZREM', index, entry) -- pcall: of another kind, it heals with the next fill
-  entries[#entries + 1] = entry
-  tags[#tags + 1] = 'k:' .. entry
+  entries[#entries + 1] = stored_key(entry)
+  tags[#tags + 1] = 'k:' .. stored_key(entry)
 end
 if ARGV[4] ~= '' and redis.call('EXISTS', KEYS[2]) == 0 then -- else a write behind is not applied yet
   redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[5])

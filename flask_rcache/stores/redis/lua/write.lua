@@ -47,7 +47,7 @@ for i = 3, #KEYS, 3 do
     if type(outcome) == 'table' then
       full = outcome
     elseif outcome == STORED then
-      stored[#stored + 1] = entry
+      stored[#stored + 1] = stored_key(entry)
     end
   end
   outcomes[#outcomes + 1] = outcome

@@ -1,0 +1,549 @@
+"""The cluster store: many shards, each a store of its own, asked together.
+
+Owns which shard a key belongs to, what becomes of a moment and of an answer that is of several shards, and what is sent
+to all of them. Each shard has its clock, stamps, leases, journal and breaker, as one server has, and a memory tier in
+front of it; one that is away is that shard's trouble alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final, TypeVar
+
+from ..codec.envelope import Codec
+from ..config.address import Address
+from ..errors import StoreError, StoreUnavailableError
+from ..model.entry import Draft, Moment
+from ..model.keys import Names
+from ..model.moment import Parts
+from .protocol import (
+    Activity,
+    Begun,
+    Counts,
+    CountsSource,
+    Filled,
+    Incident,
+    Lease,
+    Listed,
+    LoadedResult,
+    Lookup,
+    Page,
+    PartialError,
+    Size,
+    Want,
+)
+from .redis.breaker import Breaker
+from .redis.connection import Exchange
+from .redis.counting import Counters
+from .redis.driver import Connector
+from .redis.housekeeper import Housekeeper
+from .redis.nodebus import ClusterBus
+from .redis.nodes import Link, Nodes
+from .redis.rounds import ClusterRounds, Shard
+from .redis.steps import Steps
+from .redis.store import Membership, RedisStore
+from .redis.topology import Endpoint
+from .redis.transport import Transport
+from .tiered import TieredStore
+
+__all__ = ["ClusterStore"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_NO_MOMENT: Final = Moment(0, 0)
+
+
+class _ShardEndpoint:
+    """What operators see of where a shard is; connections are made by its node's pool."""
+
+    def __init__(self, location: str) -> None:
+        self.location: Final = location
+
+    def connection(self) -> Any:
+        raise NotImplementedError("a shard has no connections of its own")
+
+    def watch(self, moved: Any) -> None:
+        """See :meth:`Endpoint.watch`: the slot map is looked at regularly."""
+
+    def state(self) -> dict[str, Any]:
+        """See :meth:`Endpoint.state`."""
+        return {"kind": "cluster"}
+
+    def close(self) -> None:
+        """See :meth:`Endpoint.close`."""
+
+
+class ClusterStore:
+    """A store on the shards of a Redis or Valkey cluster.
+
+    Args:
+        address: what the URL says.
+        names: the key names.
+        codec: the envelope.
+        shards: how many there are; the same in all processes, and in all time.
+        timeout: seconds to wait for an answer.
+        idle_timeout: seconds after which a connection that nobody uses is closed.
+        max_connections: how many there may be to one node.
+        options: for redis-py.
+        memory_bytes: the budget of the memory tier; 0 for none.
+        outage_ttl: seconds a result is kept in this process while its shard is away.
+        more: what else a :class:`~.redis.store.RedisStore` takes.
+
+    Attributes:
+        nodes: of the cluster.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        names: Names,
+        codec: Codec,
+        shards: int = 16,
+        timeout: float = 0.25,
+        idle_timeout: float = 30.0,
+        max_connections: int = 512,
+        options: Mapping[str, Any] | None = None,
+        memory_bytes: int = 0,
+        outage_ttl: float = 2.0,
+        **more: Any,
+    ) -> None:
+        self._names: Final = names
+        self.location: Final = address.location
+        self.nodes: Final = Nodes(
+            address.location,
+            address.nodes,
+            Connector(address, options or {}, timeout=timeout),
+            timeout=timeout,
+            idle_timeout=idle_timeout,
+            max_connections=max_connections,
+        )
+        self._bus: Final = ClusterBus(self.nodes)
+        self._housekeeper: Final = Housekeeper(name="flask_rcache-maintenance")
+        self._redis: Final = [
+            RedisStore(
+                address.location,
+                names=names.of_shard(number),
+                codec=codec,
+                timeout=timeout,
+                member=self._membership(number, shards, address.location),
+                **more,
+            )
+            for number in range(shards)
+        ]
+        self._links: Final[list[Link]] = self.nodes.links
+        self._shards: Final[list[RedisStore | TieredStore]] = [
+            TieredStore(redis, names=names, max_bytes=memory_bytes // shards, outage_ttl=outage_ttl)
+            if memory_bytes
+            else redis
+            for redis in self._redis
+        ]
+        self._counters: Final = Counters(self._redis[0].server)
+        parts = [
+            Shard(link, redis.server, redis.maintenance) for link, redis in zip(self._links, self._redis, strict=True)
+        ]
+        self._rounds: Final = ClusterRounds(self.nodes, parts, self._counters, self._housekeeper)
+        self._reads: Final = [shard.read for shard in self._shards]
+        self._moment: Moment | None = None
+        self._mark: object = object()
+        self._incident: Incident | None = None
+        self._incidents = 0
+        self.nodes.on_change = self._changed
+        self.nodes.on_move = self._moved
+        for redis in self._redis:
+            redis.server.clock.changed = self._changed
+            redis.server.breaker.changed = self._changed
+
+    def _membership(self, number: int, shards: int, location: str) -> Membership:
+        endpoint: Endpoint = _ShardEndpoint(location)
+
+        def connect(breaker: Breaker, attach: Callable[[Exchange], None]) -> Transport:
+            return self.nodes.link(number, breaker, attach)
+
+        return Membership(shards, endpoint, connect, self._bus.subscribe, self._housekeeper)
+
+    # --- What it is, and how it is
+
+    @property
+    def lease_seconds(self) -> float:
+        """See :attr:`Store.lease_seconds`."""
+        return self._redis[0].lease_seconds
+
+    @property
+    def incident(self) -> Incident | None:
+        """See :attr:`Store.incident`: one, as long as any shard has one."""
+        found = next((incident for redis in self._redis if (incident := redis.incident) is not None), None)
+        if found is None:
+            self._incident = None
+        elif self._incident is None or type(self._incident.cause) is not type(found.cause):
+            self._incidents += 1
+            self._incident = found._replace(number=self._incidents)
+        return self._incident
+
+    # --- The clocks
+
+    def _changed(self) -> None:
+        """A shard has another reading, or none any more."""
+        self._mark = object()
+        self._moment = None
+
+    def _moved(self, link: Link) -> None:
+        self._bus.reconcile()
+
+    @property
+    def moment(self) -> Moment | None:
+        """See :attr:`Store.moment`: one reading of each shard, as far as they were heard of."""
+        moment = self._moment
+        if moment is None:
+            mark = self._mark
+            moment = Moment.together([shard.moment for shard in self._shards])
+            if mark is self._mark and not self._is_any_away:  # what stands in for a shard has a clock that goes on
+                self._moment = moment
+        return moment
+
+    @property
+    def _is_any_away(self) -> bool:
+        return any(redis.outage is not None for redis in self._redis)
+
+    def hear(self) -> Moment | None:
+        """See :meth:`Store.hear`; all shards are asked at once."""
+        with suppress(StoreError):
+            self._together({number: shard.hear_steps() for number, shard in enumerate(self._shards)})
+        return self.moment
+
+    # --- Reading
+
+    def recall(self, key: str, l1_ttl: float) -> Lookup | None:
+        """See :meth:`Store.recall`."""
+        return self._shards[self._names.shard_of(key, len(self._shards))].recall(key, l1_ttl)
+
+    def read(self, key: str, tags: tuple[str, ...], l1_ttl: float = 0.0) -> Lookup:
+        """See :meth:`Store.read`."""
+        return self._reads[self._names.shard_of(key, len(self._reads))](key, tags, l1_ttl)
+
+    def read_many(self, keys: Sequence[str], tags: tuple[str, ...], l1_ttl: float = 0.0) -> list[Lookup]:
+        """See :meth:`Store.read_many`: one round for all shards.
+
+        Raises:
+            PartialError: some shards are away.
+        """
+        return self._dealt(keys, lambda key: key, lambda shard, _, mine: shard.read_many_steps(mine, tags, l1_ttl))
+
+    # --- Loading
+
+    def begin(self, wants: Sequence[Want], token: str, moment: Moment | None) -> list[Begun]:
+        """See :meth:`Store.begin`.
+
+        Raises:
+            PartialError: some shards are away.
+        """
+        return self._dealt(
+            wants,
+            lambda want: want.key,
+            lambda shard, number, mine: shard.begin_steps(mine, token, None if moment is None else moment.part(number)),
+        )
+
+    def fill(self, results: Sequence[LoadedResult]) -> list[Filled]:
+        """See :meth:`Store.fill`.
+
+        Raises:
+            PartialError: some shards are away.
+        """
+        return self._dealt(
+            results,
+            lambda result: result.lease.key,
+            lambda shard, number, mine: shard.fill_steps([_on_shard(result, number) for result in mine]),
+        )
+
+    def write(
+        self, writes: Sequence[tuple[str, Draft]], moment: Moment | None, expected: Sequence[bytes] | None = None
+    ) -> list[Filled]:
+        """See :meth:`Store.write`.
+
+        Raises:
+            PartialError: some shards are away.
+        """
+        conditions = [None] * len(writes) if expected is None else expected
+
+        def steps(
+            shard: RedisStore | TieredStore, number: int, mine: list[tuple[tuple[str, Draft], bytes | None]]
+        ) -> Steps[list[Filled]]:
+            part = None if moment is None else moment.part(number) or _NO_MOMENT
+            drafts = [(key, self._to_write(draft, number, moment)) for (key, draft), _ in mine]
+            identities = None if expected is None else [identity or b"" for _, identity in mine]
+            return shard.write_steps(drafts, part, identities)
+
+        return self._dealt(tuple(zip(writes, conditions, strict=True)), lambda write: write[0][0], steps)
+
+    def _to_write(self, draft: Draft, number: int, moment: Moment | None) -> Draft:
+        if moment is not None:
+            return draft.on_shard(number, moment)
+        # What has the clock of the call is known of its own shard only: on others nothing can be built on it.
+        nothing = (0,) * len(self._shards)
+        inherited = tuple([(tag, as_of[number]) for tag, as_of in draft.inherited if isinstance(as_of, tuple)])
+        tags = [*draft.tags, *[tag for tag, _ in inherited]]
+        return draft._replace(inherited=inherited, parts=Parts(nothing, dict.fromkeys(tags, nothing)))
+
+    def returned(self, lease: Lease) -> None:
+        """See :meth:`Store.returned`."""
+        self._shards[self._names.shard_of(lease.key, len(self._shards))].returned(lease)
+
+    def release(self, leases: Sequence[Lease], *, pass_for: float = 0.0, failed: bool = False) -> None:
+        """See :meth:`Store.release`."""
+        grouped = self._grouped(leases, lambda lease: lease.key)
+        self._all_of(
+            {
+                number: self._shards[number].release_steps(
+                    [leases[at] for at in places], pass_for=pass_for, failed=failed
+                )
+                for number, places in grouped.items()
+            }
+        )
+
+    # --- Invalidating
+
+    def delete(self, keys: Sequence[str], *, is_stamped: bool = True) -> int:
+        """See :meth:`Store.delete`."""
+        grouped = self._grouped(keys, lambda key: key)
+        return sum(
+            self._all_of(
+                {
+                    number: self._shards[number].delete_steps([keys[at] for at in places], is_stamped=is_stamped)
+                    for number, places in grouped.items()
+                }
+            )
+        )
+
+    def invalidate(self, tags: Sequence[str], types: Sequence[str] = (), *, everything: bool = False) -> int:
+        """See :meth:`Store.invalidate`: every shard, in one round."""
+        return sum(self._everywhere(lambda shard: shard.invalidate_steps(tags, types, everything=everything)))
+
+    def invalidate_pattern(self, pattern: str, type_name: str | None) -> int:
+        """See :meth:`Store.invalidate_pattern`."""
+        return sum(self._everywhere(lambda shard: shard.invalidate_pattern_steps(pattern, type_name)))
+
+    def stamp_ahead(self, tags: Sequence[str], token: str) -> None:
+        """See :meth:`Store.stamp_ahead`: on every shard."""
+        self._everywhere(lambda shard: shard.stamp_ahead_steps(tags, token))
+
+    def settle(self, tags: Sequence[str], token: str) -> None:
+        """See :meth:`Store.settle`."""
+        self._everywhere(lambda shard: shard.end_commit_steps(tags, token, withdrawn=False))
+
+    def withdraw(self, tags: Sequence[str], token: str) -> None:
+        """See :meth:`Store.withdraw`."""
+        self._everywhere(lambda shard: shard.end_commit_steps(tags, token, withdrawn=True))
+
+    def close(self) -> None:
+        """See :meth:`Store.close`; what was counted is stored first."""
+        with suppress(StoreError):
+            self._counters.flush(self._redis[0].server.pool.exchange)
+        self._housekeeper.stop()
+        self._bus.stop(timeout=0.0)
+        self.nodes.close()
+        for redis in self._redis:
+            redis.server.is_running = False
+        for shard in self._shards:
+            if isinstance(shard, TieredStore):
+                shard.distrust()
+
+    # --- Many shards at once
+
+    def _together(self, steps: Mapping[int, Steps[T]]) -> dict[int, T | Exception]:
+        """Run the steps of some shards; what came of each."""
+        for number in steps:
+            server = self._redis[number].server
+            if not server.is_running:
+                server.ensure()
+        found = self.nodes.drive({self._links[number]: each for number, each in steps.items()})
+        for answer in found.values():
+            if isinstance(answer, Exception) and not isinstance(answer, StoreError):
+                raise answer
+        return {link.number: answer for link, answer in found.items()}
+
+    def _all_of(self, steps: Mapping[int, Steps[T]]) -> list[T]:
+        """Run the steps of some shards; each is carried out, whatever becomes of the others.
+
+        Raises:
+            StoreUnavailableError: some were not acknowledged.
+        """
+        found = self._together(steps)
+        failed = {number: answer for number, answer in found.items() if isinstance(answer, Exception)}
+        if failed:
+            cause = next(iter(failed.values()))
+            if len(failed) == len(found) == 1:
+                raise cause
+            raise StoreUnavailableError(
+                f"{len(failed)} of {len(self._shards)} shards of {self.location} did not acknowledge it: {cause}"
+            ) from cause
+        return [answer for answer in found.values() if not isinstance(answer, Exception)]
+
+    def _everywhere(self, steps: Callable[[RedisStore | TieredStore], Steps[T]]) -> list[T]:
+        return self._all_of({number: steps(shard) for number, shard in enumerate(self._shards)})
+
+    def _grouped(self, items: Sequence[T], key_of: Callable[[T], str]) -> dict[int, list[int]]:
+        """The positions of items, by the shards that their keys belong to."""
+        grouped: dict[int, list[int]] = {}
+        shard_of, count = self._names.shard_of, len(self._shards)
+        for at, item in enumerate(items):
+            grouped.setdefault(shard_of(key_of(item), count), []).append(at)
+        return grouped
+
+    def _dealt(
+        self,
+        items: Sequence[T],
+        key_of: Callable[[T], str],
+        steps: Callable[[RedisStore | TieredStore, int, list[T]], Steps[list[R]]],
+    ) -> list[R]:
+        """Have each shard answer for its items; the answers in the items' order.
+
+        Raises:
+            PartialError: with the answers of the others, when some shards are away.
+        """
+        grouped = self._grouped(items, key_of)
+        found = self._together(
+            {
+                number: steps(self._shards[number], number, [items[at] for at in places])
+                for number, places in grouped.items()
+            }
+        )
+        answers: list[Any] = [None] * len(items)
+        failure: StoreError | None = None
+        for number, places in grouped.items():
+            mine = found[number]
+            if isinstance(mine, StoreError):
+                failure = mine
+            elif not isinstance(mine, Exception):
+                for at, answer in zip(places, mine, strict=True):
+                    answers[at] = answer
+        if failure is not None:
+            if all(answer is None for answer in answers):
+                raise failure
+            raise PartialError(str(failure), answers) from failure
+        return answers
+
+    # --- What operators ask
+
+    def entries(self, type_name: str | None, pattern: str | None) -> Iterator[Listed]:
+        """See :meth:`Catalogue.entries`."""
+        for redis in self._redis:
+            yield from redis.entries(type_name, pattern)
+
+    def page(self, type_name: str | None, pattern: str | None, cursor: str | None, limit: int) -> Page:
+        """See :meth:`Catalogue.page`: one shard after the other."""
+        number, following = 0, None
+        if cursor is not None:
+            head, dot, rest = cursor.partition(".")
+            if not (dot and head.isdecimal() and len(head) < 6 and int(head) < len(self._redis)):
+                raise ValueError("it is not one that a listing gave")
+            number, following = int(head), rest or None
+        found: list[Listed] = []
+        while True:
+            page = self._redis[number].page(type_name, pattern, following, limit - len(found))
+            found += page.entries
+            if page.cursor is not None:
+                return Page(found, f"{number}.{page.cursor}")
+            number, following = number + 1, None
+            if number == len(self._redis):
+                return Page(found, None)
+            if len(found) >= limit:
+                return Page(found, f"{number}.")
+
+    def inspect(self, key: str) -> Listed | None:
+        """See :meth:`Catalogue.inspect`."""
+        return self._redis[self._names.shard_of(key, len(self._redis))].inspect(key)
+
+    def sizes(self, types: Sequence[str]) -> dict[str, Size]:
+        """See :meth:`Catalogue.sizes`."""
+        found: dict[str, Size] = {}
+        for redis in self._redis:
+            for name, size in redis.sizes(types).items():
+                before = found.get(name, Size(0, 0))
+                found[name] = Size(before.entries + size.entries, before.bytes + size.bytes)
+        return found
+
+    def activity(self) -> Activity | None:
+        """See :meth:`Catalogue.activity`."""
+        first, *others = [redis.activity() for redis in self._redis]
+        if first is None:
+            return None
+        loads = [key for activity in (first, *others) if activity is not None for key in activity.loads]
+        return first._replace(loads=loads)
+
+    def counts(self, types: Sequence[str]) -> Counts | None:
+        """See :meth:`Catalogue.counts`: they lie on the first shard; the types are those of all."""
+        known = set(types)
+        for answer in self._together({n: redis.server.types_steps() for n, redis in enumerate(self._redis)}).values():
+            known |= set() if isinstance(answer, Exception) else answer
+        return self._counters.counts(sorted(known))
+
+    def count_from(self, source: CountsSource) -> None:
+        """See :meth:`Catalogue.count_from`."""
+        self._counters.count_from(source)
+        self._redis[0].count_from(source)
+
+    def state(self) -> dict[str, Any]:
+        """See :meth:`Catalogue.state`; ``topology`` has all nodes and shards, as this process sees them.
+
+        A node has what that of one server has: ``address``, ``role`` (``"master"``), ``is_available``, ``since`` (when
+        it went away, seconds since 1970, else ``None``), ``connections`` of this process and their ``generation``;
+        and its ``shards`` (numbers) and ``replicas`` (addresses).
+
+        A shard has ``number``, ``slot``, ``node`` (address, empty while it is not known), ``generation``,
+        ``is_available``, ``since``, ``cause`` (why it is away, or ``None``), ``bus`` (``"alive"``, ``"down"``,
+        ``"off"``), ``pending`` (invalidations in its journal) and ``last_failover``: ``None``, or ``{"at": seconds
+        since 1970, "before": address}``. ``store.server`` is ``None``: each node has its own.
+        """
+        states = [redis.server for redis in self._redis]
+        shards = [
+            {
+                "number": link.number,
+                "slot": link.slot,
+                "node": link.server,
+                "generation": link.generation,
+                "is_available": (incident := redis.incident) is None,
+                "since": None if incident is None else incident.since,
+                "cause": None if incident is None else str(incident.cause),
+                "bus": redis.bus.state,
+                "pending": redis.pending,
+                "last_failover": None
+                if link.failed_over_at is None
+                else {"at": link.failed_over_at, "before": link.before},
+            }
+            for link, redis in zip(self._links, self._redis, strict=True)
+        ]
+        failovers = [(link.failed_over_at, link.before) for link in self._links if link.failed_over_at is not None]
+        buses = [redis.bus.state for redis in self._redis]
+        tiers = [shard.memory_state() for shard in self._shards if isinstance(shard, TieredStore)]
+        return {
+            "store": {
+                "kind": "tiered" if tiers else "redis",
+                "location": self.location,
+                "server": None,
+                "connections": sum(node.pool.connections for node in self.nodes.nodes),
+                "warnings": sorted({warning for server in states for warning in server.facts.warnings}),
+            },
+            "topology": {
+                "kind": "cluster",
+                "server": "",
+                "generation": sum(link.generation for link in self._links),
+                "last_failover": dict(zip(("at", "before"), max(failovers), strict=True)) if failovers else None,
+                "nodes": self.nodes.state(),
+                "shards": shards,
+            },
+            "memory_tier": {name: sum(tier[name] for tier in tiers) for name in tiers[0]} if tiers else None,
+            "bus": {"state": next((state for state in ("down", "off") if state in buses), "alive")},
+            "breaker": {
+                "is_open": any(server.breaker.is_open for server in states),
+                "incidents": sum(server.breaker.incidents for server in states),
+            },
+            "journal": {"pending": sum(redis.pending for redis in self._redis)},
+        }
+
+
+def _on_shard(result: LoadedResult, number: int) -> LoadedResult:
+    """A result with the readings of its own shard."""
+    lease, draft, moment = result
+    return LoadedResult(lease, draft.on_shard(number, moment), moment.part(number) or _NO_MOMENT)
