@@ -14,7 +14,7 @@ Nodes that are killed stay dead until `restart`. Whatever was started is stopped
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import redis
@@ -195,6 +195,17 @@ class Cluster:
                 client.execute_command("CLUSTER SETSLOT", slot, "NODE", self.id_of(target))
             except redis.ResponseError:  # a replica hears of it
                 continue
+
+    def move_slots(self, slots: Sequence[int], source: Server, target: Server) -> None:
+        """Move slots that have no keys, or hardly any, one after the other."""
+        name = self.id_of(target)
+        others = [node.client() for node in self.masters if node.is_running]
+        for slot in slots:
+            if int(source.client().execute_command("CLUSTER COUNTKEYSINSLOT", slot)):
+                self.move_slot(slot, target)
+                continue
+            for client in others:
+                client.execute_command("CLUSTER SETSLOT", slot, "NODE", name)
 
     def stop(self) -> None:
         """Stop all nodes."""

@@ -194,12 +194,16 @@ class ClusterStore:
 
     @property
     def moment(self) -> Moment | None:
-        """See :attr:`Store.moment`: one reading of each shard, as far as they were heard of."""
+        """See :attr:`Store.moment`: one reading of each shard; ``None`` when one that is there was not heard of."""
         moment = self._moment
         if moment is None:
-            mark = self._mark
-            moment = Moment.together([shard.moment for shard in self._shards])
-            if mark is self._mark and not self._is_any_away:  # what stands in for a shard has a clock that goes on
+            mark, parts = self._mark, [shard.moment for shard in self._shards]
+            if None not in parts:
+                moment = Moment.together(parts)
+            elif all(part is not None or redis.outage for part, redis in zip(parts, self._redis, strict=True)):
+                return Moment.together(parts)
+            # What stands in for a shard that is away has a clock that goes on.
+            if mark is self._mark and not self._is_any_away:
                 self._moment = moment
         return moment
 
@@ -208,10 +212,12 @@ class ClusterStore:
         return any(redis.outage is not None for redis in self._redis)
 
     def hear(self) -> Moment | None:
-        """See :meth:`Store.hear`; all shards are asked at once."""
-        with suppress(StoreError):
-            self._together({number: shard.hear_steps() for number, shard in enumerate(self._shards)})
-        return self.moment
+        """See :meth:`Store.hear`; all shards that were not heard of are asked at once."""
+        unheard = {number: shard.hear_steps() for number, shard in enumerate(self._shards) if shard.moment is None}
+        if unheard:
+            with suppress(StoreError):
+                self._together(unheard)
+        return Moment.together([shard.moment for shard in self._shards])
 
     # --- Reading
 

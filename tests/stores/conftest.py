@@ -16,19 +16,12 @@ if TYPE_CHECKING:
 
 
 #: Every store: memory, Redis on each server and over a unix socket, and a memory tier in front of it.
-STORES = [
-    "memory",
-    "redis",
-    "valkey",
-    "valkey-unix",
-    "valkey-tiered",
-    "redis-cluster",
-    "valkey-cluster",
-    "valkey-cluster-tiered",
-]
+STORES = ["memory", "redis", "valkey", "valkey-unix", "valkey-tiered"]
+#: The same suite runs on clusters, in a file of its own.
+CLUSTER_STORES = ["redis-cluster", "valkey-cluster-tiered"]
 
 
-def _kits(request: pytest.FixtureRequest, **options: Any) -> Iterator[Kit]:
+def kits(request: pytest.FixtureRequest, **options: Any) -> Iterator[Kit]:
     if request.param == "memory":
         made = memory_kit(**options)
         yield made
@@ -66,13 +59,13 @@ def _cluster_kits(cluster: Cluster, is_tiered: bool, **options: Any) -> Iterator
 @pytest.fixture(params=["redis", "valkey", "valkey-unix"])
 def shared_kit(request: pytest.FixtureRequest) -> Iterator[Kit]:
     """A Redis store on each server, one of them over its unix socket."""
-    yield from _kits(request)
+    yield from kits(request)
 
 
 @pytest.fixture(params=STORES)
 def kit(request: pytest.FixtureRequest) -> Iterator[Kit]:
     """Every store in turn, empty."""
-    yield from _kits(request)
+    yield from kits(request)
 
 
 #: Rows of the stamp set in :func:`narrow_kit`.
@@ -82,7 +75,7 @@ FEW_ROWS = 20
 @pytest.fixture(params=["memory", "redis", "valkey", "valkey-tiered"])
 def narrow_kit(request: pytest.FixtureRequest) -> Iterator[Kit]:
     """Every store in turn, with room for a few rows of stamps only."""
-    yield from _kits(request, max_stamps=FEW_ROWS)
+    yield from kits(request, max_stamps=FEW_ROWS)
 
 
 @pytest.fixture

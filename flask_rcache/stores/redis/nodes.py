@@ -167,19 +167,20 @@ class Link:
 
     def move(self, node: Node) -> None:
         """Ask it there from now on; nothing that was read before is trusted until it was compared."""
-        before = self.node
-        if before is node:
-            return
+        with self._nodes.moving:
+            before = self.node
+            if before is node:
+                return
+            if before is not None:
+                before.links.discard(self)
+                self.before, self.failed_over_at = str(before.place), time.time()
+            node.links.add(self)
+            self.node = node
         if before is not None:
-            before.links.discard(self)
-            self.before, self.failed_over_at = str(before.place), time.time()
+            self.end()
             logger.info(
                 "[CACHE] shard %d of %s: %s, after %s", self.number, self._nodes.location, node.place, before.place
             )
-        node.links.add(self)
-        self.node = node
-        if before is not None:
-            self.end()
         self._nodes.moved(self)
 
     def end(self) -> None:
@@ -354,6 +355,7 @@ class Nodes:
         links: the shards, by their numbers.
         on_change: called when a reading that was heard may not be good any more.
         on_move: called with a shard that has another node now.
+        moving: held while a shard changes its node.
         rounds: how many rounds of exchanges were made for several shards at once.
     """
 
@@ -374,6 +376,7 @@ class Nodes:
         self._idle_timeout: Final = idle_timeout
         self._max_connections: Final = max_connections
         self.links: Final[list[Link]] = []
+        self.moving: Final = forks.new_lock()
         self.on_change: Callable[[], None] = _nothing
         self.on_move: Callable[[Link], None] = _no_move
         self.rounds = 0
