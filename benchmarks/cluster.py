@@ -29,7 +29,7 @@ _SENT = ("ping", "evalsha", "eval", "get", "mget", "zmscore", "time", "cluster|s
 def _application(url: str, l1_ttl: float) -> tuple[Flask, Callable[[], None]]:
     """An application on a store, and what asks it once for each page."""
     app = Flask("pages")
-    app.config.update(RCACHE_URL=url, RCACHE_L1_TTL=l1_ttl)
+    app.config.update(TESTING=True, RCACHE_URL=url, RCACHE_L1_TTL=l1_ttl)
     RCache(app)
 
     @app.get("/<int:number>")
@@ -46,7 +46,9 @@ def _application(url: str, l1_ttl: float) -> tuple[Flask, Callable[[], None]]:
             answer = app.wsgi_app(environ.copy(), lambda *_: lambda data: None)
             if b"".join(answer) != BODY:
                 raise AssertionError("another body")
-            answer.close()  # type: ignore[attr-defined]
+            close = getattr(answer, "close", None)
+            if close is not None:
+                close()
 
     return app, ask
 

@@ -198,14 +198,15 @@ class Cluster:
 
     def move_slots(self, slots: Sequence[int], source: Server, target: Server) -> None:
         """Move slots that have no keys, or hardly any, one after the other."""
+        empty = [slot for slot in slots if not int(source.client().execute_command("CLUSTER COUNTKEYSINSLOT", slot))]
+        for slot in set(slots) - set(empty):
+            self.move_slot(slot, target)
         name = self.id_of(target)
-        others = [node.client() for node in self.masters if node.is_running]
-        for slot in slots:
-            if int(source.client().execute_command("CLUSTER COUNTKEYSINSLOT", slot)):
-                self.move_slot(slot, target)
-                continue
-            for client in others:
-                client.execute_command("CLUSTER SETSLOT", slot, "NODE", name)
+        for client in [node.client() for node in self.masters if node.is_running]:
+            pipeline = client.pipeline(transaction=False)
+            for slot in empty:
+                pipeline.execute_command("CLUSTER SETSLOT", slot, "NODE", name)
+            pipeline.execute()
 
     def stop(self) -> None:
         """Stop all nodes."""

@@ -55,6 +55,10 @@ class Rules:
     only_lost_sets_are_made_anew: bool = _clause("R1.7")  # else by each load that knows another epoch
     # R2
     clock_strictly_increases: bool = _clause("R2")
+    # Topologies: on a cluster.
+    parts_of_other_shards_count: bool = _clause("R3.4")  # else what is built on an entry is as new as its own load
+    parts_of_other_epochs_are_unknown: bool = _clause("R3.4")
+    invalidations_reach_all_shards: bool = _clause("R1.3")  # else one is enough for the call to return
     # R3.1: as_of.
     as_of_is_heard_before_the_request: bool = _clause("R3.1")  # else before the load
     as_of_is_not_counted_back: bool = _clause(

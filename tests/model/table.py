@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from . import clocks, commands, commits, counters, crowd, fills, loads, lookups, many, sharing, waiting
+from . import clocks, commands, commits, counters, crowd, fills, loads, lookups, many, shards, sharing, waiting
 from .actors import Scenario
 
 __all__ = ["BEYOND_THE_RULES", "REMOVALS", "SCENARIOS", "Removal"]
 
 SCENARIOS: Final[Mapping[str, Scenario]] = {
     f"{module.__name__.rpartition('.')[2]}: {name}": scenario
-    for module in (loads, commits, lookups, clocks, fills, counters, commands, sharing, crowd, waiting, many)
+    for module in (loads, commits, lookups, clocks, fills, counters, commands, sharing, crowd, waiting, many, shards)
     for name, scenario in module.SCENARIOS.items()
 }
 
@@ -87,6 +87,9 @@ REMOVALS: Final = (
     Removal("passed_tags_keep_their_as_of", _PAGE, "STALE"),
     Removal("loads_with_stale_values_are_not_stored", "loads: a page of a value that has expired", "EXPIRED"),
     Removal("loads_with_values_of_another_epoch_are_not_stored", "loads: a page, a writer, a lost set", "STALE"),
+    Removal("parts_of_other_shards_count", "shards: an inner and an outer load, a writer", "STALE"),
+    Removal("parts_of_other_epochs_are_unknown", "shards: an inner and an outer load, a writer, a failover", "STALE"),
+    Removal("invalidations_reach_all_shards", "shards: an inner and an outer load, a writer", "STALE"),
     Removal("release_needs_the_token", "waiting: three requests, a late renewal", "DOUBLE"),
     Removal("fill_needs_the_token", "fills: two loads, a set of what was committed", "REPLACED"),
     Removal("set_voids_the_lease", "fills: two loads, a set of what was committed", "REPLACED"),
