@@ -18,7 +18,7 @@ import ormsgpack
 from ...codec.envelope import MAGIC
 from ...errors import ConfigError
 from ...model import forks
-from ...model.keys import FLOOR, Names, type_tag
+from ...model.keys import FLOOR, Names, key_tag, type_tag
 from .bus import Message
 from .connection import RedirectError, pack
 from .journal import Invalidation
@@ -205,12 +205,37 @@ class Invalidator:
                 )
             )
         removed = 0
-        replies = yield from self._server.run_steps(calls)
-        for chunk, (epoch, clock, stamp, count) in zip(chunks(keys), replies, strict=True):
-            message = Message("k", int(epoch), int(stamp), int(clock), tuple(chunk))
-            self._server.acknowledged(message, generation)
+        replies = yield from run_steps(calls)
+        for chunk, reply in zip(chunks(keys), replies, strict=True):
+            if isinstance(reply, RedirectError):
+                removed += yield from self._delete_singly(chunk, is_stamped=is_stamped)
+                continue
+            if isinstance(reply, Exception):
+                raise self._server.pool.fail(reply)
+            epoch, clock, stamp, count = map(int, reply)
+            self._server.acknowledged(Message("k", epoch, stamp, clock, tuple(chunk)), generation)
             removed += count
         return removed
+
+    def _delete_singly(self, keys: Sequence[str], *, is_stamped: bool) -> Steps[int]:
+        """The same by commands of one key each: while a slot migrates a script of several keys would have to wait.
+
+        The keys are stamped first, so that no load under way brings back what is removed then.
+        """
+        server, names, generation = self._server, self._names, self._server.pool.generation
+        if is_stamped:
+            call = Call(self._stamp, [names.stamps], [names.bus, "t", self._max_stamps, *map(key_tag, keys)])
+            epoch, clock, stamp = map(int, (yield from server.run_steps([call]))[0])
+        else:
+            stamps = yield from server.stamps_steps(())
+            epoch, clock = (0, 0) if stamps is None else (stamps.epoch, stamps.clock)
+            stamp = clock
+        each = [pack(("DEL", names.lease(key))) + pack(("UNLINK", names.place(key))) for key in keys]
+        answers = yield from server.replies_steps(b"".join(each), 2 * len(keys))
+        message = Message("k", epoch, stamp, clock, tuple(keys))
+        yield from server.replies_steps(_published(names.bus, message), 1)
+        server.acknowledged(message, generation)
+        return sum(answers[1::2])
 
     # --- Patterns
 
@@ -232,9 +257,9 @@ class Invalidator:
                 call = Call(self._reclaim, [index], [stamp + 1, _MAGIC, *places])
                 replies = yield from server.run_steps([call], patient=True)
                 freed += replies[0][1]
-        packed = ormsgpack.packb(["p", str(epoch), str(stamp), str(clock), [pattern]])
-        yield from server.replies_steps(pack(("PUBLISH", names.bus, packed)), 1, patient=True)
-        server.acknowledged(Message("p", epoch, stamp, clock, (pattern,)), generation)
+        message = Message("p", epoch, stamp, clock, (pattern,))
+        yield from server.replies_steps(_published(names.bus, message), 1, patient=True)
+        server.acknowledged(message, generation)
         return freed
 
     def matching(self, pattern: str, type_name: str | None, walk: Walk) -> Steps[list[tuple[str, list[str]]]]:
@@ -322,6 +347,12 @@ class Invalidator:
         for chunk in chunks(rows[::2]):
             yield from server.run_steps([Call(self._reclaim, [task.index], [task.before, _MAGIC, *chunk])])
         return int(task.cursor) == 0
+
+
+def _published(bus: str, message: Message) -> bytes:
+    """A message as a command that publishes it."""
+    kind, *numbers, names = message
+    return pack(("PUBLISH", bus, ormsgpack.packb([kind, *map(str, numbers), list(names)])))
 
 
 def _policy(memory: Any) -> str:
