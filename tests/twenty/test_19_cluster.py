@@ -1,13 +1,16 @@
-"""19: NOSCRIPT, READONLY, and a clear that does not touch foreign keys.
+"""19: cross-slot commands, MOVED, NOSCRIPT, READONLY, and a clear that does not touch foreign keys.
 
-Cross-slot commands and MOVED belong to Redis Cluster, which is not built.
+MOVED and ASK while a slot moves are in `tests/stores/test_cluster.py`, failovers in `tests/race/test_cluster.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from flask_rcache import CacheManager
+from tests.clusters import Cluster
 from tests.processes import wait_until
 from tests.servers import Server
 from tests.twenty.kit import KIND, MEANS, PATIENCE, invalidate, there
@@ -31,6 +34,28 @@ def test_behaviour_19__noscript(server: Server, caches: Callable[..., CacheManag
     assert here.fetch_many(KIND, list(many), lambda missing: {key: many[key] for key in missing}) == many
     assert here.is_available
     assert other.get_many(KIND, list(many)) == many
+
+
+@pytest.mark.slow
+def test_behaviour_19__cross_slot(cluster: Cluster, caches: Callable[..., CacheManager]) -> None:
+    """Keys of all slots in one call; each way to invalidate reaches all nodes; scripts are forgotten at any moment."""
+    here, other = (caches(cluster.url) for _ in range(2))
+    many = {f"k{number}": number for number in range(600)}
+    assert here.fetch_many(KIND, list(many), lambda missing: {key: many[key] for key in missing}) == many
+    for means in MEANS:
+        for node in cluster.masters:
+            node.client().script_flush()
+        assert here.set_many(KIND, many, tags=["t"])
+        assert other.get_many(KIND, list(many)) == many
+        invalidate(other, means, key="k1")
+        gone = {
+            key
+            for key in many
+            if means not in ("key", "pattern") or key == "k1" or (means == "pattern" and key[:2] == "k1")
+        }
+        assert here.get_many(KIND, list(many)) == {key: number for key, number in many.items() if key not in gone}
+    assert here.is_available
+    assert other.is_available
 
 
 def test_behaviour_19__readonly(private_server: Callable[..., Server], caches: Callable[..., CacheManager]) -> None:
