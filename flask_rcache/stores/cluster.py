@@ -30,9 +30,11 @@ from .protocol import (
     Lookup,
     Page,
     PartialError,
+    Seized,
     Size,
     Want,
 )
+from .queueing import Queues
 from .redis.breaker import Breaker
 from .redis.connection import Exchange
 from .redis.counting import Counters
@@ -321,6 +323,26 @@ class ClusterStore:
                 }
             )
         )
+
+    def seize(self, key: str, token: str) -> Seized:
+        """See :meth:`Store.seize`: the other shards' readings are those heard before."""
+        before = self.moment or self.hear()
+        number = self._names.shard_of(key, len(self._shards))
+        moment, origin = self._shards[number].seize(key, token)
+        if moment is None or before is None or before.vector is None:
+            return Seized(None, origin)
+        parts = [before.part(each) for each in range(len(self._shards))]
+        parts[number] = moment
+        return Seized(Moment.together(parts), origin)
+
+    @property
+    def queues(self) -> Sequence[Queues]:
+        """See :attr:`Store.queues`."""
+        return [queues for redis in self._redis for queues in redis.queues]
+
+    def queues_for(self, key: str) -> Queues:
+        """See :meth:`Store.queues_for`."""
+        return self._redis[self._names.shard_of(key, len(self._redis))].queues_for(key)
 
     def invalidate(self, tags: Sequence[str], types: Sequence[str] = (), *, everything: bool = False) -> int:
         """See :meth:`Store.invalidate`: every shard, in one round."""

@@ -25,6 +25,7 @@ from ..engine.statistics import Counters
 from ..errors import ConfigError, StoreError
 from ..model import forks
 from ..model.entry import MICROSECONDS, Draft
+from ..model.moment import Epoch
 from ..stores.protocol import Outcome
 from .state import STATE, Task, TaskState
 
@@ -155,9 +156,9 @@ class Warmer:
                 return True
         return True
 
-    def _epoch(self) -> int | None:
+    def _epoch(self) -> Epoch | None:
         moment = self._manager.engine.store.moment
-        return None if moment is None else moment.epoch
+        return None if moment is None else moment.epochs
 
     def _round(self) -> float:
         """Start what is due; the seconds until the next look."""

@@ -87,6 +87,7 @@ class Invalidator:
         self._ahead: Final = load("ahead")
         self._aside: Final = load("aside")
         self._delete: Final = load("delete")
+        self._void: Final = load("void")
         self._reclaim: Final = load("reclaim")
         self._lock: Final = forks.new_lock()
         self._reclaims: Final[list[Reclaim]] = []
@@ -230,12 +231,13 @@ class Invalidator:
             stamps = yield from server.stamps_steps(())
             epoch, clock = (0, 0) if stamps is None else (stamps.epoch, stamps.clock)
             stamp = clock
-        each = [pack(("DEL", names.lease(key))) + pack(("UNLINK", names.place(key))) for key in keys]
-        answers = yield from server.replies_steps(b"".join(each), 2 * len(keys))
+        yield from server.run_steps([Call(self._void, [names.lease(key)], []) for key in keys])
+        each = [pack(("UNLINK", names.place(key))) for key in keys]
+        answers = yield from server.replies_steps(b"".join(each), len(keys))
         message = Message("k", epoch, stamp, clock, tuple(keys))
         yield from server.replies_steps(_published(names.bus, message), 1)
         server.acknowledged(message, generation)
-        return sum(answers[1::2])
+        return sum(answers)
 
     # --- Patterns
 
