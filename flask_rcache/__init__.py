@@ -34,6 +34,7 @@ from .functions import (
     invalidate_key,
     invalidate_pattern,
     invalidate_tags,
+    invalidate_url,
 )
 from .model.cache_type import AUTO, FROM_HEADERS, CacheType
 from .observed import unobserved
@@ -111,5 +112,6 @@ __all__ = [
     "invalidate_pattern",
     "invalidate_tags",
     "not_modified",
+    "invalidate_url",
     "unobserved",
 ]

@@ -191,6 +191,8 @@ class RCache:
     invalidate_type = _of_current_app(CacheManager.invalidate_type)
     invalidate_tags = _of_current_app(CacheManager.invalidate_tags)
     invalidate_pattern = _of_current_app(CacheManager.invalidate_pattern)
+    invalidate_url = _of_current_app(CacheManager.invalidate_url)
+    invalidate_user = _of_current_app(CacheManager.invalidate_user)
     clear_all = _of_current_app(CacheManager.clear_all)
     stats = _of_current_app(CacheManager.stats)
     entries = _of_current_app(CacheManager.entries)

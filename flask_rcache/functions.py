@@ -38,6 +38,7 @@ __all__ = [
     "invalidate_key",
     "invalidate_pattern",
     "invalidate_tags",
+    "invalidate_url",
     "misplaced",
 ]
 
@@ -429,6 +430,11 @@ def invalidate_tags(*tags: str) -> Invalidated:
 def invalidate_pattern(pattern: str, *, type: CacheType | str | None = None) -> Invalidated:
     """See :meth:`CacheManager.invalidate_pattern <flask_rcache.CacheManager.invalidate_pattern>`."""
     return current_cache.invalidate_pattern(pattern, type=type)
+
+
+def invalidate_url(url_or_path: str) -> Invalidated:
+    """See :meth:`CacheManager.invalidate_url <flask_rcache.CacheManager.invalidate_url>`."""
+    return current_cache.invalidate_url(url_or_path)
 
 
 def invalidate_key(cache_type: CacheType | str, key: Key) -> bool:

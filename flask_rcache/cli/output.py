@@ -220,6 +220,9 @@ def listed_document(listed: Listed) -> dict[str, Any]:
         "tags": list(listed.tags),
         "cost": round(listed.cost, 6),
         "kind": listed.kind,
+        "view": listed.origin,
+        "endpoint": listed.endpoint,
+        "path": listed.path,
     }
 
 

@@ -187,7 +187,7 @@ def _cells(listed: Listed) -> tuple[str, ...]:
         seconds_text(listed.age),
         bytes_text(listed.size),
         listed.kind or "-",
-        listed.key + tags,
+        listed.key + (f"  {listed.path}" if listed.path else "") + tags,
     )
 
 
@@ -241,13 +241,16 @@ def inspect(*, key: str, as_json: bool) -> None:
     rows = [
         ("key", listed.key),
         ("kind", listed.kind or "-"),
+        ("view", listed.origin or "-"),
+        ("endpoint", listed.endpoint or "-"),
+        ("path", listed.path or "-"),
         ("ttl", seconds_text(listed.ttl) + (" (stale)" if listed.ttl < 0 else "")),
         ("age", seconds_text(listed.age)),
         ("size", f"{bytes_text(listed.size)} in the store"),
         ("cost", f"{seconds_text(listed.cost)} to load"),
         ("tags", ", ".join(listed.tags) or "-"),
     ]
-    text = "\n".join(line((Column("", width=4), Column("")), row) for row in rows)
+    text = "\n".join(line((Column("", width=8), Column("")), row) for row in rows)
     answer(listed_document(listed), text, as_json=as_json)
 
 

@@ -110,7 +110,7 @@ class Codec:
             raise EncodeError(f"{size} bytes are over the limit of {self._max_size}: cache less, or raise it")
         durations = draft.ttl, draft.stale_while_revalidate, draft.stale_if_error, draft.cost
         try:
-            meta = [*map(float, durations), size, draft.origin, first, second, third]
+            meta = [*map(float, durations), size, _joined(draft.origin, draft.place), first, second, third]
             _check_meta(flags, *meta)
             tags = _tags_part(draft, as_of)
             _check_tags(*tags[:3])
@@ -162,7 +162,9 @@ class Codec:
                 content = StoredResponse(first, tuple(zip(texts, texts, strict=True)), body)
             elif kind:
                 content, third = VariantMarker(tuple(first), tuple(second), tuple(third)), ()
-            return Entry(content, epoch, as_of, created, ttl, swr, sie, tags, cost, origin, parts, tuple(third))
+            origin, _, place = origin.partition(_BETWEEN)
+            fields = tuple(third)
+            return Entry(content, epoch, as_of, created, ttl, swr, sie, tags, cost, origin, parts, fields, place)
         except (TypeError, ValueError, struct.error, zstandard.ZstdError) as error:
             raise DecodeError(f"not an entry: {error}") from error
 
@@ -196,7 +198,9 @@ class Codec:
                 content = StoredResponse(first, (), b"")
             elif kind:
                 content, third = VariantMarker(tuple(first), tuple(second), tuple(third)), ()
-            return Entry(content, epoch, as_of, created, ttl, swr, sie, tags, cost, origin, parts, tuple(third)), 0
+            origin, _, place = origin.partition(_BETWEEN)
+            fields = tuple(third)
+            return Entry(content, epoch, as_of, created, ttl, swr, sie, tags, cost, origin, parts, fields, place), 0
         except (TypeError, ValueError, struct.error) as error:
             raise DecodeError(f"not an entry: {error}") from error
 
@@ -293,6 +297,16 @@ def _unpacked_parts(tags: list[str], epochs: Any, readings: Any, numbers: Any) -
 
 
 # --- The meta
+
+
+#: Between the view that made an entry and the request that it was made for.
+_BETWEEN: Final = "\n"
+
+
+def _joined(origin: str, place: str) -> str:
+    if _BETWEEN in origin:
+        raise ValueError("the name of a view has a line break in it")
+    return f"{origin}{_BETWEEN}{place}" if place else origin
 
 
 def _check_meta(

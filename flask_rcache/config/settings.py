@@ -101,6 +101,12 @@ class Settings:
         shown=False,
     )
     prefix: str = _setting("cache", parsers.prefix, "The first part of every key; set it when apps share a database.")
+    release: str | None = _setting(
+        None,
+        parsers.text,
+        "What is deployed, such as a commit. It is part of the default keys of views, so that no page links to the "
+        "assets of the release before.",
+    )
     enabled: bool = _setting(
         True, parsers.boolean, "`false`: no reads and no fills, while invalidations are still sent."
     )

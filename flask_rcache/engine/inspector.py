@@ -137,11 +137,23 @@ class Inspector:
             "scope": "process" if activity is None else "all",
             **state,
             "types": {name: size._asdict() for name, size in sorted(sizes.items())},
-            "costliest": [{"key": key, "seconds": round(seconds, 6)} for key, seconds in costs],
+            "costliest": [
+                {"key": key, "seconds": round(seconds, 6), **self._place(key)} for key, seconds in costs[:_COSTLIEST]
+            ],
             "loads": [{"key": key} for key in (activity.loads if activity else ())],
             "invalidations": [{**record._asdict(), "names": list(record.names)} for record in log],
             "process": {"pid": os.getpid()},
         }
+
+    def _place(self, key: str) -> dict[str, str]:
+        """The endpoint and the path of the request that a key's entry was stored for, if it is there still."""
+        try:
+            listed = self._engine.catalogue.inspect(key)
+        except StoreError:
+            listed = None
+        return (
+            {"endpoint": listed.endpoint, "path": listed.path} if listed is not None else {"endpoint": "", "path": ""}
+        )
 
     def _activity(self) -> tuple[Activity | None, dict[str, Size]]:
         engine = self._engine

@@ -300,6 +300,7 @@ class Load:
         stale_if_error: float | None = None,
         revalidate: float = 0.0,
         origin: str = "",
+        place: str = "",
     ) -> Draft:
         """What the load produced, with all that it depends on.
 
@@ -310,6 +311,7 @@ class Load:
             stale_if_error: seconds; the type's when left out.
             revalidate: seconds after the ttl in which it may be revalidated.
             origin: the view that made it.
+            place: the endpoint and the URL path that it was made for.
         """
         cache_type = self.policy.type
         swr, sie = stale_while_revalidate, stale_if_error
@@ -323,6 +325,7 @@ class Load:
             cost=self.cost,
             origin=origin,
             revalidate=revalidate,
+            place=place,
         )
 
 

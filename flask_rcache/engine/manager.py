@@ -6,7 +6,7 @@ Owns the public methods: their arguments, what they return, and invalidation. Th
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from ..config.settings import Settings
 from ..errors import ConfigError, StoreError
 from ..model.cache_type import FROM_HEADERS, CacheType, Tags, check_tags, check_ttl, split_tags
-from ..model.keys import Key, user_tag
+from ..model.keys import Key, caller_tag, path_in, path_tag, user_tag
 from ..stores.protocol import Catalogue, Listed, Page, Store
 from .fetching import MISSING, Block, Call
 from .load import current_load
@@ -663,6 +663,57 @@ class CacheManager:
             the invalidation is journalled then.
         """
         return self._invalidated("all", (), "", lambda: self.engine.store.invalidate((), (), everything=True))
+
+    def invalidate_url(self, url_or_path: str) -> Invalidated:
+        """Make every answer of decorated views to a URL's path invalid, everywhere.
+
+        Those of all hosts, queries, variants and users: a query and a host in ``url_or_path`` do not count.
+
+        Args:
+            url_or_path: ``"/item/7"``, as ``url_for`` gives it, or ``"https://example.org/item/7"``; with the path that
+                the app is mounted under, if there is one.
+
+        Returns:
+            1, the number of paths. 0 when the store is away, and the invalidation is journalled then.
+
+        Raises:
+            ConfigError: neither a URL nor a path.
+        """
+        path = path_in(url_or_path)
+        return self.invalidate_members("url", (path,), [path_tag(path)])
+
+    def invalidate_user(self, id: object) -> Invalidated:
+        """Make the answers for one user invalid, everywhere: at logout, or when rights change.
+
+        That are the entries of views whose ``key_func`` is ``by_user`` or made by ``by_caller``.
+
+        Args:
+            id: the user's, as flask-login's ``get_id()``, a token's ``sub`` or the function of ``by_caller`` gives it.
+
+        Returns:
+            1, the number of users. 0 when the store is away, and the invalidation is journalled then.
+
+        Raises:
+            ConfigError: no id.
+        """
+        if id is None or id == "":
+            raise ConfigError(f"invalidate_user takes the id of a user, not {id!r}")
+        return self.invalidate_members("user", (str(id),), [caller_tag(str(id))])
+
+    def invalidate_members(self, scope: str, names: tuple[str, ...], members: Sequence[str]) -> Invalidated:
+        """Make the entries with any of some stamp members invalid; for ``views``.
+
+        Args:
+            scope: what they stand for.
+            names: the same, as statistics and signals show it.
+            members: as ``keys`` spells them.
+        """
+
+        def stamp() -> int:
+            self.engine.store.invalidate(tuple(members))
+            return len(members)
+
+        return self._invalidated(scope, names, "", stamp)
 
     def invalidate_urls(self, keys: tuple[str, ...], tags: tuple[str, ...]) -> Invalidated:
         """Remove the responses of URLs, their variants included; for ``views``."""

@@ -210,7 +210,7 @@ class CacheType:
         jitter: the part of the ttl, 0 to 1, by which it is shortened at random, so that entries do not expire together.
         adaptive_ttl: two ttls; the cost of a load chooses between them, from 10 ms to 10 s. It takes the place of the
             type's own ``ttl``; one given at the call or in the settings stands.
-        error_ttl: how long a response with a status of 400 and above is kept at most.
+        error_ttl: how long a response with a status of 400 and above is kept at most; 0: none is stored.
         statuses: statuses to store beside the usual ones, such as ``{503}``.
         l1_ttl: how long the memory tier of a process may keep an entry, and so how stale it can be after an
             invalidation elsewhere; ``None`` takes the app's ``RCACHE_L1_TTL``, 0 leaves the memory tier out.
@@ -279,7 +279,7 @@ class CacheType:
             "early_refresh": _check_number(early_refresh, 100, what=f"early_refresh {of}"),
             "jitter": _check_number(jitter, 1, what=f"jitter {of}"),
             "adaptive_ttl": None if adaptive_ttl is None else _check_range(adaptive_ttl, what=f"adaptive_ttl {of}"),
-            "error_ttl": check_ttl(error_ttl, what=f"error_ttl {of}"),
+            "error_ttl": check_window(error_ttl, what=f"error_ttl {of}"),
             "statuses": _check_statuses(statuses, what=f"statuses {of}"),
             "l1_ttl": None if l1_ttl is None else check_window(l1_ttl, what=f"l1_ttl {of}"),
             "query": None if query is None else check_tags(query, what=f"query {of}"),

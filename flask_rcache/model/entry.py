@@ -73,6 +73,7 @@ class Draft(NamedTuple):
         inherited: tags of the cached values that the load read, each with its own ``as_of``.
         cost: seconds the load took.
         origin: ``module:qualname`` of the view that made it; of a value the version it was written with, if any.
+        place: the endpoint and the URL path of the request that a view made it for, with a blank between them.
         parts: on one shard of a cluster, what the entry carries for the others.
         fields: of a view's answer, the request fields that it depends on. No request may have it that has one of those
             that begin with ``!``; the others have selected its key.
@@ -91,6 +92,7 @@ class Draft(NamedTuple):
     parts: Parts | None = None
     fields: tuple[str, ...] = ()
     revalidate: float = 0.0
+    place: str = ""
 
     def shortened(self, seconds: float) -> "Draft":
         """The same for ``seconds`` at most, and never stale."""
@@ -167,6 +169,7 @@ class Entry:
         tags: each with the clock reading up to which it is known to reflect the source.
         cost: seconds.
         origin: of the view.
+        place: of the request.
         parts: on a cluster, what it carries for loads on other shards.
         fields: that it depends on.
     """
@@ -180,6 +183,7 @@ class Entry:
         "fields",
         "origin",
         "parts",
+        "place",
         "stale_if_error",
         "stale_while_revalidate",
         "tags",
@@ -200,6 +204,7 @@ class Entry:
         origin: str = "",
         parts: Parts | None = None,
         fields: tuple[str, ...] = (),
+        place: str = "",
     ) -> None:
         self.content = content
         self.epoch = epoch
@@ -213,6 +218,7 @@ class Entry:
         self.origin = origin
         self.parts = parts
         self.fields = fields
+        self.place = place
 
     def __eq__(self, other: object) -> bool:
         return type(other) is Entry and all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
@@ -235,6 +241,7 @@ class Entry:
             origin=draft.origin,
             parts=draft.parts,
             fields=draft.fields,
+            place=draft.place,
         )
 
     @classmethod

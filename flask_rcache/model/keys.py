@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
+from urllib.parse import unquote, urlsplit
 
 from ..errors import ConfigError, InvalidKeyError
 from .typed_keys import READABLE, Key, hashed_id, is_plain, key_id, request_id
@@ -17,9 +18,13 @@ from .typed_keys import READABLE, Key, hashed_id, is_plain, key_id, request_id
 __all__ = [
     "Key",
     "Names",
+    "call_tag",
+    "caller_tag",
     "is_plain",
     "key_id",
     "key_tag",
+    "path_in",
+    "path_tag",
     "request_id",
     "tag_of",
     "type_tag",
@@ -28,6 +33,43 @@ __all__ = [
 ]
 
 _PREFIX_REFUSED: Final = re.compile(r"""[:~*?\[\]{}"\\]|[^\x21-\x7e]""")
+
+
+def path_in(url: str) -> str:
+    """The decoded path of a URL, or of a path as it stands in one.
+
+    Raises:
+        ConfigError: it is neither.
+
+    >>> path_in("https://example.org/caf%C3%A9?page=2"), path_in("/item/7#top")
+    ('/café', '/item/7')
+    """
+    if isinstance(url, str) and url.startswith("/"):
+        path = re.split("[?#]", url, maxsplit=1)[0]
+    elif isinstance(url, str) and re.match(r"(?i)https?://[^/?#]", url):
+        path = urlsplit(url).path or "/"
+    else:
+        raise ConfigError(f"a URL begins with http:// or https://, and a path with /: {url!r:.200} does neither")
+    return unquote(path, errors="replace")
+
+
+def path_tag(path: str) -> str:
+    """The stamp member of a URL's path, on every answer to it: of all hosts, queries, variants and users.
+
+    >>> path_tag("/item/7")
+    'p:/item/7'
+    """
+    return _member("p", path)
+
+
+def caller_tag(caller: str) -> str:
+    """The stamp member of one user, on the entries that a ``key_func`` such as ``by_user`` has given them."""
+    return _member("w", caller)
+
+
+def call_tag(origin: str, arguments: Mapping[str, object]) -> str:
+    """The stamp member of a call of a view that does not come from the URL map."""
+    return "a:" + request_id([origin, key_id((dict(arguments),))])
 
 
 def type_tag(name: str) -> str:
@@ -41,13 +83,13 @@ def user_tag(tag: str) -> str:
     >>> user_tag("revenue")
     't:revenue'
     """
-    if len(tag) <= 200:
-        try:
-            tag.encode()
-        except UnicodeEncodeError:  # a lone surrogate cannot be sent as UTF-8
-            return "t~" + hashed_id(b"tag", tag.encode("utf-8", "surrogatepass"))
-        return "t:" + tag
-    return "t~" + hashed_id(b"tag", tag.encode("utf-8", "surrogatepass"))
+    return _member("t", tag)
+
+
+def _member(kind: str, text: str) -> str:
+    if len(text) <= 200 and (text.isascii() or _is_whole(text)):
+        return f"{kind}:{text}"
+    return f"{kind}~" + hashed_id(b"tag", text.encode("utf-8", "surrogatepass"))
 
 
 def _is_whole(text: str) -> bool:

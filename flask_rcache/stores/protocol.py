@@ -338,7 +338,8 @@ class Listed(NamedTuple):
 
     ``ttl`` are the seconds it is still fresh, negative in its stale window; ``age`` the seconds since the fill;
     ``size`` the bytes in the store; ``cost`` the seconds its load took; ``kind`` is ``"response"``, ``"value"`` or
-    ``"variants"`` (what says which variants of a URL there are); ``origin`` the view that stored it.
+    ``"variants"`` (what says which variants of a URL there are). ``origin`` is the view that stored it, ``endpoint``
+    and ``path`` are those of the request that it was stored for; a value has none.
     """
 
     key: str
@@ -349,6 +350,8 @@ class Listed(NamedTuple):
     cost: float = 0.0
     kind: str = ""
     origin: str = ""
+    endpoint: str = ""
+    path: str = ""
 
     @classmethod
     def of(cls, key: str, entry: Entry, *, now: int, size: int) -> "Listed":
@@ -361,7 +364,8 @@ class Listed(NamedTuple):
             kind = "variants"
         ttl = (entry.created - now) / MICROSECONDS + entry.ttl
         tags = tuple(tag for tag, _ in entry.tags)
-        return cls(key, ttl, entry.age(now), size, tags, entry.cost, kind, entry.origin)
+        endpoint, _, path = entry.place.partition(" ")
+        return cls(key, ttl, entry.age(now), size, tags, entry.cost, kind, entry.origin, endpoint, path)
 
 
 class Page(NamedTuple):

@@ -493,6 +493,7 @@ def _commit(exchange: Exchange, pending: _Pending, final: Response) -> None:
             stale_if_error=verdict.stale_if_error,
             revalidate=verdict.revalidate,
             origin=exchange.view.origin,
+            place=exchange.place,
         )
         kept = exchange.view.kept(exchange.dependencies.fields, trusted=exchange.trusted)
         fields = united(fields, kept, exchange.view.options.vary, exchange.confirmed_fields)

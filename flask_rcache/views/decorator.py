@@ -19,6 +19,7 @@ from flask import Request, Response, current_app
 from flask.typing import ResponseReturnValue
 
 from ..context import request_context
+from ..engine.manager import Invalidated
 from ..errors import ConfigError, InvalidKeyError
 from ..http import Reason
 from ..model.cache_type import CacheType, Tags, Ttl, check_lifetime, check_tags, split_tags
@@ -26,6 +27,7 @@ from ..model.callable_keys import Identity, is_method
 from ..model.keys import Key, user_tag
 from ..model.objects import attributes
 from ..observed import raw_environ
+from . import calls
 from .commit import bypassed, conclude
 from .exchange import Found, look_up
 from .layers import Returned, claimed, note_wrapper
@@ -62,6 +64,14 @@ class CachedView(Protocol[P, R_co]):
     @property
     def uncached(self) -> Callable[P, Any]:
         """The plain view."""
+        ...
+
+    def invalidate(self, *args: Any, **kwargs: Any) -> Invalidated:
+        """Remove the answers to a call: of all hosts, queries, variants and users."""
+        ...
+
+    def key(self, *args: Any, **kwargs: Any) -> str:
+        """The stored key of the answer to a call, for the current host and without a query."""
         ...
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
@@ -118,7 +128,8 @@ def cache_response(
         keep: called with the response; false: it is not stored.
 
     Returns:
-        A decorator for functions, async functions and methods. ``.uncached`` of the result is the plain view.
+        A decorator for functions, async functions and methods. The result has ``.uncached``, the plain view, and
+        ``.invalidate(**view_args)`` and ``.key(**view_args)``.
 
     Raises:
         ConfigError: an option is not usable, or what is decorated is none of these.
@@ -173,6 +184,8 @@ def cache_response(
         wrapper: Any = _async_wrapper(view, options) if inspect.iscoroutinefunction(view) else _wrapper(view, options)
         functools.update_wrapper(wrapper, view)
         wrapper.uncached = view
+        wrapper.invalidate = lambda *args, **kwargs: calls.invalidate(options, args, kwargs)
+        wrapper.key = lambda *args, **kwargs: calls.key(options, args, kwargs)
         wrapper.rcache_options = options
         note_wrapper(wrapper)
         note_decorated(view, options)

@@ -42,6 +42,7 @@ from ..model.scope import Scope, scope_var
 from ..observed import Field, Observed, observe, raw_environ, session_of, unobserved, watch_g
 from ..stores.protocol import Begin, Lookup
 from .background import JUDGED, REFRESHED, REFRESHING, RELOADING, refresh_job, refreshable
+from .calls import found_by
 from .dependencies import Dependencies, dependencies, fields_noted
 from .layers import CONVERSION, Conversion, Handed, HandedHit, Layers, Returned
 from .options import AppViews, BoundView, Options, conditions
@@ -618,9 +619,13 @@ class Exchange:
         load.observes, tags = options.found_tags(self.args, self.kwargs)
         load.tags.update(dict.fromkeys(tags))
         # What a write to the URL does not find by its key, it finds by this.
-        by_url = options.key_func is None and self.view.is_routed(self.ctx, self.args, self.kwargs)
+        is_routed = self.view.is_routed(self.ctx, self.args, self.kwargs)
+        by_url = options.key_func is None and is_routed
         if not by_url or self.view.origin != options.function or not self.view.serves(self.ctx):
             load.tags[url_tag(self.view.target(self.ctx.request))] = None
+        load.tags.update(
+            dict.fromkeys(found_by(self.view, self.ctx.request, self.args, self.kwargs, is_routed=is_routed))
+        )
         self.hidden = {name: self.environ.pop(name) for name in HIDDEN_FIELDS if name in self.environ}
         self._ask()
         if self.hidden or self._conditions:
@@ -802,6 +807,13 @@ class Exchange:
         return united(own, () if self.trusted else blocking)
 
     # What is sent
+
+    @property
+    def place(self) -> str:
+        """The endpoint and the path, as listings show them."""
+        request = self.ctx.request
+        path = (request.root_path + request.path).encode(errors="replace").decode()
+        return f"{request.endpoint} {path}"
 
     @property
     def shown_key(self) -> str | None:

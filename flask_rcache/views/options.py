@@ -299,6 +299,7 @@ class BoundView:
         "_credentials_cookies",
         "_endpoints",
         "_ids",
+        "_of_release",
         "_selections",
         "_store_policy",
         "_warned",
@@ -320,6 +321,7 @@ class BoundView:
         settings = views.engine.settings
         self.options: Final = options
         self.origin: Final = options.origin()
+        self._of_release: Final = f"{self.origin} of {settings.release}" if settings.release else self.origin
         self.views: Final = views
         self.policy: Final[Policy] = views.engine.policies.policy(options.cache_type, options.ttl)
         cache_type, ttl = self.policy.type, self.policy.ttl
@@ -536,7 +538,7 @@ class BoundView:
             if any(isinstance(value, Exception) for value in args):  # an error handler's: no two are the same
                 return None
             more.append((args[options.is_method :], kwargs))
-        stored = names.entry(self.policy.name, default_id(self.origin, self.target(request), *more))
+        stored = names.entry(self.policy.name, default_id(self._of_release, self.target(request), *more))
         self.views.check_hosts(ctx.app, request)
         if plain and sum(map(len, filter(None, raw))) <= _LONGEST_REMEMBERED:
             self._ids[raw] = stored
@@ -557,7 +559,7 @@ class BoundView:
 
     def key_of(self, target: Target) -> str:
         """The stored key of a URL, as :meth:`keyed` gives it, whose view is called with what the URL map gives."""
-        return self.views.engine.names.entry(self.policy.name, default_id(self.origin, target))
+        return self.views.engine.names.entry(self.policy.name, default_id(self._of_release, target))
 
     def target(self, request: Request) -> Target:
         """The URL of a request as it stands in the key."""

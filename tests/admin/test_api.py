@@ -102,7 +102,7 @@ def test_keys__shape_without_a_value(admin: Admin) -> None:
     (listed,) = admin.get("/keys").json["keys"]  # type: ignore[index]
     one: Any = admin.get("/keys/cache:search:a").json
     for entry in (listed, one["entry"]):
-        assert set(entry) == {"key", "type", "kind", "ttl", "age", "size", "cost", "tags"}
+        assert set(entry) == {"key", "type", "kind", "ttl", "age", "size", "cost", "tags", "view", "endpoint", "path"}
         assert (entry["key"], entry["type"], entry["kind"]) == ("cache:search:a", "search", "value")
         assert 0 < entry["ttl"] <= 60
         assert 0 <= entry["age"] < 60

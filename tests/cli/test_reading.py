@@ -97,10 +97,11 @@ def test_keys__show_what_there_is_and_no_value(shop: Flask) -> None:
     assert entry["key"].startswith("cache:page:~")
     assert entry["kind"] == "response"
     assert entry["tags"] == ["page-a"]
+    assert (entry["path"], entry["endpoint"]) == ("/page/a", "page")
     assert 0 < entry["ttl"] <= 60
     assert entry["size"] > 0
     result = run(shop, "keys")
-    assert f"{entry['key']}  [page-a]" in result.stdout
+    assert f"{entry['key']}  /page/a  [page-a]" in result.stdout
     assert "the body of a" not in result.output
     assert "1 entry." in result.stderr
 

@@ -119,13 +119,13 @@ function list(id, items, keyOf, update) {
 function costliest(keys) {
   const most = keys[0]?.seconds || 1;
   list("costliest", keys, (item) => item.key, (row, item) => {
-    setLong(row.firstChild, item.key);
+    setLong(row.firstChild, item.path ? `${item.path} ${item.key}` : item.key);
     setText(row.lastChild, seconds(item.seconds));
     row.style.setProperty("--part", String(item.seconds / most));
   });
 }
 
-const SCOPES = { type: "type", tags: "tags", key: "key", url: "URL", pattern: "pattern", all: "everything" };
+const SCOPES = { type: "type", tags: "tags", key: "key", url: "URL", call: "view", user: "user", pattern: "pattern", all: "everything" };
 
 function recent(invalidations, now) {
   // Two may look the same: those are told apart by their order.

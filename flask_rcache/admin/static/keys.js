@@ -111,11 +111,11 @@ export class Keys {
     setText($("keys-count"), summary);
   }
 
-  #row({ key }) {
+  #row({ key, path }) {
     const options = { type: "button", class: "link key", text: key, title: key };
     const button = el("button", { ...options, on: { click: () => this.#details(key) } });
     const cell = (label, kind = "number") => el("td", { role: "cell", "data-label": label, class: kind });
-    return el("tr", { role: "row" }, el("td", { role: "cell", class: "wide" }, button),
+    return el("tr", { role: "row" }, el("td", { role: "cell", class: "wide" }, button, path && el("div", { class: "hint", text: path })),
       cell("Fresh for"), cell("Age"), cell("Size"), cell("Load time"), cell("Tags", "tags"));
   }
 
@@ -179,6 +179,9 @@ function facts(entry) {
   const rows = {
     Type: entry.type,
     Holds: KINDS[entry.kind] ?? entry.kind,
+    View: entry.view || NONE,
+    Endpoint: entry.endpoint || NONE,
+    "URL path": entry.path || NONE,
     "Fresh for": freshness(entry.ttl),
     Age: seconds(Math.round(entry.age)),
     Size: bytes(entry.size),
