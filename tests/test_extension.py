@@ -14,7 +14,18 @@ from flask_rcache import CacheManager, CacheType, ConfigError, Hit, RCache, cach
 
 WEATHER = CacheType("weather", ttl=60)
 #: What is not for users: for this package's own layers, and for the end of a process.
-INTERNAL = {"close", "depend", "engine", "invalidate_urls", "known_type", "remove", "settings", "tracer", "types"}
+INTERNAL = {
+    "close",
+    "depend",
+    "engine",
+    "invalidate_members",
+    "invalidate_urls",
+    "known_type",
+    "remove",
+    "settings",
+    "tracer",
+    "types",
+}
 
 
 @pytest.fixture
