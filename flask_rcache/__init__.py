@@ -111,7 +111,7 @@ __all__ = [
     "invalidate_key",
     "invalidate_pattern",
     "invalidate_tags",
-    "not_modified",
     "invalidate_url",
+    "not_modified",
     "unobserved",
 ]
