@@ -20,6 +20,7 @@ from ..errors import ConfigError
 from ..model.observations import sources
 from .databases import Database
 from .declarations import Declarations
+from .listener import Listener
 from .observe import observe_statement, watch_reads
 from .pending import databases_of, watch_sessions
 from .snapshots import moment_of
@@ -52,6 +53,7 @@ class SQLCache:
         self._databases: Final[WeakKeyDictionary[Engine, Database]] = WeakKeyDictionary()
         self._kept: Final[list[Database]] = []
         self._transactions: Final[WeakKeyDictionary[Database, Transactions]] = WeakKeyDictionary()
+        self._listeners: Final[dict[Database, Listener]] = {}
         self._apps: Final[WeakSet[Flask]] = WeakSet()
         self._db: Any = None
         engine = engine_of(engine_or_db)
@@ -200,6 +202,35 @@ class SQLCache:
         written = frozenset(map(database.table, tables))
         statement = Statement(database.name, Kind.WRITE, writes=written, writes_all=not tables)
         self._transactions[database].wrote(statement, connection)
+
+    def listen(self, bind: Any = None, *, scope: str = "") -> None:
+        """Stamp what other programs write to PostgreSQL, as its triggers announce it (``flask cache sql triggers``).
+
+        In each process a thread tries to become the one that listens; one of all processes does.
+
+        Args:
+            bind: the database, where there are several.
+            scope: names the cache, where several with different Redis servers or prefixes watch one database.
+
+        Raises:
+            ConfigError: the database is not PostgreSQL, or its driver not psycopg 3.
+        """
+        database = self.database(bind)
+        if database not in self._listeners:
+            transactions = self._transactions[database]
+            self._listeners[database] = Listener(database, transactions.wrote, scope=scope)
+            appcontext_pushed.connect(self._ensure_listeners)
+
+    def _ensure_listeners(self, app: Flask, **_: Any) -> None:
+        """An app's context begins: the process is in use."""
+        if app in self._apps:
+            for listener in self._listeners.values():
+                listener.ensure()
+
+    def close(self) -> None:
+        """End the threads that listen."""
+        for listener in self._listeners.values():
+            listener.close()
 
 
 def engine_of(source: Any) -> Engine | None:
