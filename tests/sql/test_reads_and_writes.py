@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,3 +76,11 @@ def test_pages__right_after_a_write(kind: str, name: str, request: pytest.Fixtur
     assert not wrong, f"stale after {name}: {wrong}"
     assert not lost, f"hits lost by {name}: {lost}"
     assert not again, f"not stored again after {name}: {again}"
+
+
+def test_docs__show_every_read_and_write() -> None:
+    """The tables of the page on correctness are what is tested here."""
+    page = (Path(__file__).parents[2] / "docs" / "sql-correctness.md").read_text("utf-8")
+    for name, each in (*READS.items(), *WRITES.items()):
+        marks = " | ".join("✓" if kind in each.on else "" for kind in ("postgresql", "mariadb", "sqlite"))
+        assert f"| {name} | {marks} |" in page, f"{name!r} is missing or wrong in docs/sql-correctness.md"
