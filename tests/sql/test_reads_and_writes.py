@@ -81,6 +81,7 @@ def test_pages__right_after_a_write(kind: str, name: str, request: pytest.Fixtur
 def test_docs__show_every_read_and_write() -> None:
     """The tables of the page on correctness are what is tested here."""
     page = (Path(__file__).parents[2] / "docs" / "sql-correctness.md").read_text("utf-8")
-    for name, each in (*READS.items(), *WRITES.items()):
-        marks = " | ".join("✓" if kind in each.on else "" for kind in ("postgresql", "mariadb", "sqlite"))
+    found = {name: each.on for name, each in READS.items()} | {name: each.on for name, each in WRITES.items()}
+    for name, on in found.items():
+        marks = " | ".join("✓" if kind in on else "" for kind in ("postgresql", "mariadb", "sqlite"))
         assert f"| {name} | {marks} |" in page, f"{name!r} is missing or wrong in docs/sql-correctness.md"
