@@ -330,8 +330,8 @@ def _rights(manager: CacheManager, ask: Ask) -> Finding:
     channel = f"{names.prefix}~{{0}}~bus" if is_cluster else names.bus
     more: list[list[Any]] = [["CLUSTER", "SLOTS"], ["ASKING"]] if is_cluster else []
     more += [["PUBLISH", channel, _message()], ["SUBSCRIBE", channel]]
-    for command in (*COMMANDS, *more):
-        words = [word.format(**keys) if isinstance(word, str) else word for word in command]
+    own_keys = [[word.format(**keys) for word in command] for command in COMMANDS]
+    for command, words in (*zip(COMMANDS, own_keys, strict=True), *zip(more, more, strict=True)):
         reply = ask(words)
         if isinstance(reply, OSError | RedisConnectionError):
             return fail("rights", f"{type(reply).__name__}: {reply}", "Try again: the connection was lost meanwhile.")
