@@ -10,7 +10,7 @@ import pytest
 from flask import Flask
 
 from flask_rcache import RCache
-from flask_rcache.config.address import redacted
+from flask_rcache.config.redaction import redacted
 from flask_rcache.config.settings import SETTINGS, Settings, load_settings
 from flask_rcache.errors import ConfigError
 

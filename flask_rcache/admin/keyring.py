@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 
 import jwt
 
-from ..config.address import redacted
 from ..config.jwt_keys import ASYMMETRIC, KeyAndAlgorithms, algorithms_of, configured_key, narrowed, need_cryptography
+from ..config.redaction import redacted
 from ..errors import AuthError, ConfigError
 from ..model.forks import new_lock
 

@@ -13,7 +13,7 @@ from typing import Final
 import click
 from flask import Flask, current_app
 
-from ..config.address import redacted
+from ..config.redaction import redacted
 from ..config.settings import SETTINGS, Settings, load_settings
 from ..context import manager_of
 from ..engine.manager import CacheManager

@@ -53,6 +53,7 @@ COMMANDS: Final = tuple(
     for line in """
     SET {s} probe PX 10000
     GET {s}
+    GETEX {s}
     MGET {s}
     STRLEN {s}
     EXISTS {s}

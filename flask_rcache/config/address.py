@@ -12,8 +12,9 @@ from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ..errors import ConfigError
+from .redaction import redacted
 
-__all__ = ["SCHEMES", "Address", "Node", "parse_address", "redacted"]
+__all__ = ["SCHEMES", "Address", "Node", "parse_address"]
 
 #: What each scheme is.
 SCHEMES: Final = {
@@ -70,20 +71,6 @@ class Address:
     service: str = ""
     database: int = 0
     query: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-
-
-def redacted(url: str) -> str:
-    """The URL without its password, for logs and pages.
-
-    >>> redacted("redis://app:secret@db:6379/1")
-    'redis://app:***@db:6379/1'
-    """
-    scheme, slashes, rest = url.partition("://") if "://" in url else ("", "", url)
-    # The second: a "/", "?" or "#" in the password that somebody forgot to quote.
-    found = re.match(r"([^:@/?#]*)(:?)[^/?#]*@", rest) or re.match(r"([^:@/?#]*)(:?).*@", rest)
-    if found:
-        rest = f"{found[1]}{':***' if found[2] else ''}@{rest[found.end() :]}"
-    return scheme + slashes + rest.partition("?")[0]
 
 
 def parse_address(url: object, what: str) -> Address:

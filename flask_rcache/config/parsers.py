@@ -16,7 +16,6 @@ from typing import Any, Final, cast
 from ..errors import ConfigError
 from ..model.cache_type import check_ttl, check_window
 from ..model.keys import Names
-from .address import parse_address, redacted
 
 __all__ = [
     "added_to",
@@ -32,7 +31,6 @@ __all__ = [
     "number",
     "one_of",
     "prefix",
-    "redacted",
     "seconds",
     "secret",
     "some_names",
@@ -222,6 +220,8 @@ def url_prefix(value: object, what: str) -> str:
 
 def url(value: object, what: str) -> str:
     """Where a store is."""
+    from .address import parse_address  # which an app without a store's URL does not need
+
     parse_address(value, what)
     return cast(str, value)
 

@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 
 from ..errors import ConfigError
 from . import parsers
-from .address import redacted
+from .redaction import redacted
 
 __all__ = ["SETTINGS", "Setting", "Settings", "TtlSource", "load_settings", "nearest"]
 

@@ -125,7 +125,7 @@ class GuardedStore:
         self._observer.failed(type_name, operation, error, self.store.incident)
 
     def _report(self, policy: Policy, key: str, draft: Draft, answer: Filled) -> None:
-        if answer.outcome is Outcome.STORED:
+        if answer.outcome in (Outcome.STORED, Outcome.SENT):
             self._observer.stored(policy, key, draft, answer.size)
         elif answer.outcome is not Outcome.CONFLICT:
             self._observer.refused(policy)

@@ -822,7 +822,7 @@ def _loads(run: _Run, loads: list[Load]) -> Generator[Command, Any, None]:
             (each.key, None if answer is None else answer.outcome)
             for (each, _), answer in zip(results, filled, strict=True)
         )
-    is_filled = first.key not in loaded.drafts or outcomes.get(first.key) is Outcome.STORED
+    is_filled = first.key not in loaded.drafts or outcomes.get(first.key) in (Outcome.STORED, Outcome.SENT)
     if loaded.writes and may_write and is_filled:
         answers: Sequence[Filled | None] = yield WriteResults(first, loaded.writes)
         for (key, _), answer in zip(loaded.writes, answers, strict=True):

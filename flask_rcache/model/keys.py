@@ -128,6 +128,7 @@ CLOCK: Final = "=clock"
 FLOOR: Final = "=floor"
 BARRIER: Final = "=barrier"
 FORGOTTEN: Final = "=forgotten"
+TAKEN: Final = "=taken"
 
 
 class Names:

@@ -140,6 +140,8 @@ class Outcome(Enum):
     """The lease was lost or voided, a pattern was invalidated, or the moment is of another epoch or generation."""
     CONFLICT = 4
     """A conditional write found another entry than the one expected."""
+    SENT = 5
+    """It is large, and is being sent after the answer: what becomes of it is not known yet."""
 
 
 class Filled(NamedTuple):

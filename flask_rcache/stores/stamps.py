@@ -112,9 +112,9 @@ class StampSet:
                 self.end_commit([tag], token, now, withdrawn=False)
 
     def attach(self, tags: tuple[tuple[str, int], ...], expires: int, now: int) -> None:
-        """Keep the rows of an entry just stored; the missing ones are made, each at its tag's ``as_of`` (R1.3)."""
-        for tag, as_of in tags:  # none of them is ahead, or it would not be stored
-            self._keep_until(tag, max(self.rows.setdefault(tag, as_of), expires) + _KEPT)
+        """Keep the rows of an entry just stored; the missing ones are made at ``forgotten``, as is known (R1.3)."""
+        for tag, _ in tags:  # none of them is ahead, or it would not be stored
+            self._keep_until(tag, max(self.rows.setdefault(tag, self.forgotten), expires) + _KEPT)
         self._drop(len(tags), now)
 
     def raise_floor(self, now: int) -> None:

@@ -546,7 +546,7 @@ def _store(exchange: Exchange, draft: Draft, fields: tuple[str, ...]) -> Outcome
     outcomes = exchange.end(Loaded(drafts, writes=list(everything.items()), pass_for=0.0)).outcomes
     if not can_be_stored:
         return exchange.why_not_stored()
-    if own is not None and outcomes.get(load.key) is not Outcome.STORED:
+    if own is not None and outcomes.get(load.key) not in (Outcome.STORED, Outcome.SENT):
         return outcomes.get(load.key)
     return outcomes.get(placed.key)
 
@@ -564,10 +564,10 @@ def _report(exchange: Exchange, pending: _Pending, outcome: Outcome | Reason | N
         said["fwd_status"] = _view_status(exchange) or pending.sent_status
     if outcome is Outcome.STORED and not manager.is_available:  # in this process, for a moment
         say(response, detail=Reason.ERROR, **said)
-    elif outcome is Outcome.STORED and draft is not None:
+    elif outcome in (Outcome.STORED, Outcome.SENT) and draft is not None:
         if exchange.environ.get(REFRESHING) == exchange.url_key:
             exchange.environ[REFRESHED] = True
-        say(response, stored=True, ttl=draft.ttl, **said)
+        say(response, stored=outcome is Outcome.STORED, ttl=draft.ttl, **said)
     elif isinstance(outcome, Reason):
         say(response, detail=outcome, **said, **_field(exchange))
     else:

@@ -30,7 +30,7 @@ class Rules:
     invalidations_never_lower_a_row: bool = _clause("R1.3")
     clear_all_keeps_later_rows: bool = _clause("R1.3")
     fills_make_missing_rows: bool = _clause("R1.3")
-    rows_are_made_at_the_tags_as_of: bool = _clause("R1.3")  # else at the load's own
+    rows_are_made_at_forgotten: bool = _clause("R1.3")  # else at the load's own
     rows_are_not_made_lower: bool = _clause("R1.3")  # else at 0
     # R1.3: stamps ahead of the clock, while a commit is under way.
     commits_are_stamped_ahead: bool = _clause("R1.3")  # else when they are over

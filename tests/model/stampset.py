@@ -219,7 +219,8 @@ def fill(stamps: StampSet, draft: Draft, moment: Moment, value: int, rules: Rule
             return Refusal(f"{tag} as of {as_of} is before =forgotten {stamps.forgotten}, and there is no row")
     for tag, as_of in tags:
         if tag not in rows and rules.fills_make_missing_rows:
-            made_at = as_of if rules.rows_are_made_at_the_tags_as_of else moment.clock
+            known = min(as_of, stamps.forgotten)  # nothing of it is known that is later
+            made_at = known if rules.rows_are_made_at_forgotten else moment.clock
             rows[tag] = made_at if rules.rows_are_not_made_lower else 0
     copy = Copy(stamps.epoch, moment.clock, tags, value)
     return stamps.with_rows(rows), copy

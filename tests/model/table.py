@@ -58,7 +58,7 @@ REMOVALS: Final = (
     Removal("withdrawals_keep_what_was_stamped", "commits: a rollback, an invalidation, a request", "STALE"),
     Removal("unknown_outcomes_count_as_commits", "commits: a commit without an answer, a request", "STALE"),
     Removal("fills_make_missing_rows", "loads: a request, invalidations of another tag", "NEEDLESS"),
-    Removal("rows_are_made_at_the_tags_as_of", "loads: a page, an invalidation of another tag", "NEEDLESS"),
+    Removal("rows_are_made_at_forgotten", "loads: a page, an invalidation of another tag", "NEEDLESS"),
     Removal("rows_are_not_made_lower", _TWO_ROWS, "STALE"),
     Removal("dropping_raises_forgotten", _TWO_ROWS, "STALE"),
     Removal("fills_before_forgotten_need_a_row", _TWO_ROWS, "STALE"),

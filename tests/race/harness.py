@@ -48,13 +48,17 @@ class Race:
         server: the store, empty; `None` races threads of one process for `memory://`.
         seconds: how long, from the moment when all processes are ready.
         sabotage: the name of a rule to break in every process, see `tests.sabotage`.
+        url: where the processes find the store, when it is not the server's own.
     """
 
-    def __init__(self, scenario: Scenario, server: Server | None, *, seconds: float, sabotage: str = "") -> None:
+    def __init__(
+        self, scenario: Scenario, server: Server | None, *, seconds: float, sabotage: str = "", url: str = ""
+    ) -> None:
         self.scenario = scenario
         self.server = server
         self.seconds = seconds
         self.sabotage = sabotage
+        self.url = url or ("memory://" if server is None else server.url)
         self.directory = scratch_directory("race")
         self.ledger = Ledger(self.directory / "ledger")
         self.readers: list[Process] = []
@@ -109,7 +113,7 @@ class Race:
             number=len(self.processes),
             role=role,
             scenario=self.scenario,
-            url="memory://" if self.server is None else self.server.url,
+            url=self.url,
             directory=str(self.directory),
             first_thread=first_thread,
             sabotage=self.sabotage,

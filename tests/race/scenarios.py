@@ -116,6 +116,8 @@ FLEET = Scenario(
     timeout=0.25,
 )
 EXACT_FLEET = replace(FLEET, name="exact-fleet", l1_ttl=0.0)
+#: The same while a server hands over to another, see `tests.race.test_failovers`.
+FAILOVER = replace(EXACT_FLEET, name="failover", means=("type", "tags", "key"), read_pause=(0.001, 0.01))
 
-_ALL = (PLAIN, JOINING, TAGGED, NESTED, EVICTING, EVERY_MEANS, EXPIRING, STORM, FLEET, EXACT_FLEET)
+_ALL = (PLAIN, JOINING, TAGGED, NESTED, EVICTING, EVERY_MEANS, EXPIRING, STORM, FLEET, EXACT_FLEET, FAILOVER)
 SCENARIOS = {each.name: each for each in _ALL}

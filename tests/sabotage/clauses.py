@@ -404,15 +404,15 @@ _ALL = (
     Sabotage(
         "R1.3",
         "redis_fill_makes_rows_of_now",
-        "the row that a fill makes is of the fill, not of the tag's as_of",
-        lua("_prelude", ("missing[#missing + 1] = text(result.since[i])", "missing[#missing + 1] = text(now)")),
-        _REDIS + "test_stamps__a_fill_makes_each_row_at_its_own_reading[redis]",
+        "the row that a fill makes is of the fill",
+        lua("_prelude", ("missing[#missing + 1] = text(forgotten)", "missing[#missing + 1] = text(now)")),
+        _REDIS + "test_stamps__a_fill_makes_each_row_at_forgotten[redis]",
     ),
     Sabotage(
         "R1.3",
         "memory_fill_makes_rows_of_now",
         "the same in memory",
-        code(StampSet, "attach", "setdefault(tag, as_of)", "setdefault(tag, now)"),
+        code(StampSet, "attach", "setdefault(tag, self.forgotten)", "setdefault(tag, now)"),
         _STAMPS + "test_stamps__a_fill_makes_the_missing_rows",
     ),
     # R1.4: rows may be dropped
@@ -448,7 +448,7 @@ _ALL = (
         "R1.4",
         "redis_rows_unbounded",
         "the limit of rows does not count",
-        lua("_prelude", ("'ZCARD', stamps) - 6) / 2) - limit, most)", "'ZCARD', stamps) - 6) / 2) - limit, 0)")),
+        lua("_prelude", ("'ZCARD', stamps) - 7) / 2) - limit, most)", "'ZCARD', stamps) - 7) / 2) - limit, 0)")),
         _REDIS + "test_rows__above_the_limit",
     ),
     Sabotage(
@@ -536,7 +536,7 @@ _ALL = (
         "R1.7",
         "new_set_takes_what_is_older",
         "a set that is made anew has no floor and has forgotten nothing",
-        lua("_prelude", ("now, '=floor', now, '=forgotten')\n", "0, '=floor', 0, '=forgotten')\n")),
+        lua("_prelude", ("now, '=floor', now, '=forgotten', now,\n", "0, '=floor', 0, '=forgotten', now,\n")),
         _LOST,
     ),
     Sabotage(

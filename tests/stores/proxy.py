@@ -6,6 +6,7 @@ import contextlib
 import select
 import socket
 import threading
+import time
 from typing import Self
 
 import hiredis
@@ -28,6 +29,8 @@ class Proxy:
         self.held = threading.Event()
         #: As `held`, but for the connections of subscribers only.
         self.deaf = threading.Event()
+        #: Bytes a second from a client to the server; 0 for no limit.
+        self.rate = 0
         self.port = 0
 
     def __enter__(self) -> Self:
@@ -107,9 +110,11 @@ class Proxy:
                     if not self._swallows(subscriber):
                         client.sendall(data)
                 if client in ready:
-                    data = client.recv(1 << 20)
+                    data = client.recv(1 << 16 if self.rate else 1 << 20)
                     if not data:
                         return
+                    if self.rate:
+                        time.sleep(len(data) / self.rate)
                     with self._lock:
                         if not asked.rest and answered.count >= asked.count:
                             answered.count = asked.count  # what a subscriber was told answers nothing

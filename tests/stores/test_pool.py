@@ -552,7 +552,7 @@ def test_seconds_for__grows_with_the_size(transports: Transports) -> None:
     """How long a write may take before it counts as failed: its size counts, and what is left to the request."""
     pool: Pool = transports("redis://127.0.0.1:1/0", timeout=0.25).pool
     assert pool.seconds_for(100) == 0.25
-    assert 1.2 < pool.seconds_for(1_000_000) < 1.3
+    assert 4.1 < pool.seconds_for(1_000_000) < 4.3
     with request() as scope:
         assert pool.seconds_for(1_000_000) == 0.5
         scope.waited = 0.4

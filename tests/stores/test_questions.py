@@ -118,8 +118,8 @@ def at_command(stepping: Stepping, number: int, act: Callable[[], object]) -> li
     seen: list[bytes] = []
 
     def before(command: list[bytes]) -> None:
-        if seen or command[0] == b"GET":  # not those of the maintenance thread, which come before or after
-            if command[0] not in (b"GET", b"ZMSCORE", b"ZRANGE", b"TIME"):
+        if seen or command[0] == b"GETEX":  # not those of the maintenance thread, which come before or after
+            if command[0] not in (b"GETEX", b"ZMSCORE", b"ZRANGE", b"TIME"):
                 return
             if len(seen) == number:
                 act()
@@ -142,7 +142,7 @@ def test_many_tags__whatever_happens_between_the_questions(
     other.store.invalidate([user_tag(tags[7])])
     seen = at_command(stepping, number, lambda: IN_BETWEEN[happens](other, user_tag(tags[7])))
     assert kit.value(kit.key()) is None
-    assert sorted(seen[:4]) == [b"GET", b"TIME", b"ZMSCORE", b"ZRANGE"], seen
+    assert sorted(seen[:4]) == [b"GETEX", b"TIME", b"ZMSCORE", b"ZRANGE"], seen
 
 
 @pytest.mark.parametrize("happens", IN_BETWEEN)
@@ -158,12 +158,12 @@ def test_unknown_tags__the_second_question_asks_everything(
     if many:
         stepping.before, before = lambda command: None, stepping.before
         kit.read(kit.key("absent"))
-        stepping.before = lambda command: before([b"GET"] if command[0] == b"MGET" else command)
+        stepping.before = lambda command: before([b"GETEX"] if command[0] == b"MGET" else command)
         found = kit.store.read_many([kit.key()], kit.tags(kit.key()))[0].entry
     else:
         found = kit.read(kit.key()).entry
     assert found is None
-    assert seen == [b"GET", b"ZMSCORE", b"TIME", b"ZMSCORE"]
+    assert seen == [b"GETEX", b"ZMSCORE", b"TIME", b"ZMSCORE"]
 
 
 def test_many_tags__an_unrelated_row_is_dropped(kits: tuple[Kit, Kit]) -> None:

@@ -19,7 +19,19 @@ from redis.exceptions import OutOfMemoryError
 from flask_rcache.codec.envelope import MAGIC, Codec
 from flask_rcache.errors import StoreFullError, StoreUnavailableError
 from flask_rcache.model.entry import Draft, Moment
-from flask_rcache.model.keys import BARRIER, CLOCK, EPOCH, FLOOR, FORGOTTEN, RUN, Names, key_tag, type_tag, user_tag
+from flask_rcache.model.keys import (
+    BARRIER,
+    CLOCK,
+    EPOCH,
+    FLOOR,
+    FORGOTTEN,
+    RUN,
+    TAKEN,
+    Names,
+    key_tag,
+    type_tag,
+    user_tag,
+)
 from flask_rcache.stores.protocol import Begin, Outcome
 from flask_rcache.stores.redis import scripts
 from tests.codec.test_envelope import marker, response
@@ -55,7 +67,7 @@ def rows(kit: Kit) -> dict[str, float]:
 
 def beat(kit: Kit, *, limit: int = 100_000, most: int = 500) -> list[int]:
     keys = [kit.names.stamps, kit.names.loads]
-    return [int(part) for part in call(kit.server(), "beat", keys, 2**52 + 7, 5000, limit, most)]
+    return [int(part) for part in call(kit.server(), "beat", keys, 2**52 + 7, 5000, limit, most, 2**52)]
 
 
 def own_threads() -> list[str]:
@@ -73,7 +85,7 @@ def test_stamps__what_is_in_the_set(shared_kit: Kit) -> None:
     kit.store.delete([kit.key("gone")])
     kit.store.invalidate_pattern(*kit.names.pattern("nothing:*"))
     found = stamps(kit)
-    times = {CLOCK, FLOOR, FORGOTTEN, BARRIER}
+    times = {CLOCK, FLOOR, FORGOTTEN, BARRIER, TAKEN}
     tags = {type_tag("search"), user_tag("eu"), user_tag("us"), key_tag(kit.key("gone"))}
     assert set(found) == {EPOCH, RUN, *times, *tags, *("~" + tag for tag in tags)}
     assert all(2**52 <= -found[name] < 2**53 for name in (EPOCH, RUN))
@@ -82,8 +94,8 @@ def test_stamps__what_is_in_the_set(shared_kit: Kit) -> None:
         assert least - 30 < (-found["~" + tag] - found[CLOCK]) / SECOND <= least, tag
 
 
-def test_stamps__a_fill_makes_each_row_at_its_own_reading(shared_kit: Kit) -> None:
-    """A missing row is made at that tag's as_of (R1.3): a later one would make other entries of the tag look valid."""
+def test_stamps__a_fill_makes_each_row_at_forgotten(shared_kit: Kit) -> None:
+    """What is known of a tag without a row (R1.3): at a later one, what was loaded before would look invalidated."""
     kit = shared_kit
     early = kit.moment()
     beat(kit)
@@ -91,10 +103,14 @@ def test_stamps__a_fill_makes_each_row_at_its_own_reading(shared_kit: Kit) -> No
     started = kit.start(kit.key())
     assert started.moment.clock > early.clock
     assert kit.fill(started, inherited=((user_tag("part"), early.clock),)) is Outcome.STORED
-    assert rows(kit)[user_tag("part")] == early.clock
-    assert rows(kit)[type_tag("search")] <= started.moment.clock
+    forgotten = stamps(kit)[FORGOTTEN]
+    assert forgotten <= early.clock
+    assert rows(kit)[user_tag("part")] == rows(kit)[type_tag("search")] == forgotten
+    assert kit.write(kit.key("c"), moment=early) is Outcome.STORED
+    kit.store.invalidate([user_tag("part")])
+    stamp = rows(kit)[user_tag("part")]
     kit.load(kit.key("b"), tags=["part"])
-    assert rows(kit)[user_tag("part")] == early.clock, "a row that is there stays"
+    assert rows(kit)[user_tag("part")] == stamp > early.clock, "a row that is there stays"
 
 
 def test_stamps__stamp_ahead_stays(shared_kit: Kit) -> None:
@@ -201,7 +217,7 @@ def test_lost_set__is_made_anew_by_the_heartbeat_only(shared_kit: Kit, how: str)
     assert epoch == 2**52 + 7
     found = stamps(kit)
     assert 2**52 <= -found.pop(RUN) < 2**53
-    assert found == {EPOCH: -epoch, CLOCK: clock, FLOOR: clock, FORGOTTEN: clock}
+    assert found == {EPOCH: -epoch, **dict.fromkeys((CLOCK, FLOOR, FORGOTTEN, TAKEN), clock)}
     assert clock > under_way.moment.clock
     assert kit.value(kit.key()) is None
     assert kit.store.moment is not None

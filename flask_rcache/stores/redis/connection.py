@@ -116,6 +116,20 @@ class Connection:
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         plain.settimeout(None if self._is_plain else SLICE)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the server has closed it while nobody used it."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        if not poll.poll(0):
+            return False
+        try:  # over TLS what lies there is none of ours to look at: what lies there unasked is its end
+            return not self._is_plain or not self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except _NOTHING:
+            return False
+        except OSError:
+            return True
+
     def post(self, payload: bytes) -> None:
         """Send a payload whose replies are read later, with :meth:`exchange`.
 

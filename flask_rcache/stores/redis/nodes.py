@@ -15,6 +15,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
 from redis.crc import key_slot
@@ -190,7 +191,9 @@ class Link:
 
     # --- Exchanges
 
-    def exchange(self, payload: bytes, replies: int, *, probing: bool = False, patient: bool = False) -> list[Any]:
+    def exchange(
+        self, payload: bytes, replies: int, *, probing: bool = False, patient: bool = False, once: bool = False
+    ) -> list[Any]:
         """See :meth:`Transport.exchange`; follows the shard to where it is."""
         if self.breaker.outage is not None and not probing:
             self.breaker.check()
@@ -198,7 +201,9 @@ class Link:
         try:
             if node is None:
                 node = self._nodes.locate(self)
-            answers = node.pool.exchange(payload, replies, probing=probing, patient=patient, prepare=self.prepare)
+            answers = node.pool.exchange(
+                payload, replies, probing=probing, patient=patient, prepare=self.prepare, once=once
+            )
         except _Elsewhere as elsewhere:
             return self._redirected(payload, [elsewhere.reply] * replies, probing=probing, patient=patient)
         if probing:
@@ -207,6 +212,9 @@ class Link:
             if type(answer) is RedirectError:
                 return self._redirected(payload, answers, probing=probing, patient=patient)
         return answers
+
+    def farewell(self, payload: bytes) -> None:
+        """See :meth:`Transport.farewell`: a node that lost a shard answers ``MOVED``, so nobody has to be sent away."""
 
     def prepare(self, connection: Connection) -> None:
         """Compare the shard with what was known of it, when it was not on this connection in this generation.
@@ -607,7 +615,7 @@ class Nodes:
         alone = []
         for link, driven, ask in asks:
             node = link.node
-            if link.breaker.outage is not None or node is None:
+            if link.breaker.outage is not None or node is None or ask.once:  # who is alone is not asked again
                 alone.append((link, driven, ask))
             else:
                 groups.setdefault(node, _Together(node, [])).members.append((link, driven, ask))
@@ -626,7 +634,7 @@ class Nodes:
             else:  # for one of them perhaps, so each for itself
                 alone += group.members
         for link, driven, ask in alone:
-            _advance(driven, lambda link=link, ask=ask: link.exchange(ask.payload, ask.replies, patient=ask.patient))  # type: ignore[misc]
+            _advance(driven, partial(link.exchange, ask.payload, ask.replies, patient=ask.patient, once=ask.once))
 
     def _received(self, group: _Together, connection: Connection | None) -> list[Any] | StoreError:
         """The replies of one node; the error when there are none."""

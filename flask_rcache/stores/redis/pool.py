@@ -20,6 +20,7 @@ from typing import Any, Final
 from weakref import WeakSet
 
 from redis.connection import AbstractConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from ...errors import StoreError, StoreUnavailableError
@@ -43,10 +44,12 @@ _CROWDED: Final = 1.0
 _HANGING_LIMIT: Final = 4
 #: Connections that are made, one after the other, until one belongs to the generation in which it was begun.
 _MAKE_TRIES: Final = 3
+#: Seconds that a server which is left is waited for.
+_FAREWELL: Final = 0.1
 #: Different errors that are logged.
 _LOGGED_LIMIT: Final = 100
 #: Bytes a second that the slowest way to a server takes.
-_SLOWEST: Final = 1_000_000
+_SLOWEST: Final = 250_000
 #: Bytes that are sent within the timeout in any case.
 _SMALL: Final = 16_384
 
@@ -181,6 +184,7 @@ class Pool:
         patient: bool = False,
         prepare: Prepare | None = None,
         posted: Connection | None = None,
+        once: bool = False,
     ) -> list[Any]:
         """Send commands in one write and read their replies.
 
@@ -192,6 +196,7 @@ class Pool:
             prepare: called with the connection before anything is sent on it; it may exchange something itself, and
                 raise errors of the store, not the driver's error replies.
             posted: the connection on which the commands are already, see :meth:`post`.
+            once: never send it a second time, not even where the server had closed the connection.
 
         Returns:
             The replies in order; an error reply stands in the list as the driver's exception, see :meth:`fail`.
@@ -207,7 +212,7 @@ class Pool:
         if scope is not None and (scope.waited or full > self._timeout):
             limit = self._budget.within(scope, full)
         is_new = False
-        connection = self._take() if posted is None else posted
+        connection = posted or (self._take_open() if once else self._take())
         if connection is None:
             connection = self._obtain(scope, probing)
             is_new = connection.used_at == connection.made_at
@@ -224,10 +229,10 @@ class Pool:
                 scope.waited += connection.waited
             if not isinstance(error, RedisError | OSError):
                 raise
-            if is_new or isinstance(error, TimeoutError):
+            if is_new or once or isinstance(error, TimeoutError):
                 raise self._unanswered(connection, error, had_all=limit >= full) from error
-            # The server closed a connection that nobody used. Every command of ours may be sent twice.
             self._end(connection, error)
+            # The server closed a connection that nobody used. What is sent here may be sent twice.
             return self.exchange(payload, replies, probing=probing, patient=patient, prepare=prepare)
         if connection.waited and scope is not None:
             scope.waited += connection.waited
@@ -282,6 +287,14 @@ class Pool:
         self._discard_kept()
         if self._ended is not None:
             self._ended()
+
+    def farewell(self, payload: bytes) -> None:
+        """Send one command to the server that the kept connections lead to, before they are given up; it may fail."""
+        connection = self._take()
+        if connection is not None:
+            with suppress(RedisError, OSError):
+                connection.exchange(payload, 1, min(self._timeout, _FAREWELL))
+            self.discard(connection)
 
     def _end(self, connection: Connection, cause: Exception) -> None:
         """End the generation of a connection, unless it has ended."""
@@ -364,6 +377,13 @@ class Pool:
             if connection.generation == self.generation:
                 return connection
             self.discard(connection)
+
+    def _take_open(self) -> Connection | None:
+        """A kept connection that the server has not closed meanwhile."""
+        while (connection := self._take()) is not None and connection.is_closed:
+            self._end(connection, RedisConnectionError("the server closed the connection"))
+            self.discard(connection)
+        return connection
 
     def _none_in_time(self, *, had_all: bool) -> StoreError:
         """What is raised when no connection was free in time; that all are in use says nothing of the server."""

@@ -3,9 +3,11 @@
 Owns the packed commands of a read, what is remembered of each key (the tags to ask for), and the judgement of what lay
 under a key. It changes nothing on the server.
 
-A hit is GET, ZMSCORE and TIME in one write. An entry with many tags is checked otherwise: every row of the set that is
-later than a reading at which the entry was known to be valid is asked for, and there are few; so a hit hardly costs
-more for its tags (R1.6).
+A hit is GETEX, ZMSCORE and TIME in one write. GETEX without an option reads as GET does, but a server takes it for a
+write: a master that became a replica refuses it. It would go on answering GET, and nobody there hears of what is
+invalidated on its successor (Outages 5). With MGET another write goes, which changes nothing. An entry with many tags
+is checked otherwise: every row of the set that is later than a reading at which the entry was known to be valid is
+asked for, and there are few; so a hit hardly costs more for its tags (R1.6).
 """
 
 from __future__ import annotations
@@ -73,7 +75,16 @@ class Reader:
         codec: the envelope.
     """
 
-    __slots__ = ("_codec", "_many_tagged", "_opened_entries", "_place", "_queries", "_server", "_stamp_queries")
+    __slots__ = (
+        "_codec",
+        "_many_tagged",
+        "_opened_entries",
+        "_place",
+        "_queries",
+        "_server",
+        "_stamp_queries",
+        "_write",
+    )
 
     def __init__(self, server: Server, codec: Codec) -> None:
         self._server: Final = server
@@ -82,12 +93,14 @@ class Reader:
         self._queries: Final[BoundedDict[str, _Query]] = BoundedDict(_KEYS_KNOWN)
         self._stamp_queries: Final[BoundedDict[tuple[str, ...], bytes]] = BoundedDict(_KEYS_KNOWN)
         self._many_tagged: Final[BoundedDict[str, _ManyTags]] = BoundedDict(_MANY_TAGGED_KNOWN)
+        #: A write that changes nothing.
+        self._write: Final = pack(("ZREM", server.names.stamps, "=none"))
         self._opened_entries: Final[BoundedDict[str, tuple[bytes, Entry]]] = BoundedDict(_OPENED_KEPT)
 
     # One key
 
     def read(self, key: str, tags: tuple[str, ...], l1_ttl: float = 0.0) -> Lookup:
-        """See :meth:`Store.read`: one round trip, GET and ZMSCORE and TIME in one write."""
+        """See :meth:`Store.read`: one round trip, GETEX and ZMSCORE and TIME in one write."""
         query = self._queries.get(key)
         if query is None:
             many = self._many_tagged.get(key)
@@ -158,7 +171,7 @@ class Reader:
         """
         server, valid_at = self._server, many.valid_at
         rows_after = ("ZRANGE", server.names.stamps, f"({valid_at}", "+inf", "BYSCORE", "LIMIT", 0, _ROWS, "WITHSCORES")
-        payload = pack(("GET", self._place(key))) + pack(rows_after) + self._stamps_query(())
+        payload = pack(("GETEX", self._place(key))) + pack(rows_after) + self._stamps_query(())
         generation = server.pool.generation
         raw, later, scores, time = server.exchange(payload, 4)
         stamps = server.stamps_in(scores, (), generation)
@@ -189,7 +202,7 @@ class Reader:
     # Many keys
 
     def read_many(self, keys: Sequence[str], tags: tuple[str, ...], l1_ttl: float = 0.0) -> list[Lookup]:
-        """See :meth:`Store.read_many`: one round trip, MGET and one ZMSCORE over all tags."""
+        """See :meth:`Store.read_many`: one round trip, MGET, one ZMSCORE over all tags, and a write."""
         return self._server.drive(self.read_many_steps(keys, tags))
 
     def read_many_steps(self, keys: Sequence[str], tags: tuple[str, ...]) -> Steps[list[Lookup]]:
@@ -204,9 +217,11 @@ class Reader:
         asked = tuple(wanted)
         server = self._server
         generation = server.pool.generation
-        raws, scores, time = yield Ask(pack(("MGET", *map(self._place, keys))) + self._stamps_query(asked), 3)
-        if isinstance(raws, Exception):
-            raise server.pool.fail(raws)
+        payload = pack(("MGET", *map(self._place, keys))) + self._stamps_query(asked) + self._write
+        raws, scores, time, written = yield Ask(payload, 4)
+        for reply in (raws, written):
+            if isinstance(reply, Exception) and not str(reply).startswith("WRONGTYPE"):
+                raise server.pool.fail(reply)
         stamps = server.stamps_in(scores, asked, generation)
         now = server.time_in(time)
         entries = [None if raw is None else self._opened(raw, stamps) for raw in raws]
@@ -238,7 +253,7 @@ class Reader:
             self._learn(key, tuple(dict.fromkeys(tags)))
 
     def _learn(self, key: str, tags: tuple[str, ...]) -> _Query:
-        query = _Query(pack(("GET", self._place(key))) + self._stamps_query(tags), tags)
+        query = _Query(pack(("GETEX", self._place(key))) + self._stamps_query(tags), tags)
         self._queries[key] = query
         return query
 

@@ -69,12 +69,13 @@ def run(exchange: Exchange, calls: Sequence[Call]) -> list[Any]:
     return drive(run_steps(calls), lambda ask: exchange(ask.payload, ask.replies))
 
 
-def run_steps(calls: Sequence[Call], *, patient: bool = False) -> Steps[list[Any]]:
+def run_steps(calls: Sequence[Call], *, patient: bool = False, once: bool = False) -> Steps[list[Any]]:
     """Run scripts, one after the other, in one write.
 
     Args:
         calls: the calls.
         patient: see :class:`~.steps.Ask`.
+        once: see :class:`~.steps.Ask`.
 
     Returns:
         The replies in order, an error reply as the driver's exception.
@@ -82,7 +83,7 @@ def run_steps(calls: Sequence[Call], *, patient: bool = False) -> Steps[list[Any
     if not calls:
         return []
     payload = b"".join([call.script.packed(call.keys, call.args) for call in calls])
-    replies = yield Ask(payload, len(calls), patient)
+    replies = yield Ask(payload, len(calls), patient, once)
     for number, call in enumerate(calls):
         if isinstance(replies[number], NoScriptError):  # a new server, or SCRIPT FLUSH
             again = yield Ask(call.script.packed(call.keys, call.args, with_text=True), 1, patient)

@@ -26,6 +26,7 @@ from .clock import StoreClock
 from .connection import Exchange, pack
 from .facts import Facts
 from .failures import WrongServerError
+from .history import History
 from .housekeeper import Housekeeper
 from .journal import Journal
 from .pool import Pool
@@ -46,6 +47,7 @@ _NAMES: Final = 2**52
 #: A stamp may be set a few seconds ahead of the clock; what is later than this is none of ours.
 _AHEAD: Final = 60 * MICROSECONDS
 _LATE_TRIES: Final = 3
+_RUNS_LEFT: Final = 20
 #: Seconds for which a failover that was announced may take to be carried out.
 _MOVING: Final = 5.0
 _TYPE_FIELD: Final = re.compile(rb"type:([a-z][a-z0-9_]*)")
@@ -124,6 +126,7 @@ class Server:
     ) -> None:
         self.names: Final = names
         self.clock: Final = StoreClock()
+        self.history: Final = History()
         self.breaker: Final = Breaker()
         self._endpoint: Final = endpoint
         self.pool: Final[Transport] = (
@@ -149,8 +152,10 @@ class Server:
         self._journal: Final = journal
         self._housekeeper: Final = housekeeper
         self._attach_script: Final = load("attach")
+        self._leave_script: Final = load("leave")
         self._run_lock: Final = forks.new_lock()
-        self._runs_left: Final[set[str]] = set()
+        #: The runs that this process has left, each with the epoch that its set had then.
+        self._runs_left: Final[BoundedDict[str, int]] = BoundedDict(_RUNS_LEFT)
         #: The run of each generation of connections.
         self._runs: Final[BoundedDict[int, str]] = BoundedDict(100)
         self._warned: Final[set[str]] = set()
@@ -255,7 +260,7 @@ class Server:
 
     def _carry_out(self, ask: Ask) -> list[Any]:
         self.ensure()
-        return self.pool.exchange(ask.payload, ask.replies, patient=ask.patient)
+        return self.pool.exchange(ask.payload, ask.replies, patient=ask.patient, once=ask.once)
 
     def replies(self, payload: bytes, replies: int) -> list[Any]:
         """Send commands none of which may fail."""
@@ -273,20 +278,21 @@ class Server:
         """Run scripts in one write; the replies in order."""
         return self.drive(self.run_steps(calls))
 
-    def run_steps(self, calls: Sequence[Call], *, patient: bool = False) -> Steps[list[Any]]:
+    def run_steps(self, calls: Sequence[Call], *, patient: bool = False, once: bool = False) -> Steps[list[Any]]:
         """See :meth:`run`."""
-        replies = yield from run_steps(calls, patient=patient)
+        replies = yield from run_steps(calls, patient=patient, once=once)
         for reply in replies:
             if isinstance(reply, Exception):
                 raise self.pool.fail(reply)
         return replies
 
-    def run_in_time_steps(self, calls: Sequence[Call], *, size: int = 0) -> Steps[list[Any]]:
+    def run_in_time_steps(self, calls: Sequence[Call], *, size: int = 0, once: bool = False) -> Steps[list[Any]]:
         """Run scripts whose writes have a deadline (rule R4.4): what was reported as failed never happens later.
 
         Args:
             calls: of scripts whose ARGV begin with since and until when they are wanted, without those two.
             size: bytes of what is written.
+            once: what must not be carried out twice.
 
         Raises:
             StoreUnavailableError: they arrived too late, several times.
@@ -298,7 +304,7 @@ class Server:
                 break
             window = yield from self.window_steps(size)
             asked = [calls[number]._replace(args=(*window, *calls[number].args)) for number in left]
-            answers = yield from self.run_steps(asked)
+            answers = yield from self.run_steps(asked, once=once)
             late = []
             for number, answer in zip(left, answers, strict=True):
                 if answer[0] == b"late":
@@ -367,7 +373,7 @@ class Server:
         """Compare the server's run with the one that was asked so far, before anything is trusted (Outages 5 and 6)."""
         generation = self.pool.generation
         args: list[Argument] = [_FORMAT, "cold" if self._cold else "warm", new_epoch(), self._shards]
-        args += self._runs_left
+        args += [part for pair in self._runs_left.items() for part in pair]
         reply = run(exchange, [Call(self._attach_script, [self.names.stamps, self.names.meta], args)])[0]
         if isinstance(reply, Exception):
             raise _as_wrong_server(reply, exchange)
@@ -387,14 +393,14 @@ class Server:
                 f"the cache under prefix {self.names.prefix!r} has {rest[0].decode()} shards, and this process "
                 f"{self._shards}: set RCACHE_SHARDS to the same number everywhere, or another RCACHE_PREFIX"
             )
-        epoch, clock, now, run_hash, *facts = rest
-        self._compare(run_hash.decode(), generation)
+        epoch, clock, now, taken, run_hash, *facts = rest
+        self._compare(run_hash.decode(), generation, epoch=int(epoch), taken=int(taken))
         self.clock.heard_time(int(now))
         self.clock.heard(int(epoch), int(clock), generation)
         self.facts = Facts.of(*facts)
         self._warn()
 
-    def _compare(self, run_hash: str, generation: int) -> None:
+    def _compare(self, run_hash: str, generation: int, *, epoch: int, taken: int) -> None:
         """End the generation when another run answers than before.
 
         Raises:
@@ -404,11 +410,12 @@ class Server:
             if self.pool.generation != generation:
                 return
             before, self.run_hash = self.run_hash, run_hash
-            self._runs_left.discard(run_hash)
+            self.history.attached(run_hash, epoch, taken)
+            self._runs_left.pop(run_hash, None)
             if before in ("", run_hash):
                 self._runs[generation] = run_hash
                 return
-            self._runs_left.add(before)
+            self._leave(before)
             self._last_failover = {"at": time.time(), "before": self.pool.server}
             cause = StoreUnavailableError(f"{self.pool.location} leads to another server, or to one that was restarted")
             is_behind = self._journal.replay()
@@ -418,6 +425,12 @@ class Server:
         if is_behind:
             self._housekeeper.wake()
             raise cause
+
+    def _leave(self, run_hash: str) -> None:
+        """Remember a run that is left, and have its server, if it lives on, send away who still asks it (Outages 5)."""
+        latest = self.clock.latest
+        self._runs_left[run_hash] = 0 if latest is None else latest.epoch
+        self.pool.farewell(self._leave_script.packed([self.names.stamps], [run_hash], with_text=True))
 
     def topology(self) -> dict[str, Any]:
         """Where the server is, as operators see it.

@@ -22,11 +22,13 @@ class Ask(NamedTuple):
         payload: packed commands.
         replies: how many commands that is.
         patient: part of a walk over many keys, which may take long in all.
+        once: never to be sent a second time.
     """
 
     payload: bytes
     replies: int
     patient: bool = False
+    once: bool = False
 
 
 #: Yields what to send; is sent the replies, or thrown why there are none.

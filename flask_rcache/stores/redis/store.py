@@ -14,8 +14,8 @@ from typing import Any, Final, NamedTuple
 from ...codec.envelope import Codec
 from ...config.address import parse_address
 from ...errors import CodecError, StoreError
-from ...model.entry import Draft, Moment
-from ...model.keys import Names
+from ...model.entry import Draft, Moment, StoredResponse
+from ...model.keys import Names, key_tag
 from ..protocol import (
     Activity,
     Begin,
@@ -34,6 +34,7 @@ from ..protocol import (
     Size,
     Want,
 )
+from .budget import request_scope
 from .bus import Bus, Listener, Message, Subscription
 from .counting import Counters
 from .housekeeper import Housekeeper
@@ -48,6 +49,7 @@ from .server import Server
 from .steps import Steps
 from .topology import Endpoint, endpoint_of
 from .transport import Connect, Transport
+from .uploads import Uploads
 
 __all__ = ["Membership", "RedisStore"]
 
@@ -55,6 +57,8 @@ _ANSWERS: Final = {b"+": Begin.GRANTED, b"=": Begin.FILLED, b"-": Begin.BUSY, b"
 #: A moment as scripts take it, of no stamp set there is; and that of the call.
 _NEVER: Final = ("0", 1, 0)
 _AT_THE_CALL: Final = ("", 0, 0)
+#: Bytes of a fill that is sent after the answer.
+_LARGE: Final = 256 * 1024
 
 
 class Membership(NamedTuple):
@@ -171,6 +175,7 @@ class RedisStore:
         self.maintenance: Final = self._maintenance
         self.catalogue: Final = RedisCatalogue(self._server, self._invalidator, codec, counters, journal)
         self.queues: Final = (RedisQueues(self._server, codec, max_stamps=max_stamps),)
+        self._uploads: Final = Uploads(self._fill_one)
         self.read: Final = self._reader.read
         self.read_many: Final = self._reader.read_many
         self._begin: Final = load("begin")
@@ -285,7 +290,36 @@ class RedisStore:
         return self._server.drive(self.fill_steps(results))
 
     def fill_steps(self, results: Sequence[LoadedResult]) -> Steps[list[Filled]]:
-        """See :meth:`fill`."""
+        """See :meth:`fill`; in a request, what is large is sent after the answer (Outages 3)."""
+        large = {result.lease for result in results if _size_of(result.draft) > _LARGE}
+        if not large or request_scope() is None:
+            return (yield from self._fill_now(results))
+        small = [result for result in results if result.lease not in large]
+        filled: dict[Lease, Filled] = {}
+        if small:
+            answers = yield from self._fill_now(small)
+            filled = dict(zip([result.lease for result in small], answers, strict=True))
+        for result in results:
+            if result.lease in large:
+                filled[result.lease] = yield from self._fill_later(result)
+        return [filled[result.lease] for result in results]
+
+    def _fill_later(self, result: LoadedResult) -> Steps[Filled]:
+        """Hand a large fill to the thread that sends them; until it has arrived, others load without waiting."""
+        lease, size = result.lease, _size_of(result.draft)
+        has_room = self._uploads.takes(lease.key, size)
+        if lease.token.startswith("l"):  # a marker in place of the lease: nobody waits for it, and it can be filled
+            yield from self.release_steps([lease], pass_for=self._lease)
+            lease = Lease(lease.key, "p" + lease.token[1:])
+        if not has_room:
+            return Filled(Outcome.REFUSED)
+        self._maintenance.hold(*lease)
+        return self._uploads.send(result._replace(lease=lease), size)
+
+    def _fill_one(self, result: LoadedResult) -> Filled:
+        return self._server.drive(self._fill_now([result]))[0]
+
+    def _fill_now(self, results: Sequence[LoadedResult]) -> Steps[list[Filled]]:
         names = self._names
         calls, sizes = [], []
         for chunk in chunks(results):
@@ -318,8 +352,8 @@ class RedisStore:
     ) -> Steps[list[Filled]]:
         """See :meth:`write`."""
         names = self._names
-        as_of = None if moment is None else moment.clock
-        claimed = _AT_THE_CALL if moment is None else self._claimed(moment)
+        claimed = _AT_THE_CALL if moment is None else self._claimed_by_write(moment, writes)
+        as_of = None if moment is None else int(claimed[2])
         calls, sizes = [], []
         conditions = [b"*"] * len(writes) if expected is None else [b"=" + identity for identity in expected]
         parts = chunks(tuple(zip(writes, conditions, strict=True)))
@@ -335,7 +369,9 @@ class RedisStore:
             calls.append(Call(self._write, keys, args))
         generation = self._server.pool.generation
         outcomes: list[Outcome] = []
-        replies = yield from self._server.run_in_time_steps(calls, size=sum(sizes))
+        # What replaces what was read, as `incr` does, counts twice when it is carried out twice.
+        once = expected is not None
+        replies = yield from self._server.run_in_time_steps(calls, size=sum(sizes), once=once)
         for chunk, (epoch, clock, stamp, *rest) in zip(parts, replies, strict=True):
             stored = [
                 key for ((key, _), _), outcome in zip(chunk, rest, strict=True) if outcome == Outcome.STORED.value
@@ -350,6 +386,14 @@ class RedisStore:
         """A moment as scripts take it, which refuse that of another server run or stamp set."""
         run = None if moment is None else self._server.run_of(moment)
         return _NEVER if moment is None or run is None else (run, moment.epoch, moment.clock)
+
+    def _claimed_by_write(self, moment: Moment, writes: Sequence[tuple[str, Draft]]) -> tuple[str, int, int]:
+        """As :meth:`_claimed`; of a server that was left, what that is worth on its successor (R3.2)."""
+        run = self._server.run_of(moment)
+        if run is None or any(draft.inherited for _, draft in writes):
+            return self._claimed(moment)
+        tags = {tag for key, draft in writes for tag in (*draft.tags, key_tag(key))}
+        return self._server.history.translated(run, moment, tags) or self._claimed(moment)
 
     def _heard(self, reply: list[Any], generation: int) -> list[Any]:
         """What comes after the epoch and the clock in a reply."""
@@ -508,3 +552,11 @@ class RedisStore:
     def count_from(self, source: CountsSource) -> None:
         """See :meth:`Catalogue.count_from`."""
         self.catalogue.count_from(source)
+
+
+def _size_of(draft: Draft) -> int:
+    """About how many bytes it is to store something, before it is compressed."""
+    content = draft.content
+    if isinstance(content, StoredResponse):
+        content = content.body
+    return len(content) if isinstance(content, bytes) else 0

@@ -35,7 +35,9 @@ class Transport(Protocol):
         """How many there are now, in use or not."""
         ...
 
-    def exchange(self, payload: bytes, replies: int, *, probing: bool = False, patient: bool = False) -> list[Any]:
+    def exchange(
+        self, payload: bytes, replies: int, *, probing: bool = False, patient: bool = False, once: bool = False
+    ) -> list[Any]:
         """Send commands in one write and read their replies; see :meth:`.pool.Pool.exchange`."""
         ...
 
@@ -49,6 +51,10 @@ class Transport(Protocol):
 
     def end_generation(self, cause: Exception) -> None:
         """What was read before is not to be trusted any more."""
+        ...
+
+    def farewell(self, payload: bytes) -> None:
+        """Send one command to the server that is being left; it may fail."""
         ...
 
     def resolve_anew(self) -> None:

@@ -1,7 +1,7 @@
 -- _prelude: what the scripts share. The loader puts it before each of them; it does nothing by itself.
 --
 -- The stamp set (rule R1) is one sorted set. What its members are, their names and scores say:
---   a tag            its row: the stamp of its last invalidation, or the as_of at which a fill made the row; µs
+--   a tag            its row: the stamp of its last invalidation, or =forgotten when a fill made the row; µs
 --   ~ and a tag      beside each row: minus the time from which the row may be dropped, µs
 --   + token, tag     how far the commit with this token has set the tag's row ahead, µs; a ~ member beside it as well
 --   ^ and a tag      while its row is ahead of the clock: what it would be otherwise, µs; a ~ member beside it as well
@@ -10,6 +10,8 @@
 --   =barrier         what was loaded before it, or at it, is not stored any more (patterns, rule R4.2)
 --   =forgotten       the latest stamp of a row that was dropped
 --   =epoch  =run     minus the random name of the set; minus 2^52 and 52 bits of the hash of the server's run id
+--   =taken           the clock when the set was made, or when this server took it over from another
+--   =fence           instead of all the rest: a process has found the server's successor, see leave.lua
 -- So scores above 0 are readings of the clock, those down to -2^52 are times of dropping, and below are names.
 
 local SECOND = 1000000
@@ -47,11 +49,16 @@ local function is_late(time, since, deadline)
 end
 
 -- What the set says of time and of itself; nil when it is lost or none of ours: then nothing in the store is valid, for
--- those who read it either.
+-- those who read it either. A server with a fence is as good as read-only: who meets it looks for its successor.
 local function read_set(stamps)
-  local scores = redis.pcall('ZMSCORE', stamps, '=epoch', '=clock', '=floor', '=forgotten', '=barrier', '=run')
+  local scores = redis.pcall(
+    'ZMSCORE', stamps, '=epoch', '=clock', '=floor', '=forgotten', '=barrier', '=run', '=taken', '=fence'
+  )
   if scores.err then
     return nil
+  end
+  if scores[8] then
+    error('READONLY flask_rcache: another server has taken over', 0)
   end
   local epoch = -tonumber(scores[1] or 0)
   local clock, floor, forgotten = tonumber(scores[2] or -1), tonumber(scores[3] or -1), tonumber(scores[4] or -1)
@@ -68,7 +75,10 @@ local function read_set(stamps)
   end
   local run = -tonumber(scores[6] or 0)
   run = run >= NAMES and run < 2 * NAMES and text(run) or '' -- '' fits no moment
-  return {epoch = epoch, run = run, clock = clock, floor = floor, forgotten = forgotten, barrier = barrier}
+  return {
+    epoch = epoch, run = run, clock = clock, floor = floor, forgotten = forgotten, barrier = barrier,
+    taken = tonumber(scores[7] or clock),
+  }
 end
 
 -- The next reading of the clock (rule R2).
@@ -79,8 +89,13 @@ end
 -- A set in which nothing older is valid (rule R1.7).
 local function new_set(stamps, epoch, run, now)
   redis.call('DEL', stamps)
-  redis.call('ZADD', stamps, '-' .. epoch, '=epoch', '-' .. run, '=run', now, '=clock', now, '=floor', now, '=forgotten')
-  return {epoch = tonumber(epoch), run = run, clock = now, floor = now, forgotten = now, barrier = 0}
+  redis.call(
+    'ZADD', stamps, '-' .. epoch, '=epoch', '-' .. run, '=run', now, '=clock', now, '=floor', now, '=forgotten', now,
+    '=taken'
+  )
+  return {
+    epoch = tonumber(epoch), run = run, clock = now, floor = now, forgotten = now, barrier = 0, taken = now,
+  }
 end
 
 -- The rows of some tags, false where there is none. A row later than any stamp can be becomes one of now.
@@ -142,7 +157,7 @@ local function drop_rows(stamps, set, now, limit, most)
     gone = {}
   end
   local function excess()
-    return math.min(math.ceil((redis.call('ZCARD', stamps) - 6) / 2) - limit, most)
+    return math.min(math.ceil((redis.call('ZCARD', stamps) - 7) / 2) - limit, most)
   end
   drop(redis.call('ZREVRANGEBYSCORE', stamps, '(0', text(-now), 'LIMIT', 0, most))
   finish()
@@ -231,7 +246,7 @@ end
 
 -- Store an entry that was judged, with all that is kept beside it: its rows, and its row in the index of its type.
 -- The first write is the SET, which a full server refuses. Returns the outcome, or the server's error.
-local function put(stamps, meta, entry, index, result, now)
+local function put(stamps, meta, entry, index, result, now, forgotten)
   local size = redis.pcall('ZCARD', index)
   if type(size) == 'table' and string.find(size.err, 'WRONGTYPE') then
     -- Patterns rest on the index. What it should have held is made invalid: the whole type.
@@ -248,7 +263,7 @@ local function put(stamps, meta, entry, index, result, now)
   for i = 1, #result.tags - 1 do -- the last is the key itself: only a deletion makes its row
     local tag = result.tags[i]
     if not result.rows[i] then
-      missing[#missing + 1] = text(result.since[i])
+      missing[#missing + 1] = text(forgotten) -- that nothing later was dropped is what is known (rule R1.3)
       missing[#missing + 1] = tag
     end
     companions[#companions + 1] = due

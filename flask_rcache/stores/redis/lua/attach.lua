@@ -3,12 +3,14 @@
 -- KEYS  1: stamp set  2: meta
 -- ARGV  1: format version  2: 'cold' to give up what another server run left behind, 'warm' to keep it if it is recent
 --       3: a random name for a new stamp set  4: the number of shards of the cluster, 1 on one server
---       5...: hashes of the runs that this process has left
--- reply {'ok', epoch, clock, TIME, hash of the run, maxmemory-policy or '', 'redis' or 'valkey', version, maxmemory},
---       or {'format', the other version}, or {'shards', the other number}, or {'info', the error}
+--       5...: the runs that this process has left: the hash of each, and the epoch that its set had then
+-- reply {'ok', epoch, clock, TIME, the reading from which on it knows of all invalidations, hash of the run,
+--       maxmemory-policy or '', 'redis' or 'valkey', version, maxmemory}, or {'format', the other version}, or {'shards',
+--       the other number}, or {'info', the error}
 -- atomicity: one step. A server run that this cache has not seen (a restart, a failover), and one that the process has
 --            left and now returns to, begins with a new set, so that nothing is valid which an old snapshot, a lagging
---            replica, or a server that missed invalidations holds. A lost set is made anew.
+--            replica, or a server that missed invalidations holds. Of several processes that return the first does that.
+--            A lost set is made anew.
 
 local stamps, meta, format, mode, epoch = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3]
 local RECENT = 20 * SECOND
@@ -44,10 +46,13 @@ if known ~= format then
   end
 end
 
+if redis.pcall('ZSCORE', stamps, '=fence') then -- nobody is on its successor any more, or the name leads back
+  redis.call('DEL', stamps)
+end
 local set, time = read_set(stamps), server_time()
 local is_left = false
-for i = 5, #ARGV do
-  is_left = is_left or ARGV[i] == run
+for i = 5, #ARGV, 2 do
+  is_left = is_left or set and ARGV[i] == run and ARGV[i + 1] == text(set.epoch)
 end
 if not set then
   set = new_set(stamps, epoch, run, time)
@@ -56,13 +61,15 @@ else
   if is_left or not same and not (mode == 'warm' and time - set.clock <= RECENT) then
     set = new_set(stamps, epoch, run, next_reading(set, time))
   elseif not same then
-    redis.call('ZADD', stamps, '-' .. run, '=run')
+    set.taken = next_reading(set, time)
+    set.clock = set.taken
+    redis.call('ZADD', stamps, '-' .. run, '=run', set.taken, '=taken', set.clock, '=clock')
   end
 end
 
 local valkey = fact(info, 'valkey_version:([%w.]+)')
 return {
-  'ok', text(set.epoch), text(set.clock), text(time), run, fact(memory, 'maxmemory_policy:([%w-]+)'),
+  'ok', text(set.epoch), text(set.clock), text(time), text(set.taken), run, fact(memory, 'maxmemory_policy:([%w-]+)'),
   valkey ~= '' and 'valkey' or 'redis', valkey ~= '' and valkey or fact(info, 'redis_version:([%w.]+)'),
   fact(memory, 'maxmemory:(%d+)'),
 }

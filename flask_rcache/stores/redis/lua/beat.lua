@@ -3,17 +3,19 @@
 --
 -- KEYS  1: stamp set  2: loads that have run for a while; then the leases held by this process
 -- ARGV  1: a random name for a new stamp set  2: lease, ms  3: rows of the stamp set kept at most
---       4: rows dropped at most now; then one token a lease, and the key it is for
--- reply {epoch, clock, TIME, the number of leases renewed}
--- atomicity: one step. An idle process calls it once a second: with nothing to do it is five commands.
+--       4: rows dropped at most now  5: a reading; then one token a lease, and the key it is for
+-- reply {epoch, clock, TIME, the number of leases renewed, then member and score of up to 500 that are later than the
+--       reading}: what was invalidated since
+-- atomicity: one step. An idle process calls it once a second: with nothing to do it is six commands.
 
 local stamps, loads, lease_ms = KEYS[1], KEYS[2], tonumber(ARGV[2])
 local removed = redis.pcall('ZREM', stamps, '=none') -- a write that needs no memory and changes nothing
 if type(removed) == 'table' and not string.find(removed.err, 'WRONGTYPE') then
   return removed
 end
-local set, time = read_set(stamps), server_time()
+local set, time, later = read_set(stamps), server_time(), {}
 if set then
+  later = redis.call('ZRANGEBYSCORE', stamps, '(' .. ARGV[5], '+inf', 'WITHSCORES', 'LIMIT', 0, 500)
   set.clock = next_reading(set, time)
   redis.call('ZADD', stamps, set.clock, '=clock')
   if set.run == '' then -- none of ours; each connection to this server has compared it before
@@ -31,7 +33,7 @@ if #KEYS > 2 and type(redis.pcall('ZREMRANGEBYSCORE', loads, '-inf', now_ms)) ==
   redis.call('DEL', loads) -- of another kind
 end
 for i = 3, #KEYS do
-  local lease, token, key = KEYS[i], ARGV[2 * i - 1], ARGV[2 * i]
+  local lease, token, key = KEYS[i], ARGV[2 * i], ARGV[2 * i + 1]
   local held = read_lease(lease)
   if held and held.token == token then
     renewed = renewed + 1
@@ -43,4 +45,4 @@ for i = 3, #KEYS do
     end
   end
 end
-return {text(set.epoch), text(set.clock), text(time), renewed}
+return {text(set.epoch), text(set.clock), text(time), renewed, unpack(later)}

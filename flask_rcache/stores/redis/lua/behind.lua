@@ -34,7 +34,7 @@ for i = 4, #KEYS, 3 do
   if set then
     result.rows = read_rows(stamps, result.tags, now)
     if judge(set, result.moment, result.since, result.rows) == STORED then
-      outcome = put(stamps, meta, entry, index, result, now)
+      outcome = put(stamps, meta, entry, index, result, now, set.forgotten)
     end
     made = made + #result.tags
     now = now + 1

@@ -34,7 +34,7 @@ if kind == '*' then
   redis.call('UNLINK', stamps)
   redis.call(
     'ZADD', stamps, text(-set.epoch), '=epoch', '-' .. set.run, '=run', now, '=clock', now, '=floor',
-    math.max(now, set.forgotten), '=forgotten', set.barrier, '=barrier'
+    math.max(now, set.forgotten), '=forgotten', set.barrier, '=barrier', set.taken, '=taken'
   )
   for i = 1, #ahead, 2 do
     if string.sub(ahead[i], 1, 1) ~= '=' then

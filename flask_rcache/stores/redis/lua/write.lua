@@ -41,7 +41,7 @@ for i = 3, #KEYS, 3 do
     end
   end
   if outcome == STORED then
-    outcome = full or put(stamps, meta, entry, index, result, now)
+    outcome = full or put(stamps, meta, entry, index, result, now, set.forgotten)
     made = made + #result.tags
     now = now + 1
     if type(outcome) == 'table' then
