@@ -31,6 +31,8 @@ from .observed import Observed, describe, observing
 __all__ = [
     "CachedFunction",
     "CachedMethod",
+    "FoundTags",
+    "ResultTtl",
     "cached",
     "clear_all",
     "get_cache_stats",

@@ -27,6 +27,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "invalidate-tags": "changing",
     "invalidate-type": "changing",
     "keys": "reading",
+    "sql": "sql",
     "stats": "reading",
     "token": "tokens",
     "types": "types",

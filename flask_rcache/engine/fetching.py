@@ -95,9 +95,10 @@ class Call:
         keep: a function of the result; false: it is not stored.
         name: the function that loads, for warnings.
         observes: whether the value depends on what was observed to be read (``AUTO``).
+        is_independent: whether it depends on nothing that was read before its load began.
     """
 
-    __slots__ = ("keep", "name", "observes", "policy", "tags", "ttl")
+    __slots__ = ("is_independent", "keep", "name", "observes", "policy", "tags", "ttl")
 
     def __init__(
         self,
@@ -108,13 +109,20 @@ class Call:
         keep: Callable[[Any], object] | None = None,
         name: str | None = None,
         observes: bool = False,
+        is_independent: bool = False,
     ) -> None:
         self.observes: Final = observes
+        self.is_independent: Final = is_independent
         self.policy: Final = policy
         self.tags: Final = tuple(tags)
         self.ttl: Final = ttl
         self.keep: Final = keep
         self.name: Final = name
+
+    @property
+    def observing(self) -> dict[str, Any]:
+        """On which terms its loads observe."""
+        return {"observes": self.observes, "is_independent": self.is_independent}
 
     @property
     def all_tags(self) -> tuple[str, ...]:
@@ -263,7 +271,7 @@ class Fetching:
 
     def refresh(self, call: Call, key: str, loader: Callable[[], T]) -> T:
         """Load a key now, whatever lies there, and replace it on success; a loader that fails changes nothing."""
-        alone = Load(key, call.policy, None, flight=None, terms=self.terms(call.policy, observes=call.observes))
+        alone = Load(key, call.policy, None, flight=None, terms=self.terms(call.policy, **call.observing))
         run = _Run(self, call, lambda _: {key: loader()})
         self._replace(call, alone, run.loader([alone]))
         return cast(T, run.values[key])
@@ -275,7 +283,7 @@ class Fetching:
         async def load_one(_: list[str]) -> Mapping[str, T]:
             return {key: await loader()}
 
-        terms = await asyncio.to_thread(self.terms, call.policy, observes=call.observes)
+        terms = await asyncio.to_thread(self.terms, call.policy, **call.observing)
         alone = Load(key, call.policy, None, flight=None, terms=terms)
         run = _Run(self, call, load_one)
         await asyncio.to_thread(self._replace, call, alone, await run.async_loader([alone]))
@@ -489,7 +497,7 @@ class Fetching:
         self, call: Call, lookups: Mapping[str, Lookup | None], began: int, *, shares_errors: bool = True
     ) -> tuple[Steps, Terms]:
         readers = [Reader(key, call.all_tags, lookup) for key, lookup in lookups.items()]
-        terms = self.terms(call.policy, began=began, shares_errors=shares_errors, observes=call.observes)
+        terms = self.terms(call.policy, began=began, shares_errors=shares_errors, **call.observing)
         return load(readers, self.flights, terms), terms
 
     def drive(self, steps: Steps, terms: Terms, run: Callable[[Sequence[Load]], Loaded]) -> Done:
@@ -597,7 +605,7 @@ class Fetching:
         """Load a key anew in the background, once in all processes."""
 
         def job() -> bool:
-            terms = self.terms(call.policy, patience=Patience.GIVE_UP, observes=call.observes)
+            terms = self.terms(call.policy, patience=Patience.GIVE_UP, **call.observing)
             reader = Reader(key, call.all_tags, lookup)
 
             def run_counted(loads: Sequence[Load]) -> Loaded:

@@ -20,7 +20,7 @@ from weakref import WeakSet
 
 from ..model.entry import MICROSECONDS, Content, Draft, Entry, Freshness
 from ..model.moment import AsOf, Epoch, Moment, known_at, least
-from ..model.observations import Observations
+from ..model.observations import Observations, Seen
 from ..model.scope import Scope, scope_var
 from ..stores.protocol import Begin, Begun, Filled, Lease, LoadedResult, Lookup, Outcome, Want
 from .policies import Policy
@@ -144,6 +144,7 @@ class Load:
     """
 
     __slots__ = (
+        "_own_reset",
         "_reset",
         "_scope_reset",
         "answer",
@@ -158,6 +159,7 @@ class Load:
         "longest_ttl",
         "moment",
         "observes",
+        "own",
         "owner",
         "parent",
         "policy",
@@ -199,6 +201,9 @@ class Load:
         self.is_tainted = False
         #: Whether what was observed to be read since the request began is what it depends on (``AUTO``).
         self.observes = terms.observes
+        #: What was observed during this load alone, where nothing that the request has read before counts.
+        self.own: Final = Observations() if terms.is_independent else None
+        self._own_reset: Token[tuple[Observations, ...]] | None = None
         #: Why its result is not stored, where what was observed is not for others; once it has ended.
         self.unstorable: str | None = None
         #: Whether its result is an entry that was confirmed, and no older answer may stand in for it.
@@ -220,15 +225,25 @@ class Load:
                 # Objects that were read before may be at hand, and are read again without a statement.
                 scope.within(around)
             self._scope_reset = scope_var.set(scope)
-        if self.observes:
+        if self.own is not None:
+            self._own_reset = _targets.set((*_targets.get(), self.own))
+        elif self.observes:
             _observing.add(scope)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, traceback: object) -> None:
         self.cost = time.perf_counter() - self.started
         scope = scope_var.get()
-        if scope is not None:
+        if self.own is not None:
+            is_foreign, self.reads = known_at(self.moment, self.own.reads)
+            touches = scope is not None and bool(scope.uncommitted) and scope.is_uncommitted(self.reads)
+            self.is_tainted = self.is_tainted or is_foreign or self.own.is_uncommitted or touches
+            self.unstorable = self.own.unstorable
+        elif scope is not None:
             self._note_reads(scope)
+        if self._own_reset is not None:
+            _targets.reset(self._own_reset)
+            self._own_reset = None
         if self._scope_reset is not None:
             scope_var.reset(self._scope_reset)
             self._scope_reset = None
@@ -266,9 +281,9 @@ class Load:
         if scope is None or scope.owner is not self.owner or (not scope.is_request and self.parent is None):
             return
         scope.reads.append(_read_at(self.moment, (self.policy.tag, *self.tags)))
-        if self.observes and scope.observed is not None:
-            for epochs, tags in scope.observed.reads.items():
-                scope.reads.append((epochs, tuple(tags.items())))
+        observed = self.own or (scope.observed if self.observes else None)
+        if observed is not None:
+            scope.reads.extend((epochs, tuple(tags.items())) for epochs, tags in observed.reads.items())
 
     def share_run(self, together: Load) -> None:
         """This load ran in one loader with another: what that one depends on, this one depends on."""
@@ -378,37 +393,21 @@ def _read_at(moment: Moment | None, tags: Iterable[str]) -> tuple[Epoch, tuple[t
     return epochs, tuple([(tag, as_of) for tag in tags])
 
 
+#: What loads that are independent of their request observe, around this.
+_targets: Final[ContextVar[tuple[Observations, ...]]] = ContextVar("rcache_observations_of_loads", default=())
 #: The scopes of loads that observe: what a thread reads that came without its context counts for all of them.
 _observing: Final[WeakSet[Scope]] = WeakSet()
 
 
-def observe(
-    moment: Moment | None,
-    tags: Sequence[str],
-    *,
-    whole: str | None = None,
-    members: Sequence[str] = (),
-    unstorable: str | None = None,
-) -> None:
-    """Something was observed to be read: loads with ``AUTO`` tags, around this or later in the request, depend on it.
-
-    Args:
-        moment: the reading up to which it is known; ``None`` where there is none: then the load is not stored.
-        tags: stamp tags of what was read.
-        whole: the tag that stands for all members when they are many.
-        members: stamp tags of a part of it.
-        unstorable: why what was read is not for others.
-    """
+def observe(seen: Seen) -> None:
+    """Something was observed to be read: loads with ``AUTO`` tags, around it or later in the request, depend on it."""
     scope = scope_var.get()
+    for observed in _targets.get():
+        observed.see(seen)
     for each in (scope,) if scope is not None else tuple(_observing):
-        observed = each.observed
-        if observed is None:
-            observed = each.observed = Observations()
-        observed.note(moment, tags)
-        if whole is not None:
-            observed.note_members(moment, whole, members)
-        if unstorable is not None and observed.unstorable is None:
-            observed.unstorable = unstorable
+        if each.observed is None:
+            each.observed = Observations()
+        each.observed.see(seen)
 
 
 # --- The algorithm
@@ -457,6 +456,7 @@ class Terms:
         clock: monotonic seconds.
         token: makes the names of loaders.
         observes: whether its loads depend on what was observed to be read (``AUTO``).
+        is_independent: whether they depend on nothing that was read before they began, in the request either.
 
     Attributes:
         waited: seconds it has waited.
@@ -467,6 +467,7 @@ class Terms:
         "began",
         "clock",
         "collapsed",
+        "is_independent",
         "moment",
         "observes",
         "own_keys",
@@ -495,9 +496,11 @@ class Terms:
         clock: Callable[[], float] = time.monotonic,
         token: Callable[[], str] = lambda: "l" + secrets.token_hex(16),
         observes: bool = False,
+        is_independent: bool = False,
     ) -> None:
         self.owner: Final = owner
         self.observes: Final = observes
+        self.is_independent: Final = is_independent
         self.policy: Final = policy
         self.moment: Final = moment
         self.began: Final = began

@@ -283,6 +283,7 @@ class CacheManager:
         keep: Callable[[T], object] | None = None,
         name: str | None = None,
         refresh: bool = False,
+        independent: bool = False,
     ) -> T:
         """The value of a key, loaded once in all processes when it is not there.
 
@@ -296,13 +297,15 @@ class CacheManager:
             keep: called with the result; false: it is not stored.
             name: what warnings call the loader.
             refresh: load now, whatever lies there, and replace it on success.
+            independent: for ``sql``: ``loader`` reads no cached values, and nothing that the request has read before
+                is part of its result.
 
         Raises:
             ConfigError: the type, key, ttl or tags are not usable.
             Exception: whatever ``loader`` raises; nothing is stored then.
         """
         engine = self.engine
-        call = self._call(cache_type, ttl, tags, keep, name)
+        call = self._call(cache_type, ttl, tags, keep, name, independent=independent)
         stored = engine.names.stored(call.policy.name, key, hashed=False)
         if not engine.enabled:
             engine.observer.bypassed(call.policy)
@@ -361,10 +364,11 @@ class CacheManager:
         keep: Callable[[T], object] | None = None,
         name: str | None = None,
         refresh: bool = False,
+        independent: bool = False,
     ) -> T:
         """:meth:`fetch` with an async loader; neither Redis nor waiting for another's load blocks the event loop."""
         engine = self.engine
-        call = self._call(cache_type, ttl, tags, keep, name)
+        call = self._call(cache_type, ttl, tags, keep, name, independent=independent)
         stored = engine.names.stored(call.policy.name, key, hashed=False)
         if not engine.enabled:
             engine.observer.bypassed(call.policy)
@@ -827,15 +831,25 @@ class CacheManager:
         tags: Tags,
         keep: Callable[[Any], object] | None = None,
         name: str | None = None,
+        *,
+        independent: bool = False,
     ) -> Call:
         by_result = ttl if callable(ttl) else None
         policy = self.engine.policies.policy(cache_type, None if callable(ttl) else ttl)
         if policy.ttl is FROM_HEADERS and by_result is None:
             raise ConfigError(f"a value has no headers: give a ttl for cache type {policy.name!r} here")
         if tags == ():
-            return Call(policy, (), ttl=by_result, keep=keep, name=name)
+            return Call(policy, (), ttl=by_result, keep=keep, name=name, is_independent=independent)
         observes, checked = split_tags(tags)
-        return Call(policy, tuple(map(user_tag, checked)), ttl=by_result, keep=keep, name=name, observes=observes)
+        return Call(
+            policy,
+            tuple(map(user_tag, checked)),
+            ttl=by_result,
+            keep=keep,
+            name=name,
+            observes=observes,
+            is_independent=independent,
+        )
 
     def _by_stored(self, policy: Policy, keys: Iterable[K]) -> dict[str, list[K]]:
         """The keys by their stored keys, which differ for ``(1,)`` and ``(True,)``; 42 and "42" have the same."""

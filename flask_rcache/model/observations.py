@@ -6,41 +6,87 @@ Owns :class:`Observations`, one for each scope, and which sources there are. Who
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from weakref import WeakSet
 
 from .moment import AsOf, Epoch, Moment, least
 
-__all__ = ["Observations", "sources"]
+__all__ = ["Observations", "Seen", "sources"]
 
 #: So many members of one group are kept, then the group's whole stands for them.
 _MOST_MEMBERS: Final = 64
+#: So many reads are kept as they came.
+_MOST_PENDING: Final = 256
 
 #: What observes reads in this process: without any, ``AUTO`` is a mistake.
 sources: Final[WeakSet[object]] = WeakSet()
 
 
+class Seen(Protocol):
+    """One read that was observed."""
+
+    def note_in(self, observations: Observations) -> None:
+        """Note its tags."""
+        ...
+
+
 class Observations:
     """What was read since a scope began.
 
-    Attributes:
-        reads: the least ``as_of`` of each tag, by the stamp set that it is from.
-        unstorable: why what was read is not for others, or not for long; the first reason.
-        is_uncommitted: whether something was read that its own context had written, and not committed.
+    Most requests never ask for it: what was seen is kept as it came, and gone through when somebody does.
     """
 
-    __slots__ = ("_members", "is_uncommitted", "reads", "unstorable")
+    __slots__ = ("_is_uncommitted", "_members", "_pending", "_reads", "_unstorable")
 
     def __init__(self) -> None:
-        self.reads: Final[dict[Epoch, dict[str, AsOf]]] = {}
+        self._reads: Final[dict[Epoch, dict[str, AsOf]]] = {}
+        self._pending: list[Seen] = []
         self._members: Final[dict[str, set[str]]] = {}
-        self.unstorable: str | None = None
-        self.is_uncommitted = False
+        self._unstorable: str | None = None
+        self._is_uncommitted = False
+
+    @property
+    def reads(self) -> dict[Epoch, dict[str, AsOf]]:
+        """The least ``as_of`` of each tag, by the stamp set that it is from."""
+        self._settle()
+        return self._reads
+
+    @property
+    def unstorable(self) -> str | None:
+        """Why what was read is not for others, or not for long; the first reason."""
+        self._settle()
+        return self._unstorable
+
+    @property
+    def is_uncommitted(self) -> bool:
+        """Whether something was read that its own context had written, and not committed."""
+        self._settle()
+        return self._is_uncommitted
+
+    def see(self, seen: Seen) -> None:
+        """Something was read; its tags are found when they are needed."""
+        self._pending.append(seen)
+        if len(self._pending) > _MOST_PENDING:
+            self._settle()
+
+    def _settle(self) -> None:
+        if self._pending:
+            pending, self._pending = self._pending, []
+            for seen in pending:
+                seen.note_in(self)
+
+    def taint(self) -> None:
+        """Something was read that its own context had written, and not committed."""
+        self._is_uncommitted = True
+
+    def refuse(self, reason: str) -> None:
+        """What was read is not for others."""
+        self._unstorable = self._unstorable or reason
 
     def note(self, moment: Moment | None, tags: Sequence[str]) -> None:
         """Tags of what was read, and the moment up to which it is known; without one nothing can be built on it."""
         epochs, as_of = (0, 0) if moment is None else (moment.epochs, moment.as_of)
-        known: dict[str, Any] = self.reads.setdefault(epochs, {})
+        known: dict[str, Any] = self._reads.setdefault(epochs, {})
         for tag in tags:
             before = known.get(tag)
             known[tag] = as_of if before is None else least(as_of, before)
@@ -51,7 +97,7 @@ class Observations:
         known.update(members)
         self.note(moment, members)
         if len(known) > _MOST_MEMBERS:
-            for tags in self.reads.values():
+            for tags in self._reads.values():
                 found: list[Any] = [tags.pop(member) for member in known & tags.keys()]
                 for as_of in found:
                     tags[whole] = least(as_of, tags[whole]) if whole in tags else as_of
@@ -68,7 +114,8 @@ class Observations:
 
     def clear(self) -> None:
         """Nothing was read yet."""
-        self.reads.clear()
+        self._pending.clear()
+        self._reads.clear()
         self._members.clear()
-        self.unstorable = None
-        self.is_uncommitted = False
+        self._unstorable = None
+        self._is_uncommitted = False

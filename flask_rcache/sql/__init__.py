@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from .cache import SQLCache
+from .queries import cached_query
 
-__all__ = ["SQLCache"]
+__all__ = ["SQLCache", "cached_query"]

@@ -6,23 +6,30 @@ written and when it is stamped is ``transactions``'s, cached queries are ``queri
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 from weakref import WeakKeyDictionary, WeakSet
 
 from flask import Flask, appcontext_pushed
 from sqlalchemy import Engine
+from sqlalchemy.sql.elements import ClauseElement
 
 from ..context import manager_of
 from ..engine.commits import Commits
 from ..engine.manager import CacheManager
 from ..errors import ConfigError
+from ..functions import ResultTtl
+from ..model.cache_type import CacheType
 from ..model.observations import sources
+from ..signals import Invalidation, cache_invalidated
+from .constructs import tables_of
 from .databases import Database
 from .declarations import Declarations
 from .listener import Listener
+from .names import TableName
 from .observe import observe_statement, watch_reads
 from .pending import databases_of, watch_sessions
+from .queries import Queries, on_engine, on_given
 from .snapshots import moment_of
 from .statements import Kind, Statement
 from .transactions import Transactions
@@ -51,14 +58,15 @@ class SQLCache:
         self._source_lag: Final = float(source_lag)
         self._declarations: Final = Declarations()
         self._databases: Final[WeakKeyDictionary[Engine, Database]] = WeakKeyDictionary()
-        self._kept: Final[list[Database]] = []
         self._transactions: Final[WeakKeyDictionary[Database, Transactions]] = WeakKeyDictionary()
         self._listeners: Final[dict[Database, Listener]] = {}
+        self._queries: Final = Queries()
+        self._async: Final[WeakKeyDictionary[Engine, Any]] = WeakKeyDictionary()
         self._apps: Final[WeakSet[Flask]] = WeakSet()
         self._db: Any = None
         engine = engine_of(engine_or_db)
         if engine is not None:
-            self._watch(engine, name)
+            self._watch(engine_or_db, engine, name)
         elif hasattr(type(engine_or_db), "engines") and hasattr(engine_or_db, "session"):
             self._db = engine_or_db
             appcontext_pushed.connect(self._on_pushed)
@@ -68,6 +76,7 @@ class SQLCache:
                 f"{engine_or_db!r:.80}: of a session, pass its engine"
             )
         sources.add(self)
+        cache_invalidated.connect(self._on_invalidated)
 
     def init_app(self, app: Flask) -> None:
         """Watch the engines of an app, for ``db`` objects that are initialised in a factory; after ``db.init_app``.
@@ -119,6 +128,11 @@ class SQLCache:
 
     # Watching
 
+    def _on_invalidated(self, _: object, event: Invalidation, **__: Any) -> None:
+        """Tags were stamped: the figures of statements say by which."""
+        if event.scope == "tags":
+            self._queries.figures.invalidated(event.names)
+
     def _on_pushed(self, app: Flask, **_: Any) -> None:
         """An app's context begins: its engines are there now, where ``db`` is its own."""
         if app not in self._apps and app.extensions.get("sqlalchemy") is self._db:
@@ -128,11 +142,13 @@ class SQLCache:
 
     def _watch_db(self) -> None:
         for name, engine in self._db.engines.items():
-            self._watch(engine_of(engine) or engine, name or "")
+            self._watch(engine, engine_of(engine) or engine, name or "")
 
-    def _watch(self, engine: Engine, name: str) -> None:
+    def _watch(self, given: Any, engine: Engine, name: str) -> None:
         if engine in self._databases:
             return
+        if given is not engine:
+            self._async[engine] = given
         database = Database(engine, name, source_lag=self._source_lag, declarations=self._declarations)
         self._databases[engine] = databases_of[engine] = database
         transactions = self._transactions[database] = Transactions(database, self._commits)
@@ -144,6 +160,96 @@ class SQLCache:
     def _commits(self) -> list[Commits]:
         """What is told of commits."""
         return [Commits(manager.engine) for manager in self.managers]
+
+    # Cached queries
+
+    def fetch(
+        self,
+        statement: Any,
+        params: Mapping[str, Any] | None = None,
+        *,
+        ttl: ResultTtl | None = None,
+        tags: Iterable[str] = (),
+        refresh: bool = False,
+        type: CacheType | str = CacheType.QUERY,
+        bind: Any = None,
+        on: Any = None,
+    ) -> list[dict[str, Any]]:
+        """The rows of a query, from the cache or from the database: a dict for each, with exact Python types.
+
+        It is invalidated by commits to the tables and rows that it has read. An ORM entity comes as its columns.
+
+        Args:
+            statement: a ``select()``, or the text of one with ``:name`` parameters.
+            params: the parameters by name.
+            ttl: seconds, a ``timedelta``, or a function of the rows' bytes; the type's when left out.
+            tags: labels by which it can be invalidated, too.
+            refresh: run it now, and replace what is cached.
+            type: the policy, or its registered name.
+            bind: the database, where there are several: its engine or its bind's name. Of a construct it is known.
+            on: the session or connection to run it on. Left out, a ``db`` runs it on its session, an engine on a
+                connection of its own.
+
+        Raises:
+            ConfigError: it is no query, or an option is not usable.
+            EncodeError: under ``RCACHE_STRICT``, rows that would not be restored exactly.
+        """
+        database = self._database_of(statement, bind, on)
+        if database.engine in self._async and on is None:
+            raise ConfigError(f"{database!r} is async: use await sql.afetch(…)")
+        place = on if on is not None else self._db.session if self._db is not None else None
+        source = on_engine(database.engine) if place is None else on_given(place, database.engine)
+        return self._queries.fetch(database, statement, params, source, ttl=ttl, tags=tags, refresh=refresh, type=type)
+
+    async def afetch(
+        self,
+        statement: Any,
+        params: Mapping[str, Any] | None = None,
+        *,
+        ttl: ResultTtl | None = None,
+        tags: Iterable[str] = (),
+        refresh: bool = False,
+        type: CacheType | str = CacheType.QUERY,
+        bind: Any = None,
+    ) -> list[dict[str, Any]]:
+        """:meth:`fetch` over an async engine."""
+        database = self._database_of(statement, bind, None)
+        engine = self._async.get(database.engine)
+        if engine is None:
+            raise ConfigError(f"{database!r} is not async: use sql.fetch(…)")
+        return await self._queries.afetch(
+            database, statement, params, engine.connect, ttl=ttl, tags=tags, refresh=refresh, type=type
+        )
+
+    def stats(self) -> dict[str, Any]:
+        """How cached statements fare in this process: query time against cache time, by statement.
+
+        ``statements`` has those first that the database would spend most time on without the cache; times are in
+        seconds. ``not_understood`` counts executions that depend on every table, or invalidate every table.
+        """
+        return {
+            "statements": self._queries.figures.as_list(),
+            "databases": [
+                {"database": each.name, "not_understood": each.not_understood, "dialect": each.engine.dialect.name}
+                for each in self.databases
+            ],
+        }
+
+    def _database_of(self, statement: Any, bind: Any, on: Any) -> Database:
+        """The database that a statement runs on."""
+        if bind is not None:
+            return self.database(bind)
+        if on is not None:
+            engine = getattr(on, "engine", None) or on.get_bind(
+                clause=statement if not isinstance(statement, str) else None
+            )
+            return self.database(getattr(engine, "engine", engine))
+        if self._db is not None and isinstance(statement, ClauseElement):
+            for table in tables_of(statement):
+                name = table.metadata.info.get("bind_key")
+                if name is not None:
+                    return self.database(name)
+        return self.database()
 
     # Declarations
 
@@ -175,6 +281,10 @@ class SQLCache:
     def impure(self, *names: str) -> None:
         """Say of functions that they answer differently each time, or to each asker: not stored then."""
         self._declarations.mark(names, pure=False)
+
+    def table(self, name: str, bind: Any = None) -> TableName:
+        """The table that a name stands for in a database: ``orders``, ``shop.orders``."""
+        return self.database(bind).table(name)
 
     def read(self, *tables: str, bind: Any = None) -> None:
         """Say that tables were read beside the engine, by a driver's own cursor: loads depend on them.

@@ -21,7 +21,7 @@ from .shapes import Pin, Ref, Shape, ShapeBuilder, Source
 from .statements import Kind
 from .text import calls_of, named, shape_of_text, sqlglot_dialect
 
-__all__ = ["shape_of_compiled", "shape_of_ddl"]
+__all__ = ["shape_of_compiled", "shape_of_ddl", "tables_of"]
 
 _ACTIONS: Final = frozenset({"CASCADE", "SET NULL", "SET DEFAULT"})
 _TABLE_WORDS: Final = re.compile(r"(?i)\b(?:select|from|join|table|with|into)\b")
@@ -145,6 +145,11 @@ def _tables(statement: Any) -> Iterator[Any]:
             if owner is not None and id(owner) not in seen:
                 stack.append(owner)
             stack.extend(getattr(element, "_independent_ctes", ()))
+
+
+def tables_of(statement: Any) -> list[Table]:
+    """The tables that a construct names, as its metadata has them."""
+    return [table for table in _tables(statement) if isinstance(table, Table)]
 
 
 def _plain(table: Any) -> Any:

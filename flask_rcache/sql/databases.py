@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Final, cast
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import Engine
 
@@ -38,6 +37,9 @@ _CATALOGUE_SECONDS: Final = 60.0
 #: Seconds in which it is not read again for a name that it does not know.
 _UNKNOWN_SECONDS: Final = 2.0
 
+#: Where a compiled statement has its plan.
+_PLAN: Final = "_rcache_plan"
+_NO_PLAN: Final[tuple[Any, Any]] = (None, None)
 _TEMPORARY: Final = "rcache_temporary"
 _SETTINGS: Final = "rcache_settings"
 _LOCAL: Final = "rcache_local_settings"
@@ -63,8 +65,9 @@ class Database:
     __slots__ = (
         "__weakref__",
         "_catalogue",
-        "_compiled",
-        "_plans_of",
+        "_era",
+        "_generation",
+        "_has_differed",
         "_read_at",
         "_texts",
         "_unknown",
@@ -91,14 +94,16 @@ class Database:
         self.declarations: Final = declarations or Declarations()
         self.moment_of: Callable[[Any, Statement], Moment | None] | None = None
         self.not_understood = 0
-        self._compiled: WeakKeyDictionary[Any, Plan] = WeakKeyDictionary()
+        #: What was made of compiled statements before it was another one is made anew.
+        self._era = object()
+        self._generation = 0
+        #: Whether a connection ever had settings or temporary tables of its own.
+        self._has_differed = False
         self._texts: Final[BoundedDict[str, Plan]] = BoundedDict(_TEXTS_KEPT)
         self._warned: Final[BoundedDict[str, None]] = BoundedDict(_WARNED_KEPT)
         self._unknown: Final[BoundedDict[str, float]] = BoundedDict(_WARNED_KEPT)
         self._catalogue: Catalogue | None = None
         self._read_at = 0.0
-        #: Of what the kept plans were made.
-        self._plans_of: tuple[Catalogue | None, int] = (None, 0)
 
     def __repr__(self) -> str:
         return f"<Database {self.name or 'default'}: {self.engine.url!r}>"
@@ -111,7 +116,7 @@ class Database:
         Args:
             context: SQLAlchemy's execution context, as ``before_cursor_execute`` gets it.
         """
-        plan = context.rcache_plan = self._plan(context)
+        plan = self.plan(context)
         info = context.root_connection.info
         if plan.changes:
             self._changed(plan, context, info)
@@ -134,7 +139,7 @@ class Database:
         except Exception:  # a driver of which no keys come back
             logger.debug("[CACHE] keys of inserted rows are not known", exc_info=True)
             return statement
-        return self._plan(context).with_keys(statement, rows)
+        return self.plan(context).with_keys(statement, rows)
 
     def read_text(self, sql: str, parameters: Mapping[str, Any] | None = None) -> tuple[Plan, Statement]:
         """What a textual statement with ``:name`` parameters would read and write; for ``explain``."""
@@ -149,27 +154,42 @@ class Database:
             catalogue = self._current_catalogue(connection.connection.dbapi_connection)
         return self._planner(catalogue).table_of(name)
 
-    def _plan(self, context: Any) -> Plan:
-        compiled = context.compiled
-        plan: Plan | None
-        if self._plans_of[0] is not self._catalogue or self._plans_of[1] != self.declarations.generation:
+    def plan(self, context: Any) -> Plan:
+        """What is known of the distinct statement of an execution; found out once."""
+        if self._generation != self.declarations.generation:
             self._forget_plans()
+        compiled, now = context.compiled, time.monotonic()
+        plan: Plan | None
         if compiled is not None:
-            plan = self._compiled.get(compiled)
-            if plan is None or plan.expires < time.monotonic():
-                plan = self._compiled[compiled] = self._made(context, _shape(compiled, context))
-            return plan
-        text = context.statement
-        plan = self._texts.get(text)
-        if plan is None or plan.expires < time.monotonic():
-            sql, lists = named(text, context.dialect.paramstyle)
-            plan = self._texts[text] = self._made(context, shape_of_text(sql, context.dialect.name, lists))
+            # SQLAlchemy keeps these for as long as the statement is in use, and so does what is known of it.
+            era, plan = compiled.__dict__.get(_PLAN, _NO_PLAN)
+            if era is not self._era or plan.expires < now:
+                plan = self._made(context, _shape(compiled, context))
+                compiled.__dict__[_PLAN] = (self._era, plan)
+        else:
+            text = context.statement
+            plan = self._texts.get(text)
+            if plan is None or plan.expires < now:
+                sql, lists = named(text, context.dialect.paramstyle)
+                plan = self._texts[text] = self._made(context, shape_of_text(sql, context.dialect.name, lists))
+        context.rcache_plan = plan
         return plan
 
+    def differs(self, connection: Any) -> bool:
+        """Whether a connection has settings or temporary tables of its own."""
+        if not self._has_differed:
+            return False
+        info = connection.info
+        return _SETTINGS in info or _TEMPORARY in info
+
+    def parameters(self, context: Any) -> Sequence[Mapping[str, Any]]:
+        """The parameters of an execution, each set by name."""
+        return _parameters(context)
+
     def _forget_plans(self) -> None:
-        self._compiled = WeakKeyDictionary()
+        self._era = object()
         self._texts.clear()
-        self._plans_of = (self._catalogue, self.declarations.generation)
+        self._generation = self.declarations.generation
 
     def _made(self, context: Any, shape: Shape) -> Plan:
         """The plan of a shape. The catalogue is asked for where tables or functions are named."""
@@ -232,6 +252,7 @@ class Database:
         shape = plan.shape
         if shape.kind is Kind.DDL:
             if shape.is_temporary:
+                self._has_differed = True
                 info.setdefault(_TEMPORARY, set()).update(ref.name.lower() for ref in shape.writes)
             else:
                 info[_CHANGED] = True
@@ -246,6 +267,7 @@ class Database:
         name = shape.what[0] if shape.what else "set_config"
         if is_harmless_setting(name) or name in self.declarations.pure:
             return
+        self._has_differed = True
         info.setdefault(_SETTINGS, {})[name] = f"what {shape.verb or 'set_config()'} {name} has changed".strip()
         if _SET_LOCALLY.search(context.statement):
             info.setdefault(_LOCAL, set()).add(name)

@@ -6,7 +6,8 @@ is found out once (``databases``), and nothing is done for one that reads nothin
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import event
 
@@ -44,44 +45,73 @@ class _Listeners:
     ) -> None:
         """A statement is about to run."""
         database = self._database
-        found = statement_of(database, context)
-        if found.kind is Kind.TRANSACTION or found.kind is Kind.SETTING:
+        plan = database.plan(context)
+        scope = scope_var.get()
+        has_written = scope is not None and any(scope.uncommitted)
+        if plan.is_plain_read and not has_written and not database.differs(connection):
+            # What it reads is found when somebody asks: most requests load nothing whose tags are AUTO.
+            moment = _moment(database, plan.statement, connection)
+            observe(_Execution(moment, plan, () if plan.is_constant else database.parameters(context)))
             return
-        if found.reads or found.read_rows or found.reads_all or found.volatile is not None:
-            observe_statement(database, found, connection, plan=context.rcache_plan)
+        found = statement_of(database, context)
+        reads = found.reads or found.read_rows or found.reads_all or found.volatile is not None
+        if reads and found.kind is not Kind.TRANSACTION and found.kind is not Kind.SETTING:
+            observe_statement(database, found, connection)
 
     def ended(self, connection: Any, *_: Any) -> None:
         """A transaction ends."""
         self._database.transaction_ended(connection)
 
 
-def observe_statement(
-    database: Database, statement: Statement, connection: Any = None, *, plan: Plan | None = None
-) -> None:
+def observe_statement(database: Database, statement: Statement, connection: Any = None) -> None:
     """Note what a statement reads.
 
     Args:
         database: on which it runs.
         statement: what it reads.
         connection: on which it runs; ``None`` for what is only declared to be read.
-        plan: that it follows, if any.
     """
     moment = _moment(database, statement, connection)
-    _note_uncommitted(statement)
-    volatile = None if statement.is_write else statement.volatile
-    if plan is not None and statement.reads == plan.statement.reads:
-        tags = plan.tags
-    else:
-        tags = read_tags(statement._replace(read_rows=()))
-    if not statement.read_rows:
-        observe(moment, tags, unstorable=volatile)
-        return
-    rows: dict[TableName, list[str]] = {}
-    for row in statement.read_rows:
-        rows.setdefault(row.table, []).append(row_tag(row))
-    shared = (*tags, *map(rows_tag, rows), any_tag(database.name))
-    for table, members in rows.items():
-        observe(moment, shared, whole=table_tag(table), members=members, unstorable=volatile)
+    observe(_Read(moment, statement, is_uncommitted=_is_uncommitted(statement)))
+
+
+class _Execution(NamedTuple):
+    """A plain read, as it ran."""
+
+    moment: Moment | None
+    plan: Plan
+    parameters: Sequence[Mapping[str, Any]]
+
+    def note_in(self, observations: Observations) -> None:
+        """Note its tags."""
+        plan = self.plan
+        if plan.is_constant:
+            observations.note(self.moment, plan.tags)
+        else:
+            _Read(self.moment, plan.bound(self.parameters)).note_in(observations)
+
+
+class _Read(NamedTuple):
+    """What a statement reads, up to when it is known."""
+
+    moment: Moment | None
+    statement: Statement
+    is_uncommitted: bool = False
+
+    def note_in(self, observations: Observations) -> None:
+        """Note its tags."""
+        moment, statement, is_uncommitted = self
+        if is_uncommitted:
+            observations.taint()
+        if statement.volatile is not None and not statement.is_write:
+            observations.refuse(statement.volatile)
+        observations.note(moment, read_tags(statement._replace(read_rows=())))
+        rows: dict[TableName, list[str]] = {}
+        for row in statement.read_rows:
+            rows.setdefault(row.table, []).append(row_tag(row))
+        for table, members in rows.items():
+            observations.note(moment, (rows_tag(table), any_tag(statement.database)))
+            observations.note_members(moment, table_tag(table), members)
 
 
 def _moment(database: Database, statement: Statement, connection: Any) -> Moment | None:
@@ -97,12 +127,7 @@ def _moment(database: Database, statement: Statement, connection: Any) -> Moment
     return moment
 
 
-def _note_uncommitted(statement: Statement) -> None:
+def _is_uncommitted(statement: Statement) -> bool:
     """Whether it reads what its own context has written and not committed, and perhaps never will."""
     scope = scope_var.get()
-    if scope is None or not scope.uncommitted:
-        return
-    if scope.is_uncommitted(read_tags(statement)):
-        if scope.observed is None:
-            scope.observed = Observations()
-        scope.observed.is_uncommitted = True
+    return scope is not None and bool(scope.uncommitted) and scope.is_uncommitted(read_tags(statement))

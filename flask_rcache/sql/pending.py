@@ -105,4 +105,4 @@ def _on_rollback(_: Session, __: Any) -> None:
     """What a load that runs has read of the session may have been undone."""
     load, scope = current_load(), scope_var.get()
     if load is not None and load.is_running and scope is not None and scope.observed is not None:
-        scope.observed.is_uncommitted = True
+        scope.observed.taint()

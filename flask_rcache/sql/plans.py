@@ -58,6 +58,7 @@ class Plan:
         "changes",
         "expires",
         "is_constant",
+        "is_plain_read",
         "problem",
         "shape",
         "statement",
@@ -85,6 +86,15 @@ class Plan:
         self._written_rows: Final = tuple(written_rows)
         self._inserted: Final = inserted
         self.is_constant: Final = not (self._read_rows or self._written_rows or inserted)
+        #: Whether it only reads, and nothing has to be said of it.
+        self.is_plain_read: Final = (
+            shape.kind is Kind.READ
+            and not statement.is_write
+            and not problem
+            and statement.volatile is None
+            and "set_config" not in shape.calls
+            and bool(statement.reads or statement.reads_all or read_rows)
+        )
         self.changes: Final = shape.kind in (Kind.DDL, Kind.SETTING) or "set_config" in shape.calls
         self.expires = 0.0
 
@@ -392,12 +402,14 @@ class _Making:
                 removed, changed = True, None
             self._written[each] = (removed, changed)
             self._writes[each] = None
-            following = {*self._bases(each), *self._children(each, removed, changed)}
+            following = dict.fromkeys(self._bases(each), True)
             if known is None:
-                following.update(self._triggered(each))
-            following.update(self._catalogue.related(each) - {each})
+                following |= dict.fromkeys(self._triggered(each), True)
+            following |= dict.fromkeys(self._catalogue.related(each) - {each}, True)
+            for child, child_removed in self._children(each, removed, changed):
+                following[child] = following.get(child, False) or child_removed
             self._following.update(following)
-            todo += [(table, True, None) for table in following]
+            todo += [(table, loses_rows, None) for table, loses_rows in following.items()]
 
     def _bases(self, place: Place) -> Iterator[Place]:
         """What a view that is written to writes."""
@@ -405,16 +417,17 @@ class _Making:
         if relation is not None and relation.kind == "view" and relation.body is not None:
             yield from relation.body.reads
 
-    def _children(self, place: Place, removes: bool, columns: frozenset[str] | None) -> Iterator[Place]:
-        """The tables whose foreign keys act when rows of one go, or change their key."""
+    def _children(self, place: Place, removes: bool, columns: frozenset[str] | None) -> Iterator[tuple[Place, bool]]:
+        """The tables whose foreign keys act when rows of one go, or change their key; and whether rows of them go."""
+        everything = self._shape.cascades
         for reference in self._catalogue.references:
-            if reference.parent == place and (self._shape.cascades or reference.acts(removes=removes, columns=columns)):
-                yield reference.child
+            if reference.parent == place and (everything or reference.acts(removes=removes, columns=columns)):
+                yield reference.child, everything or (removes and reference.on_delete)
         for child, parent, on_delete, on_update in self._shape.references:
             if (removes and on_delete) or (columns != frozenset() and on_update):
                 found, _ = self._catalogue.place(parent.schema, parent.name, is_exact=True)
                 if found == place and not self._catalogue.is_read:
-                    yield self._catalogue.place(child.schema, child.name, is_exact=True)[0]
+                    yield self._catalogue.place(child.schema, child.name, is_exact=True)[0], removes and on_delete
 
     def _triggered(self, place: Place) -> Iterator[Place]:
         """What the triggers of a table write: as declared, or as their bodies say."""

@@ -1,0 +1,180 @@
+"""What watching a database costs: an ORM request of 20 statements, with and without ``SQLCache``.
+
+``python -m benchmarks.sql [ROUNDS]``. The requests are interleaved, and timed by the CPU time of this thread, which the
+other processes disturb least. SQLite in a file is the database: one over a network takes longer, so that the
+share is less. With ``--rows`` also what it takes to read 10,000 rows from the database and from the cache.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import random
+import statistics
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import zstandard
+from flask import Flask, jsonify
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import ForeignKey, create_engine, select, text
+from sqlalchemy.orm import Mapped, mapped_column, relationship, selectinload
+
+from flask_rcache import RCache
+from flask_rcache.codec import ValueCodec
+from flask_rcache.sql import SQLCache
+from flask_rcache.sql.packing import Rows, pack, unpack
+
+#: What watching may add to the request.
+GOAL = 1.05
+
+
+def _app(folder: Path, *, watched: bool) -> Flask:
+    app = Flask("watched" if watched else "bare")
+    app.config.update(SQLALCHEMY_DATABASE_URI=f"sqlite:///{folder / app.name}.db", TESTING=True, RCACHE_URL="memory://")
+    db = SQLAlchemy(app)
+    RCache(app)
+    if watched:
+        app.extensions["benchmark"] = SQLCache(db)
+
+    class Customer(db.Model):  # type: ignore[name-defined,misc]
+        id: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str]
+        orders: Mapped[list[Order]] = relationship()
+
+    class Order(db.Model):  # type: ignore[name-defined,misc]
+        id: Mapped[int] = mapped_column(primary_key=True)
+        customer_id: Mapped[int] = mapped_column(ForeignKey("customer.id"), index=True)
+        total: Mapped[int]
+
+    globals()["Order"] = Order  # the annotation above is looked up here
+
+    @app.get("/page")
+    def page() -> Any:
+        """20 statements: gets by key, lists, a loader, lazy loads."""
+        session = db.session
+        names = [session.get_one(Customer, number).name for number in range(1, 9)]
+        found = session.scalars(select(Customer).where(Customer.id > 90).options(selectinload(Customer.orders))).all()
+        lazy = [len(session.get_one(Customer, number).orders) for number in range(1, 9)]
+        big = session.scalars(select(Order).where(Order.total > 950).order_by(Order.id).limit(20)).all()
+        count = session.scalar(text("SELECT count(*) FROM customer"))
+        return jsonify(names=names, found=[len(each.orders) for each in found], lazy=lazy, big=len(big), n=count)
+
+    with app.app_context():
+        db.create_all()
+        db.session.add_all([Customer(id=number, name=f"customer {number}") for number in range(1, 101)])
+        db.session.add_all([Order(customer_id=1 + number % 100, total=number) for number in range(1000)])
+        db.session.commit()
+    return app
+
+
+def _caller(app: Flask) -> Callable[[], float]:
+    client = app.test_client()
+
+    def call() -> float:
+        began = time.thread_time()
+        if client.get("/page").status_code != 200:
+            raise AssertionError("no page")
+        return time.thread_time() - began
+
+    return call
+
+
+def watching(rounds: int) -> float:
+    """The ratio of a watched request to one that is not, the median of paired rounds."""
+    with tempfile.TemporaryDirectory() as folder:
+        bare, watched = (_caller(_app(Path(folder), watched=each)) for each in (False, True))
+        for _ in range(30):
+            bare(), watched()
+        pairs = []
+        for number in range(rounds):
+            calls = (bare, watched) if number % 2 else (watched, bare)
+            times = {call: sum(call() for _ in range(5)) for call in calls}
+            pairs.append((times[bare], times[watched]))
+    ratios = [watched / bare for bare, watched in pairs]
+    print(f"a request of 20 ORM statements: {statistics.median(bare for bare, _ in pairs) / 5 * 1e3:.2f} ms of CPU")
+    print(f"watched: {statistics.median(ratios):.3f} of that (goal {GOAL})")
+    return statistics.median(ratios)
+
+
+def sample(count: int) -> Rows:
+    """Rows of ten columns of different types, the same in each run."""
+    draw = random.Random(1)
+    start = dt.datetime(2024, 1, 1)
+    names = ("id", "name", "price", "qty", "created", "day", "active", "token", "note", "ratio")
+    rows = [
+        (
+            number,
+            f"customer {draw.randrange(5000)}",
+            Decimal(draw.randrange(10**6)).scaleb(-2),
+            draw.randrange(100),
+            start + dt.timedelta(seconds=draw.randrange(10**7), microseconds=draw.randrange(10**6)),
+            dt.date(2024, 1, 1) + dt.timedelta(days=draw.randrange(365)),
+            draw.random() < 0.5,
+            uuid.UUID(int=draw.getrandbits(128)),
+            draw.choice([None, "shipped", "open", "cancelled"]),
+            draw.random(),
+        )
+        for number in range(count)
+    ]
+    return Rows(names, rows)
+
+
+def rows(url: str) -> tuple[float, float, float]:
+    """Seconds that a query of 10,000 rows takes, and the cached result; and the share of its JSON that it takes.
+
+    Args:
+        url: of an empty PostgreSQL database.
+    """
+    result, codec = sample(10_000), ValueCodec()
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "CREATE TABLE sample (id int PRIMARY KEY, name text, price numeric(12, 2), qty int, created timestamp, "
+                "day date, active boolean, token uuid, note text, ratio float8)"
+            )
+        )
+        values = ", ".join(f":{name}" for name in result.names)
+        connection.execute(text(f"INSERT INTO sample VALUES ({values})"), result.mappings())
+    stored = zstandard.ZstdCompressor(level=3).compress(pack(result, codec))
+    queried, cached = [], []
+    for _ in range(7):
+        began = time.perf_counter()
+        with engine.connect() as connection:
+            found = [dict(row) for row in connection.execute(text("SELECT * FROM sample ORDER BY id")).mappings()]
+        queried.append(time.perf_counter() - began)
+        began = time.perf_counter()
+        again = unpack(zstandard.ZstdDecompressor().decompress(stored), codec).mappings()
+        cached.append(time.perf_counter() - began)
+        if found != again:
+            raise AssertionError("other rows")
+    engine.dispose()
+    share = len(stored) / len(json.dumps(result.mappings(), default=str))
+    return min(queried), min(cached), share
+
+
+def main() -> int:
+    """Measure, and say whether the goal is met."""
+    arguments = [each for each in sys.argv[1:] if not each.startswith("-")]
+    ratio = watching(int(arguments[0]) if arguments else 200)
+    if "--rows" in sys.argv:
+        from tests.sql.servers import Postgres
+
+        with Postgres() as postgres:
+            queried, cached, share = rows(postgres.url)
+        print(
+            f"10,000 rows of 10 columns: {queried * 1e3:.0f} ms from PostgreSQL, {cached * 1e3:.0f} ms from the cache,"
+        )
+        print(f"which takes {share:.0%} of their JSON")
+    return ratio > GOAL
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
