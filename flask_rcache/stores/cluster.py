@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 from ..codec.envelope import Codec
 from ..config.address import Address
 from ..errors import StoreError, StoreUnavailableError
+from ..model.bounded import BoundedDict
 from ..model.entry import Draft, Moment
 from ..model.keys import Names
 from ..model.moment import Parts
@@ -54,6 +55,7 @@ __all__ = ["ClusterStore"]
 T = TypeVar("T")
 R = TypeVar("R")
 
+_KEYS_KNOWN: Final = 20_000
 _NO_MOMENT: Final = Moment(0, 0)
 
 
@@ -148,6 +150,7 @@ class ClusterStore:
         ]
         self._rounds: Final = ClusterRounds(self.nodes, parts, self._counters, self._housekeeper)
         self._reads: Final = [shard.read for shard in self._shards]
+        self._numbers: Final[BoundedDict[str, int]] = BoundedDict(_KEYS_KNOWN)
         self._moment: Moment | None = None
         self._mark: object = object()
         self._incident: Incident | None = None
@@ -225,11 +228,18 @@ class ClusterStore:
 
     def recall(self, key: str, l1_ttl: float) -> Lookup | None:
         """See :meth:`Store.recall`."""
-        return self._shards[self._names.shard_of(key, len(self._shards))].recall(key, l1_ttl)
+        return self._shards[self._number(key)].recall(key, l1_ttl)
+
+    def _number(self, key: str) -> int:
+        """The shard of a key; those asked for last are known."""
+        number = self._numbers.get(key)
+        if number is None:
+            number = self._numbers[key] = self._names.shard_of(key, len(self._shards))
+        return number
 
     def read(self, key: str, tags: tuple[str, ...], l1_ttl: float = 0.0) -> Lookup:
         """See :meth:`Store.read`."""
-        return self._reads[self._names.shard_of(key, len(self._reads))](key, tags, l1_ttl)
+        return self._reads[self._number(key)](key, tags, l1_ttl)
 
     def read_many(self, keys: Sequence[str], tags: tuple[str, ...], l1_ttl: float = 0.0) -> list[Lookup]:
         """See :meth:`Store.read_many`: one round for all shards.

@@ -21,6 +21,7 @@ from flask_rcache.config.address import parse_address
 from flask_rcache.stores.redis.facts import POLICIES
 from tests.cli.conftest import AppFactory
 from tests.cli.kit import run, told
+from tests.clusters import Cluster
 from tests.processes import ROOT, free_port, wait_until
 from tests.sentinels import Sentinels
 from tests.servers import Server
@@ -381,3 +382,21 @@ def test_of_all__what_is_equal_is_said_once() -> None:
     found = {"a:1": [ok("server", "7"), full], "b:2": [ok("server", "7"), full], "c:3": [ok("server", "7")]}
     lines = [(each.name, each.state, each.message) for each in advice.of_all(found)]
     assert lines == [("server", "ok", "7; 3 nodes alike"), ("memory", "warn", "a:1, b:2: full")]
+
+
+# A cluster
+
+
+@pytest.mark.slow
+def test_cluster__every_node_is_looked_at(new_app: AppFactory, private_cluster: Callable[..., Cluster]) -> None:
+    """What is true of all nodes is said once; a node that is away is named, with the shards that are away with it."""
+    cluster = private_cluster(maxmemory="100mb", maxmemory_policy="volatile-lru")
+    document = told(new_app(cluster.url), "check")
+    assert {each["state"] for each in document["checks"] if each["name"] in ("store", "server", "rights", "bus")} == {
+        "ok"
+    }
+    assert "3 nodes alike" in json.dumps(document)
+    cluster.masters[1].kill()
+    app = new_app(cluster.url)
+    failures = [each for each in found(app, "store", code=1) if each["state"] == "fail"]
+    assert f"the node 127.0.0.1:{cluster.masters[1].port} is away, and with it the shards" in json.dumps(failures)

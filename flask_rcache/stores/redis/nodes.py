@@ -177,6 +177,9 @@ class Link:
                 self.before, self.failed_over_at = str(before.place), time.time()
             node.links.add(self)
             self.node = node
+        away = node.breaker.outage
+        if away is not None:
+            self.breaker.trip(away.cause, is_logged=away.is_logged)
         if before is not None:
             self.end()
             logger.info(
