@@ -748,7 +748,7 @@ _ALL = (
         "R4.2",
         "redis_delete_leaves_the_lease",
         "delete does not void the lease",
-        lua("delete", ("redis.call('DEL', lease)", "local _ = lease")),
+        lua("delete", ("void_lease(lease)", "local _ = lease")),
         _CONFORMANCE + "test_fill__lease_voided[redis-delete]",
     ),
     Sabotage(
@@ -800,10 +800,11 @@ _ALL = (
         code(
             Invalidator,
             "invalidate_pattern",
-            "epoch, clock, stamp = map(int, server.run([barrier], exchange)[0])",
-            "epoch, clock, stamp = 0, 0, 2**51",
-            "    packed = ",
-            "    epoch, clock, stamp = map(int, server.run([barrier], exchange)[0])\n    packed = ",
+            "replies = yield from server.run_steps([barrier], patient=True)",
+            "replies = [(0, 0, 2**51)]",
+            "    message = ",
+            "    replies = yield from server.run_steps([barrier])\n    epoch, clock, stamp = map(int, replies[0])\n"
+            "    message = ",
         ),
         _QUESTIONS + "test_pattern__a_fill_between_its_commands",
     ),
