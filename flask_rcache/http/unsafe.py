@@ -64,8 +64,10 @@ class Target(NamedTuple):
 def unsafe_targets(request: Target, headers: HeaderLines, *, method: str, status: int) -> tuple[Target, ...]:
     """The URLs whose stored responses an answer makes invalid: none for a safe method or an error.
 
-    These are the request's own and, when they are of the same origin, those of ``Location`` and
-    ``Content-Location``. Another origin is never among them, since one could empty another's cache.
+    These are the request's own and, when they are of the same origin and resource, those of ``Location`` and
+    ``Content-Location``. Another origin is never among them, since one could empty another's cache. Two URLs are of one
+    resource when the segments of one path begin those of the other, as a collection's begin its items'; the root is no
+    resource, so that a login that redirects to the front page empties nothing.
 
     Args:
         request: the request's URL.
@@ -86,9 +88,19 @@ def unsafe_targets(request: Target, headers: HeaderLines, *, method: str, status
     fields = by_name(headers)
     for reference in (*fields.get("location", ()), *fields.get("content-location", ())):
         target = _resolve(request, reference)
-        if target is not None and target not in targets:
+        if target is not None and target not in targets and _are_of_one_resource(request, target):
             targets.append(target)
     return tuple(targets)
+
+
+def _are_of_one_resource(one: Target, other: Target) -> bool:
+    shorter, longer = sorted((_segments(one), _segments(other)), key=len)
+    return bool(shorter) and longer[: len(shorter)] == shorter
+
+
+def _segments(target: Target) -> list[str]:
+    """The segments of a path below the script root."""
+    return [segment for segment in target.path.removeprefix(target.root).split("/") if segment]
 
 
 def _resolve(base: Target, reference: str) -> Target | None:

@@ -40,8 +40,8 @@ from ..stores.protocol import Outcome
 from .background import REFRESHED, REFRESHING
 from .exchange import Exchange
 from .layers import Conversion, HandedResponse, Layers, Mode, Returned, is_response
-from .options import Options, is_session_changed
-from .reply import built, conditional, mark, own_response, say, varying
+from .options import EXTENSION, AppViews, Options, is_session_changed
+from .reply import built, conditional, mark, own_response, privately, say, varying
 from .unsafe import invalidate_unsafe
 from .validators import with_stated
 from .variants import place
@@ -132,6 +132,9 @@ def bypassed(
             conversion.hand(_HandedBypass(app, reason, options))
             return returned
     response = with_stated(varying(own_response(app, returned), options.vary), stated)
+    views: AppViews | None = app.extensions.get(EXTENSION)
+    if views is not None and views.view(options).names_caller:
+        privately(response)
     mark(response, "BYPASS", None)
     say(response, fwd="method" if reason is Reason.METHOD else "bypass", detail=reason)
     return response
@@ -183,6 +186,8 @@ def _confirmed(exchange: Exchange, entry: Entry, answer: Response) -> Response:
 
 
 def _concluded(exchange: Exchange, response: Response) -> Response:
+    if exchange.view.names_caller and exchange.trusted:
+        privately(response)
     if exchange.stored_result is None:  # else it is made anew on each hit, and the view states nothing then
         with_stated(response, exchange.stated.lines)
     stale = exchange.stand_in(response.status_code)
@@ -323,12 +328,21 @@ def _snapshot(exchange: Exchange, response: Response) -> Response:
         response.headers["ETag"] = made
         lines = (*_untagged(lines), ("ETag", made))
     sent = _conditional(exchange, response)
-    if sent is not response and made not in exchange.hidden.get("HTTP_IF_NONE_MATCH", ""):
+    if sent is not response and made not in exchange.hidden.get("HTTP_IF_NONE_MATCH", "") and _may_change(exchange):
         # What `after_request` functions make of the whole is not known, and whoever asked does not know the tag either.
         lines = _untagged(lines)
     exchange.pending = _Pending(sent, response, lines, body, verdict)
     exchange.view.views.engine.fetching.returned(load)
     return sent
+
+
+def _may_change(exchange: Exchange) -> bool:
+    """Whether ``after_request`` functions may make another body of a whole response than the one that its tag is of."""
+    known = exchange.view.changes_bodies
+    if known is None:
+        functions = exchange.ctx.app.after_request_funcs.values()
+        return any(each is not _before_session for of_scope in functions for each in of_scope)
+    return known
 
 
 def _refused(exchange: Exchange, response: Response, verdict: Verdict) -> tuple[Reason | None, float]:
@@ -428,13 +442,18 @@ def _before_session(response: Response) -> Response:
     scope = scope_var.get()
     if scope is None or not scope.exchanges:
         return response
-    for _, pending in _waiting(scope):
+    for exchange, pending in _waiting(scope):
         pending.vary = normalise_vary(response.headers.getlist("Vary"))
         pending.cookies = tuple(response.headers.getlist("Set-Cookie"))
-        if response is pending.response and pending.has_new_body():
+        if response is not pending.response:
+            continue
+        if pending.has_new_body():
             # The tag was made of another body, and hits will have other bodies too.
-            del response.headers["ETag"]
+            exchange.view.changes_bodies = True
+            response.headers.pop("ETag", None)
             pending.lines = _untagged(pending.lines)
+        elif response.status_code == 200 and exchange.view.changes_bodies is None:
+            exchange.view.changes_bodies = False
     return response
 
 

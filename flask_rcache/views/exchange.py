@@ -46,7 +46,7 @@ from .calls import found_by
 from .dependencies import Dependencies, dependencies, fields_noted
 from .layers import CONVERSION, Conversion, Handed, HandedHit, Layers, Returned
 from .options import AppViews, BoundView, Options, conditions
-from .reply import CONDITIONS, conditional, hit, mark, own_response, ready_class, reply, say, varying
+from .reply import CONDITIONS, conditional, hit, mark, own_response, privately, ready_class, reply, say, varying
 from .validators import Stating
 from .variants import Known, selected_key
 
@@ -883,6 +883,8 @@ class HandedResult:
         view = exchange.view
         selecting = view.views.selection_of(exchange.url_key, view).selecting
         response = varying(own_response(exchange.ctx.app, returned), selecting)
+        if exchange.view.names_caller and exchange.trusted:
+            privately(response)
         if self._status["hit"]:
             response.headers["Age"] = age_value(self._age + int(response.headers.get("Age", 0, type=int)))
         mark(response, self._verdict, exchange.shown_key)

@@ -30,11 +30,19 @@ def target_of(request: Request) -> Target:
     """The URL of a request in its normal form."""
     query = raw_environ(request).get("QUERY_STRING", "")
     root = request.root_path
-    path = root + request.path
+    path = root + _path(request)
     try:
         return Target.of(request.scheme, request.host, path, query, root)
     except ValueError:  # a host that is none names entries of its own
         return Target(request.scheme, request.host, path, query, root)
+
+
+def _path(request: Request) -> str:
+    """The path as it came, decoded: ``//x`` is another one than ``/x``, where werkzeug's ``path`` is the same."""
+    path: str = raw_environ(request).get("PATH_INFO") or ""
+    if not path.startswith("//"):
+        return request.path
+    return path.encode("latin1", "replace").decode(errors="replace")
 
 
 def filtered_query(query: str, names: tuple[str, ...] | None) -> str:

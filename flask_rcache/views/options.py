@@ -291,6 +291,8 @@ class BoundView:
         always: what selects the answer in any case.
         show_key: whether responses show their key.
         to_judge: the names in an environ for which it has to be.
+        names_caller: whether the answers are for one caller each.
+        changes_bodies: whether ``after_request`` functions make other bodies of its responses; ``None``: not known yet.
         is_explicit: whether the ``key_func`` gives the whole key, so that other views may have it too.
     """
 
@@ -304,9 +306,11 @@ class BoundView:
         "_store_policy",
         "_warned",
         "always",
+        "changes_bodies",
         "credentials_ok",
         "is_explicit",
         "is_judged",
+        "names_caller",
         "options",
         "origin",
         "policy",
@@ -326,6 +330,8 @@ class BoundView:
         self.policy: Final[Policy] = views.engine.policies.policy(options.cache_type, options.ttl)
         cache_type, ttl = self.policy.type, self.policy.ttl
         names_caller = cache_type.per_user and options.key_func is not None
+        self.names_caller: Final = names_caller
+        self.changes_bodies: bool | None = None
         self.credentials_ok: Final = options.shared or names_caller
         self.is_explicit: Final = options.key_func is not None and not options.composes
         self.tags: Final = (self.policy.tag, *options.tags)

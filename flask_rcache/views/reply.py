@@ -15,7 +15,17 @@ import werkzeug
 from flask import Flask, Response
 from werkzeug.datastructures import Headers
 
-from ..http import MAX_DELTA_SECONDS, Action, Outcome, age_value, cache_status, evaluate, shown_field, split_age
+from ..http import (
+    MAX_DELTA_SECONDS,
+    Action,
+    Outcome,
+    age_value,
+    cache_status,
+    evaluate,
+    parse_cache_control,
+    shown_field,
+    split_age,
+)
 from ..model.entry import MICROSECONDS, Entry, StoredResponse
 
 __all__ = [
@@ -27,6 +37,7 @@ __all__ = [
     "hit",
     "mark",
     "own_response",
+    "privately",
     "ready_class",
     "reply",
     "say",
@@ -204,6 +215,15 @@ def varying(response: Response, fields: Iterable[str]) -> Response:
         kind, colon, _ = field.partition(":")
         if not colon or kind == "cookie":
             response.vary.add("Cookie" if colon else shown_field(field))
+    return response
+
+
+def privately(response: Response) -> Response:
+    """The answer to one caller, which says so to the caches behind this one; unless the view has said otherwise."""
+    lines = response.headers.getlist("Cache-Control")
+    said = parse_cache_control(lines)
+    if not (said.public or said.private or said.no_store or said.s_maxage is not None):
+        response.headers["Cache-Control"] = ", ".join(filter(None, [*lines, "private"]))
     return response
 
 

@@ -36,19 +36,18 @@ def test_unsafe_targets__is_for_unsafe_methods_without_error(method: str, status
 @pytest.mark.parametrize(
     ("reference", "path", "query"),
     [
-        pytest.param("/items/7", "/items/7", "", id="absolute-path"),
-        pytest.param("7", "/shop/7", "", id="relative-path"),
-        pytest.param("../x", "/x", "", id="dot-segments"),
+        pytest.param("/shop/items/7", "/shop/items/7", "", id="absolute-path"),
+        pytest.param("items/7", "/shop/items/7", "", id="relative-path"),
+        pytest.param("../shop", "/shop", "", id="dot-segments"),
         pytest.param("?page=3", "/shop/items", "page=3", id="query-only"),
-        pytest.param("http://a.example/x?a=1&a=2", "/x", "a=1&a=2", id="absolute"),
-        pytest.param("HTTP://A.Example:80/x", "/x", "", id="RFC9110-4.2.3-normalised"),
-        pytest.param("//a.example/x", "/x", "", id="scheme-relative"),
-        pytest.param("http://a.example", "/", "", id="RFC9110-4.2.3-empty-path"),
-        pytest.param("/caf%C3%A9%20x", "/café x", "", id="path-decoded"),
-        pytest.param("/x?q=%C3%A9%20+", "/x", "q=%C3%A9%20+", id="query-exact"),
-        pytest.param("/x#top", "/x", "", id="fragment"),
-        pytest.param("http://u:p@a.example/x", "/x", "", id="userinfo"),
-        pytest.param("/a:b/c", "/a:b/c", "", id="colon-in-path"),
+        pytest.param("http://a.example/shop?a=1&a=2", "/shop", "a=1&a=2", id="absolute"),
+        pytest.param("HTTP://A.Example:80/shop", "/shop", "", id="RFC9110-4.2.3-normalised"),
+        pytest.param("//a.example/shop", "/shop", "", id="scheme-relative"),
+        pytest.param("/shop/items/caf%C3%A9%20x", "/shop/items/café x", "", id="path-decoded"),
+        pytest.param("/shop?q=%C3%A9%20+", "/shop", "q=%C3%A9%20+", id="query-exact"),
+        pytest.param("/shop#top", "/shop", "", id="fragment"),
+        pytest.param("http://u:p@a.example/shop", "/shop", "", id="userinfo"),
+        pytest.param("/shop/items/a:b/c", "/shop/items/a:b/c", "", id="colon-in-path"),
     ],
 )
 @pytest.mark.parametrize("field", ["Location", "content-location"])
@@ -71,14 +70,42 @@ def test_unsafe_targets__never_reaches_another_origin(reference: str) -> None:
     assert located(reference) == []
 
 
+@pytest.mark.parametrize(
+    ("path", "location", "belongs"),
+    [
+        pytest.param("/items", "/items/7", True, id="an-item-of-the-collection"),
+        pytest.param("/items/7", "/items", True, id="the-collection-of-the-item"),
+        pytest.param("/items/7", "/items/", True, id="empty-segments-do-not-count"),
+        pytest.param("/items", "/items?page=2", True, id="another-query"),
+        pytest.param("/items", "/itemsets/7", False, id="segment-by-segment"),
+        pytest.param("/items/7", "/items/8", False, id="a-neighbour"),
+        pytest.param("/login", "/", False, id="the-front-page"),
+        pytest.param("/", "/items", False, id="from-the-front-page"),
+        pytest.param("/login", "/account", False, id="somewhere-else"),
+    ],
+)
+def test_unsafe_targets__are_of_the_same_resource(path: str, location: str, belongs: bool) -> None:
+    """Where the answer points is invalid too when one path contains the other; the root does not count."""
+    here = Target.of("http", "a.example", path, "")
+    targets = unsafe_targets(here, [("Location", location)], method="POST", status=303)
+    assert len(targets) == (2 if belongs else 1)
+
+
+def test_unsafe_targets__the_script_root_is_no_resource() -> None:
+    """Below a mount point the paths are compared without it."""
+    here = Target.of("http", "a.example", "/shop/login", "", "/shop")
+    assert len(unsafe_targets(here, [("Location", "/shop/")], method="POST", status=303)) == 1
+    assert len(unsafe_targets(here, [("Location", "/shop/login/x")], method="POST", status=303)) == 2
+
+
 def test_unsafe_targets__takes_both_fields_once() -> None:
     """Location and Content-Location both count; a URL named twice is one target."""
-    headers = [("Location", "/a"), ("Content-Location", "/b"), ("location", "/a"), ("Location", "?page=2")]
+    headers = [("Location", "/shop"), ("Content-Location", "items/b"), ("location", "/shop"), ("Location", "?page=2")]
     targets = unsafe_targets(HERE, headers, method="PUT", status=303)
     assert [(target.path, target.query) for target in targets] == [
         ("/shop/items", "page=2"),
-        ("/a", ""),
-        ("/b", ""),
+        ("/shop", ""),
+        ("/shop/items/b", ""),
     ]
 
 

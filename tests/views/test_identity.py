@@ -607,3 +607,46 @@ def test_by_user__a_type_invalidation_reaches_them_too(new_app) -> None:
     with app.app_context():
         assert current_cache.invalidate_type(MINE) == 1
     assert verdicts(client, "/x", headers=token()) == ["MISS", "HIT"]
+
+
+@pytest.mark.parametrize(
+    ("said", "sent"),
+    [
+        pytest.param("", "private", id="nothing"),
+        pytest.param("max-age=60", "max-age=60, private", id="a-lifetime"),
+        pytest.param("private, max-age=60", "private, max-age=60", id="private"),
+        pytest.param("public, max-age=60", "public, max-age=60", id="public"),
+        pytest.param("s-maxage=60", "s-maxage=60", id="s-maxage"),
+        pytest.param("no-store", "no-store", id="no-store"),
+    ],
+)
+def test_per_user__answers_say_that_they_are_private(new_app, said, sent) -> None:
+    """The caches behind this one must not share a caller's page, unless the view says that they may."""
+    app = new_app("memory://")
+
+    @app.get("/mine")
+    @cache_response(CacheType.USER, key_func=lambda req: req.headers.get("X-Customer"))
+    def mine():
+        return "mine", 200, {"Cache-Control": said} if said else {}
+
+    client = app.test_client()
+    for headers in ({"X-Customer": "ann"}, {"X-Customer": "ann"}, {}):
+        assert client.get("/mine", headers=headers).headers["Cache-Control"] == sent
+
+
+@pytest.mark.parametrize("path", ["//x", "///x"])
+def test_default_key__of_a_path_with_two_slashes_is_another(new_app, path) -> None:
+    """`//x` and `/x` are two URLs."""
+    app = new_app("memory://")
+    app.url_map.merge_slashes = False
+
+    @app.get("/<path:name>")
+    @cache_response(CacheType.SEARCH)
+    def page(name):
+        return request.environ["PATH_INFO"]
+
+    client = app.test_client()
+    assert client.get("/x").text == "/x"
+    answer = client.get("http://localhost/x", environ_overrides={"PATH_INFO": path})
+    assert answer.headers["X-Cache"] in ("MISS", None)
+    assert answer.text == path

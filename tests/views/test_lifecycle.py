@@ -644,3 +644,16 @@ def test_commit__what_was_overtaken_is_not_stored(new_app, store_url, act) -> No
     first = client.get("/")
     assert (first.headers["X-Cache"], detail(first), first.data) == ("MISS", "OVERTAKEN", b"1")
     assert verdicts(client, "/") == ["MISS", "HIT"]
+
+
+def test_commit__a_range_on_a_cold_url_leaves_the_made_tag(new_app, store_url) -> None:
+    """Where nothing changes bodies afterwards, or this view's were seen to stay, the entry has its tag."""
+    app = new_app(store_url)
+    app.add_url_rule("/<name>", view_func=cache_response(PAGE)(lambda name: "0123456789"), endpoint="x")
+    client = app.test_client()
+    assert client.get("/cold", headers={"Range": "bytes=0-0"}).status_code == 206
+    usual = client.get("/cold").headers["ETag"]
+    app.after_request_funcs.setdefault(None, []).append(lambda response: response)
+    assert client.get("/whole").headers["ETag"] == usual
+    client.get("/part", headers={"Range": "bytes=0-0"})
+    assert client.get("/part").headers["ETag"] == usual
