@@ -23,7 +23,7 @@ from .engine.manager import CacheManager
 from .engine.parts import Engine
 from .errors import ConfigError
 from .model.scope import Scope, scope_var
-from .observed import observe, raw_environ, session_of
+from .observed import observe, observed_when_made, raw_environ
 
 __all__ = [
     "EXTENSION",
@@ -174,7 +174,9 @@ def _observing(preprocess: Callable[..., Any]) -> Callable[..., Any]:
 
     def preprocess_request(*args: Any) -> Any:
         ctx = _found()
-        observe(ctx.request, session_of(ctx))
+        reads = observe(ctx.request, getattr(ctx, "_session", None))
+        if reads.made_by is not None:
+            ctx.app.request_class = observed_when_made(reads.made_by)
         return preprocess(*args)
 
     return preprocess_request

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, cast
 
-from flask import g
+from flask import Request, g
 from flask.sessions import NullSession, SecureCookieSession
 from werkzeug.utils import cached_property
 
@@ -29,6 +29,7 @@ __all__ = [
     "describe",
     "field_text",
     "observe",
+    "observed_when_made",
     "observing",
     "raw_environ",
     "session_of",
@@ -42,6 +43,9 @@ Field = tuple[str, str]
 
 #: Where a watched object has the record of its request.
 _RECORD: Final = "_rcache_reads"
+#: Where a request has it while it is being made.
+_EARLY: Final = "_rcache_early"
+_PLAIN_INIT: Final = Request.__init__
 #: The containers of a request that are made when they are first asked for.
 _CONTAINERS: Final = {"cookies": "cookie", "args": "arg"}
 #: Attributes that Flask itself asks for, in ``url_for`` and templates; they come with the view that was chosen.
@@ -100,12 +104,14 @@ class Reads(dict[Field, None]):
         session: what the session held when it was opened.
         observers: the observations that are entered.
         unseen: what may have been read without being noted, as nothing can be noted of it.
+        made_by: the app's own request class, if what it reads when it makes a request is not seen.
     """
 
     view_args: dict[str, Any] | None = None
     session: dict[str, Any] | None = None
     observers: tuple[Observed, ...] = ()
     unseen: frozenset[Field] = frozenset()
+    made_by: type | None = None
 
     def note(self, kind: str, name: str) -> None:
         """A field was read."""
@@ -141,12 +147,17 @@ class Observed:
         _forget_computed(self._request)
         self.noted.update(reads.unseen)
         self._token = _entered.set((*_entered.get(), self))
+        if not reads.observers:
+            held = self._request.__dict__
+            held["environ"] = _Environ(raw_environ(self._request), reads)
         reads.observers = (*reads.observers, self)
         return self
 
     def __exit__(self, *_: object) -> None:
         reads = observe(self._request)
         reads.observers = tuple(each for each in reads.observers if each is not self)
+        if not reads.observers:
+            self._request.__dict__["environ"] = raw_environ(self._request)
         if self._token is not None:
             _entered.reset(self._token)
 
@@ -199,9 +210,18 @@ def observe(request: Any, session: Any = None) -> Reads:
     reads: Reads | None = held.get(_RECORD)
     if reads is not None:
         return reads
-    reads = held[_RECORD] = Reads()
     kind, headers = request.__class__, held["headers"]
-    request.__class__ = _requests.get(kind) or _watching_request(kind)
+    reads = held[_RECORD] = held.pop(_EARLY, None) or Reads()
+    if reads:
+        _keep_early(reads)
+    watching = _requests.get(kind)
+    if watching is None:
+        watching = _watching_request(kind)
+        if kind.__init__ is _PLAIN_INIT or hasattr(kind, _EARLY):
+            _requests[kind] = watching
+        else:
+            reads.made_by = kind
+    request.__class__ = watching
     headers.__dict__[_RECORD] = reads
     kind = headers.__class__
     headers.__class__ = _headers.get(kind) or _watching_headers(kind)
@@ -228,6 +248,37 @@ def watch_g(reads: Reads) -> None:
     _watch(g._get_current_object(), reads, _watching_g)
 
 
+def observed_when_made(kind: type) -> type:
+    """A request class like an app's own, of which is seen what it reads when it makes a request.
+
+    What Flask reads afterwards, to match the URL and to open the session, is not the app's, and is left out again.
+    """
+
+    def get(self: Any) -> Any:
+        return self.__dict__["headers"]
+
+    def put(self: Any, headers: Any) -> None:
+        self.__dict__["headers"] = headers
+        reads = self.__dict__.setdefault(_EARLY, Reads())
+        _watch(headers, reads, _watching_headers)
+
+    def make(self: Any, *args: Any, **kwargs: Any) -> None:
+        super(observed, self).__init__(*args, **kwargs)
+        reads = self.__dict__[_EARLY]
+        reads["request", _EARLY] = None  # what comes after this is Flask's
+
+    observed: Any = _subclass(kind, {"headers": property(get, put), "__init__": make, _EARLY: True})
+    return cast(type, observed)
+
+
+def _keep_early(reads: Reads) -> None:
+    """Leave out what was read between the making of a request and its beginning."""
+    noted = list(reads)
+    kept = noted[: noted.index(("request", _EARLY))]
+    reads.clear()
+    reads.update(dict.fromkeys(kept))
+
+
 def session_of(context: Any) -> Any:
     """The session of a request's context as it is, without counting as an access; ``None`` when it is not open."""
     return context._session if hasattr(context, "_session") else context.session
@@ -235,8 +286,8 @@ def session_of(context: Any) -> Any:
 
 def raw_environ(request: Any) -> dict[str, Any]:
     """The environ of a request; reading it is not noted."""
-    environ: dict[str, Any] = request.__dict__["environ"]
-    return environ
+    environ: Any = request.__dict__["environ"]
+    return environ.plain if environ.__class__ is _Environ else environ
 
 
 @contextmanager
@@ -374,7 +425,8 @@ def _watching(kind: str, made: dict[type, type]) -> Callable[[Any], type]:
     return _once(made, lambda base: _subclass(base, _container(base, kind)))
 
 
-#: The watching subclasses by the classes that they stand for, of what every request has.
+#: The watching subclasses by the classes that they stand for, of what every request has; of requests only those whose
+#: making is seen.
 _headers: Final[dict[type, type]] = {}
 _requests: Final[dict[type, type]] = {}
 _cookies: Final[dict[type, type]] = {}
@@ -413,7 +465,7 @@ def _watching_g(base: Any) -> type:
     return _subclass(base, {"__getattribute__": __getattribute__, **methods})
 
 
-@functools.partial(_once, _requests)
+@functools.partial(_once, {})
 def _watching_request(base: Any) -> type:
     """A request whose containers are watched, and that notes who asks for the address, the body and the whole query."""
 
@@ -441,20 +493,11 @@ def _watching_request(base: Any) -> type:
         with unobserved():
             return super(watched, self).stream
 
-    def environ(self: Any) -> Any:
-        held = self.__dict__
-        reads = held[_RECORD]
-        return _Environ(held["environ"], reads) if reads.observers and not _aside.get() else held["environ"]
-
-    def put_environ(self: Any, value: Any) -> None:
-        self.__dict__["environ"] = value
-
     watched: Any = _subclass(
         base,
         {
             "args": container("args", _watching_args),
             "cookies": container("cookies", _watching_cookies),
-            "environ": property(environ, put_environ),
             "query_string": attribute("query_string"),
             "remote_addr": attribute("remote_addr"),
             "stream": cached_property(stream, "stream"),
@@ -512,15 +555,15 @@ class _Environ(dict[str, Any]):
     def __init__(self, environ: dict[str, Any], reads: Reads) -> None:
         super().__init__(environ)
         self._rcache_reads: Final = reads
-        self._environ: Final = environ
+        self.plain: Final = environ
 
     def __setitem__(self, key: str, value: Any) -> None:
         super().__setitem__(key, value)
-        self._environ[key] = value
+        self.plain[key] = value
 
     def __delitem__(self, key: str) -> None:
         super().__delitem__(key)
-        self._environ.pop(key, None)
+        self.plain.pop(key, None)
 
     def update(self, *args: Any, **kwargs: Any) -> None:
         for key, value in dict(*args, **kwargs).items():
@@ -533,7 +576,7 @@ class _Environ(dict[str, Any]):
 
     def pop(self, key: str, *default: Any) -> Any:
         self._rcache_reads.note("environ", key)
-        self._environ.pop(key, None)
+        self.plain.pop(key, None)
         return super().pop(key, *default)
 
 

@@ -77,7 +77,7 @@ def look_up(  # noqa: C901  # each hit passes here: a call costs as much as a st
     """
     view, engine = views.bound.get(options) or views.view(options), views.engine
     request = ctx.request
-    environ: dict[str, Any] = request.__dict__["environ"]  # as raw_environ() does
+    environ = raw_environ(request)
     scope: Scope | None = environ.get(SCOPE)
     if scope is None or scope is not scope_var.get() or scope.owner is not engine.store:
         scope = enter(engine, ctx)
@@ -308,14 +308,14 @@ class Exchange:
         self.args: Final = args
         self.kwargs: Final = kwargs
         self.key = url_key
-        self.tags = view.tags
+        self.tags: tuple[str, ...] = view.tags
         self.began = 0
         self.lookup: Lookup | None = None
         self.load: Load | None = None
         self.no_fill: Reason | None = None
         self.field = ""
         self.trusted = view.credentials_ok
-        self.own_reads = (0, 0)
+        self.own_reads: tuple[int, int] = (0, 0)
         self.dependencies = Dependencies(())
         self.changed = False
         self.asked_of: Entry | None = None
@@ -710,6 +710,8 @@ class Exchange:
         observed.__exit__()
         counting = self.view.counting(trusted=self.trusted)
         self.dependencies = dependencies(self._before, tuple(observed.noted), counting)
+        if observe(self.ctx.request).made_by is not None:
+            self.dependencies = self.dependencies._replace(whole="what the app's request class has read")
         session = session_of(self.ctx)
         if self._modified is not None:
             self.changed = bool(session.modified)

@@ -216,6 +216,25 @@ def test_selection__an_app_s_own_request_class(new_app) -> None:
     assert [get(app).headers["X-Cache"] for _ in range(2)] == ["MISS", "HIT"]
 
 
+def test_selection__a_request_class_that_reads_when_it_makes_a_request(new_app) -> None:
+    """What its ``__init__`` reads counts; the first request of a process, where it is not seen yet, is not stored."""
+
+    class AppRequest(Request):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.tenant = self.headers.get("X-Tenant", "none")
+
+    app = new_app()
+    app.request_class = AppRequest
+    view(app, lambda: f"of {request.tenant}")  # type: ignore[attr-defined]
+    assert detail(get(app)) == "READ-WHOLE"
+    assert [get(app, X_Tenant=name).text for name in ("a", "b")] == ["of a", "of b"]
+    assert [get(app).headers["X-Cache"] for _ in range(2)] == ["MISS", "HIT"]
+    assert [get(app, X_Tenant=name).text for name in ("a", "b", "a")] == ["of a", "of b", "of a"]
+    assert get(app, Host="shop.example").headers["X-Cache"] == "MISS"  # the host is in the key, and no field
+    assert issubclass(app.request_class, AppRequest)
+
+
 def test_selection__views_that_call_views(new_app) -> None:
     """What an inner answer depends on, the outer one does, also where the inner one is a hit."""
     app = new_app()
