@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 #: What was read: ``header``, ``cookie``, ``arg``, ``session``, ``g``, ``environ`` or ``request`` (an attribute of it),
-#: and the name, as it was spelled; ``*`` is all of them.
+#: and the name, as it was spelled; ``*`` is all of them. An attribute of a session, such as its id, begins with a dot.
 Field = tuple[str, str]
 
 #: Where a watched object has the record of its request.
@@ -445,7 +445,7 @@ def _watching_session(base: Any) -> type:
         def __getattribute__(self: Any, name: str) -> Any:  # noqa: N807
             value = base.__getattribute__(self, name)
             if not (name.startswith("_") or name in _OF_NONE) and name in instance_dict(self):
-                instance_dict(self)[_RECORD].note("session", name)
+                instance_dict(self)[_RECORD].note("session", f".{name}")
             return value
 
         noted["__getattribute__"] = __getattribute__

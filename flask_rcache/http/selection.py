@@ -204,6 +204,8 @@ def shown_field(field: str) -> str:
     kind, colon, name = field.partition(":")
     if not colon:
         return field.title()
+    if field.startswith("session:."):
+        return f"session{name}"
     return name if kind == "request" else field
 
 
@@ -215,6 +217,8 @@ def field_of(shown: str) -> str:
     """
     if shown in ("remote_addr", "body"):
         return f"request:{shown}"
+    if shown.startswith("session."):
+        return f"session:{shown.removeprefix('session')}"
     return shown if ":" in shown else shown.lower()
 
 
@@ -297,15 +301,12 @@ def session_identifies(session: Any) -> bool:
 
 
 def session_value(session: Any, name: str) -> object:
-    """What a session holds under a name, as an item or, of a library's own class, as an attribute."""
+    """What a session holds under a name; with a dot before it, an attribute that a library's own class has."""
     if session is None:
         return None
-    if isinstance(session, dict):
-        if dict.__contains__(session, name):
-            return dict.__getitem__(session, name)
-    elif name in session:
-        return session[name]
-    return getattr(session, name, None) if name not in dir(dict) else None
+    if name.startswith("."):
+        return getattr(session, name[1:], None)
+    return dict.get(session, name) if isinstance(session, dict) else session.get(name)
 
 
 def _is_there(field: str, environ: Mapping[str, Any], session: Any, query: tuple[str, ...] | None) -> bool:

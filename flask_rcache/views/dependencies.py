@@ -107,7 +107,8 @@ def _field(read: Field, counting: Counting) -> str:
     elif kind == "arg":
         field = _argument(name, counting)
     elif kind == "session":
-        field = f"session:{name}" if counting.session and name not in QUIET_SESSION else ""
+        counts = (counting.session and name not in QUIET_SESSION) or name.startswith(".")  # even an empty one has an id
+        field = f"session:{name}" if counts else ""
     elif kind == "request":
         field = {"remote_addr": ADDRESS, "body": BODY}.get(name, "")
         if name == "query_string":

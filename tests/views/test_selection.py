@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 import time
 from typing import Any
@@ -20,6 +21,7 @@ from flask import (
     request,
     session,
 )
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from flask_login import LoginManager, UserMixin, login_user, logout_user  # type: ignore[import-untyped]
 from flask_wtf.csrf import generate_csrf  # type: ignore[import-untyped]
 
@@ -385,6 +387,35 @@ def test_by_caller__arguments_that_are_none(function, anonymous) -> None:
 
 
 # Sessions
+
+
+@pytest.mark.parametrize("where", ["view", "before_request"])
+def test_sessions__an_id_is_of_one_session(new_app, where) -> None:
+    """What a library's session has beside its items, such as an id that it sends to the client, is nobody else's."""
+
+    class Numbered(SecureCookieSession):
+        def __init__(self, sid: str) -> None:
+            super().__init__()
+            self.sid = sid
+
+    class Interface(SecureCookieSessionInterface):
+        numbers = itertools.count()
+
+        def open_session(self, app: Flask, request: Request) -> SecureCookieSession:
+            return Numbered(f"s{next(self.numbers)}")
+
+    app = new_app()
+    app.session_interface = Interface()
+
+    @app.before_request
+    def before() -> None:
+        if where == "before_request":
+            g.sid = session.sid  # type: ignore[attr-defined]
+
+    view(app, lambda: str(session.sid if where == "view" else g.sid))  # type: ignore[attr-defined]
+    answers = [get(app) for _ in range(3)]
+    assert [each.text for each in answers] == ["s0", "s1", "s2"]
+    assert 'field="session.sid"' in answers[2].headers["Cache-Status"]
 
 
 def test_sessions__leftovers_identify_nobody(new_app) -> None:
