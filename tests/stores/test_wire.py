@@ -22,6 +22,7 @@ from flask_rcache.errors import ConfigError, StoreUnavailableError
 from flask_rcache.stores.redis.topology import endpoint_of
 from tests.processes import free_port, wait_until
 from tests.servers import Server
+from tests.stores.kit import redis_store
 from tests.stores.transport import Transport, at_once
 
 Servers = Callable[..., Server]
@@ -102,7 +103,7 @@ def test_wire__tls(secure: tuple[Server, str, Path], works: Callable[[str], bool
     assert works(f"rediss://{place}?ssl_ca_certs={cert}")
     assert works(f"rediss://{place.replace('localhost', '127.0.0.1')}?ssl_ca_certs={cert}")
     assert "certificate" in refused(f"rediss://{place}")
-    assert "Connection" in refused(f"redis://{place}")
+    assert "if it expects TLS, write rediss:// in RCACHE_URL" in refused(f"redis://{place}")
 
 
 @pytest.mark.chaos
@@ -118,6 +119,49 @@ def test_wire__tls_and_a_server_that_falls_silent(secure: tuple[Server, str, Pat
         transport.ask("PING", probing=True)
     server.resume()
     assert transport.ask("PING", probing=True) == b"PONG"
+    transport.pool.close()
+
+
+def test_wire__a_wrong_url_has_its_remedy(private_server: Servers, redis_server: Server) -> None:
+    """One sentence in the error that opens the outage: what answers there, and what to write instead."""
+    assert "if it does not use TLS, write redis:// in RCACHE_URL" in refused(
+        f"rediss://127.0.0.1:{redis_server.port}/0"
+    )
+    locked = private_server("redis", requirepass="s3cr3t")
+    assert "wants a password: write redis://user:password@" in refused(f"redis://127.0.0.1:{locked.port}/0")
+    wrong = refused(f"redis://:other@127.0.0.1:{locked.port}/0")
+    assert "correct the user and the password in RCACHE_URL" in wrong
+    member = private_server("redis", cluster_enabled="yes")
+    store = redis_store(member.url)
+    with pytest.raises(StoreUnavailableError, match=r"is a node of a cluster: write redis\+cluster:// in RCACHE_URL"):
+        store.read("cache:search:a", ())
+    store.close()
+
+
+class Rotating:
+    """Credentials that change, or cannot be had."""
+
+    def __init__(self) -> None:
+        self.password = ""
+
+    def get_credentials(self) -> tuple[str]:
+        if not self.password:
+            raise LookupError("the vault is sealed")
+        return (self.password,)
+
+
+def test_wire__credentials_that_rotate(private_server: Servers) -> None:
+    """Each connection asks for them anew; that they cannot be had is an outage, no error of the request."""
+    server, provider = private_server(requirepass="first"), Rotating()
+    url, options = f"redis://127.0.0.1:{server.port}/0", {"credential_provider": provider, "client_name": "shop"}
+    transport = Transport(url, options=options)
+    with pytest.raises(StoreUnavailableError, match="LookupError: the vault is sealed"):
+        transport.ask("PING")
+    for password in ("first", "second"):
+        server.client(password="first").config_set("requirepass", password)
+        provider.password = password
+        transport.pool.close()
+        assert transport.ask("CLIENT", "GETNAME", probing=True) == b"shop"
     transport.pool.close()
 
 
@@ -189,6 +233,7 @@ import gevent.monkey
 gevent.monkey.patch_all()
 import os, signal, sys, time
 import gevent
+from tests.stores.kit import redis_store
 from tests.stores.transport import Transport, request
 from flask_rcache.config.address import parse_address
 from flask_rcache.errors import StoreUnavailableError

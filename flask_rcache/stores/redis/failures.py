@@ -24,7 +24,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from ...errors import StoreError, StoreFullError, StoreUnavailableError
 from .facts import EVICTION_ADVICE
 
-__all__ = ["Failure", "WrongServerError", "classify", "translated"]
+__all__ = ["Failure", "WrongServerError", "classify", "is_closed_at_once", "translated"]
 
 #: Everything the driver raises when the server cannot be asked.
 _AWAY: Final = (RedisConnectionError, RedisTimeoutError, OSError, AuthorizationError, BusyLoadingError)
@@ -108,6 +108,11 @@ def classify(error: BaseException) -> Failure:
     if _instead(text):
         return Failure.CONFIGURATION
     return Failure.UNREACHABLE if isinstance(error, _AWAY) else Failure.REFUSED
+
+
+def is_closed_at_once(error: BaseException) -> bool:
+    """Whether a server has closed a connection in place of a greeting, as one does that expects TLS."""
+    return _CLOSED_AT_ONCE.search(str(error)) is not None and not isinstance(error, AuthenticationError)
 
 
 def _instead(text: str) -> str:

@@ -19,9 +19,10 @@ from contextlib import suppress
 from typing import Any, Final
 from weakref import WeakSet
 
-from redis.connection import AbstractConnection
+from redis.connection import AbstractConnection, SSLConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ...errors import StoreError, StoreUnavailableError
 from ...model import forks
@@ -29,7 +30,7 @@ from ...model.scope import Scope
 from .breaker import Breaker
 from .budget import Budget, request_scope
 from .connection import SLICE, Connection, Exchange
-from .failures import Failure, classify, translated
+from .failures import Failure, classify, is_closed_at_once, translated
 from .topology import Endpoint
 
 __all__ = ["Pool", "Prepare"]
@@ -495,7 +496,13 @@ class Pool:
         """
         try:
             return Connection(driver, self._timeout)
-        except (RedisError, OSError):
+        except (RedisError, OSError) as error:
+            if is_closed_at_once(error):
+                text = f"{error}; if it expects TLS, write rediss:// in RCACHE_URL"
+                raise RedisConnectionError(text) from error
+            if isinstance(error, RedisTimeoutError) and isinstance(driver, SSLConnection):
+                text = f"{error}; if it does not use TLS, write redis:// in RCACHE_URL"
+                raise RedisTimeoutError(text) from error
             raise
         except Exception as error:
             raise StoreUnavailableError(
