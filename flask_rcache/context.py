@@ -34,6 +34,7 @@ __all__ = [
     "enter",
     "entered",
     "install",
+    "installed",
     "manager_of",
     "request_context",
 ]
@@ -150,8 +151,13 @@ class _Opened(NamedTuple):
 _opened: Final[ContextVar[_Opened | None]] = ContextVar("rcache_opened", default=None)
 
 
+#: The apps of this process that have a cache.
+installed: Final[weakref.WeakSet[Flask]] = weakref.WeakSet()
+
+
 def install(app: Flask, manager: CacheManager) -> None:
     """Have each request and each app context of an app opened a scope, and each request observed; once for each app."""
+    installed.add(app)
     engine = manager.engine
     app.wsgi_app = InScope(app.wsgi_app, engine)  # type: ignore[method-assign]
     # The first that runs of a request when Flask has opened its session and matched its URL. The signal that is sent

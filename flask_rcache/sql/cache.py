@@ -14,7 +14,7 @@ from flask import Flask, appcontext_pushed
 from sqlalchemy import Engine
 from sqlalchemy.sql.elements import ClauseElement
 
-from ..context import manager_of
+from ..context import installed, manager_of
 from ..engine.commits import Commits
 from ..engine.manager import CacheManager
 from ..errors import ConfigError
@@ -105,8 +105,9 @@ class SQLCache:
 
     @property
     def managers(self) -> list[CacheManager]:
-        """The caches of the apps that it was initialised for."""
-        return [manager_of(app) for app in self._apps if "rcache" in app.extensions]
+        """The caches of the apps that it was initialised for; of a plain engine, without any, of all in the process."""
+        apps = self._apps if self._apps or self._db is not None else installed
+        return [manager_of(app) for app in tuple(apps) if "rcache" in app.extensions]
 
     def database(self, bind: Any = None) -> Database:
         """A watched database: by its engine or its bind's name; the only one, or the default one, when left out.
@@ -333,7 +334,7 @@ class SQLCache:
 
     def _ensure_listeners(self, app: Flask, **_: Any) -> None:
         """An app's context begins: the process is in use."""
-        if app in self._apps:
+        if app in (self._apps or installed):
             for listener in self._listeners.values():
                 listener.ensure()
 

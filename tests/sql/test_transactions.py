@@ -169,6 +169,30 @@ def test_outside_of_contexts__commits_are_stamped(sites: Callable[..., Site]) ->
     assert site.visit() == "job"
 
 
+def test_plain_engine__without_init_app(engine: Engine) -> None:
+    """Nobody has said which app an engine belongs to: the caches of the process hear of its commits."""
+    Base.metadata.create_all(engine)
+    app = Flask("plain")
+    app.config.update(RCACHE_URL="memory://")
+    RCache(app, types=[PAGE])
+    sql = SQLCache(engine)
+
+    @cached(PAGE, tags=AUTO)
+    def count() -> int:
+        with Session(engine) as session:
+            return int(session.execute(text("SELECT count(*) FROM item")).scalar_one())
+
+    def visit() -> int:
+        with app.test_request_context("/"):
+            return count()
+
+    assert visit() == 0
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO item (id, name) VALUES (1, 'one')"))
+    assert visit() == 1
+    assert sql.databases
+
+
 def _postgres_site(url: str, redis: str = "memory://") -> Site:
     engine = create_engine(url)
     Base.metadata.create_all(engine)
