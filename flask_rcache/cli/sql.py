@@ -125,3 +125,24 @@ def _text(document: dict[str, Any]) -> str:
 
 
 _MEANING: Final = "(table:* is stamped by writes that can't be understood, rows:… by those whose rows are not known)"
+
+
+@sql.command("triggers", cls=Command)
+@click.argument("tables", metavar="[TABLE...]", nargs=-1)
+@click.option("--bind", metavar="NAME", help="The database, where an app has several.")
+@answers
+def triggers(*, tables: tuple[str, ...], bind: str | None, as_json: bool) -> None:
+    """Print the SQL that has PostgreSQL announce what any program writes to tables; without any, to all of the schema.
+
+    Apply it with your migrations, and call listen() of the app's SQLCache. It may be run again.
+    """
+    from sqlalchemy import inspect  # which an app without SQL does not need
+
+    from ..sql.triggers import trigger_sql
+
+    database = database_of(bind)
+    if database.engine.dialect.name != "postgresql":
+        raise ConfigError(f"only PostgreSQL announces writes, not {database.engine.dialect.name}")
+    names = tables or tuple(sorted(inspect(database.engine).get_table_names()))
+    printed = trigger_sql([database.table(name) for name in names])
+    answer({"status": "success", "tables": list(names), "sql": printed}, printed, as_json=as_json)

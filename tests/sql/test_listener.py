@@ -118,3 +118,15 @@ def test_listen__not_on_other_databases(sqlite_file: str) -> None:
     """Only PostgreSQL announces writes; the error says what to do elsewhere."""
     with pytest.raises(ConfigError, match="postgresql"):
         SQLCache(create_engine(sqlite_file)).listen()
+
+
+def test_triggers_command__prints_sql_that_can_be_applied(postgres: Postgres) -> None:
+    """`flask cache sql triggers` prints the SQL for the tables that it is given, or for all there are."""
+    _prepare(postgres)
+    site = Site(postgres.url, "memory://")
+    result = site.app.test_cli_runner().invoke(args=["cache", "sql", "triggers"])
+    assert result.exit_code == 0, result.output
+    assert 'ON "public"."item"' in result.output
+    with psycopg.connect(postgres.dsn(), autocommit=True) as other:
+        other.execute(result.output.encode())
+    site.close()
