@@ -35,6 +35,7 @@ from .stores.memory import MemoryStore
 from .stores.protocol import Store
 
 if TYPE_CHECKING:
+    from .events.bus import Events, Handlers
     from .warming import Warming
 
 __all__ = ["RCache"]
@@ -45,6 +46,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., object])
 
+#: Where an app has its events.
+EVENTS: Final = "rcache.events"
 _QUEUE: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -80,6 +83,7 @@ class RCache:
         self._apps: Final[WeakSet[Flask]] = WeakSet()
         self._warming: Warming | None = None
         self._writers: Final[dict[str, Writer]] = {}
+        self._handlers: Handlers | None = None
         if app is not None:
             self.init_app(app)
 
@@ -115,6 +119,62 @@ class RCache:
         self._apps.add(app)
         if self._warming is not None:
             self._warming.attach(app)
+        if settings.events or settings.events_stream is not None:
+            self._events_of(app)
+
+    def on(self, name: str) -> Callable[[F], F]:
+        """Register a handler of the events of a name.
+
+        It is called with the fields of the event that it names; with one parameter ``event``, with the
+        :class:`~flask_rcache.events.Event`.
+
+        Args:
+            name: such as ``"order.created"``.
+
+        Raises:
+            ConfigError: the name or the function is not usable.
+        """
+
+        def register(function: F) -> F:
+            self._all_handlers.add(name, function)
+            return function
+
+        return register
+
+    def emit(self, name: str, /, **data: Any) -> None:
+        """Say that something happened, in the current app.
+
+        What ``RCACHE_EVENTS`` says is invalidated, the handlers are called, and with ``RCACHE_EVENTS_STREAM`` the event
+        is added to the stream. Inside a transaction that has written something, on a database that ``SQLCache``
+        watches, that happens after its commit, and not at all after a rollback.
+
+        Args:
+            name: of the event.
+            data: its fields: what JSON can hold.
+
+        Raises:
+            ConfigError: the name or the fields are not usable.
+            StoreUnavailableError: the stream is away; this app has handled the event.
+            Exception: what a handler raised, after all of them were called.
+        """
+        self._events_of(current_app).emit(name, data)
+
+    @property
+    def _all_handlers(self) -> Handlers:
+        if self._handlers is None:
+            from .events.bus import Handlers  # which many apps do not need
+
+            self._handlers = Handlers()
+        return self._handlers
+
+    def _events_of(self, app: Flask) -> Events:
+        events: Events | None = app.extensions.get(EVENTS)
+        if events is None:
+            from .events.bus import Events
+
+            real: Any = getattr(app, "_get_current_object", lambda: app)()
+            events = app.extensions[EVENTS] = Events(real, self._all_handlers)
+        return events
 
     @property
     def warming(self) -> Warming:

@@ -20,6 +20,7 @@ __all__ = [
     "Stored",
     "cache_audited",
     "cache_error",
+    "cache_event",
     "cache_hit",
     "cache_invalidated",
     "cache_miss",
@@ -37,6 +38,7 @@ cache_miss: Final = _signals.signal("cache-miss", "Nothing could be served and a
 cache_stored: Final = _signals.signal("cache-stored", "A load's result was stored: `Stored`.")
 cache_invalidated: Final = _signals.signal("cache-invalidated", "Something was invalidated: `Invalidation`.")
 cache_error: Final = _signals.signal("cache-error", "An operation went on without the cache: `CacheError`.")
+cache_event: Final = _signals.signal("cache-event", "An event was emitted here or came over the stream: `Event`.")
 cache_audited: Final = _signals.signal("cache-audited", "An operator changed the cache: `Audited`.")
 
 

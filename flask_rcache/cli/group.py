@@ -21,6 +21,7 @@ __all__ = ["cache", "usage_errors"]
 _COMMANDS: Final[Mapping[str, str]] = {
     "check": "doctor",
     "clear-all": "changing",
+    "events": "events",
     "explain": "explain",
     "inspect": "reading",
     "invalidate-pattern": "changing",

@@ -236,3 +236,15 @@ def driver_options(value: object, what: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
         raise ConfigError(f"{what} must be a dict of options for redis-py, not {type(value).__name__}")
     return dict(value)
+
+
+def mapping(value: object, what: str) -> Mapping[str, Any]:
+    """A mapping, as a dict or as a JSON object."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise ConfigError(f"{what} must be a mapping, in the environment a JSON object: {error}") from error
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{what} must be a mapping, not {type(value).__name__}")
+    return value

@@ -240,6 +240,17 @@ class Settings:
     admin_guard: Callable[[Any], Any] | None = _setting(
         None, parsers.callback, "Called with the request in place of checking a token; returns who is admitted."
     )
+    events: Mapping[str, Any] = _setting(
+        {},
+        parsers.mapping,
+        "What events invalidate: by name, lists of `tags`, `types`, `urls` and `users`, with fields in braces.",
+    )
+    events_stream: str | None = _setting(
+        None, parsers.text, "The Redis stream that events are added to, and that `flask cache events` reads."
+    )
+    events_group: str | None = _setting(
+        None, parsers.text, "The consumer group of this app on that stream; default: the prefix."
+    )
     write_attempts: int = _setting(
         5, parsers.count, "How often a write behind is tried before it goes to the dead letters."
     )

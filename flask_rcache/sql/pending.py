@@ -6,11 +6,11 @@ of sessions that were not sent to the database yet, which an identity map shows 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 from weakref import WeakKeyDictionary, WeakSet
 
-from sqlalchemy import event, inspect
+from sqlalchemy import Connection, event, inspect
 from sqlalchemy.exc import UnboundExecutionError
 from sqlalchemy.orm import Session
 
@@ -19,7 +19,14 @@ from ..model.scope import scope_var
 from .databases import Database
 from .names import TableName, any_tag, stamped
 
-__all__ = ["Uncommitted", "databases_of", "uncommitted", "watch_sessions"]
+__all__ = ["TRANSACTION", "Uncommitted", "after_commit", "databases_of", "uncommitted", "watch_sessions"]
+
+#: Where a session has what is called after its commit, each with the savepoint in which it was asked; and whether it
+#: has committed.
+_AFTER: Final = "rcache.after_commit"
+_COMMITTED: Final = "rcache.committed"
+#: Where a connection of the pool has its transaction.
+TRANSACTION: Final = "rcache_transaction"
 
 #: The watched databases by their engines.
 databases_of: Final[WeakKeyDictionary[Any, Database]] = WeakKeyDictionary()
@@ -83,6 +90,8 @@ def watch_sessions() -> None:
     if not event.contains(Session, "after_transaction_create", _on_transaction):
         event.listen(Session, "after_transaction_create", _on_transaction)
         event.listen(Session, "after_soft_rollback", _on_rollback)
+        event.listen(Session, "after_commit", _on_commit)
+        event.listen(Session, "after_transaction_end", _on_end)
 
 
 def uncommitted() -> Uncommitted | None:
@@ -95,14 +104,70 @@ def uncommitted() -> Uncommitted | None:
     return cast(Uncommitted, scope.uncommitted[0])
 
 
+def after_commit(function: Callable[[], object]) -> bool:
+    """Have a function called after the commit of what this context has written; false when it has written nothing.
+
+    After a rollback, of the savepoint in which this is asked too, it is not called at all.
+    """
+    scope = scope_var.get()
+    if scope is None or not scope.uncommitted:
+        return False
+    here = cast(Uncommitted, scope.uncommitted[0])
+    written = [each for each, database in tuple(here.transactions.items()) if each.pending(database)]
+    for session in tuple(here.sessions):
+        if session.in_transaction() and (_is_dirty(session) or any(_owns(session, each) for each in written)):
+            session.info.setdefault(_AFTER, []).append((session.get_nested_transaction(), function))
+            return True
+    if written:
+        written[0].after_commit(function)
+    return bool(written)
+
+
+def _is_dirty(session: Session) -> bool:
+    return bool(session._new or session._deleted or session.identity_map._modified)
+
+
+def _owns(session: Session, transaction: Any) -> bool:
+    """Whether a transaction of a connection is the session's."""
+    root = session.get_transaction()
+    connections = [] if root is None else [each for each in root._connections if isinstance(each, Connection)]
+    return any(each.info.get(TRANSACTION) is transaction for each in connections if not each.invalidated)
+
+
+def _on_commit(session: Session) -> None:
+    if session.info.get(_AFTER):
+        session.info[_COMMITTED] = True
+
+
+def _on_end(session: Session, transaction: Any) -> None:
+    """A session's transaction is over, and the session may be used again."""
+    if transaction.parent is not None:
+        return
+    after, is_committed = session.info.pop(_AFTER, ()), session.info.pop(_COMMITTED, False)
+    for _, function in after if is_committed else ():
+        function()
+
+
 def _on_transaction(session: Session, _: Any) -> None:
     here = uncommitted()
     if here is not None:
         here.sessions.add(session)
 
 
-def _on_rollback(_: Session, __: Any) -> None:
+def _on_rollback(session: Session, undone: Any) -> None:
     """What a load that runs has read of the session may have been undone."""
+    after = session.info.get(_AFTER)
+    if after:
+        after[:] = [(nested, function) for nested, function in after if not _is_in(nested, undone)]
     load, scope = current_load(), scope_var.get()
     if load is not None and load.is_running and scope is not None and scope.observed is not None:
         scope.observed.taint()
+
+
+def _is_in(nested: Any, undone: Any) -> bool:
+    """Whether a savepoint is the one that was undone, or one inside it."""
+    while nested is not None:
+        if nested is undone:
+            return True
+        nested = nested.parent
+    return undone.parent is None

@@ -22,14 +22,13 @@ from ..model.scope import scope_var
 from .databases import Database, statement_of
 from .drivers import FACTORIES, commits_at_once, is_rolled_back, watch_connection, watched_class
 from .names import RowName, TableName, any_tag, stamped, unknown_tag
-from .pending import uncommitted
+from .pending import TRANSACTION, uncommitted
 from .statements import Kind, Statement
 
 __all__ = ["Transaction", "Transactions", "Writes"]
 
 #: So many rows of one table are stamped one by one; above that, the table and all its rows.
 _MOST_ROWS: Final = 64
-_KEY: Final = "rcache_transaction"
 
 
 class Writes:
@@ -75,11 +74,13 @@ class Writes:
 class _Level:
     """What was written since a savepoint, or since the transaction began."""
 
-    __slots__ = ("name", "writes")
+    __slots__ = ("after", "name", "writes")
 
     def __init__(self, name: str) -> None:
         self.name: Final = name
         self.writes: Final = Writes()
+        #: What is called after the commit.
+        self.after: Final[list[Callable[[], object]]] = []
 
 
 class Transaction:
@@ -138,6 +139,7 @@ class Transaction:
         if at:
             for level in self._levels[at:]:
                 self._levels[at - 1].writes.merge(level.writes)
+                self._levels[at - 1].after.extend(level.after)
             del self._levels[at:]
 
     def rollback_to(self, name: str) -> None:
@@ -153,6 +155,15 @@ class Transaction:
             if self._levels[at].name.lower() == name.lower():
                 return at
         return 0
+
+    def after_commit(self, function: Callable[[], object]) -> None:
+        """Have a function called after the commit, and not at all when this savepoint or all is rolled back."""
+        self._levels[-1].after.append(function)
+
+    @property
+    def callbacks(self) -> list[Callable[[], object]]:
+        """What is called after the commit."""
+        return [function for level in self._levels for function in level.after]
 
     def clear(self) -> None:
         """It is over."""
@@ -222,9 +233,9 @@ class Transactions:
         """The transaction of a SQLAlchemy connection, or of a pool's."""
         pooled = getattr(connection, "connection", connection) if hasattr(connection, "dialect") else connection
         info = pooled.info
-        found: Transaction | None = info.get(_KEY)
+        found: Transaction | None = info.get(TRANSACTION)
         if found is None:
-            found = info[_KEY] = Transaction()
+            found = info[TRANSACTION] = Transaction()
         if not found.is_watched:
             found.is_watched = True
             transaction = found
@@ -383,6 +394,7 @@ class Transactions:
         What was written is kept when it fails: the driver may leave the transaction open, to be committed once more.
         """
         tags = () if transaction.is_committing else transaction.tags(self.database)
+        after = [] if transaction.is_committing else transaction.callbacks
         if not tags:
             yield
             if not transaction.is_committing:
@@ -402,6 +414,8 @@ class Transactions:
         finally:
             transaction.is_committing = False
             end(*begun)
+        for function in after:
+            function()
 
     def _commit(self, transaction: Transaction, commit: Callable[[], Any]) -> Any:
         """Around the driver's own commit."""

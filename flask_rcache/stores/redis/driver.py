@@ -120,9 +120,9 @@ class Connector:
         where: dict[str, Any] = {"path": path} if path else {"host": node.host, "port": node.port}
         return self._class(**where, **self.options)
 
-    def client(self, node: Node) -> Redis:
-        """A plain client of a server."""
-        options: dict[str, Any] = {"host": node.host, "port": node.port, **self.options}
+    def client(self, node: Node, **more: Any) -> Redis:
+        """A plain client of a server, with more options."""
+        options: dict[str, Any] = {"host": node.host, "port": node.port, **self.options, **more}
         return Redis(connection_pool=ConnectionPool(connection_class=self._class, **options))
 
 
