@@ -652,6 +652,33 @@ def test_dashboard__sentinels_and_a_failover(person, sentinels) -> None:
         assert someone.visit("/weather/rome") in ("HIT", "MISS")
 
 
+@pytest.mark.chaos
+def test_dashboard__a_cluster_whose_node_is_away(person, private_cluster) -> None:
+    """Nodes and shards are listed; those of a node that is away are marked, and the others go on; then all is well."""
+    cluster = private_cluster()
+    with Gunicorn("tests.admin.site:create_app()", threads=8, env={"RCACHE_URL": cluster.url}) as web:
+        someone = person(web.url)
+        someone.visit("/weather/rome")
+        page = someone.sign_in().page
+        expect(page.locator("#servers tr")).to_have_count(3)
+        expect(page.locator("#shards li[data-state=good]")).to_have_count(16)
+        expect(page.locator("#health")).to_contain_text("3 of 3 nodes, 16 of 16 shards used")
+        gone = cluster.nodes[0]
+        gone.kill()
+        for number in range(40):
+            someone.visit(f"/flights/AA{number}")
+        expect(page.locator("#notes")).to_contain_text("shards of 16 away", timeout=40_000)
+        expect(page.locator("#servers [data-state=bad]")).to_contain_text(f"127.0.0.1:{gone.port}")
+        expect(page.locator("#servers [data-state=good]")).to_have_count(2)
+        page.get_by_role("button", name="Clear all…").click()
+        page.get_by_role("button", name="Clear all", exact=True).click()
+        expect(page.locator("#results")).to_contain_text("Journalled")
+        expect(page.locator("#servers [data-state=bad]")).to_contain_text("journalled")
+        gone.restart()
+        expect(page.locator("#shards li[data-state=good]")).to_have_count(16, timeout=60_000)
+        expect(page.locator("#notes > *")).to_have_count(0, timeout=60_000)
+
+
 def test_dashboard__one_server_needs_no_card(person, redis_site) -> None:
     """It is in the list of what is healthy already."""
     page = person(redis_site).sign_in().page

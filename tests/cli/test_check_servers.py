@@ -376,6 +376,19 @@ def test_sentinels__a_service_that_nobody_knows(new_app: AppFactory, sentinels: 
     assert "other" in failures[0]["message"]
 
 
+def test_sentinels__the_documented_rules_are_enough(new_app: AppFactory, sentinels: Callable[..., Sentinels]) -> None:
+    """A user of the sentinels with the rules of `docs/how-it-works.md` can do what the cache does there."""
+    page = (ROOT / "docs" / "how-it-works.md").read_text(encoding="utf-8")
+    rules = re.search(r"A user for the sentinels needs\s+`([^`]*)`", page)
+    assert rules
+    trio = sentinels()
+    for port in trio.ports:
+        everything = ["on", ">word", "resetchannels", "-@all", *rules[1].split()]
+        trio.client(port).execute_command("ACL", "SETUSER", "watcher", *everything)
+    app = new_app(trio.url, RCACHE_SENTINEL_OPTIONS={"username": "watcher", "password": "word"})
+    assert only(app, "sentinels")["state"] == "ok"
+
+
 def test_of_all__what_is_equal_is_said_once() -> None:
     """Several servers: one line for what is well on all, one for each thing that is not, with the servers."""
     full = warn("memory", "full", "more")

@@ -23,6 +23,7 @@ from flask_rcache.metrics import prometheus
 from flask_rcache.metrics.gauges import Watched
 from flask_rcache.metrics.names import COUNTERS, GAUGES, OPERATIONS, Labels
 from flask_rcache.metrics.prometheus import instrument, uninstrument
+from tests.clusters import Cluster
 from tests.metrics.kit import cache, scrape, value
 from tests.processes import wait_until
 from tests.sentinels import Sentinels
@@ -313,6 +314,39 @@ def test_gauges__show_sentinels_and_failovers(sentinels: Callable[..., Sentinels
         trio.sentinels[2].kill()
         wait_until(lambda: sentinel(2) == 0, timeout=30, what="the sentinel is away")
         assert [sentinel(0), sentinel(1)] == [1, 1]
+
+
+@pytest.mark.chaos
+def test_gauges__a_node_of_a_cluster_that_is_away(
+    private_cluster: Callable[..., Cluster], registry: CollectorRegistry
+) -> None:
+    """The node is away, its shards with it, and each has what waits in its journal; the others are used."""
+    cluster = private_cluster("valkey")
+    gone = cluster.nodes[0]
+    with cache(cluster.url) as manager:
+        instrument(manager, registry=registry)
+        manager.get(ITEMS, "k")
+        gone.kill()
+
+        def is_seen() -> bool:
+            for number in range(50):
+                manager.get(ITEMS, number)
+            return value(scrape(registry), "cache_node_available", cache="cache", node=f"127.0.0.1:{gone.port}") == 0
+
+        wait_until(is_seen, timeout=30, what="the node is away")
+        manager.invalidate_type(ITEMS)
+        series = scrape(registry)
+        shards = {
+            dict(labels)["shard"]: figure for (name, labels), figure in series.items() if "shard_available" in name
+        }
+        assert len(shards) == 16
+        pending = {
+            number: value(series, "cache_shard_journal_pending", cache="cache", shard=number) for number in shards
+        }
+        assert 0 < sum(not figure for figure in shards.values()) < 16
+        assert {number: 1 - figure for number, figure in shards.items()} == pending
+        used = [name for name, _ in series if name == "cache_node_available"]
+        assert len(used) == 3
 
 
 def test_gauges__nodes_and_shards_of_a_cluster() -> None:

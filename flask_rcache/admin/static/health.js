@@ -21,7 +21,7 @@ export function notes(host, overview) {
         + `effect in this process at once, and are journalled for the others until it is available again. ${waiting}`,
       cause: store.incident,
     });
-  } else if (bus?.state === "down") {
+  } else if (isDeaf(bus, topology)) {
     found.push({
       kind: "warn",
       title: "The bus is down",
@@ -44,6 +44,12 @@ export function notes(host, overview) {
 
 /** Whether some shards of a cluster are away, and not all. */
 const isPartly = (topology) => topology?.kind === "cluster" && topology.shards.some((shard) => shard.is_available);
+
+/** Whether invalidations do not arrive from where they could: a shard that is away sends none. */
+function isDeaf(bus, topology) {
+  if (topology?.kind !== "cluster") return bus?.state === "down";
+  return topology.shards.some((shard) => shard.is_available && shard.bus === "down");
+}
 
 function newNote() {
   return el("p", {}, el("strong"), " ", el("span"), " ", el("code"));
@@ -73,11 +79,12 @@ function parts({ breaker, bus, journal, memory_tier: tier, store, topology }, no
   const found = [storeOf(store, topology, now)];
   if (store.server) found.push(memoryOf(store));
   if (store.kind === "memory") return [...found, ...tierOf(tier)];
-  found.push(...tierOf(tier), busOf(bus));
+  found.push(...tierOf(tier), isPartly(topology) ? busOfShards(topology) : busOf(bus));
+  const open = isPartly(topology) ? topology.shards.filter((shard) => !shard.is_available).length : 0;
   found.push({
     name: "Breaker",
-    state: breaker.is_open ? "bad" : "good",
-    value: breaker.is_open ? "open" : "closed",
+    state: breaker.is_open ? (open ? "warn" : "bad") : "good",
+    value: breaker.is_open ? (open ? `open for ${plural(open, "shard")}` : "open") : "closed",
     detail: `${plural(breaker.incidents, "incident")} since the start of this process`,
   });
   found.push({
@@ -138,6 +145,16 @@ function tierOf(tier) {
   const share = tier.max_bytes ? tier.bytes / tier.max_bytes : undefined;
   const detail = `${plural(tier.entries, "entry", "entries")} of ${bytes(tier.max_bytes)}, this process`;
   return [{ name: "Memory tier", state: "good", value: bytes(tier.bytes), detail, share }];
+}
+
+function busOfShards({ shards }) {
+  const alive = shards.filter((shard) => shard.bus === "alive").length;
+  return {
+    name: "Bus",
+    state: alive === shards.length ? "good" : "warn",
+    value: alive === shards.length ? "alive" : `alive for ${count(alive)}`,
+    detail: `invalidations of ${count(alive)} of ${plural(shards.length, "shard")} arrive`,
+  };
 }
 
 function busOf(bus) {
