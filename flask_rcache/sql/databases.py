@@ -156,6 +156,9 @@ class Database:
 
     def plan(self, context: Any) -> Plan:
         """What is known of the distinct statement of an execution; found out once."""
+        known: Plan | None = context.__dict__.get("rcache_plan")
+        if known is not None:  # somebody has asked before
+            return known
         if self._generation != self.declarations.generation:
             self._forget_plans()
         compiled, now = context.compiled, time.monotonic()

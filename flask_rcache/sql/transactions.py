@@ -277,6 +277,8 @@ class Transactions:
     def _before_execute(
         self, connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
     ) -> None:
+        if self.database.plan(context).is_plain_read:
+            return
         found = statement_of(self.database, context)
         if found.kind is Kind.READ and not found.is_write:
             return  # savepoints as constructs are looked at when they are there
