@@ -11,12 +11,13 @@ import functools
 import inspect
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from typing import Any, Final, Generic, ParamSpec, TypeVar, cast, overload
 from weakref import WeakSet
 
+from .codec import Errors
 from .context import current_cache, request_context
 from .engine.fetching import NEVER
 from .engine.load import current_load
@@ -63,12 +64,13 @@ class _Options:
         tags: labels, or a function of the arguments.
         unless: called with the arguments; true bypasses the cache.
         keep: called with the result; false: it is not stored.
+        errors: the exceptions that are answers, by class, with the seconds that they are stored.
 
     Raises:
         ConfigError: one of them is not usable.
     """
 
-    __slots__ = ("cache_type", "keep", "key_func", "tags", "ttl", "unless")
+    __slots__ = ("cache_type", "errors", "keep", "key_func", "tags", "ttl", "unless")
 
     def __init__(
         self,
@@ -79,6 +81,7 @@ class _Options:
         tags: FoundTags,
         unless: Callable[..., object] | None,
         keep: Callable[[Any], object] | None,
+        errors: Mapping[type[Exception], float | timedelta] | None,
     ) -> None:
         if not isinstance(cache_type, CacheType | str):
             raise ConfigError(f"@cached takes a CacheType or its name first: write @cached() over {cache_type!r:.80}")
@@ -91,6 +94,7 @@ class _Options:
         self.tags: Final = tags if callable(tags) else _checked(tags)
         self.unless: Final = unless
         self.keep: Final = keep
+        self.errors: Final = None if errors is None else Errors(errors)
 
 
 def _checked(tags: Tags) -> Tags:
@@ -136,13 +140,17 @@ class _Call:
 
     def keep(self, result: Any) -> object:
         """Whether the result is stored."""
-        options = self._function.options
-        if self._reads:
-            reads = self._reads - self._read_by_key()
-            if reads:
-                self._function.warn(reads)
-                return NEVER
-        return options.keep is None or bool(options.keep(result))
+        keep = self._function.options.keep
+        own = self.keep_error()
+        return own if own is not True or keep is None else bool(keep(result))
+
+    def keep_error(self) -> object:
+        """Whether what the function raised may be stored; it is not where the function has read the request."""
+        reads = self._reads - self._read_by_key() if self._reads else None
+        if reads:
+            self._function.warn(reads)
+            return NEVER
+        return True
 
     def _read_by_key(self) -> frozenset[str]:
         """What the app's own ``key_func`` reads: that is in the key."""
@@ -253,6 +261,8 @@ class CachedFunction(Generic[P, R]):
             return self._function(*args, **kwargs)
         call = _Call(self, args, kwargs)
         how: dict[str, Any] = {"ttl": options.ttl, "tags": tags, "keep": call.keep, "name": self._identity.name}
+        if options.errors is not None:
+            how["errors"] = options.errors.kept_if(call.keep_error)
         if self._is_async:
             return cast(R, cache.afetch(options.cache_type, key, call.aload, refresh=refresh, **how))
         return cast(R, cache.fetch(options.cache_type, key, call.load, refresh=refresh, **how))
@@ -355,6 +365,7 @@ def cached(
     tags: FoundTags = (),
     unless: Callable[..., object] | None = None,
     keep: Callable[[Any], object] | None = None,
+    errors: Mapping[type[Exception], float | timedelta] | None = None,
 ) -> Callable[[Callable[P, R]], CachedFunction[P, R]]:
     """Cache a function's values; the arguments are the key.
 
@@ -370,6 +381,8 @@ def cached(
             and rows that it reads.
         unless: called with the arguments; true bypasses the cache.
         keep: called with the result; false: it is not stored.
+        errors: the exceptions that are answers, by class, with the seconds that each is stored: ``{NotFound: 30}``. It
+            is raised again, in every process; other exceptions are never stored.
 
     Returns:
         A decorator; its result has ``.invalidate``, ``.refresh``, ``.uncached`` and ``.key``, given the arguments.
@@ -377,7 +390,7 @@ def cached(
     Raises:
         ConfigError: an option is not usable, or what is decorated is no function.
     """
-    options = _Options(cache_type, ttl, key_func, tags=tags, unless=unless, keep=keep)
+    options = _Options(cache_type, ttl, key_func, tags=tags, unless=unless, keep=keep, errors=errors)
 
     def decorate(function: Callable[P, R]) -> CachedFunction[P, R]:
         _check_place(function)

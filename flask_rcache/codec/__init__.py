@@ -5,6 +5,7 @@ checked, or :class:`~flask_rcache.errors.DecodeError`. The form of whole entries
 stores that need it, as it needs zstd.
 """
 
+from .raised import Errors, Raised, is_raised
 from .values import MAX_DEPTH, ValueCodec, decode_value, encode_value
 
-__all__ = ["MAX_DEPTH", "ValueCodec", "decode_value", "encode_value"]
+__all__ = ["MAX_DEPTH", "Errors", "Raised", "ValueCodec", "decode_value", "encode_value", "is_raised"]

@@ -12,9 +12,9 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Final, Literal, TypeVar, cast
+from typing import Any, Final, Literal, NoReturn, TypeVar, cast
 
-from ..codec import ValueCodec
+from ..codec import Errors, Raised, ValueCodec, is_raised
 from ..config.settings import Settings
 from ..errors import CodecError, EncodeError
 from ..model.bounded import BoundedDict
@@ -96,9 +96,10 @@ class Call:
         name: the function that loads, for warnings.
         observes: whether the value depends on what was observed to be read (``AUTO``).
         is_independent: whether it depends on nothing that was read before its load began.
+        errors: the exceptions that are answers; ``None``: none is.
     """
 
-    __slots__ = ("is_independent", "keep", "name", "observes", "policy", "tags", "ttl")
+    __slots__ = ("errors", "is_independent", "keep", "name", "observes", "policy", "tags", "ttl")
 
     def __init__(
         self,
@@ -110,7 +111,9 @@ class Call:
         name: str | None = None,
         observes: bool = False,
         is_independent: bool = False,
+        errors: Errors | None = None,
     ) -> None:
+        self.errors: Final = errors
         self.observes: Final = observes
         self.is_independent: Final = is_independent
         self.policy: Final = policy
@@ -128,6 +131,20 @@ class Call:
     def all_tags(self) -> tuple[str, ...]:
         """Every tag that is known before the load."""
         return (self.policy.tag, *self.tags)
+
+    def kept(self, value: Any) -> object:
+        """Whether a result is stored."""
+        if type(value) is Raised:
+            return self.errors is not None and (self.errors.keep is None or self.errors.keep())
+        return self.keep is None or self.keep(value)
+
+    def drafted(self, load: Load, content: bytes, value: Any) -> Draft:
+        """What is stored of a result; an exception is not served any more when its time is over."""
+        if type(value) is Raised:
+            assert self.errors is not None
+            seconds = self.errors.seconds(value.error)
+            return load.draft(content, ttl=seconds, stale_while_revalidate=0.0, stale_if_error=0.0)
+        return load.draft(content, ttl=self.lifetime(value, load.cost))
 
     def lifetime(self, value: Any, cost: float) -> float:
         """Seconds that a result is fresh."""
@@ -196,7 +213,7 @@ class Fetching:
         if value is not MISSING:
             if decision is not Decision.HIT:
                 self._refresh(call, key, lookup, loader)
-            return cast(T, value)
+            return cast(T, value if type(value) is not Raised else _raise(value))
         run = _Run(self, call, lambda _: {key: loader()})
         with self._counted(policy):
             done = self.drive(*self._steps(call, {key: lookup}, began), run.loader)
@@ -258,7 +275,7 @@ class Fetching:
         if value is not MISSING:
             if decision is not Decision.HIT:
                 self._refresh(call, key, lookup, _in_a_loop_of_its_own(loader))
-            return cast(T, value)
+            return cast(T, value if type(value) is not Raised else _raise(value))
 
         async def load_one(_: list[str]) -> Mapping[str, T]:
             return {key: await loader()}
@@ -274,7 +291,7 @@ class Fetching:
         alone = Load(key, call.policy, None, flight=None, terms=self.terms(call.policy, **call.observing))
         run = _Run(self, call, lambda _: {key: loader()})
         self._replace(call, alone, run.loader([alone]))
-        return cast(T, run.values[key])
+        return cast(T, _given(run.values[key]))
 
     async def arefresh(self, call: Call, key: str, loader: Callable[[], Awaitable[T]]) -> T:
         """:meth:`refresh` with an async loader."""
@@ -287,7 +304,7 @@ class Fetching:
         alone = Load(key, call.policy, None, flight=None, terms=terms)
         run = _Run(self, call, load_one)
         await asyncio.to_thread(self._replace, call, alone, await run.async_loader([alone]))
-        return cast(T, run.values[key])
+        return cast(T, _given(run.values[key]))
 
     def _replace(self, call: Call, alone: Load, loaded: Loaded) -> None:
         if loaded.error is not None:
@@ -362,7 +379,7 @@ class Fetching:
             inside = current_load() is not None
             draw = random.random() if policy.beta else 1.0
             decision = decide(entry, lookup.now, inside_load=inside, beta=policy.beta, draw=draw)
-            value = MISSING if decision is Decision.LOAD else self._decoded(policy, entry)
+            value = MISSING if decision is Decision.LOAD else self._decoded(policy, entry, call.errors)
             if value is not MISSING:
                 if decision is Decision.STALE:
                     self._observer.stale(policy, key, lookup)
@@ -392,22 +409,36 @@ class Fetching:
         if shared is None:
             if run.error is not None:
                 raise run.error
-            return run.values[key]
+            return _given(run.values[key])
         record_read(self._store, shared.entry, stale=shared.stale)
-        value = self._decoded(policy, shared.entry)
+        value = self._decoded(policy, shared.entry, call.errors)
         if value is MISSING and run.error is not None:
             raise run.error
-        return loader() if value is MISSING and loader is not None else value
+        return loader() if value is MISSING and loader is not None else _given(value)
 
-    def _decoded(self, policy: Policy, entry: Entry) -> Any:
-        """The entry's value; a response, or bytes that do not decode, are none."""
+    def _decoded(self, policy: Policy, entry: Entry, errors: Errors | None = None) -> Any:
+        """The entry's value, or the exception that it is to this call; ``MISSING`` where it does not decode."""
         if isinstance(entry.content, bytes):
             try:
                 return self.codec.decode(entry.content)
             except CodecError as error:
+                if is_raised(entry.content):
+                    return self._raised(policy, entry.content, errors)
                 policy.counters.add("garbage")
                 self._observer.failed(policy.name, "decode", error, None)
         return MISSING
+
+    def _raised(self, policy: Policy, content: bytes, errors: Errors | None) -> Any:
+        """The exception that is stored, for a call that takes it for an answer; else ``MISSING``."""
+        if errors is None:
+            return MISSING
+        try:
+            error = errors.decode(self.codec, content)
+        except CodecError as garbage:
+            policy.counters.add("garbage")
+            self._observer.failed(policy.name, "decode", garbage, None)
+            return MISSING
+        return MISSING if error is None else Raised(error)
 
     # What is kept
 
@@ -418,7 +449,7 @@ class Fetching:
             EncodeError: under ``RCACHE_STRICT``.
         """
         try:
-            content: bytes = self.codec.encode(value)
+            content = self._packed(call, value)
             limit = self._settings.max_bytes
             if len(content) > limit:
                 raise EncodeError(f"the value takes {len(content)} bytes, more than RCACHE_MAX_BYTES = {limit}")
@@ -429,6 +460,12 @@ class Fetching:
             self._observer.unstorable(call.policy, call.name or key, error)
             return None
         return content
+
+    def _packed(self, call: Call, value: object) -> bytes:
+        if type(value) is Raised:
+            assert call.errors is not None
+            return call.errors.encode(self.codec, value.error)
+        return self.codec.encode(value)
 
     def not_for_others(self, call: Call, key: str, reason: str) -> None:
         """What a load has read is not for others, or not for long: say so once, and remember it for the key."""
@@ -640,12 +677,13 @@ class _LoaderError(Exception):
 class _Run:
     """The run of one loader for some keys, and what it gave."""
 
-    __slots__ = ("_call", "_fetching", "_loader", "error", "ran", "values")
+    __slots__ = ("_answers", "_call", "_fetching", "_loader", "error", "ran", "values")
 
     def __init__(self, fetching: Fetching, call: Call, loader: Callable[[list[str]], Any]) -> None:
         self._fetching: Final = fetching
         self._call: Final = call
         self._loader: Final = loader
+        self._answers: Final[tuple[type[Exception], ...]] = () if call.errors is None else call.errors.classes
         #: By stored key, what the loader gave.
         self.values: Final[dict[str, Any]] = {}
         self.error: Exception | None = None
@@ -655,7 +693,10 @@ class _Run:
         """Run it in this thread."""
         with suppress(_LoaderError), self._running(loads) as together:
             with together:
-                given = self._loader([each.key for each in loads])
+                try:
+                    given = self._loader(self.ran)
+                except self._answers as error:
+                    given = dict.fromkeys(self.ran, Raised(error))
             return self._kept(loads, given)
         return self._failed()
 
@@ -663,7 +704,10 @@ class _Run:
         """Run it in this task."""
         with suppress(_LoaderError), self._running(loads) as together:
             with together:
-                given = await self._loader([each.key for each in loads])
+                try:
+                    given = await self._loader(self.ran)
+                except self._answers as error:
+                    given = dict.fromkeys(self.ran, Raised(error))
             return self._kept(loads, given)
         return self._failed()
 
@@ -703,7 +747,7 @@ class _Run:
                     value.close()  # nobody will await it
                 raise TypeError(f"{call.name or 'the loader'} returned an awaitable: use afetch, or an async function")
             self._fetching._observer.loaded(call.policy, each.key, together.cost)
-            kept = call.keep is None or call.keep(value)
+            kept = call.kept(value)
             if not kept:
                 if kept is NEVER:
                     self._fetching.remember_unstorable(each.key)
@@ -713,8 +757,18 @@ class _Run:
                 continue
             content = self._fetching.encoded(call, each.key, value)
             if content is not None:
-                drafts[each.key] = each.draft(content, ttl=call.lifetime(value, together.cost))
+                drafts[each.key] = call.drafted(each, content, value)
         return Loaded(drafts)
+
+
+def _raise(answer: Raised) -> NoReturn:
+    """Raise an exception that is an answer."""
+    raise answer.error
+
+
+def _given(value: Any) -> Any:
+    """The value, unless it is to be raised."""
+    return _raise(value) if type(value) is Raised else value
 
 
 def _in_a_loop_of_its_own(loader: Callable[[], Awaitable[T]]) -> Callable[[], T]:

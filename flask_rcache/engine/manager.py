@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
+from ..codec import Errors
 from ..config.settings import Settings
 from ..errors import ConfigError, StoreError
 from ..model.cache_type import FROM_HEADERS, CacheType, Tags, check_tags, check_ttl, split_tags
@@ -33,6 +34,8 @@ K = TypeVar("K", bound=Key)
 
 #: Seconds, a duration, or a function of the result.
 ValueTtl = float | timedelta | Callable[[Any], float | timedelta]
+#: Seconds or a duration, by class of exception.
+ErrorTtls = Mapping[type[Exception], float | timedelta] | Errors
 
 
 class Invalidated(int):
@@ -284,6 +287,7 @@ class CacheManager:
         name: str | None = None,
         refresh: bool = False,
         independent: bool = False,
+        errors: ErrorTtls | None = None,
     ) -> T:
         """The value of a key, loaded once in all processes when it is not there.
 
@@ -299,13 +303,15 @@ class CacheManager:
             refresh: load now, whatever lies there, and replace it on success.
             independent: for ``sql``: ``loader`` reads no cached values, and nothing that the request has read before
                 is part of its result.
+            errors: the exceptions of ``loader`` that are answers, by class, with the seconds that each is stored: it is
+                raised again for those who ask meanwhile.
 
         Raises:
-            ConfigError: the type, key, ttl or tags are not usable.
-            Exception: whatever ``loader`` raises; nothing is stored then.
+            ConfigError: the type, key, ttl, tags or errors are not usable.
+            Exception: whatever ``loader`` raises; nothing is stored then, unless ``errors`` names it.
         """
         engine = self.engine
-        call = self._call(cache_type, ttl, tags, keep, name, independent=independent)
+        call = self._call(cache_type, ttl, tags, keep, name, independent=independent, errors=errors)
         stored = engine.names.stored(call.policy.name, key, hashed=False)
         if not engine.enabled:
             engine.observer.bypassed(call.policy)
@@ -365,10 +371,11 @@ class CacheManager:
         name: str | None = None,
         refresh: bool = False,
         independent: bool = False,
+        errors: ErrorTtls | None = None,
     ) -> T:
         """:meth:`fetch` with an async loader; neither Redis nor waiting for another's load blocks the event loop."""
         engine = self.engine
-        call = self._call(cache_type, ttl, tags, keep, name, independent=independent)
+        call = self._call(cache_type, ttl, tags, keep, name, independent=independent, errors=errors)
         stored = engine.names.stored(call.policy.name, key, hashed=False)
         if not engine.enabled:
             engine.observer.bypassed(call.policy)
@@ -833,13 +840,15 @@ class CacheManager:
         name: str | None = None,
         *,
         independent: bool = False,
+        errors: ErrorTtls | None = None,
     ) -> Call:
+        answers = errors if errors is None or isinstance(errors, Errors) else Errors(errors)
         by_result = ttl if callable(ttl) else None
         policy = self.engine.policies.policy(cache_type, None if callable(ttl) else ttl)
         if policy.ttl is FROM_HEADERS and by_result is None:
             raise ConfigError(f"a value has no headers: give a ttl for cache type {policy.name!r} here")
         if tags == ():
-            return Call(policy, (), ttl=by_result, keep=keep, name=name, is_independent=independent)
+            return Call(policy, (), ttl=by_result, keep=keep, name=name, is_independent=independent, errors=answers)
         observes, checked = split_tags(tags)
         return Call(
             policy,
@@ -849,6 +858,7 @@ class CacheManager:
             name=name,
             observes=observes,
             is_independent=independent,
+            errors=answers,
         )
 
     def _by_stored(self, policy: Policy, keys: Iterable[K]) -> dict[str, list[K]]:
