@@ -16,7 +16,7 @@ from ..engine.statistics import FIELDS
 from ..errors import ConfigError, StoreError, UnknownTypeError
 from ..stores.protocol import Listed
 from ..warming import Warmer
-from .bodies import Body, Refused, listing, names_of, pattern_of, tags_of
+from .bodies import Body, Refused, listing, names_of, pattern_of, tags_of, text_of
 
 __all__ = ["CALLS", "Answer", "Call", "Question"]
 
@@ -119,6 +119,19 @@ def _invalidate_tags(question: Question) -> Answer:
     return _changed(question, "invalidate-tags", tags, removed, what, tags=list(tags))
 
 
+def _invalidate_url(question: Question) -> Answer:
+    url = text_of(question.body, "url")
+    with _explained(question.manager, "invalid_body"):
+        removed = question.manager.invalidate_url(url)
+    return _changed(question, "invalidate-url", (url,), removed, f"URL {url!r}", url=url)
+
+
+def _invalidate_user(question: Question) -> Answer:
+    user = text_of(question.body, "user")
+    removed = question.manager.invalidate_user(user)
+    return _changed(question, "invalidate-user", (user,), removed, f"User {user!r}", user=user)
+
+
 def _clear_all(question: Question) -> Answer:
     return _changed(question, "clear-all", (), question.manager.clear_all(), "Cache")
 
@@ -219,6 +232,8 @@ CALLS: Final[Mapping[str, Mapping[str, Call]]] = {
     "/invalidate/<part>": {"POST": Call(_invalidate_type, ())},
     "/invalidate-pattern": {"POST": Call(_invalidate_pattern, ("pattern", "type"))},
     "/invalidate-tags": {"POST": Call(_invalidate_tags, ("tags",))},
+    "/invalidate-url": {"POST": Call(_invalidate_url, ("url",))},
+    "/invalidate-user": {"POST": Call(_invalidate_user, ("user",))},
     "/clear-all": {"POST": Call(_clear_all, ())},
     "/clear": {"POST": Call(_clear_all, ())},
     "/warm": {"GET": Call(_warm), "POST": Call(_run_warming, ("names",))},

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["LONGEST_BODY", "Body", "Refused", "fields", "listing", "pattern_of", "tags_of"]
+__all__ = ["LONGEST_BODY", "Body", "Refused", "fields", "listing", "pattern_of", "tags_of", "text_of"]
 
 LONGEST_BODY: Final = 64 * 1024
 _LONGEST_TEXT: Final = 1024
@@ -90,6 +90,13 @@ def tags_of(body: Body) -> list[str]:
     if not isinstance(tags, list) or not 1 <= len(tags) <= _MOST_TAGS:
         raise _bad_body(f'"tags" must be a list of 1 to {_MOST_TAGS} tags')
     return [_text(tag, "tags", _bad_body) for tag in tags]
+
+
+def text_of(body: Body, name: str) -> str:
+    """The one member of a body, which is text."""
+    if name not in body:
+        raise _bad_body(f'"{name}" is missing')
+    return _text(body[name], name, _bad_body)
 
 
 def names_of(body: Body) -> list[str]:

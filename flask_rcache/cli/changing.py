@@ -1,4 +1,4 @@
-"""The commands that invalidate: by type, by tags, by pattern, and everything.
+"""The commands that invalidate: by type, by tags, by pattern, by URL, by user, and everything.
 
 Owns the question before ``clear-all``, and what is said when an invalidation did not reach the store: the journal that
 would deliver it later ends with this process, so that is a failure here.
@@ -20,7 +20,14 @@ from ..context import manager_of
 from ..engine.manager import CacheManager, Invalidated
 from .output import Command, Failure, answer, answers, away, note_memory, user
 
-__all__ = ["clear_all", "invalidate_pattern", "invalidate_tags", "invalidate_type"]
+__all__ = [
+    "clear_all",
+    "invalidate_pattern",
+    "invalidate_tags",
+    "invalidate_type",
+    "invalidate_url",
+    "invalidate_user",
+]
 
 _TICK: Final = 0.1
 
@@ -69,6 +76,27 @@ def invalidate_pattern(*, pattern: str, type_name: str | None, as_json: bool) ->
     )
     document = {"status": "success", "pattern": glob, "deleted_keys": removed}
     answer(document, f"{_entries(removed)} removed that matched {glob}", as_json=as_json)
+
+
+@click.command(cls=Command, name="invalidate-url")
+@click.argument("url", metavar="URL")
+@answers
+def invalidate_url(*, url: str, as_json: bool) -> None:
+    """Make every answer of views to a URL's path invalid: of all hosts, queries, variants and users."""
+    manager = manager_of(current_app)
+    count = _delivered(manager, "invalidate-url", (url,), lambda: manager.invalidate_url(url))
+    answer({"status": "success", "url": url, "deleted_keys": count}, f"{url} invalidated.", as_json=as_json)
+
+
+@click.command(cls=Command, name="invalidate-user")
+@click.argument("user_id", metavar="ID")
+@answers
+def invalidate_user(*, user_id: str, as_json: bool) -> None:
+    """Make the answers for one user invalid: those of views whose key_func is by_user or made by by_caller."""
+    manager = manager_of(current_app)
+    count = _delivered(manager, "invalidate-user", (user_id,), lambda: manager.invalidate_user(user_id))
+    document = {"status": "success", "user": user_id, "deleted_keys": count}
+    answer(document, f"The answers for user {user_id!r} are invalidated.", as_json=as_json)
 
 
 @click.command(cls=Command, name="clear-all")

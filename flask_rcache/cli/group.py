@@ -27,6 +27,8 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "invalidate-pattern": "changing",
     "invalidate-tags": "changing",
     "invalidate-type": "changing",
+    "invalidate-url": "changing",
+    "invalidate-user": "changing",
     "keys": "reading",
     "sql": "sql",
     "stats": "reading",

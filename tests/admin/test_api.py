@@ -274,6 +274,14 @@ def test_invalidate_type__unknown_lists_the_known(new_admin) -> None:
     assert response.json["known"] == TYPES
 
 
+@pytest.mark.parametrize(("member", "value", "what"), [("url", "/item/7", "URL"), ("user", "7", "User")])
+def test_invalidate__a_url_and_a_user(admin: Admin, member: str, value: str, what: str) -> None:
+    """The count is that of the URLs or users, as their entries are not counted."""
+    body: Any = admin.post(f"/invalidate-{member}", {member: value}).json
+    message = f"{what} {value!r} invalidated successfully"
+    assert body == {"status": "success", member: value, "deleted_keys": 1, "message": message}
+
+
 def test_invalidate_tags(admin: Admin) -> None:
     """What has any of the tags is gone; the count is that of the tags, as their entries are not counted."""
     admin.fill("a", tags=("eu",))
@@ -364,6 +372,10 @@ def test_changes__stay_in_this_cache(server, new_admin) -> None:
         ("/invalidate-pattern", b"\xff\xfe\x00", (400, "invalid_body")),
         ("/invalidate-pattern", b'{"pattern": "%s"}' % (b"x" * 65_536), (413, "request_entity_too_large")),
         ("/invalidate-tags", b"{}", (400, "invalid_body")),
+        ("/invalidate-url", b"{}", (400, "invalid_body")),
+        ("/invalidate-url", b'{"url": ""}', (400, "invalid_body")),
+        ("/invalidate-user", b'{"user": 7}', (400, "invalid_body")),
+        ("/invalidate-user", b'{"user": "7", "all": true}', (400, "invalid_body")),
         ("/invalidate-tags", b'{"tags": []}', (400, "invalid_body")),
         ("/invalidate-tags", b'{"tags": "eu"}', (400, "invalid_body")),
         ("/invalidate-tags", b'{"tags": ["eu", ""]}', (400, "invalid_body")),

@@ -1,4 +1,4 @@
-"""`invalidate-type`, `invalidate-tags`, `invalidate-pattern` and `clear-all`."""
+"""The commands that invalidate."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from flask import Flask
 
-from flask_rcache import CacheType, cache_audited
+from flask_rcache import CacheType, by_caller, cache_audited, cache_response
 from flask_rcache.signals import Audited
 from tests.cli.conftest import AppFactory
 from tests.cli.kit import fill, manager, run, told
@@ -67,6 +67,40 @@ def test_invalidate_tags__each_reaches_its_entries(shop: Flask) -> None:
     run(shop, "invalidate-tags", "", code=2)
 
 
+def test_invalidate_url__reaches_every_answer_to_the_path(shop: Flask) -> None:
+    """Those of all queries; other paths stay, and what is no URL's path is refused."""
+    client = shop.test_client()
+    urls = ("/page/a", "/page/a?x=1", "/page/b")
+    for url in urls:
+        client.get(url)
+    document = told(shop, "invalidate-url", "https://example.org/page/a?y=2")
+    assert document == {"status": "success", "url": "https://example.org/page/a?y=2", "deleted_keys": 1}
+    assert [client.get(url).headers["X-Cache"] for url in urls] == ["MISS", "MISS", "HIT"]
+    assert run(shop, "invalidate-url", "/page/a").stdout == "/page/a invalidated.\n"
+    run(shop, "invalidate-url", "", code=2)
+
+
+def test_invalidate_user__reaches_the_answers_for_one_user(shop: Flask) -> None:
+    """Another user's answer stays."""
+
+    @cache_response(
+        CacheType("own", ttl=60, per_user=True), key_func=by_caller(lambda asked: asked.headers["X-Member"])
+    )
+    def own() -> str:
+        return "own"
+
+    shop.add_url_rule("/own", "own", own)
+    client = shop.test_client()
+
+    def verdict(name: str) -> str:
+        return client.get("/own", headers={"X-Member": name}).headers["X-Cache"]
+
+    assert [verdict(name) for name in ("ann", "ben", "ann")] == ["MISS", "MISS", "HIT"]
+    assert told(shop, "invalidate-user", "ann") == {"status": "success", "user": "ann", "deleted_keys": 1}
+    assert [verdict(name) for name in ("ann", "ben")] == ["MISS", "HIT"]
+    run(shop, "invalidate-user", "", code=2)
+
+
 @pytest.mark.parametrize("arguments", [["page:1*"], ["cache:page:1*"], ["1*", "--type", "page"]], ids=" ".join)
 def test_invalidate_pattern__reaches_what_matches(shop: Flask, arguments: list[str]) -> None:
     """Matching keys are gone, whichever way the pattern is written."""
@@ -110,7 +144,13 @@ def test_clear__does_not_go_on_without_an_answer(shop: Flask) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["invalidate-type", "page"], ["invalidate-tags", "a"], ["invalidate-pattern", "*"], ["clear-all", "--yes"]],
+    [
+        ["invalidate-type", "page"],
+        ["invalidate-tags", "a"],
+        ["invalidate-pattern", "*"],
+        ["invalidate-user", "7"],
+        ["clear-all", "--yes"],
+    ],
     ids=lambda arguments: arguments[0],
 )
 def test_changing__what_is_not_delivered_failed(
@@ -149,6 +189,8 @@ def test_changing__in_memory_is_said(new_app: AppFactory) -> None:
         (["invalidate-type", "search"], "invalidate-type", ("search",)),
         (["invalidate-tags", "eu", "us"], "invalidate-tags", ("eu", "us")),
         (["invalidate-pattern", "search:*"], "invalidate-pattern", ("cache:search:*",)),
+        (["invalidate-url", "/page/a"], "invalidate-url", ("/page/a",)),
+        (["invalidate-user", "7"], "invalidate-user", ("7",)),
         (["clear-all", "--yes"], "clear-all", ()),
     ],
     ids=lambda given: given[0] if isinstance(given, list) else "",
