@@ -27,7 +27,7 @@ from .databases import Database
 from .declarations import Declarations
 from .listener import Listener
 from .names import TableName
-from .observe import observe_statement, watch_reads
+from .observe import observe_statement, watch_statements
 from .pending import databases_of, watch_sessions
 from .queries import Queries, on_engine, on_given
 from .snapshots import moment_of
@@ -155,7 +155,7 @@ class SQLCache:
         transactions = self._transactions[database] = Transactions(database, self._commits)
         database.moment_of = moment_of(transactions)
         transactions.watch()
-        watch_reads(database)
+        watch_statements(database, transactions)
         watch_sessions()
 
     def _commits(self) -> list[Commits]:

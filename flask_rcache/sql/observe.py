@@ -19,40 +19,53 @@ from .databases import Database, statement_of
 from .names import TableName, any_tag, row_tag, rows_tag, table_tag
 from .plans import Plan, read_tags
 from .statements import Kind, Statement
+from .transactions import Transactions
 
-__all__ = ["observe_statement", "watch_reads"]
+__all__ = ["observe_statement", "watch_statements"]
 
 
-def watch_reads(database: Database) -> None:
-    """Observe what is read on an engine, from now on."""
+def watch_statements(database: Database, transactions: Transactions) -> None:
+    """Observe what is read on an engine, from now on, and have transactions know of what is more than a read."""
     engine = database.engine
-    listeners = _Listeners(database)
-    event.listen(engine, "before_cursor_execute", listeners.before_cursor_execute)
+    listeners = _Listeners(database, transactions)
+    # A listener that returns what it was given is called as it is; SQLAlchemy puts a function around another one.
+    event.listen(engine, "before_cursor_execute", listeners.before_cursor_execute, retval=True)
     for name in ("commit", "rollback", "commit_twophase", "rollback_twophase"):
         event.listen(engine, name, listeners.ended)
 
 
 class _Listeners:
-    """The listeners of one engine."""
+    """The listeners of one engine: one for each event, as they run for each statement."""
 
-    __slots__ = ("_database",)
+    __slots__ = ("_database", "_transactions")
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, transactions: Transactions) -> None:
         self._database: Final = database
+        self._transactions: Final = transactions
 
     def before_cursor_execute(
         self, connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
-    ) -> None:
-        """A statement is about to run."""
+    ) -> tuple[str, Any]:
+        """A statement is about to run; the text and the parameters stay as they are."""
         database = self._database
         plan = database.plan(context)
+        if not plan.is_plain_read:
+            self._transactions.before_execute(connection, context)
+            self._observe(connection, context)
+            return statement, parameters
         scope = scope_var.get()
-        has_written = scope is not None and any(scope.uncommitted)
-        if plan.is_plain_read and not has_written and not database.differs(connection):
-            # What it reads is found when somebody asks: most requests load nothing whose tags are AUTO.
-            moment = _moment(database, plan.statement, connection)
-            observe(_Execution(moment, plan, () if plan.is_constant else database.parameters(context)))
-            return
+        uncommitted = scope.uncommitted if scope is not None else ()
+        if (uncommitted and uncommitted[0]) or database.differs(connection):
+            self._observe(connection, context)
+            return statement, parameters
+        # What it reads is found when somebody asks: most requests load nothing whose tags are AUTO.
+        moment = _moment(database, plan.statement, connection)
+        observe(_Execution(moment, plan, () if plan.is_constant else database.parameters(context)))
+        return statement, parameters
+
+    def _observe(self, connection: Any, context: Any) -> None:
+        """What a statement reads that has to be known now."""
+        database = self._database
         found = statement_of(database, context)
         reads = found.reads or found.read_rows or found.reads_all or found.volatile is not None
         if reads and found.kind is not Kind.TRANSACTION and found.kind is not Kind.SETTING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary, ref
 
 from sqlalchemy import Connection, event, inspect
 from sqlalchemy.exc import UnboundExecutionError
@@ -37,14 +37,25 @@ class Uncommitted:
 
     Attributes:
         transactions: those that it has written in, with their databases.
-        sessions: those whose transactions it has begun.
     """
 
-    __slots__ = ("sessions", "transactions")
+    __slots__ = ("_sessions", "transactions")
 
     def __init__(self) -> None:
         self.transactions: Final[WeakKeyDictionary[Any, Database]] = WeakKeyDictionary()
-        self.sessions: Final[WeakSet[Session]] = WeakSet()
+        #: Those whose transactions it has begun. They are gone through before each statement, which a ``WeakSet``
+        #: makes several times as expensive.
+        self._sessions: Final[list[ref[Session]]] = []
+
+    @property
+    def sessions(self) -> list[Session]:
+        """The sessions whose transactions it has begun."""
+        return [session for each in tuple(self._sessions) if (session := each()) is not None]
+
+    def began(self, session: Session) -> None:
+        """A session has begun a transaction in this context."""
+        if all(each() is not session for each in tuple(self._sessions)):
+            self._sessions.append(ref(session, self._sessions.remove))
 
     def touches(self, tags: Iterable[str]) -> bool:
         """Whether anything with these tags depends on what is not committed."""
@@ -52,7 +63,7 @@ class Uncommitted:
             pending = transaction.pending(database)
             if pending and not pending.isdisjoint(tags):
                 return True
-        for session in tuple(self.sessions):
+        for session in self.sessions:
             if session._new or session._deleted or session.identity_map._modified:
                 pending = _pending(session)
                 if not pending.isdisjoint(tags):
@@ -61,10 +72,15 @@ class Uncommitted:
 
     def __bool__(self) -> bool:
         """Whether there is anything."""
-        for transaction, database in tuple(self.transactions.items()):
-            if transaction.pending(database):
+        if self.transactions:
+            for transaction, database in tuple(self.transactions.items()):
+                if transaction.pending(database):
+                    return True
+        for each in tuple(self._sessions):  # one that ends meanwhile takes itself out
+            session = each()
+            if session is not None and (session._new or session._deleted or session.identity_map._modified):
                 return True
-        return any(session._new or session._deleted or session.identity_map._modified for session in self.sessions)
+        return False
 
 
 def _pending(session: Session) -> frozenset[str]:
@@ -114,7 +130,7 @@ def after_commit(function: Callable[[], object]) -> bool:
         return False
     here = cast(Uncommitted, scope.uncommitted[0])
     written = [each for each, database in tuple(here.transactions.items()) if each.pending(database)]
-    for session in tuple(here.sessions):
+    for session in here.sessions:
         if session.in_transaction() and (_is_dirty(session) or any(_owns(session, each) for each in written)):
             session.info.setdefault(_AFTER, []).append((session.get_nested_transaction(), function))
             return True
@@ -151,7 +167,7 @@ def _on_end(session: Session, transaction: Any) -> None:
 def _on_transaction(session: Session, _: Any) -> None:
     here = uncommitted()
     if here is not None:
-        here.sessions.add(session)
+        here.began(session)
 
 
 def _on_rollback(session: Session, undone: Any) -> None:

@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from ..model.moment import Moment
 from ..model.scope import scope_var
+from .pending import TRANSACTION
 from .statements import Statement
-from .transactions import Transactions
+from .transactions import Transaction, Transactions
 
 __all__ = ["moment_of"]
 
@@ -33,10 +34,10 @@ def moment_of(transactions: Transactions) -> Callable[[Any, Statement], Moment |
         now: Moment | None = store.moment
         if reads_by_statement(connection):
             return now
-        snapshots = transactions.of(connection).snapshots
-        if store not in snapshots:
-            snapshots[store] = now
-        before: Moment | None = snapshots[store]
+        known: Transaction | None = connection.info.get(TRANSACTION)
+        if known is None or not known.is_watched:
+            known = transactions.of(connection)
+        before: Moment | None = known.snapshots.setdefault(store, now)
         return before
 
     return found

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import event
 from sqlalchemy.exc import InvalidRequestError
@@ -112,7 +111,7 @@ class Transaction:
         self.is_committing = False
         self.has_begun = False
         self.is_watched = False
-        self.snapshots: Final[WeakKeyDictionary[Any, Any]] = WeakKeyDictionary()
+        self.snapshots: Final[dict[Any, Any]] = {}
 
     def write(self, statement: Statement, context: Any) -> None:
         """A statement is about to write."""
@@ -212,7 +211,6 @@ class Transactions:
         engine = self.database.engine
         event.listen(engine, "do_connect", self._on_connect)
         event.listen(engine, "begin", self._on_begin)
-        event.listen(engine, "before_cursor_execute", self._before_execute)
         event.listen(engine, "after_cursor_execute", self._after_execute)
         event.listen(engine, "handle_error", self._on_error)
         event.listen(engine, "release_savepoint", self._on_release)
@@ -274,11 +272,8 @@ class Transactions:
 
     # --- Statements
 
-    def _before_execute(
-        self, connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
-    ) -> None:
-        if self.database.plan(context).is_plain_read:
-            return
+    def before_execute(self, connection: Any, context: Any) -> None:
+        """A statement that may be more than a plain read is about to run; what hears of every statement says so."""
         found = statement_of(self.database, context)
         if found.kind is Kind.READ and not found.is_write:
             return  # savepoints as constructs are looked at when they are there
