@@ -23,7 +23,7 @@ from .engine.manager import CacheManager
 from .engine.parts import Engine
 from .errors import ConfigError
 from .model.scope import Scope, scope_var
-from .observed import observe, observed_when_made, raw_environ
+from .observed import observe, observed_from_making, observed_when_made, raw_environ
 
 __all__ = [
     "EXTENSION",
@@ -118,16 +118,22 @@ class InScope:
     Args:
         wsgi_app: the callable.
         engine: of the cache that the scopes belong to.
+        app: that is all set up when the first request comes; ``None`` for one that has answered some.
     """
 
-    __slots__ = ("_store", "_wsgi_app")
+    __slots__ = ("_app", "_store", "_wsgi_app")
 
-    def __init__(self, wsgi_app: Callable[..., Any], engine: Engine) -> None:
+    def __init__(self, wsgi_app: Callable[..., Any], engine: Engine, app: Flask | None = None) -> None:
         self._wsgi_app: Final = wsgi_app
         self._store: Final = engine.store
+        self._app = app
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
         """Answer a request."""
+        app = self._app
+        if app is not None:
+            self._app = None
+            observed_from_making(app)
         store = self._store
         scope = environ[SCOPE] = Scope(store, store.moment or store.hear())
         token = scope_var.set(scope)
@@ -159,7 +165,7 @@ def install(app: Flask, manager: CacheManager) -> None:
     """Have each request and each app context of an app opened a scope, and each request observed; once for each app."""
     installed.add(app)
     engine = manager.engine
-    app.wsgi_app = InScope(app.wsgi_app, engine)  # type: ignore[method-assign]
+    app.wsgi_app = InScope(app.wsgi_app, engine, app)  # type: ignore[method-assign]
     # The first that runs of a request when Flask has opened its session and matched its URL. The signal that is sent
     # before it costs each request five times as much.
     app.preprocess_request = _observing(app.preprocess_request)  # type: ignore[method-assign]

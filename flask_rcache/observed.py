@@ -10,13 +10,16 @@ own requests and sessions is. What is not read costs nothing.
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import FunctionType
 from typing import Any, Final, cast
 
-from flask import Request, g
+from flask import Flask, Request, g, request_started
 from flask.sessions import NullSession, SecureCookieSession
 from werkzeug.utils import cached_property
 
@@ -29,6 +32,7 @@ __all__ = [
     "describe",
     "field_text",
     "observe",
+    "observed_from_making",
     "observed_when_made",
     "observing",
     "raw_environ",
@@ -45,9 +49,13 @@ Field = tuple[str, str]
 _RECORD: Final = "_rcache_reads"
 #: Where a request has it while it is being made.
 _EARLY: Final = "_rcache_early"
+#: Whether what runs between the making of a request and its beginning is the app's as well.
+_FROM_MAKING: Final = "_rcache_from_making"
 _PLAIN_INIT: Final = Request.__init__
 #: The containers of a request that are made when they are first asked for.
 _CONTAINERS: Final = {"cookies": "cookie", "args": "arg"}
+#: What is none of an app's own.
+_NO_APP: Final = ("flask.", "flask_rcache.", "werkzeug.")
 #: Attributes that Flask itself asks for, in ``url_for`` and templates; they come with the view that was chosen.
 _OF_ROUTING: Final = frozenset({"json_module", "routing_exception", "shallow", "url_rule"})
 #: What reads the body.
@@ -105,6 +113,7 @@ class Reads(dict[Field, None]):
         observers: the observations that are entered.
         unseen: what may have been read without being noted, as nothing can be noted of it.
         made_by: the app's own request class, if what it reads when it makes a request is not seen.
+        from_making: whether the record is older than the session and the arguments.
     """
 
     view_args: dict[str, Any] | None = None
@@ -112,6 +121,7 @@ class Reads(dict[Field, None]):
     observers: tuple[Observed, ...] = ()
     unseen: frozenset[Field] = frozenset()
     made_by: type | None = None
+    from_making: bool = False
 
     def note(self, kind: str, name: str) -> None:
         """A field was read."""
@@ -209,6 +219,9 @@ def observe(request: Any, session: Any = None) -> Reads:
     held: dict[str, Any] = request.__dict__
     reads: Reads | None = held.get(_RECORD)
     if reads is not None:
+        if reads.from_making and session is not None:
+            reads.from_making = False
+            _begin(held, session, reads)
         return reads
     kind, headers = request.__class__, held["headers"]
     reads = held[_RECORD] = held.pop(_EARLY, None) or Reads()
@@ -225,9 +238,6 @@ def observe(request: Any, session: Any = None) -> Reads:
     headers.__dict__[_RECORD] = reads
     kind = headers.__class__
     headers.__class__ = _headers.get(kind) or _watching_headers(kind)
-    given = held.get("view_args")
-    if given:
-        reads.view_args = dict(given)
     cookies = held.get("cookies")
     if cookies is not None:  # the session was opened by one
         cookies.__dict__[_RECORD] = reads
@@ -235,12 +245,20 @@ def observe(request: Any, session: Any = None) -> Reads:
         cookies.__class__ = _cookies.get(kind) or _watching_cookies(kind)
     if "args" in held:
         _watch(held["args"], reads, _watching_args)
+    _begin(held, session, reads)
+    return reads
+
+
+def _begin(held: dict[str, Any], session: Any, reads: Reads) -> None:
+    """Note what the request begins with: the arguments that the URL has given, and its session."""
+    given = held.get("view_args")
+    if given:
+        reads.view_args = dict(given)
     if session is not None and session.__class__ is not NullSession:
         if session and isinstance(session, dict):
             reads.session = dict(session)
         if not _watch(session, reads, _watching_session):
             reads.unseen = frozenset({("session", "*")})
-    return reads
 
 
 def watch_g(reads: Reads) -> None:
@@ -248,35 +266,79 @@ def watch_g(reads: Reads) -> None:
     _watch(g._get_current_object(), reads, _watching_g)
 
 
-def observed_when_made(kind: type) -> type:
+def observed_when_made(kind: type, *, onwards: bool = False) -> type:
     """A request class like an app's own, of which is seen what it reads when it makes a request.
 
-    What Flask reads afterwards, to match the URL and to open the session, is not the app's, and is left out again.
+    Args:
+        kind: the app's request class.
+        onwards: whether what is read afterwards, until the request begins, is the app's as well. Else it is Flask's,
+            which matches the URL and opens the session, and is left out.
     """
 
     def get(self: Any) -> Any:
         return self.__dict__["headers"]
 
     def put(self: Any, headers: Any) -> None:
-        self.__dict__["headers"] = headers
-        reads = self.__dict__.setdefault(_EARLY, Reads())
-        _watch(headers, reads, _watching_headers)
+        held = self.__dict__
+        held["headers"] = headers
+        _watch(headers, held[_EARLY] if _EARLY in held else held[_RECORD], _watching_headers)
 
-    def make(self: Any, *args: Any, **kwargs: Any) -> None:
-        super(observed, self).__init__(*args, **kwargs)
-        reads = self.__dict__[_EARLY]
-        reads["request", _EARLY] = None  # what comes after this is Flask's
+    def make(self: Any, environ: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        reads = self.__dict__[_EARLY] = Reads()
+        super(observed, self).__init__(_Environ(environ, reads), *args, **kwargs)
+        self.__dict__["environ"] = self.headers.environ = environ
+        if onwards:
+            observe(self).from_making = True
+        else:
+            reads["request", _EARLY] = None  # what comes after this is Flask's
 
-    observed: Any = _subclass(kind, {"headers": property(get, put), "__init__": make, _EARLY: True})
+    space = {"headers": property(get, put), "__init__": make, _EARLY: True, _FROM_MAKING: onwards}
+    observed: Any = _subclass(kind, space)
     return cast(type, observed)
+
+
+def observed_from_making(app: Any) -> None:
+    """Have each request of an app observed from its making, where code of the app may run before it begins.
+
+    Such are a request class, methods that a subclass of Flask or the app itself has in place of Flask's, converters,
+    and what listens to the signal that a request has started. What a session interface reads is no such thing.
+
+    Args:
+        app: all of it is set up.
+    """
+    onwards = type(app) is not Flask or _runs_code_early(app)
+    if not onwards and app.request_class.__init__ is _PLAIN_INIT:
+        return
+    app.request_class = observed_when_made(app.request_class, onwards=onwards)
+    interface: Any = copy.copy(app.session_interface)  # Flask's own is that of all apps
+    opens = interface.open_session
+
+    @functools.wraps(opens)
+    def open_session(*args: Any, **kwargs: Any) -> Any:
+        with unobserved():
+            return opens(*args, **kwargs)
+
+    with contextlib.suppress(AttributeError):  # slots
+        interface.open_session = open_session
+        app.session_interface = interface
+
+
+def _runs_code_early(app: Flask) -> bool:
+    replaced = (getattr(Flask, name, None) for name in vars(app).keys() - {"preprocess_request", "wsgi_app"})
+    foreign: list[Any] = [*app.url_map.converters.values(), *request_started.receivers_for(app)]
+    return any(isinstance(each, FunctionType) for each in replaced) or not all(
+        getattr(each, "__module__", "").startswith(_NO_APP) for each in foreign
+    )
 
 
 def _keep_early(reads: Reads) -> None:
     """Leave out what was read between the making of a request and its beginning."""
     noted = list(reads)
-    kept = noted[: noted.index(("request", _EARLY))]
-    reads.clear()
-    reads.update(dict.fromkeys(kept))
+    mark = ("request", _EARLY)
+    if mark in reads:
+        kept = noted[: noted.index(mark)]
+        reads.clear()
+        reads.update(dict.fromkeys(kept))
 
 
 def session_of(context: Any) -> Any:

@@ -19,13 +19,15 @@ from flask import (
     get_flashed_messages,
     render_template_string,
     request,
+    request_started,
     session,
 )
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from flask_login import LoginManager, UserMixin, login_user, logout_user  # type: ignore[import-untyped]
 from flask_wtf.csrf import generate_csrf  # type: ignore[import-untyped]
+from werkzeug.routing import BaseConverter, UnicodeConverter
 
-from flask_rcache import CacheType, ConfigError, by_caller, by_user, cache_response, unobserved
+from flask_rcache import CacheType, ConfigError, RCache, by_caller, by_user, cache_response, unobserved
 from tests.views.kit import PAGE, Counted, detail, in_threads, verdicts
 
 MINE = CacheType("mine", ttl=60, per_user=True)
@@ -218,23 +220,107 @@ def test_selection__an_app_s_own_request_class(new_app) -> None:
     assert [get(app).headers["X-Cache"] for _ in range(2)] == ["MISS", "HIT"]
 
 
-def test_selection__a_request_class_that_reads_when_it_makes_a_request(new_app) -> None:
-    """What its ``__init__`` reads counts; the first request of a process, where it is not seen yet, is not stored."""
+@pytest.mark.parametrize("late", [False, True])
+def test_selection__a_request_class_that_reads_when_it_makes_a_request(new_app, late) -> None:
+    """What its ``__init__`` reads counts, of the environ as well.
+
+    Where it is set after the first request, the next one, where it is not seen yet, is not stored.
+    """
 
     class AppRequest(Request):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            self.tenant = self.headers.get("X-Tenant", "none")
+        def __init__(self, environ: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+            super().__init__(environ, *args, **kwargs)
+            self.tenant = self.headers.get("X-Tenant", "none") + environ.get("HTTP_X_PART", "")
 
     app = new_app()
+    view(app, lambda: f"of {getattr(request, 'tenant', '')}")
+    if late:
+        get(app, "/elsewhere")
     app.request_class = AppRequest
-    view(app, lambda: f"of {request.tenant}")  # type: ignore[attr-defined]
-    assert detail(get(app)) == "READ-WHOLE"
+    if late:
+        assert detail(get(app)) == "READ-WHOLE"
+    assert get(app, X_Part="1").text == "of none1"
     assert [get(app, X_Tenant=name).text for name in ("a", "b")] == ["of a", "of b"]
     assert [get(app).headers["X-Cache"] for _ in range(2)] == ["MISS", "HIT"]
     assert [get(app, X_Tenant=name).text for name in ("a", "b", "a")] == ["of a", "of b", "of a"]
     assert get(app, Host="shop.example").headers["X-Cache"] == "MISS"  # the host is in the key, and no field
     assert issubclass(app.request_class, AppRequest)
+
+
+class Tenants(Flask):
+    """An app that looks whose request it is before Flask begins to answer it."""
+
+    early = ""
+
+    def request_context(self, environ: Any) -> Any:
+        context = super().request_context(environ)
+        if self.early == "request_context":
+            context.request.tenant = whose(context.request)  # type: ignore[attr-defined]
+        return context
+
+    def create_url_adapter(self, request: Any) -> Any:
+        if self.early == "create_url_adapter" and request is not None:
+            request.tenant = whose(request)
+        return super().create_url_adapter(request)
+
+    def full_dispatch_request(self) -> Response:
+        if self.early == "full_dispatch_request":
+            look()
+        return super().full_dispatch_request()
+
+
+def whose(request: Any) -> str:
+    """The tenant that a request is of."""
+    return str(request.headers.get("X-Tenant") or request.cookies.get("tenant", "none"))
+
+
+def look() -> None:
+    """Remember it."""
+    request.tenant = whose(request)  # type: ignore[attr-defined]
+
+
+class TenantConverter(BaseConverter):
+    def to_python(self, value: str) -> str:
+        look()
+        return value
+
+
+EARLY = ["request_context", "create_url_adapter", "full_dispatch_request", "method of the app", "converter", "signal"]
+
+
+@pytest.mark.parametrize("early", EARLY)
+def test_selection__what_an_app_reads_before_the_request_begins(early) -> None:
+    """By methods of a subclass of Flask or set on the app, by converters, and by listeners to ``request_started``."""
+    app = (Flask if early in ("method of the app", "converter", "signal") else Tenants)("shop")
+    app.config.update(RCACHE_URL="memory://", SECRET_KEY="k" * 40, TESTING=True)
+    app.early = early  # type: ignore[attr-defined]
+    RCache(app)
+    app.url_map.converters["tenant"] = TenantConverter if early == "converter" else UnicodeConverter
+
+    def listener(_: Flask, **__: Any) -> None:
+        look()
+
+    if early == "signal":
+        request_started.connect(listener, app)
+    if early == "method of the app":
+        begin = app.full_dispatch_request
+
+        def full_dispatch_request() -> Response:
+            look()
+            return begin()
+
+        app.full_dispatch_request = full_dispatch_request  # type: ignore[method-assign]
+    view(app, lambda page: f"{page} of {request.tenant}", "/<tenant:page>")  # type: ignore[attr-defined]
+    for header in ("X_Tenant", "Cookie"):
+        for _ in range(2):
+            for who in ("a", "b"):
+                sent = f"tenant={who}" if header == "Cookie" else who
+                assert get(app, "/p", **{header: sent}).text == f"p of {who}"
+    assert [get(app, "/p").headers["X-Cache"] for _ in range(2)] == ["MISS", "HIT"]
+    assert get(app, "/p", X_Tenant="a").text == "p of a"
+    visitor = app.test_client()
+    visitor.set_cookie("session", "of another key")
+    assert visitor.get("/p").headers["X-Cache"] == "HIT"  # to open the session is Flask's
 
 
 def test_selection__views_that_call_views(new_app) -> None:
