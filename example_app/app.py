@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,11 @@ from urllib.parse import urlsplit
 
 from flask import Flask, abort, current_app, jsonify, request
 from flask.wrappers import Response
+from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
-from example_app import auth, data, params, views_account, views_board, views_planes, views_site
-from example_app.policies import PLANES
-from flask_rcache import RCache
+from example_app import auth, data, db, params, views_account, views_board, views_planes, views_site
+from example_app.policies import EVENTS, rcache
 
 # Nothing is loaded from elsewhere, and nothing runs that is not a file of this app.
 _CSP = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -41,7 +40,9 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     auth.init_key(app)
 
     app.config["FLIGHTS_STORE"] = store_label(app.config)
-    RCache(app, types=[PLANES])
+    app.config.setdefault("RCACHE_EVENTS", EVENTS)
+    rcache.init_app(app)
+    db.init_app(app)
     app.config["FLIGHTS_DASHBOARD"] = dashboard_path(app)
 
     app.url_map.converters["tailnum"] = params.TailNumber
@@ -50,7 +51,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app.before_request(_refuse_other_sites)
     app.after_request(_protect)
     app.register_error_handler(HTTPException, _explain)
-    app.register_error_handler(sqlite3.Error, _no_database)
+    app.register_error_handler(SQLAlchemyError, _no_database)
     return app
 
 
@@ -103,6 +104,6 @@ def _explain(error: HTTPException) -> tuple[Response, int] | HTTPException:
     return answer, error.code or 500
 
 
-def _no_database(error: sqlite3.Error) -> tuple[Response, int]:
+def _no_database(error: SQLAlchemyError) -> tuple[Response, int]:
     current_app.logger.error("the flight database failed: %s", error)
     return jsonify(error="the flight database does not answer; the log says why", status=503), 503

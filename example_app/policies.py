@@ -1,19 +1,15 @@
-"""What is cached under which name: the app's own cache type and its tags, in one place."""
+"""What is cached under which name: the app's own cache types, and what an event invalidates, in one place."""
 
 from __future__ import annotations
 
-from flask_rcache import CacheType
+from typing import Any
+
+from flask_rcache import CacheType, RCache
 
 PLANES = CacheType("planes", ttl=600)
 
-# On every answer with figures of the whole fleet in it, the dashboard first of all.
-FLEET_TAG = "fleet"
+rcache = RCache(types=[PLANES])
 
-
-def plane_tag(tailnum: str) -> str:
-    """Return the tag of every answer that shows this plane.
-
-    >>> plane_tag("N711MQ")
-    'plane:N711MQ'
-    """
-    return f"plane:{tailnum}"
+# What changes without a write to the database is said by an event; here, by a button of the home page.
+TYPE_OUTDATED = "type.outdated"
+EVENTS: dict[str, Any] = {TYPE_OUTDATED: {"types": ["{type}"]}}

@@ -1,136 +1,157 @@
-"""The tables of the flight board: names, columns, types, row counts. Pure data; `data.py` builds them."""
-
-# Statements are put together from names of this package only; what a visitor sends is always bound.
-# ruff: noqa: S608
+"""The tables of the flight board, as SQLAlchemy maps them. `data.py` makes and fills them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from sqlalchemy import REAL, Integer, Table, Text
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.orm import DeclarativeBase, Mapped, foreign, mapped_column, relationship
+from sqlalchemy.schema import CreateTable
 
 # Stored in the file's header, so that a file of another program or of an older release is recognised at once.
 APPLICATION_ID = 0x464C5431  # "FLT1"
 SCHEMA_VERSION = 1
 
 
+class Base(DeclarativeBase):
+    """What all tables have in common: the SQLite types of their columns."""
+
+    type_annotation_map = {str: Text, int: Integer, float: REAL}  # noqa: RUF012 - as SQLAlchemy documents it
+
+
+class Airline(Base):
+    __tablename__ = "airlines"
+
+    carrier: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str | None]
+
+
+class Airport(Base):
+    __tablename__ = "airports"
+
+    faa: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str | None]
+    lat: Mapped[float | None]
+    lon: Mapped[float | None]
+    alt: Mapped[int | None]
+    tz: Mapped[int | None]
+    dst: Mapped[str | None]
+    tzone: Mapped[str | None]
+
+
+class Plane(Base):
+    __tablename__ = "planes"
+
+    tailnum: Mapped[str] = mapped_column(primary_key=True)
+    year: Mapped[int | None]
+    type: Mapped[str | None]
+    manufacturer: Mapped[str | None]
+    model: Mapped[str | None]
+    engines: Mapped[int | None]
+    seats: Mapped[int]
+    speed: Mapped[int | None]
+    engine: Mapped[str | None]
+    note: Mapped[str | None] = mapped_column(info={"own": True})
+
+
+class Weather(Base):
+    __tablename__ = "weather"
+
+    origin: Mapped[str] = mapped_column(primary_key=True)
+    year: Mapped[int | None]
+    month: Mapped[int | None]
+    day: Mapped[int | None]
+    hour: Mapped[int | None]
+    temp: Mapped[float | None]
+    dewp: Mapped[float | None]
+    humid: Mapped[float | None]
+    wind_dir: Mapped[int | None]
+    wind_speed: Mapped[float | None]
+    wind_gust: Mapped[float | None]
+    precip: Mapped[float | None]
+    pressure: Mapped[float | None]
+    visib: Mapped[float | None]
+    time_hour: Mapped[str] = mapped_column(primary_key=True)
+
+
+class Flight(Base):
+    __tablename__ = "flights"
+
+    # SQLite's own number of a row: the data has no key.
+    rowid: Mapped[int] = mapped_column(system=True)
+    __mapper_args__ = {"primary_key": [rowid]}  # noqa: RUF012 - as SQLAlchemy documents it
+    year: Mapped[int]
+    month: Mapped[int]
+    day: Mapped[int]
+    dep_time: Mapped[int | None]
+    sched_dep_time: Mapped[int]
+    dep_delay: Mapped[int | None]
+    arr_time: Mapped[int | None]
+    sched_arr_time: Mapped[int]
+    arr_delay: Mapped[int | None]
+    carrier: Mapped[str]
+    flight: Mapped[int]
+    tailnum: Mapped[str | None]
+    origin: Mapped[str]
+    dest: Mapped[str]
+    air_time: Mapped[int | None]
+    distance: Mapped[int]
+    hour: Mapped[int]
+    minute: Mapped[int]
+    time_hour: Mapped[str]
+
+    airline: Mapped[Airline] = relationship(primaryjoin=lambda: foreign(Flight.carrier) == Airline.carrier)
+    # None for the planes that the data does not know.
+    plane: Mapped[Plane | None] = relationship(primaryjoin=lambda: foreign(Flight.tailnum) == Plane.tailnum)
+
+
 @dataclass(frozen=True, slots=True)
-class Table:
-    """One table, read from one file of the data package.
+class Source:
+    """Where a table's rows come from.
 
     Attributes:
-        name: The table's name, also the stem of its csv.
+        table: The table.
         file: The file inside the package's `data` folder.
         rows: How many rows the release of the data holds, exactly.
-        columns: Column names, in the csv's order, with their SQLite types.
-        primary_key: The columns of the primary key, empty for a table without a natural one.
-        extra: Columns that are ours and not in the csv.
     """
 
-    name: str
+    table: Table
     file: str
     rows: int
-    columns: dict[str, str]
-    primary_key: tuple[str, ...] = ()
-    extra: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The table's name, also the stem of its csv."""
+        return self.table.name
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The names of the csv's columns, in its order, with their SQLite types."""
+        read = (column for column in self.table.columns if not column.system and not column.info.get("own"))
+        return {column.name: str(column.type.compile(sqlite.dialect())) for column in read}
 
     def create_sql(self) -> str:
         """Return the CREATE TABLE statement."""
-        lines = [f"{column} {kind}" for column, kind in self.columns.items()]
-        lines += self.extra
-        if self.primary_key:
-            lines.append(f"PRIMARY KEY ({', '.join(self.primary_key)})")
-        return f"CREATE TABLE {self.name} ({', '.join(lines)}) STRICT"
+        # STRICT by hand: the option of SQLAlchemy is younger than the oldest version that is supported here.
+        return f"{CreateTable(self.table).compile(dialect=sqlite.dialect())} STRICT"
 
     def insert_sql(self) -> str:
         """Return the INSERT statement with one placeholder per csv column."""
         marks = ", ".join("?" * len(self.columns))
-        return f"INSERT INTO {self.name} ({', '.join(self.columns)}) VALUES ({marks})"
+        return f"INSERT INTO {self.name} ({', '.join(self.columns)}) VALUES ({marks})"  # noqa: S608 - our own names
+
+
+def _source(model: type[Base], file: str, rows: int) -> Source:
+    return Source(Base.metadata.tables[model.__tablename__], file, rows)
 
 
 TABLES = (
-    Table("airlines", "airlines.csv", 16, {"carrier": "TEXT", "name": "TEXT"}, ("carrier",)),
-    Table(
-        "airports",
-        "airports.csv",
-        1458,
-        {
-            "faa": "TEXT",
-            "name": "TEXT",
-            "lat": "REAL",
-            "lon": "REAL",
-            "alt": "INTEGER",
-            "tz": "INTEGER",
-            "dst": "TEXT",
-            "tzone": "TEXT",
-        },
-        ("faa",),
-    ),
-    Table(
-        "planes",
-        "planes.csv",
-        3322,
-        {
-            "tailnum": "TEXT",
-            "year": "INTEGER",
-            "type": "TEXT",
-            "manufacturer": "TEXT",
-            "model": "TEXT",
-            "engines": "INTEGER",
-            "seats": "INTEGER",
-            "speed": "INTEGER",
-            "engine": "TEXT",
-        },
-        ("tailnum",),
-        ("note TEXT",),
-    ),
-    Table(
-        "weather",
-        "weather.csv",
-        26115,
-        {
-            "origin": "TEXT",
-            "year": "INTEGER",
-            "month": "INTEGER",
-            "day": "INTEGER",
-            "hour": "INTEGER",
-            "temp": "REAL",
-            "dewp": "REAL",
-            "humid": "REAL",
-            "wind_dir": "INTEGER",
-            "wind_speed": "REAL",
-            "wind_gust": "REAL",
-            "precip": "REAL",
-            "pressure": "REAL",
-            "visib": "REAL",
-            "time_hour": "TEXT",
-        },
-        ("origin", "time_hour"),
-    ),
-    Table(
-        "flights",
-        "flights.csv.zip",
-        336776,
-        {
-            "year": "INTEGER",
-            "month": "INTEGER",
-            "day": "INTEGER",
-            "dep_time": "INTEGER",
-            "sched_dep_time": "INTEGER",
-            "dep_delay": "INTEGER",
-            "arr_time": "INTEGER",
-            "sched_arr_time": "INTEGER",
-            "arr_delay": "INTEGER",
-            "carrier": "TEXT",
-            "flight": "INTEGER",
-            "tailnum": "TEXT",
-            "origin": "TEXT",
-            "dest": "TEXT",
-            "air_time": "INTEGER",
-            "distance": "INTEGER",
-            "hour": "INTEGER",
-            "minute": "INTEGER",
-            "time_hour": "TEXT",
-        },
-    ),
+    _source(Airline, "airlines.csv", 16),
+    _source(Airport, "airports.csv", 1458),
+    _source(Plane, "planes.csv", 3322),
+    _source(Weather, "weather.csv", 26115),
+    _source(Flight, "flights.csv.zip", 336776),
 )
 
 # What search and the plane pages look up by. None of them covers a dashboard query: that one reads the table.

@@ -6,8 +6,8 @@ from flask import Blueprint, abort, jsonify, request
 from flask.wrappers import Response
 
 from example_app import auth, queries
-from example_app.db import reading
-from flask_rcache import CacheType, cache_response
+from example_app.db import session
+from flask_rcache import AUTO, CacheType, cache_response
 
 blueprint = Blueprint("account", __name__, url_prefix="/api")
 
@@ -29,13 +29,13 @@ def login() -> Response:
 
 @blueprint.get("/profile")
 @auth.signed_in
-@cache_response(CacheType.USER, key_func=auth.profile_key)
+@cache_response(CacheType.USER, key_func=auth.profile_key, tags=AUTO)
 def profile() -> Response:
     """Return the caller's own page: who they are, and the year of the airport they work at."""
     name = auth.caller(request)
     if name is None:
         abort(401, "sign in first: POST /api/login")
     user = auth.USERS[name]
-    with reading() as db:
+    with session() as db:
         year = queries.airport_year(db, user.home)
     return jsonify(user=name, name=user.name, role=user.role, airport=year)

@@ -7,36 +7,31 @@ from flask.wrappers import Response
 
 from example_app import params, queries
 from example_app.dashboard import board
-from example_app.db import Row, reading
-from example_app.policies import FLEET_TAG, plane_tag
-from flask_rcache import CacheType, cache_response, cached, current_cache
+from example_app.db import Row, session
+from flask_rcache import AUTO, CacheType, cache_response, cached
 
 blueprint = Blueprint("board", __name__, url_prefix="/api")
 
 
 @blueprint.get("/dashboard")
-@cache_response(CacheType.DASHBOARD, ttl=300, tags=[FLEET_TAG])
+@cache_response(CacheType.DASHBOARD, ttl=300, tags=AUTO)
 def dashboard() -> Response:
     """Return every figure of the board."""
-    with reading() as db:
+    with session() as db:
         return jsonify(board(db))
 
 
 @blueprint.get("/search")
-@cache_response(CacheType.SEARCH)
+@cache_response(CacheType.SEARCH, tags=AUTO)
 def search() -> Response:
     """Return one page of flights."""
     wanted = params.search(request.args)
-    with reading() as db:
-        found = queries.search(db, wanted)
-    # Which planes are on the page is known only now; a change of one of them invalidates the page.
-    known = {row["tailnum"] for row in found["items"] if row["seats"] is not None}
-    current_cache.tag(*map(plane_tag, sorted(known)))
-    return jsonify(found)
+    with session() as db:
+        return jsonify(queries.search(db, wanted))
 
 
 @blueprint.get("/analytics/delays")
-@cache_response(CacheType.ANALYTICS)
+@cache_response(CacheType.ANALYTICS, tags=AUTO)
 def analytics() -> Response:
     """Return delays by month, carrier, origin or weather, with the mean of the year."""
     by = params.one_of(request.args, "by", queries.DELAY_DIMENSIONS)
@@ -46,8 +41,8 @@ def analytics() -> Response:
     return jsonify(by=by, mean_arr_delay=round(mean, 2), items=rows)
 
 
-@cached(CacheType.ANALYTICS, ttl=600)
+@cached(CacheType.ANALYTICS, ttl=600, tags=AUTO)
 def delays(by: str) -> list[Row]:
     """Compute the table behind `/api/analytics/delays`; its argument is the key, so it reads no request."""
-    with reading() as db:
+    with session() as db:
         return queries.delays(db, by)

@@ -6,15 +6,15 @@ from flask import Blueprint, abort, current_app, jsonify, render_template
 from flask.wrappers import Response
 
 from example_app import auth, params
-from example_app.policies import PLANES
-from flask_rcache import CacheType, get_cache_stats, invalidate_cache_type
+from example_app.policies import PLANES, TYPE_OUTDATED, rcache
+from flask_rcache import CacheType, get_cache_stats
 
 blueprint = Blueprint("site", __name__)
 
 # What the page's buttons may invalidate: this app's own types and nothing else.
-INVALIDATABLE = {
-    kind.name: kind for kind in (CacheType.DASHBOARD, CacheType.SEARCH, CacheType.ANALYTICS, CacheType.USER, PLANES)
-}
+INVALIDATABLE = [
+    kind.name for kind in (CacheType.DASHBOARD, CacheType.SEARCH, CacheType.ANALYTICS, CacheType.USER, PLANES)
+]
 
 
 @blueprint.get("/")
@@ -26,17 +26,17 @@ def home() -> str:
         origins=params.ORIGINS,
         users=auth.USERS,
         password=auth.PASSWORD,
-        types=list(INVALIDATABLE),
+        types=INVALIDATABLE,
     )
 
 
 @blueprint.post("/api/demo/invalidate/<name>")
 def invalidate(name: str) -> Response:
-    """Invalidate one cache type of this app."""
-    kind = INVALIDATABLE.get(name)
-    if kind is None:
+    """Say that one cache type of this app is out of date: `policies.py` says what that invalidates."""
+    if name not in INVALIDATABLE:
         abort(404, f"no cache type {name!r} here; there are {', '.join(INVALIDATABLE)}")
-    return jsonify(type=name, entries=invalidate_cache_type(kind))
+    rcache.emit(TYPE_OUTDATED, type=name)
+    return jsonify(type=name, event=TYPE_OUTDATED)
 
 
 @blueprint.get("/healthz")

@@ -464,7 +464,7 @@ def test_invalidate__takes_out_one_type(visitor: FlaskClient) -> None:
     for path in paths.values():
         visitor.get(path)
     answer = visitor.post("/api/demo/invalidate/search")
-    assert said(answer) == {"type": "search", "entries": 1}
+    assert said(answer) == {"type": "search", "event": "type.outdated"}
     assert visitor.get(paths["search"]).headers["X-Cache"] == "MISS"
     assert visitor.get(paths["planes"]).headers["X-Cache"] == "HIT"
 

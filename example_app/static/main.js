@@ -69,7 +69,7 @@ async function invalidate({ target }) {
   const result = byId("invalidate-result");
   try {
     const { data } = await call("POST", `/api/demo/invalidate/${type}`);
-    result.textContent = `${type}: ${data.entries === 1 ? "1 entry" : `${data.entries} entries`} gone.`;
+    result.textContent = `${type}: no entry is valid any more.`;
   } catch (error) {
     result.textContent = `Not invalidated: ${error.message}`;
   }
