@@ -66,10 +66,12 @@ def _app(folder: Path, *, watched: bool) -> Flask:
         count = session.scalar(text("SELECT count(*) FROM customer"))
         return jsonify(names=names, found=[len(each.orders) for each in found], lazy=lazy, big=len(big), n=count)
 
+    make_customer: Any = Customer
+    make_order: Any = Order
     with app.app_context():
         db.create_all()
-        db.session.add_all([Customer(id=number, name=f"customer {number}") for number in range(1, 101)])
-        db.session.add_all([Order(customer_id=1 + number % 100, total=number) for number in range(1000)])
+        db.session.add_all([make_customer(id=number, name=f"customer {number}") for number in range(1, 101)])
+        db.session.add_all([make_order(customer_id=1 + number % 100, total=number) for number in range(1000)])
         db.session.commit()
     return app
 

@@ -34,7 +34,7 @@ napoleon_numpy_docstring = False
 nitpick_ignore_regex = [
     ("py:.*", r"(flask|werkzeug|redis|blinker|jwt|concurrent|asyncio)\..*"),
     ("py:.*", r"(collections|contextlib|typing|types|datetime)\..*"),
-    ("py:.*", r"(Flask|Request|Response|TypeAliasForwardRef|[A-Z])"),
+    ("py:.*", r"(Flask|Request|Response|TypeAliasForwardRef|Warming|[A-Z])"),
     ("py:class", r"flask_rcache\..*\.([A-Z]|_.*)"),
     ("py:class", r"flask_rcache\.(config|engine|functions|model|stores|views)\..*"),
 ]

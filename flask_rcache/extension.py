@@ -126,7 +126,7 @@ class RCache:
         """Register a handler of the events of a name.
 
         It is called with the fields of the event that it names; with one parameter ``event``, with the
-        :class:`~flask_rcache.events.Event`.
+        ``Event``: ``name``, ``data`` and ``id``.
 
         Args:
             name: such as ``"order.created"``.
@@ -178,7 +178,7 @@ class RCache:
 
     @property
     def warming(self) -> Warming:
-        """The warming tasks: :meth:`~flask_rcache.warming.Warming.register_task` and ``register_view``."""
+        """The warming tasks; it has ``register_task`` and ``register_view``."""
         if self._warming is None:
             from .warming import Warming  # which many apps do not need
 

@@ -53,11 +53,7 @@ def fragment(
 ) -> Iterator[Block]:
     """Cache a part of a page that code makes.
 
-    ```python
-    with fragment("sidebar", ttl=300, vary=[user.id]) as part:
-        if part.is_missing:
-            part.value = render_template("sidebar.html", user=user)
-    ```
+    The block sets ``part.value`` when ``part.is_missing``: ``with fragment("sidebar", vary=[user.id]) as part: …``.
 
     A block that raises, or that does not set ``value``, stores nothing; nor does one that reads the session, headers or
     other data of the request, which would be shown to others: a function ``vary`` that reads it puts it in the key.

@@ -224,7 +224,8 @@ def observe(request: Any, session: Any = None) -> Reads:
             _begin(held, session, reads)
         return reads
     kind, headers = request.__class__, held["headers"]
-    reads = held[_RECORD] = held.pop(_EARLY, None) or Reads()
+    reads = cast(Reads, held.pop(_EARLY, None) or Reads())
+    held[_RECORD] = reads
     if reads:
         _keep_early(reads)
     watching = _requests.get(kind)

@@ -100,7 +100,8 @@ class Cluster:
             lambda: all(self._knows(c) == len(clients) for c in clients), timeout=_BOOT_SECONDS, what="a meeting"
         )
         for number, client in enumerate(clients[self._masters :]):
-            master = clients[number % self._masters].execute_command("CLUSTER MYID").decode()
+            found: Any = clients[number % self._masters].execute_command("CLUSTER MYID")
+            master = found.decode()
             client.execute_command("CLUSTER REPLICATE", master)
         self.wait_well()
         return self
@@ -182,7 +183,8 @@ class Cluster:
         there, here = target.client(), source.client()
         there.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", self.id_of(source))
         here.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", self.id_of(target))
-        moved, half = 0, int(here.execute_command("CLUSTER COUNTKEYSINSLOT", slot)) // 2
+        keys_there: Any = here.execute_command("CLUSTER COUNTKEYSINSLOT", slot)
+        moved, half = 0, int(keys_there) // 2
         while keys := here.execute_command("CLUSTER GETKEYSINSLOT", slot, 1):
             here.execute_command("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
             moved += 1
@@ -198,7 +200,8 @@ class Cluster:
 
     def move_slots(self, slots: Sequence[int], source: Server, target: Server) -> None:
         """Move slots that have no keys, or hardly any, one after the other."""
-        empty = [slot for slot in slots if not int(source.client().execute_command("CLUSTER COUNTKEYSINSLOT", slot))]
+        there: Any = source.client()
+        empty = [slot for slot in slots if not int(there.execute_command("CLUSTER COUNTKEYSINSLOT", slot))]
         for slot in set(slots) - set(empty):
             self.move_slot(slot, target)
         name = self.id_of(target)

@@ -154,7 +154,7 @@ class Call:
 
 
 class Block:
-    """A block of code that is the loader of a key: see :meth:`Fetching.block`.
+    """A block of code that is the loader of a key: see :meth:`CacheManager.block <flask_rcache.CacheManager.block>`.
 
     Attributes:
         value: what is cached; :data:`MISSING` when nothing is. The block sets it then, and it is stored.

@@ -116,7 +116,7 @@ class Parts(NamedTuple):
         return self.epochs, tuple([(tag, self.clocks[tag]) for tag, _ in tags])
 
 
-def least(one: A, other: A) -> A:
+def least(one: AsOf, other: AsOf) -> Any:
     """The earlier of two readings, shard by shard.
 
     >>> least(5, 7), least((5, 9), (7, 8))

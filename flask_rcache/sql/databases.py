@@ -166,7 +166,7 @@ class Database:
         if compiled is not None:
             # SQLAlchemy keeps these for as long as the statement is in use, and so does what is known of it.
             era, plan = compiled.__dict__.get(_PLAN, _NO_PLAN)
-            if era is not self._era or plan.expires < now:
+            if plan is None or era is not self._era or plan.expires < now:
                 plan = self._made(context, _shape(compiled, context))
                 compiled.__dict__[_PLAN] = (self._era, plan)
         else:
@@ -174,7 +174,8 @@ class Database:
             plan = self._texts.get(text)
             if plan is None or plan.expires < now:
                 sql, lists = named(text, context.dialect.paramstyle)
-                plan = self._texts[text] = self._made(context, shape_of_text(sql, context.dialect.name, lists))
+                plan = self._made(context, shape_of_text(sql, context.dialect.name, lists))
+                self._texts[text] = plan
         context.rcache_plan = plan
         return plan
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 
 import sqlglot
 from sqlglot import ErrorLevel, exp
@@ -20,6 +20,8 @@ from .shapes import Pin, Ref, Shape, ShapeBuilder, Source
 from .statements import Kind
 
 __all__ = ["calls_of", "named", "shape_of_text", "sqlglot_dialect"]
+
+Expression: TypeAlias = exp.Expression  # pyright: ignore[reportPrivateImportUsage]  # elsewhere in each release
 
 #: SQLAlchemy's names of dialects that sqlglot calls otherwise.
 _DIALECTS: Final = {"postgresql": "postgres", "mariadb": "mysql", "mssql": "tsql", "cockroachdb": "postgres"}
@@ -194,7 +196,7 @@ def _query(sql: str, glot: str, lists: frozenset[str], *, replaces: bool = False
         builder.give_up(f"sqlglot can't parse it: {str(error).splitlines()[0]:.200}", writes=not only_reads)
         return builder.shape(calls_of(sql, glot))
     for each in parsed:
-        _Walk(builder, lists).statement(cast(exp.Expression, each))
+        _Walk(builder, lists).statement(cast(Expression, each))
     if len(parsed) != 1:
         builder.read_pins.clear()
         builder.written_pins.clear()
@@ -234,11 +236,11 @@ def _defined(builder: ShapeBuilder, parsed: Any, verb: str) -> None:
         return
     walk = _Walk(builder, frozenset())
     body = parsed.args.get("expression")
-    if isinstance(body, exp.Expression) and kind == "TABLE":
+    if isinstance(body, Expression) and kind == "TABLE":
         walk.visit(body, frozenset())
     names = [parsed.this, *parsed.args.get("tables", ())] if parsed.this is not None else parsed.args.get("tables", ())
     for each in names:
-        for table in each.find_all(exp.Table) if isinstance(each, exp.Expression) else ():
+        for table in each.find_all(exp.Table) if isinstance(each, Expression) else ():
             if isinstance(table.this, exp.Identifier):
                 builder.write(_ref(table))
                 break
@@ -329,7 +331,7 @@ def _ref_of_text(name: str) -> Ref:
     return Ref(parts[-2] if len(parts) > 1 else "", parts[-1], exact)
 
 
-def _ref(table: exp.Expression) -> Ref:
+def _ref(table: Expression) -> Ref:
     this = table if isinstance(table, exp.Table) else table.find(exp.Table)
     if this is None:
         return Ref("", table.name)
@@ -401,7 +403,7 @@ class _Walk:
         self._builder: Final = builder
         self._lists: Final = lists
 
-    def statement(self, node: exp.Expression) -> None:
+    def statement(self, node: Expression) -> None:
         """The whole statement."""
         builder = self._builder
         self.visit(node, frozenset())
@@ -426,7 +428,7 @@ class _Walk:
             if isinstance(each, exp.Table) and isinstance(each.this, exp.Identifier):
                 yield each
 
-    def visit(self, node: exp.Expression, ctes: frozenset[str]) -> None:
+    def visit(self, node: Expression, ctes: frozenset[str]) -> None:
         """A part of it."""
         with_ = node.args.get("with_") or node.args.get("with")
         if with_ is not None:
@@ -441,12 +443,12 @@ class _Walk:
         else:
             self._children(node, ctes)
 
-    def _children(self, node: exp.Expression, ctes: frozenset[str], skip: Sequence[str] = ()) -> None:
+    def _children(self, node: Expression, ctes: frozenset[str], skip: Sequence[str] = ()) -> None:
         for name, value in node.args.items():
             if name in ("with_", "with", "locks", *skip):
                 continue
             for child in value if isinstance(value, list) else (value,):
-                if isinstance(child, exp.Expression):
+                if isinstance(child, Expression):
                     self.visit(child, ctes)
 
     def _select(self, node: exp.Select, ctes: frozenset[str]) -> None:
@@ -462,7 +464,7 @@ class _Walk:
                 builder.write(_ref(into.this))
         self._children(node, ctes, ("into",))
 
-    def _set_operation(self, node: exp.Expression, ctes: frozenset[str]) -> None:
+    def _set_operation(self, node: Expression, ctes: frozenset[str]) -> None:
         self._builder.queries += 1
         self._children(node, ctes)
 
@@ -474,7 +476,7 @@ class _Walk:
         else:
             self._children(node, ctes)
 
-    def _sample(self, node: exp.Expression, ctes: frozenset[str]) -> None:
+    def _sample(self, node: Expression, ctes: frozenset[str]) -> None:
         if not node.args.get("seed"):
             self._builder.volatile = self._builder.volatile or "TABLESAMPLE"
         self._children(node, ctes)
@@ -496,7 +498,7 @@ class _Walk:
             ]
         return self._children(node, ctes, ("this",))
 
-    def _row(self, columns: Sequence[str], row: exp.Expression) -> Iterator[tuple[str, Source]]:
+    def _row(self, columns: Sequence[str], row: Expression) -> Iterator[tuple[str, Source]]:
         for name, item in zip(columns, row.expressions, strict=False):
             source = _value(item, self._lists)
             if source is not None:
@@ -504,7 +506,7 @@ class _Walk:
 
     def _update(self, node: exp.Update, ctes: frozenset[str]) -> None:
         target = node.this
-        if not isinstance(target, exp.Expression):  # a branch of MERGE
+        if not isinstance(target, Expression):  # a branch of MERGE
             return self._children(node, ctes)
         changed = [each.this.name for each in node.expressions if isinstance(each, exp.EQ)]
         changed = changed if len(changed) == len(node.expressions) else ["*"]
@@ -519,7 +521,8 @@ class _Walk:
         named = node.args.get("tables") or []
         aliases = {table.alias_or_name.lower(): table for table in node.find_all(exp.Table) if table not in named}
         for table in named or [node.this]:
-            self._builder.write(_ref(aliases.get(table.name.lower(), table) if named else table))
+            written: Any = aliases.get(table.name.lower(), table) if named else table
+            self._builder.write(_ref(written))
         self._children(node, ctes, ("tables", *(() if named else ("this",))))
 
     def _merge(self, node: exp.Merge, ctes: frozenset[str]) -> None:

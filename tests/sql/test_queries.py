@@ -49,8 +49,10 @@ class Shop:
         self.log: Any = Log
         with self.app.app_context():
             db.create_all()
-            db.session.add_all([Item(name="a", price=Decimal("1.50")), Item(name="b", price=Decimal("20.00"))])
-            db.session.add(Log(line="began"))
+            db.session.add_all(
+                [self.item(name="a", price=Decimal("1.50")), self.item(name="b", price=Decimal("20.00"))]
+            )
+            db.session.add(self.log(line="began"))
             db.session.commit()
             for engine in db.engines.values():
                 event.listen(engine, "before_cursor_execute", self._note)

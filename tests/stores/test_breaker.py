@@ -24,7 +24,8 @@ def test_breaker__opens_and_closes() -> None:
     assert breaker.is_open
     with pytest.raises(StoreUnavailableError, match="first"):
         breaker.check()
-    assert breaker.incident is breaker.outage is not None
+    assert breaker.incident is breaker.outage
+    assert breaker.outage is not None
     assert breaker.outage[:3] == (1, first, False)
     assert 0 <= time.time() - breaker.outage.since < 60
     breaker.close()

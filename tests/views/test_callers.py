@@ -189,6 +189,7 @@ def test_callers__the_field_is_named(new_app, way, caplog) -> None:
     """Cache-Status says which field keeps a request from the cache; the log says once what can be done."""
     app = shop(new_app, way, "view")
     ask(app, way, "")
+    answer = ask(app, way, "ann")
     for _ in range(2):
         answer = ask(app, way, "ann")
         assert answer.headers["X-Cache"] == "BYPASS"

@@ -5,7 +5,7 @@ Owns the choice of the client that fits ``RCACHE_URL``. The cache itself uses no
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from redis import ConnectionPool, Redis, UnixDomainSocketConnection
 from redis.cluster import ClusterNode, RedisCluster
@@ -31,7 +31,9 @@ def client_of(settings: Settings) -> Any:
     connector = Connector(address, settings.redis_options or {}, timeout=max(settings.timeout, _TIMEOUT))
     options: dict[str, Any] = {**connector.options, "protocol": 2}  # whose replies are the same in all releases
     if address.path:
-        return Redis(connection_pool=ConnectionPool(UnixDomainSocketConnection, path=address.path, **options))
+        return Redis(
+            connection_pool=ConnectionPool(cast(Any, UnixDomainSocketConnection), path=address.path, **options)
+        )
     if address.kind == "server":
         return connector.client(address.nodes[0], protocol=2)
     options["ssl"] = address.is_tls

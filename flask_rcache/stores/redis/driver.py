@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from redis import Connection as PlainConnection
 from redis import ConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
@@ -123,7 +123,7 @@ class Connector:
     def client(self, node: Node, **more: Any) -> Redis:
         """A plain client of a server, with more options."""
         options: dict[str, Any] = {"host": node.host, "port": node.port, **self.options, **more}
-        return Redis(connection_pool=ConnectionPool(connection_class=self._class, **options))
+        return Redis(connection_pool=ConnectionPool(connection_class=cast(Any, self._class), **options))
 
 
 def only_connecting() -> dict[str, Any]:

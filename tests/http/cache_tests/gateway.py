@@ -92,7 +92,7 @@ class _Handler(WSGIRequestHandler):
     def send_response(self, code: int, message: str | None = None) -> None:
         self.send_response_only(code, message)
 
-    def log(self, *_: Any) -> None:
+    def log(self, type: str, message: str, *args: Any) -> None:
         pass
 
 
