@@ -41,7 +41,7 @@ class Reason(StrEnum):
     AUTHORIZATION = (
         "AUTHORIZATION",
         "BYPASS",
-        "The request has credentials, and the view is neither shared nor per user.",
+        "The request has credentials, and the view is neither shared nor per user, nor does its answer permit it.",
     )
     SESSION = (
         "SESSION",

@@ -150,8 +150,11 @@ def response_verdict(
     if kept is None:
         kept = max(ttl or policy.revalidate_each_time, policy.stale_while_revalidate, policy.stale_if_error)
     revalidate = kept if kept and validators(status, headers) else 0.0
-    if revalidate and reason in (Reason.NO_CACHE, Reason.ALREADY_STALE):
+    for_one = request.credentials and not (policy.shared or policy.per_user)
+    if revalidate and reason in (Reason.NO_CACHE, Reason.ALREADY_STALE) and not for_one:
         reason = None  # it is used only after the view has confirmed it
+    if reason is not None and for_one:
+        return Verdict(reason)
     if reason is not None:
         return Verdict(reason, hit_for_miss=policy.hit_for_miss_error if status >= 500 else policy.hit_for_miss)
     must_revalidate = cc.must_revalidate or cc.proxy_revalidate or cc.s_maxage is not None or no_cache

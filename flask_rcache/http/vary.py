@@ -146,8 +146,8 @@ def _normal(name: str, value: str) -> str:
     if name not in _WEIGHTED:
         return ",".join(members)
     weighed = [_weighed(member.lower()) for member in members if member]
-    # Which of two languages of one weight comes first is what `accept_languages.best` says.
-    weighed.sort(key=lambda each: (-each[1], each[0]) if name == "accept-encoding" else (-each[1], ""))
+    # Which of two languages of one weight comes first is what `accept_languages.best` says: `*` comes after them.
+    weighed.sort(key=lambda each: (-each[1], each[0] if name == "accept-encoding" else each[0] == "*"))
     return ",".join(token if weight == 1 else f"{token};q={weight:g}" for token, weight in weighed)
 
 

@@ -133,6 +133,8 @@ def bypassed(
             return returned
     response = with_stated(varying(own_response(app, returned), options.vary), stated)
     views: AppViews | None = app.extensions.get(EXTENSION)
+    if views is not None and reason is Reason.AUTHORIZATION:
+        views.view(options).note_permission(tuple(response.headers))
     if views is not None and views.view(options).names_caller:
         privately(response)
     mark(response, "BYPASS", None)
@@ -194,15 +196,29 @@ def _concluded(exchange: Exchange, response: Response) -> Response:
     if isinstance(stale, Response):
         return stale
     load = exchange.load
+    if exchange.has_authorization and not exchange.view.note_permission(tuple(response.headers), exchange.url_key):
+        if exchange.is_open:
+            exchange.end(Loaded(pass_for=0.0))  # it changes nothing for the others
+        exchange.load = load = None
+        if exchange.no_fill is None:
+            exchange.bypass_authorization()
+        elif exchange.no_fill not in _BYPASSING:
+            exchange.no_fill = Reason.AUTHORIZATION
     if load is None or not exchange.is_open:
-        is_bypass = exchange.no_fill in (Reason.CONTEXT, Reason.FIELD)
-        mark(response, "BYPASS" if is_bypass else "MISS", exchange.shown_key)
+        is_bypass = exchange.no_fill in _BYPASSING
+        # As where nothing was looked up.
+        key = None if exchange.no_fill is Reason.AUTHORIZATION else exchange.shown_key
+        mark(response, "BYPASS" if is_bypass else "MISS", key)
         forward = "bypass" if is_bypass else exchange.forward
-        say(response, fwd=forward, detail=exchange.no_fill, key=exchange.shown_key, **_field(exchange))
+        say(response, fwd=forward, detail=exchange.no_fill, key=key, **_field(exchange))
         return response
     exchange.view.views.observer.loaded(load.policy, load.key, load.cost)
     exchange.missed()
     return _snapshot(exchange, response)
+
+
+#: Why a request bypasses the cache that has been looked up.
+_BYPASSING: Final = frozenset({Reason.CONTEXT, Reason.FIELD, Reason.AUTHORIZATION})
 
 
 def _response_of(exchange: Exchange, returned: Any, *, confirms: bool = False) -> Response:
@@ -501,6 +517,8 @@ def _commit(exchange: Exchange, pending: _Pending, final: Response) -> None:
             verdict = Verdict(Reason.NONCE, hit_for_miss=exchange.view.store_policy().hit_for_miss)
         if verdict.reason is not None:
             exchange.end(Loaded(pass_for=verdict.hit_for_miss))
+            if exchange.has_authorization:
+                exchange.view.note_permission(lines, exchange.url_key)
             _report(exchange, pending, verdict.reason, None)
             return
         draft = load.draft(
@@ -514,7 +532,10 @@ def _commit(exchange: Exchange, pending: _Pending, final: Response) -> None:
             origin=exchange.view.origin,
             place=exchange.place,
         )
-        kept = exchange.view.kept(exchange.dependencies.fields, trusted=exchange.trusted)
+        read = exchange.dependencies.fields
+        if exchange.has_authorization:  # the response was made with it, and permits what depends on it alone
+            read = tuple(field for field in read if field != "authorization")
+        kept = exchange.view.kept(read, trusted=exchange.trusted)
         fields = united(fields, kept, exchange.view.options.vary, exchange.confirmed_fields)
         _report(exchange, pending, _store(exchange, draft, fields), draft)
     finally:

@@ -89,6 +89,8 @@ def look_up(  # noqa: C901  # each hit passes here: a call costs as much as a st
     is_off = not engine.enabled or (conversion is not None and conversion.is_off)
     if is_off or view.is_judged or not _is_plain(view, ctx, environ):
         reason = view.bypass(ctx, environ, args, kwargs)
+        if reason is Reason.AUTHORIZATION and view.may_permit_authorization() and REFRESHING not in environ:
+            return _with_authorization(view, ctx, scope, conversion, own[0], args, kwargs)
     if options.key_func is not None and reason is None:
         reason, trusted, named = view.called_by(ctx, environ)
     url_key = None if reason is not None else view.key(ctx, environ, args, kwargs, named)
@@ -136,6 +138,40 @@ def look_up(  # noqa: C901  # each hit passes here: a call costs as much as a st
         exchange.block(field)
         return exchange
     return exchange.look() or exchange
+
+
+def _with_authorization(
+    view: BoundView,
+    ctx: Any,
+    scope: Scope,
+    conversion: Conversion | None,
+    reads: int,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Found:
+    """Look a request with Authorization up: it gets only what says itself that such requests may have it.
+
+    Nothing else may say who is asking, and no answer that depends on Authorization is looked at.
+
+    Source: RFC 9111 section 3.5.
+    """
+    environ = raw_environ(ctx.request)
+    others = {name: value for name, value in environ.items() if name != "HTTP_AUTHORIZATION"}
+    url_key = None
+    if view.bypass(ctx, others, args, kwargs) is None:
+        url_key = view.key(ctx, environ, args, kwargs, None)
+    if url_key is not None and view.may_permit_authorization(url_key):
+        key, tags, field = _selected(view, ctx, environ, url_key, trusted=False)
+        if not field:
+            exchange = Exchange(view, ctx, scope, url_key=url_key, args=args, kwargs=kwargs)
+            exchange.conversion, exchange.has_authorization = conversion, True
+            exchange.key, exchange.tags, exchange.began = key, tags, time.monotonic_ns()
+            exchange.lookup = view.views.engine.guarded.read(view.policy, key, tags)
+            if view.reads_itself:
+                exchange.own_reads = (reads, len(observe(ctx.request)))
+            return exchange.look() or exchange
+    view.bypassed(Reason.AUTHORIZATION)
+    return Reason.AUTHORIZATION
 
 
 def _is_plain(view: BoundView, ctx: Any, environ: dict[str, Any]) -> bool:
@@ -233,6 +269,7 @@ class Exchange:
         no_fill: why it is not.
         field: what of the request identifies its caller, so that it bypasses.
         trusted: whether the key names the caller, or the answer is for everyone.
+        has_authorization: whether only what permits it is for this request, which says with Authorization who it is.
         own_reads: from where to where in the request's reads those of the decorator's own functions are.
         dependencies: what the answer depends on, once the view has returned.
         changed: whether the view has changed the session.
@@ -270,6 +307,7 @@ class Exchange:
         "environ",
         "field",
         "guest",
+        "has_authorization",
         "hidden",
         "key",
         "kwargs",
@@ -315,6 +353,7 @@ class Exchange:
         self.no_fill: Reason | None = None
         self.field = ""
         self.trusted = view.credentials_ok
+        self.has_authorization = False
         self.own_reads: tuple[int, int] = (0, 0)
         self.dependencies = Dependencies(())
         self.changed = False
@@ -354,7 +393,7 @@ class Exchange:
                     break
                 self.lookup = self._read()
                 continue
-            if not self._may_have(entry.fields):
+            if not self._may_have(entry.fields) or not self._is_permitted(entry):
                 break
             answer = self._served(entry, lookup)
             if answer is not None:
@@ -366,9 +405,27 @@ class Exchange:
 
     def block(self, field: str) -> None:
         """The request has what identifies its caller: it gets an answer of its own, which is not stored."""
+        if self.has_authorization and field == "authorization":
+            self.bypass_authorization()
+            return
         self.field, self.no_fill = field, Reason.FIELD
         self.view.bypassed(Reason.FIELD)
         self.view.mention_field(field)
+
+    def bypass_authorization(self) -> None:
+        """The request gets an answer of its own, as what there is does not permit that it has it."""
+        self.no_fill = Reason.AUTHORIZATION
+        self.view.bypassed(Reason.AUTHORIZATION)
+
+    def _is_permitted(self, entry: Entry) -> bool:
+        """Whether a request with Authorization may have an answer, which says so itself; else it bypasses."""
+        if not self.has_authorization:
+            return True
+        content = entry.content
+        if isinstance(content, StoredResponse) and self.view.permits_authorization(content.headers):
+            return True
+        self.bypass_authorization()
+        return False
 
     def _may_have(self, fields: tuple[str, ...]) -> bool:
         """Whether the request may have an answer that depends on fields; else it bypasses."""
@@ -449,7 +506,9 @@ class Exchange:
         if decision is not Decision.STALE and self._is_forced():
             self.lookup = Lookup(None, lookup.now, lookup.identity, "refresh")
             return None
-        can_refresh = decision is not Decision.HIT and refreshable(self.view, self.ctx, self.kwargs)
+        # In the background it would be asked for without Authorization.
+        is_own = self.has_authorization
+        can_refresh = decision is not Decision.HIT and not is_own and refreshable(self.view, self.ctx, self.kwargs)
         if decision is Decision.STALE and not can_refresh:
             return None
         if can_refresh:
@@ -541,7 +600,7 @@ class Exchange:
         if self.refreshes:
             patience = Patience.GIVE_UP
         else:
-            waits = not (is_never_fresh(self.lookup) or self._holds_others_up())
+            waits = not (self.has_authorization or is_never_fresh(self.lookup) or self._holds_others_up())
             patience = Patience.WAIT if waits else Patience.RUN_ALONE
         self._terms = fetching.terms(self.view.policy, patience=patience, shares_errors=False)
         self._reader = Reader(self.key, self.tags, self.lookup)
@@ -593,7 +652,7 @@ class Exchange:
         if isinstance(entry.content, VariantMarker):
             self._follow(entry.content.fields)
             return None
-        if not self._may_have(entry.fields):
+        if not self._may_have(entry.fields) or not self._is_permitted(entry):
             return None
         if not self._is_answer(entry.content, entry.origin):
             if isinstance(entry.content, StoredResponse) and entry.origin != self.view.origin:
@@ -637,6 +696,8 @@ class Exchange:
 
         Source: RFC 9111 section 4.3.1.
         """
+        if self.has_authorization:  # the entry may be of another caller
+            return
         lookup = self._reader.lookup if self._reader is not None else None
         entry = lookup.entry if lookup is not None else None
         if self._set_aside is not None and lookup is self._set_aside[0]:

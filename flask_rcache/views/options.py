@@ -22,12 +22,14 @@ from ..http import (
     ADDRESS,
     QUIET_SESSION,
     FieldRules,
+    HeaderLines,
     Reason,
     RequestFacts,
     Selection,
     StorePolicy,
     Target,
     credential_names,
+    is_for_everyone,
     names_to_judge,
     request_facts,
     request_verdict,
@@ -302,6 +304,8 @@ class BoundView:
         "_endpoints",
         "_ids",
         "_of_release",
+        "_only_callers",
+        "_permits_authorization",
         "_selections",
         "_store_policy",
         "_warned",
@@ -347,6 +351,10 @@ class BoundView:
         self._selections: Final[BoundedDict[tuple[str, ...], Selection]] = BoundedDict(_SELECTIONS_REMEMBERED)
         self.always: Final = self.selection(united(options.vary))
         self._warned = False
+        # Whether its responses permit that requests with Authorization have them; unknown until one came. And the URLs
+        # whose last response to such a request did not.
+        self._permits_authorization: bool | None = None
+        self._only_callers: BoundedDict[str, None] = BoundedDict(_KEYS_REMEMBERED)
         self._store_policy: Final = StorePolicy(
             ttl=None if ttl is FROM_HEADERS else ttl,
             stale_while_revalidate=cache_type.stale_while_revalidate,
@@ -430,6 +438,35 @@ class BoundView:
             if options.unless(ctx.request, **more):
                 return Reason.UNLESS
         return reason
+
+    def may_permit_authorization(self, url_key: str = "") -> bool:
+        """Whether requests with Authorization are looked up: where responses never permit it, that would be in vain.
+
+        Args:
+            url_key: the key of the URL; without it the question is about all of the view's.
+        """
+        return (
+            self.options.key_func is None
+            and self._permits_authorization is not False
+            and url_key not in self._only_callers
+        )
+
+    def permits_authorization(self, headers: HeaderLines) -> bool:
+        """Whether a response says that requests with Authorization may have it, whoever sends them."""
+        return is_for_everyone(headers, self._store_policy.targeted)
+
+    def note_permission(self, headers: HeaderLines, url_key: str = "") -> bool:
+        """Learn from what the view has answered to a request with Authorization, and say what it permits."""
+        permits = self.permits_authorization(headers)
+        if permits and (not url_key or self._permits_authorization is False):
+            self._only_callers = BoundedDict(_KEYS_REMEMBERED)
+        if permits:
+            self._permits_authorization = True
+        else:
+            self._permits_authorization = self._permits_authorization or False
+            if url_key:
+                self._only_callers[url_key] = None
+        return permits
 
     def called_by(self, ctx: Any, environ: Mapping[str, Any]) -> tuple[Reason | None, bool, Key | None]:
         """Whom the ``key_func`` names.

@@ -50,6 +50,12 @@ SAME: list[tuple[str, tuple[str, ...], dict[str, str], dict[str, str]]] = [
     ),
     ("ows-around", ("x-tenant",), {"HTTP_X_TENANT": "a"}, {"HTTP_X_TENANT": " a\t"}),
     ("other-fields", ("accept",), {"HTTP_ACCEPT": "a"}, {"HTTP_ACCEPT": "a", "HTTP_COOKIE": "b"}),
+    (
+        "any-language-last",
+        ("accept-language",),
+        {"HTTP_ACCEPT_LANGUAGE": "*, DE;q=1.0, en;q=0.5"},
+        {"HTTP_ACCEPT_LANGUAGE": "en; q=0.50, de, *"},
+    ),
     ("wsgi-empty-content-type", ("content-type",), {"CONTENT_TYPE": ""}, {}),
     (
         "content-length-is-not-http_",
@@ -103,7 +109,7 @@ def obvious(value: str | None, *, is_list: bool) -> Any:
         return None
     value = value.strip(" \t")
     if is_list and '"' not in value:
-        return [member.strip(" \t") for member in value.split(",")]
+        return sorted(member.strip(" \t") for member in value.split(",") if member.strip(" \t"))
     return value
 
 
