@@ -28,7 +28,10 @@ from ..model.moment import Parts, least
 
 __all__ = ["IDENTITY", "MAGIC", "TIMES", "Codec"]
 
-#: How every entry begins; the last byte is the version of the format.
+#: How every entry begins; the last byte is the version of the envelope. Releases of different versions share a server:
+#: the entries of one are misses for the other. What scripts look at is the same in all versions: the first three bytes,
+#: by which space is freed, and where the three times lie. What else lies in a server has a version of its own, of whose
+#: difference a release stays away (``stores/redis/server``).
 MAGIC: Final = b"RCE\x03"
 #: Where ``epoch``, ``as_of`` and ``created`` lie, which a store writes at the fill.
 TIMES: Final = slice(4, 28)

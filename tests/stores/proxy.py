@@ -31,6 +31,8 @@ class Proxy:
         self.deaf = threading.Event()
         #: Bytes a second from a client to the server; 0 for no limit.
         self.rate = 0
+        #: Requests with these bytes arrive, and the connection is closed in place of their answer.
+        self.unanswered = b""
         self.port = 0
 
     def __enter__(self) -> Self:
@@ -107,6 +109,8 @@ class Proxy:
                     if not data:
                         return
                     answered.feed(data)
+                    if self.unanswered and request >= 0 and self.unanswered in self.requests[request]:
+                        return
                     if not self._swallows(subscriber):
                         client.sendall(data)
                 if client in ready:

@@ -805,7 +805,7 @@ def test_attach__moments_are_of_a_server_run(redis_server: Server) -> None:
 
 @pytest.mark.parametrize("flavour", ["redis", "valkey"])
 def test_attach__another_format_is_refused(flavour: str, request: pytest.FixtureRequest) -> None:
-    """Two releases that do not read each other's entries do not share a prefix: the later one stays away."""
+    """Two releases that do not understand each other's invalidations share no prefix: the later one stays away."""
     server: Server = request.getfixturevalue(f"{flavour}_server")
     client = server.client()
     client.hset("cache~meta", mapping={"format": "1"})

@@ -26,12 +26,14 @@ from flask_rcache import (
     RCache,
     StoreError,
     StoreFullError,
+    StoreUnavailableError,
     Write,
     current_cache,
 )
 from flask_rcache.writes import Consumer
 from tests.processes import ROOT, wait_until
 from tests.servers import Server
+from tests.stores.proxy import Proxy
 from tests.writes import apps
 
 THING = CacheType("thing", ttl=600, l1_ttl=0)
@@ -97,6 +99,23 @@ def test_behind__is_cached_at_once_and_written_later(shop: Shop) -> None:
     ]
     assert (shop.state().length, shop.state().dead) == (0, 0)
     assert current_cache.get(THING, ("a", 1)) == {"n": 3}
+
+
+def test_behind__is_not_sent_again(redis_server: Server) -> None:
+    """A connection that is closed in place of the answer: the caller hears that, and the write is queued once."""
+    with Proxy(redis_server.port) as line:
+        made = Shop(line.url)
+        with made.flask.app_context():
+            behind(1, "first")
+            line.unanswered = b"in place of an answer"
+            with pytest.raises(StoreUnavailableError):
+                behind(2, "in place of an answer")
+            line.unanswered = b""
+            wait_until(lambda: current_cache.is_available, timeout=10, what="it is asked again")
+            assert made.state().length == 2
+            made.drain()
+            assert [value for _, value in made.applied] == ["first", "in place of an answer"]
+            current_cache.close()
 
 
 def test_behind__nothing_is_filled_while_it_is_pending(shop: Shop) -> None:

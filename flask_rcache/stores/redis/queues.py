@@ -66,7 +66,7 @@ class RedisQueues:
             args += (*stored_form(draft, None, type_name, sealed), given_key, value)
             size += len(sealed) + len(value)
         generation = server.pool.generation
-        (reply,) = server.drive(server.run_in_time_steps([Call(self._behind, keys, args)], size=size))
+        (reply,) = server.drive(server.run_in_time_steps([Call(self._behind, keys, args)], size=size, once=True))
         if reply[0] == b"full":
             raise StoreFullError(
                 f"queue {queue!r} has {int(reply[1])} writes that are not applied, and RCACHE_WRITE_LIMIT is {limit}: "

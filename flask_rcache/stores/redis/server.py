@@ -41,6 +41,8 @@ logger: Final = logging.getLogger("flask_rcache")
 
 T = TypeVar("T")
 
+#: Of everything that processes must agree on so that no invalidation is missed: the stamp set, leases, the journal, the
+#: messages of the bus, queues. Not of entries, which say their version themselves (``codec/envelope``).
 _FORMAT: Final = 2
 #: Names of stamp sets and server runs: above every reading of the clock, and exact as doubles.
 _NAMES: Final = 2**52
@@ -385,8 +387,8 @@ class Server:
             )
         if state == b"format":
             raise ResponseError(
-                f"the cache under prefix {self.names.prefix!r} has format {rest[0].decode()}, this release writes "
-                f"{_FORMAT}: set another RCACHE_PREFIX while both releases run"
+                f"the cache under prefix {self.names.prefix!r} records invalidations in format {rest[0].decode()}, and "
+                f"this release in format {_FORMAT}: set another RCACHE_PREFIX for it"
             )
         if state == b"shards":
             raise WrongServerError(

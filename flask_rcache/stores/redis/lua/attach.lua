@@ -1,7 +1,7 @@
 -- attach: run on every new connection, before anything is trusted from it (DESIGN, Outages 5 and 6).
 --
 -- KEYS  1: stamp set  2: meta
--- ARGV  1: format version  2: 'cold' to give up what another server run left behind, 'warm' to keep it if it is recent
+-- ARGV  1: version of the internal keys and messages (not of entries)  2: 'cold' to give up what another server run left behind, 'warm' to keep it if it is recent
 --       3: a random name for a new stamp set  4: the number of shards of the cluster, 1 on one server
 --       5...: the runs that this process has left: the hash of each, and the epoch that its set had then
 -- reply {'ok', epoch, clock, TIME, the reading from which on it knows of all invalidations, hash of the run,
