@@ -87,6 +87,7 @@ class Transaction:
 
     Attributes:
         is_committing: whether a commit of it is under way: what the driver does then is a part of it.
+        is_in_two_phases: whether a two-phase call of SQLAlchemy's is: so are the statements that it sends.
         has_begun: whether a ``BEGIN`` was sent as a statement.
         snapshots: by store, the moment heard before the transaction began; see ``snapshots``.
         is_watched: whether the driver's connection says when it commits.
@@ -99,6 +100,7 @@ class Transaction:
         "_tags",
         "has_begun",
         "is_committing",
+        "is_in_two_phases",
         "is_watched",
         "snapshots",
     )
@@ -109,6 +111,7 @@ class Transaction:
         self._last: tuple[Statement, Any] | None = None
         self._tags: frozenset[str] | None = None
         self.is_committing = False
+        self.is_in_two_phases = False
         self.has_begun = False
         self.is_watched = False
         self.snapshots: Final[dict[Any, Any]] = {}
@@ -204,7 +207,6 @@ class Transactions:
         self._caches: Final = caches
         #: What two-phase transactions that are prepared have written, and the tokens of their stamps ahead.
         self._prepared: Final[dict[str, tuple[tuple[str, ...], list[tuple[Commits, str]]]]] = {}
-        self._is_in_two_phases = False
 
     def watch(self) -> None:
         """Watch the engine from now on; connections that are there already from their next use on."""
@@ -295,7 +297,7 @@ class Transactions:
 
     def _before_verb(self, transaction: Transaction, found: Statement, context: Any) -> None:
         """A statement that concerns the transaction itself is about to run."""
-        if self._is_in_two_phases or transaction.is_committing:
+        if transaction.is_in_two_phases or transaction.is_committing:
             return
         verb, name = found.verb, found.what[0] if found.what else ""
         if verb in ("COMMIT PREPARED", "XA COMMIT"):
@@ -337,7 +339,7 @@ class Transactions:
             transaction.rollback_to(name)
         elif found.verb in ("COMMIT", "ROLLBACK", "PREPARE TRANSACTION", "XA PREPARE"):
             transaction.clear()
-        elif found.verb in ("ROLLBACK PREPARED", "XA ROLLBACK") and not self._is_in_two_phases:
+        elif found.verb in ("ROLLBACK PREPARED", "XA ROLLBACK") and not transaction.is_in_two_phases:
             self._withdraw(*(self._prepared.pop(name, ((), []))))
         elif found.verb == "BEGIN":
             transaction.clear()
@@ -440,19 +442,20 @@ class Transactions:
     # --- Two phases
 
     @contextmanager
-    def _in_two_phases(self) -> Iterator[None]:
-        """What SQLAlchemy sends as statements, and the driver's own methods, is a part of the call."""
-        before, self._is_in_two_phases = self._is_in_two_phases, True
+    def _in_two_phases(self, connection: Any) -> Iterator[None]:
+        """What SQLAlchemy sends on a connection as statements, and the driver's own methods, is a part of the call."""
+        transaction = self.of(connection)
+        before, transaction.is_in_two_phases = transaction.is_in_two_phases, True
         try:
             yield
         finally:
-            self._is_in_two_phases = before
+            transaction.is_in_two_phases = before
 
     def _do_prepare(self, original: Callable[..., Any], connection: Any, xid: Any) -> Any:
         transaction = self.of(connection)
         begun = self._begin(transaction.tags(self.database))
         try:
-            with self._in_two_phases():
+            with self._in_two_phases(connection):
                 result = original(connection, xid)
         except BaseException as error:
             (self._withdraw if is_rolled_back(error) else self._settle)(*begun)
@@ -465,7 +468,7 @@ class Transactions:
         self, original: Callable[..., Any], connection: Any, xid: Any, is_prepared: bool = True, recover: bool = False
     ) -> Any:
         if not is_prepared:
-            with self.committing(self.of(connection)), self._in_two_phases():
+            with self.committing(self.of(connection)), self._in_two_phases(connection):
                 result = original(connection, xid, is_prepared=is_prepared, recover=recover)
             self._settle(*(self._prepared.pop(str(xid), ((), []))))
             return result
@@ -475,7 +478,7 @@ class Transactions:
             known if known is not None else self._begin((any_tag(self.database.name), unknown_tag(self.database.name)))
         )
         try:
-            with self._in_two_phases():
+            with self._in_two_phases(connection):
                 return original(connection, xid, is_prepared=is_prepared, recover=recover)
         except BaseException:
             if known is not None:
@@ -487,7 +490,7 @@ class Transactions:
     def _do_rollback_prepared(
         self, original: Callable[..., Any], connection: Any, xid: Any, is_prepared: bool = True, recover: bool = False
     ) -> Any:
-        with self._in_two_phases():
+        with self._in_two_phases(connection):
             result = original(connection, xid, is_prepared=is_prepared, recover=recover)
         self.of(connection).clear()
         self._withdraw(*(self._prepared.pop(str(xid), ((), []))))

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 from flask import Flask, g
-from sqlalchemy import Engine, String, create_engine, text
+from sqlalchemy import Engine, String, create_engine, event, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from flask_rcache import AUTO, CacheType, RCache, cached
 from flask_rcache.sql import SQLCache
 
-from .servers import Postgres
+from .servers import MariaDB, Postgres
 
 _WAIT = """CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
     'BEGIN PERFORM pg_sleep(7); RETURN NEW; END'"""
@@ -193,7 +193,7 @@ def test_plain_engine__without_init_app(engine: Engine) -> None:
     assert sql.databases
 
 
-def _postgres_site(url: str, redis: str = "memory://") -> Site:
+def _site_of(url: str, redis: str = "memory://") -> Site:
     engine = create_engine(url)
     Base.metadata.create_all(engine)
     with Session(engine) as session:
@@ -204,7 +204,7 @@ def _postgres_site(url: str, redis: str = "memory://") -> Site:
 
 def test_snapshot__older_than_a_commit_is_not_stored(postgres: Postgres) -> None:
     """A REPEATABLE READ transaction that began before another's commit shows the old item, and does not keep it."""
-    site = _postgres_site(postgres.url)
+    site = _site_of(postgres.url)
     with site.app.test_request_context("/"), Session(site.engine) as session:
         g.session = session
         session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
@@ -218,7 +218,7 @@ def test_snapshot__older_than_a_commit_is_not_stored(postgres: Postgres) -> None
 
 def test_commit__that_fails_for_certain_stamps_nothing(postgres: Postgres) -> None:
     """A deferred constraint refuses the COMMIT: the server says that nothing was committed, and every hit stays."""
-    site = _postgres_site(postgres.url)
+    site = _site_of(postgres.url)
     with site.engine.begin() as connection:
         connection.execute(text("CREATE TABLE part (item_id int REFERENCES item DEFERRABLE INITIALLY DEFERRED)"))
     site.visit()
@@ -233,10 +233,48 @@ def test_commit__that_fails_for_certain_stamps_nothing(postgres: Postgres) -> No
     site.engine.dispose()
 
 
+def test_commit__as_text_while_another_connection_is_in_a_two_phase_call(mariadb: MariaDB) -> None:
+    """What a two-phase call sends is a part of it; a COMMIT that another thread sends meanwhile is a commit."""
+    site = _site_of(mariadb.url)
+    with site.engine.begin() as connection:
+        connection.execute(text("CREATE TABLE other (id int PRIMARY KEY)"))
+    assert site.visit() == "one"
+    is_preparing, may_go_on = threading.Event(), threading.Event()
+
+    def hold(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("XA PREPARE"):
+            is_preparing.set()
+            assert may_go_on.wait(20)
+
+    event.listen(site.engine, "before_cursor_execute", hold)
+
+    def prepare() -> None:
+        with site.engine.connect() as connection:
+            transaction = connection.begin_twophase()
+            connection.execute(text("INSERT INTO other VALUES (1)"))
+            transaction.prepare()
+            transaction.commit()
+
+    thread = threading.Thread(target=prepare)
+    thread.start()
+    try:
+        assert is_preparing.wait(20)
+        with site.engine.connect() as connection:
+            connection.execute(text("UPDATE item SET name = 'two' WHERE id = 1"))
+            connection.exec_driver_sql("COMMIT")
+            connection.rollback()
+        assert site.visit() == "two"
+    finally:
+        may_go_on.set()
+        thread.join()
+    assert site.visit() == "two"
+    site.engine.dispose()
+
+
 @pytest.mark.race
 def test_commit__that_takes_longer_than_its_stamp_lies_ahead(postgres: Postgres, redis_server: Any) -> None:
     """A COMMIT of seven seconds: its stamp is renewed, so that nothing that was read meanwhile is kept."""
-    site = _postgres_site(postgres.url, redis_server.url)
+    site = _site_of(postgres.url, redis_server.url)
     with site.engine.begin() as connection:
         connection.execute(text(_WAIT))
         connection.execute(text(_SLOW))
