@@ -19,6 +19,7 @@ from ..model.bounded import BoundedDict
 from ..model.moment import Moment
 from .catalogue import Catalogue, read_catalogue
 from .constructs import shape_of_compiled, shape_of_ddl
+from .cursors import unobserved
 from .declarations import Declarations, is_harmless_setting
 from .names import TableName
 from .plans import Plan, Planner
@@ -167,16 +168,39 @@ class Database:
             # SQLAlchemy keeps these for as long as the statement is in use, and so does what is known of it.
             era, plan = compiled.__dict__.get(_PLAN, _NO_PLAN)
             if plan is None or era is not self._era or plan.expires < now:
-                plan = self._made(context, _shape(compiled, context))
+                plan = self._made(*_place(context), _shape(compiled, context))
                 compiled.__dict__[_PLAN] = (self._era, plan)
         else:
-            text = context.statement
-            plan = self._texts.get(text)
-            if plan is None or plan.expires < now:
-                sql, lists = named(text, context.dialect.paramstyle)
-                plan = self._made(context, shape_of_text(sql, context.dialect.name, lists))
-                self._texts[text] = plan
+            plan = self._text_plan(context.statement, *_place(context))
         context.rcache_plan = plan
+        return plan
+
+    def beside(self, sql: str | None, driver: Any, info: dict[str, Any]) -> Statement:
+        """What a statement on a driver's own cursor reads and writes, whatever its parameters.
+
+        Args:
+            sql: with the driver's placeholders; ``None`` where it is not known.
+            driver: its connection.
+            info: what the pool keeps with that.
+        """
+        if sql is None:
+            self._warn(
+                "beside", "a driver's cursor runs what can't be looked into: it invalidates every table of %s", self
+            )
+            return Statement(self.name, Kind.WRITE, writes_all=True)
+        if self._generation != self.declarations.generation:
+            self._forget_plans()
+        plan = self._text_plan(sql, driver, info)
+        if plan.problem:
+            self._not_understood(plan)
+        return plan.bound([{}])._replace(generates_keys=False)
+
+    def _text_plan(self, text: str, driver: Any, info: Mapping[str, Any]) -> Plan:
+        plan = self._texts.get(text)
+        if plan is None or plan.expires < time.monotonic():
+            dialect = self.engine.dialect
+            sql, lists = named(text, dialect.paramstyle)
+            plan = self._texts[text] = self._made(driver, info, shape_of_text(sql, dialect.name, lists))
         return plan
 
     def differs(self, connection: Any) -> bool:
@@ -195,16 +219,15 @@ class Database:
         self._texts.clear()
         self._generation = self.declarations.generation
 
-    def _made(self, context: Any, shape: Shape) -> Plan:
+    def _made(self, driver: Any, info: Mapping[str, Any], shape: Shape) -> Plan:
         """The plan of a shape. The catalogue is asked for where tables or functions are named."""
         needs = shape.reads or shape.writes or shape.calls
-        dbapi = context.root_connection.connection.dbapi_connection
-        catalogue = self._current_catalogue(dbapi) if needs else Catalogue()
+        catalogue = self._current_catalogue(driver) if needs else Catalogue()
         plan = self._planner(catalogue).plan(shape)
-        temporary: Iterable[str] = context.root_connection.info.get(_TEMPORARY, ())
+        temporary: Iterable[str] = info.get(_TEMPORARY, ())
         unknown = [name for name in plan.unknown if name.rpartition(".")[2] not in temporary]
         if unknown and catalogue.is_read and self._asks_again(unknown):
-            plan = self._planner(self._read_again(dbapi)).plan(shape)
+            plan = self._planner(self._read_again(driver)).plan(shape)
         plan.expires = time.monotonic() + (_CATALOGUE_SECONDS if needs else 1e9)
         return plan
 
@@ -232,7 +255,7 @@ class Database:
     def _read_again(self, connection: Any) -> Catalogue:
         dialect = self.engine.dialect
         try:
-            with _unharmed(dialect, connection):
+            with unobserved(connection), _unharmed(dialect, connection):
                 catalogue = read_catalogue(dialect, connection)
         except (dialect.loaded_dbapi.Error, LookupError, TypeError, ValueError) as error:
             self._warn(
@@ -322,6 +345,12 @@ def statement_of(database: Database, context: Any) -> Statement:
     if found is None:
         found = context.rcache_statement = database.classify(context)
     return cast(Statement, found)
+
+
+def _place(context: Any) -> tuple[Any, dict[str, Any]]:
+    """The driver's connection of an execution, and what the pool keeps with that."""
+    connection = context.root_connection
+    return connection.connection.dbapi_connection, connection.info
 
 
 def _shape(compiled: Any, context: Any) -> Shape:

@@ -7,15 +7,21 @@ they mean for what was written is ``transactions``'s.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
-__all__ = ["commits_at_once", "is_rolled_back", "watch_connection", "watched_class"]
+from .cursors import with_watched_cursors
+
+__all__ = ["commits_at_once", "driver_commits_at_once", "is_rolled_back", "watch_connection", "watched_class"]
 
 logger: Final = logging.getLogger("flask_rcache")
 
 #: Drivers whose connections are of a class in C, and the argument of ``connect`` that names another class.
 FACTORIES: Final = {"pysqlite": "factory", "psycopg2": "connection_factory"}
+
+#: libpq's ``PQTRANS_IDLE``.
+_IDLE: Final = 0
 
 Around = Callable[[Callable[[], Any]], Any]
 
@@ -35,9 +41,20 @@ def watched_class(base: type[Any]) -> type[Any]:
             around = self.rcache_rollback
             return super().rollback() if around is None else around(super().rollback)
 
+        def __exit__(self, kind: Any, *exc_info: Any) -> None:
+            """The end of a block, which a driver in C ends without its own methods."""
+            if kind is not None:
+                self.rollback()
+                return
+            try:
+                self.commit()
+            except BaseException:
+                self.rollback()
+                raise
+
     Watched.__name__ = Watched.__qualname__ = base.__name__
     Watched.__module__ = base.__module__
-    return Watched
+    return with_watched_cursors(Watched)
 
 
 def watch_connection(connection: Any, commit: Around, rollback: Around) -> bool:
@@ -53,11 +70,34 @@ def watch_connection(connection: Any, commit: Around, rollback: Around) -> bool:
         return True
     commits, rolls_back = connection.commit, connection.rollback
     try:
+        if hasattr(connection, "transaction") and hasattr(connection, "info"):
+            connection.transaction = _watched_blocks(connection, connection.transaction, commit)
         connection.commit = lambda: commit(commits)
         connection.rollback = lambda: rollback(rolls_back)
     except (AttributeError, TypeError):
         return _watch_by_class(connection, commit, rollback)
     return True
+
+
+def _watched_blocks(connection: Any, original: Callable[..., Any], commit: Around) -> Callable[..., Any]:
+    """Blocks of psycopg's, which commit without ``commit()``; one in a transaction is a savepoint."""
+
+    @contextmanager
+    def transaction(*args: Any, **options: Any) -> Iterator[Any]:
+        is_savepoint, block = _is_in_transaction(connection), original(*args, **options)
+        value = block.__enter__()
+        try:
+            yield value
+        except BaseException as error:
+            if not block.__exit__(type(error), error, error.__traceback__):
+                raise
+            return
+        if is_savepoint:
+            block.__exit__(None, None, None)
+        else:
+            commit(lambda: block.__exit__(None, None, None))
+
+    return transaction
 
 
 def _watch_by_class(connection: Any, commit: Around, rollback: Around) -> bool:
@@ -92,8 +132,14 @@ def commits_at_once(connection: Any, *, in_transaction: bool) -> bool:
         level = getattr(dialect, "_on_connect_isolation_level", None)
     if level == "AUTOCOMMIT":
         return not in_transaction
-    driver = connection.connection.dbapi_connection
+    return driver_commits_at_once(dialect, connection.connection.dbapi_connection, in_transaction=in_transaction)
+
+
+def driver_commits_at_once(dialect: Any, driver: Any, *, in_transaction: bool) -> bool:
+    """:func:`commits_at_once` of a driver's connection."""
     if in_transaction or getattr(driver, "in_transaction", False):
+        return False
+    if _is_in_transaction(driver):
         return False
     detect = getattr(dialect, "detect_autocommit_setting", None)
     if detect is not None:
@@ -105,6 +151,12 @@ def commits_at_once(connection: Any, *, in_transaction: bool) -> bool:
         return getattr(driver, "isolation_level", "") is None
     ask = getattr(driver, "get_autocommit", None)
     return bool(ask()) if callable(ask) else getattr(driver, "autocommit", False) is True
+
+
+def _is_in_transaction(driver: Any) -> bool:
+    """Whether a driver that knows says that a transaction is open: psycopg, in a block on an autocommit connection."""
+    status = getattr(getattr(driver, "info", None), "transaction_status", _IDLE)
+    return bool(status != _IDLE)
 
 
 def is_rolled_back(error: BaseException) -> bool:

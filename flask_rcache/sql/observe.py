@@ -15,6 +15,7 @@ from ..engine.load import current_load, observe
 from ..model.moment import Moment
 from ..model.observations import Observations
 from ..model.scope import scope_var
+from .cursors import announce
 from .databases import Database, statement_of
 from .names import TableName, any_tag, row_tag, rows_tag, table_tag
 from .plans import Plan, read_tags
@@ -47,6 +48,7 @@ class _Listeners:
         self, connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
     ) -> tuple[str, Any]:
         """A statement is about to run; the text and the parameters stay as they are."""
+        announce(cursor)
         database = self._database
         plan = database.plan(context)
         if not plan.is_plain_read:

@@ -18,8 +18,9 @@ from sqlalchemy.sql.elements import SavepointClause
 
 from ..engine.commits import Commits
 from ..model.scope import scope_var
+from .cursors import watch_cursors
 from .databases import Database, statement_of
-from .drivers import FACTORIES, commits_at_once, is_rolled_back, watch_connection, watched_class
+from .drivers import FACTORIES, commits_at_once, driver_commits_at_once, is_rolled_back, watch_connection, watched_class
 from .names import RowName, TableName, any_tag, stamped, unknown_tag
 from .pending import TRANSACTION, uncommitted
 from .statements import Kind, Statement
@@ -28,6 +29,10 @@ __all__ = ["Transaction", "Transactions", "Writes"]
 
 #: So many rows of one table are stamped one by one; above that, the table and all its rows.
 _MOST_ROWS: Final = 64
+
+
+#: Tags, and the stamps ahead of them by which each cache knows them.
+_Ends = tuple[tuple[str, ...], list[tuple[Commits, str]]]
 
 
 class Writes:
@@ -206,12 +211,13 @@ class Transactions:
         self.database: Final = database
         self._caches: Final = caches
         #: What two-phase transactions that are prepared have written, and the tokens of their stamps ahead.
-        self._prepared: Final[dict[str, tuple[tuple[str, ...], list[tuple[Commits, str]]]]] = {}
+        self._prepared: Final[dict[str, _Ends]] = {}
 
     def watch(self) -> None:
         """Watch the engine from now on; connections that are there already from their next use on."""
         engine = self.database.engine
         event.listen(engine, "do_connect", self._on_connect)
+        event.listen(engine, "checkout", self._on_checkout)
         event.listen(engine, "begin", self._on_begin)
         event.listen(engine, "after_cursor_execute", self._after_execute)
         event.listen(engine, "handle_error", self._on_error)
@@ -244,6 +250,8 @@ class Transactions:
                 lambda commit: self._commit(transaction, commit),
                 lambda rollback: self._rollback(transaction, rollback),
             )
+            driver = pooled.dbapi_connection
+            watch_cursors(driver, lambda sql, commits: self._beside(transaction, driver, info, sql, commits=commits))
         return found
 
     def _on_connect(self, dialect: Any, record: Any, arguments: Any, options: dict[str, Any]) -> None:
@@ -255,6 +263,10 @@ class Transactions:
                 base = dialect.loaded_dbapi.extensions.connection
             if isinstance(base, type):
                 options[name] = watched_class(base)
+
+    def _on_checkout(self, _: Any, __: Any, pooled: Any) -> None:
+        """A connection is taken from the pool, perhaps for the driver's methods alone."""
+        self.of(pooled)
 
     def _on_begin(self, connection: Any) -> None:
         """SQLAlchemy begins a transaction: what is read in it is no later than this."""
@@ -282,33 +294,65 @@ class Transactions:
         transaction = self.of(connection)
         transaction.complete(self.database)
         if found.kind is Kind.TRANSACTION:
-            self._before_verb(transaction, found, context)
+            context.rcache_ends = self._before_verb(transaction, found)
         elif found.is_write:
-            self._before_write(connection, transaction, found, context)
+            at_once = commits_at_once(connection, in_transaction=transaction.has_begun)
+            context.rcache_ends = self._before_write(transaction, found, context, at_once=at_once)
 
-    def _before_write(self, connection: Any, transaction: Transaction, found: Statement, context: Any) -> None:
-        if commits_at_once(connection, in_transaction=transaction.has_begun):
-            context.rcache_ends = self._begin(found.stamped)
+    @contextmanager
+    def _beside(
+        self, transaction: Transaction, driver: Any, info: dict[str, Any], sql: str | None, *, commits: bool
+    ) -> Iterator[None]:
+        """Around a statement that runs on a driver's own cursor."""
+        if transaction.is_committing or transaction.is_in_two_phases:
+            yield
             return
+        found, ends = self.database.beside(sql, driver, info), None
+        transaction.complete(self.database)
+        if commits:
+            transaction.write(found, None)
+            ends = self._begin(transaction.tags(self.database))
+            transaction.clear()
+        elif found.kind is Kind.TRANSACTION:
+            ends = self._before_verb(transaction, found)
+        elif found.is_write:
+            dialect = self.database.engine.dialect
+            at_once = driver_commits_at_once(dialect, driver, in_transaction=transaction.has_begun)
+            ends = self._before_write(transaction, found, None, at_once=at_once)
+        try:
+            yield
+            if found.kind is Kind.TRANSACTION and not commits:
+                self._after_verb(transaction, found)
+        finally:
+            if found.kind is Kind.DDL:
+                self.database.outdate()
+            if ends is not None:
+                self._settle(*ends)
+
+    def _before_write(self, transaction: Transaction, found: Statement, context: Any, *, at_once: bool) -> _Ends | None:
+        """A statement is about to write; what ends with it."""
+        if at_once:
+            return self._begin(found.stamped)
         transaction.write(found, context)
         self._note(transaction)
-        if found.kind is Kind.DDL:  # which commits, on some servers, what was written before
-            context.rcache_ends = self._begin(transaction.tags(self.database))
+        # DDL commits, on some servers, what was written before.
+        return self._begin(transaction.tags(self.database)) if found.kind is Kind.DDL else None
 
-    def _before_verb(self, transaction: Transaction, found: Statement, context: Any) -> None:
-        """A statement that concerns the transaction itself is about to run."""
+    def _before_verb(self, transaction: Transaction, found: Statement) -> _Ends | None:
+        """A statement that concerns the transaction itself is about to run; what ends with it."""
         if transaction.is_in_two_phases or transaction.is_committing:
-            return
+            return None
         verb, name = found.verb, found.what[0] if found.what else ""
         if verb in ("COMMIT PREPARED", "XA COMMIT"):
             known = self._prepared.pop(name, None)
-            context.rcache_ends = known if known is not None else self._begin(self._everything)
-        elif verb in ("PREPARE TRANSACTION", "XA PREPARE"):
+            return known if known is not None else self._begin(self._everything)
+        if verb in ("PREPARE TRANSACTION", "XA PREPARE"):
             tags = transaction.tags(self.database)
             if tags:
                 self._prepared[name] = self._begin(tags)
         elif verb in ("COMMIT", "BEGIN"):  # which ends what was there before, on some servers
-            context.rcache_ends = self._begin(transaction.tags(self.database))
+            return self._begin(transaction.tags(self.database))
+        return None
 
     def _after_execute(
         self, connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
@@ -375,7 +419,7 @@ class Transactions:
         """What another process has prepared, or this one before it was restarted, may have written anything."""
         return any_tag(self.database.name), unknown_tag(self.database.name)
 
-    def _begin(self, tags: tuple[str, ...]) -> tuple[tuple[str, ...], list[tuple[Commits, str]]]:
+    def _begin(self, tags: tuple[str, ...]) -> _Ends:
         return tags, [(cache, cache.begin(tags)) for cache in self._caches()] if tags else []
 
     def _settle(self, tags: tuple[str, ...], begun: list[tuple[Commits, str]]) -> None:
@@ -400,7 +444,7 @@ class Transactions:
                 transaction.clear()
             return
         transaction.is_committing = True
-        begun: tuple[tuple[str, ...], list[tuple[Commits, str]]] = (tags, [])
+        begun: _Ends = (tags, [])
         end = self._settle
         try:
             begun = self._begin(tags)

@@ -271,7 +271,6 @@ class Writer:
 
     engine: Engine
     kind: str
-    wrote: Callable[..., None] = lambda *_, **__: None
 
     @contextlib.contextmanager
     def session(self) -> Iterator[Session]:
@@ -582,12 +581,58 @@ def prepared_by_another(w: Writer) -> None:
 
 @_writes("postgresql")
 def copy(w: Writer) -> None:
-    """COPY beside SQLAlchemy's methods, and declared."""
+    """COPY, which SQLAlchemy has no method for."""
     with w.engine.begin() as connection:
         driver = connection.connection.dbapi_connection
         with driver.cursor() as cursor, cursor.copy("COPY book (id, title, price, author_id) FROM STDIN") as stream:  # type: ignore[union-attr]
             stream.write_row((60, "copied", 1, 1))
-        w.wrote("book", connection=connection)
+
+
+@_writes()
+def driver_cursor(w: Writer) -> None:
+    with w.engine.begin() as connection:
+        cursor = connection.connection.cursor()
+        cursor.execute("UPDATE book SET price = 14 WHERE id = 3")
+        cursor.close()
+
+
+@_writes()
+def driver_cursor_and_commit(w: Writer) -> None:
+    with w.engine.connect() as connection:
+        cursor = connection.connection.cursor()
+        mark = "?" if w.kind == "sqlite" else "%s"
+        cursor.executemany(f"UPDATE book SET price = {mark} WHERE id = {mark}", [(15, 3), (16, 4)])
+        cursor.execute("COMMIT")
+        cursor.close()
+
+
+@_writes()
+def driver_cursor_in_autocommit(w: Writer) -> None:
+    with w.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.connection.cursor().execute("UPDATE book SET price = 17 WHERE id = 3")
+
+
+@_writes(keeps=tuple(READS))
+def driver_cursor_rolled_back(w: Writer) -> None:
+    with w.engine.connect() as connection:
+        connection.connection.cursor().execute("UPDATE book SET price = 18 WHERE id = 3")
+        connection.rollback()
+
+
+@_writes("postgresql")
+def driver_block(w: Writer) -> None:
+    connection = w.engine.raw_connection()
+    with connection.driver_connection.transaction():  # type: ignore[union-attr]
+        connection.cursor().execute("UPDATE book SET price = 19 WHERE id = 3")
+    connection.close()
+
+
+@_writes("postgresql")
+def driver_block_in_autocommit(w: Writer) -> None:
+    with w.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        driver: Any = connection.connection.driver_connection
+        with driver.transaction():
+            driver.execute("UPDATE book SET price = 20 WHERE id = 3")
 
 
 @_writes("postgresql", "mariadb")

@@ -154,10 +154,10 @@ def test_fetch__refresh_replaces_what_is_cached(shop: Shop) -> None:
     with shop.app.app_context():
         query = "SELECT count(*) AS n FROM item"
         assert shop.sql.fetch(query) == [{"n": 2}]
-        with shop.sql.database().engine.connect() as connection:  # as another program does
-            driver = connection.connection
-            driver.cursor().execute("INSERT INTO item (name, price) VALUES ('c', 1)")
-            driver.commit()
+        other = create_engine(shop.sql.database().engine.url)  # another program's
+        with other.begin() as connection:
+            connection.execute(text("INSERT INTO item (name, price) VALUES ('c', 1)"))
+        other.dispose()
         assert shop.sql.fetch(query) == [{"n": 2}]
         assert shop.sql.fetch(query, refresh=True) == [{"n": 3}]
         assert shop.sql.fetch(query) == [{"n": 3}]
@@ -388,3 +388,40 @@ def test_pack__keeps_the_number_of_rows_without_columns_or_rows() -> None:
 
     for rows in (Rows(("a", "b"), []), Rows((), [(), ()])):
         assert unpack(pack(rows, ValueCodec()), ValueCodec()) == rows
+
+
+@pytest.mark.race
+def test_fetch__one_slow_query_for_a_hundred_clients(postgres: Postgres, redis_server: Any) -> None:
+    """A query of three seconds that a hundred clients of two apps ask for at once runs once."""
+    runs: list[str] = []
+    apps: list[tuple[Flask, SQLCache]] = []
+    for name in ("one", "two"):
+        engine = create_engine(postgres.url)
+        event.listen(
+            engine, "before_cursor_execute", lambda *args: runs.append(args[2]) if "slept" in args[2] else None
+        )
+        app = Flask(name)
+        app.config.update(RCACHE_URL=redis_server.url)
+        RCache(app)
+        sql = SQLCache(engine)
+        sql.init_app(app)
+        sql.pure("pg_sleep")
+        apps.append((app, sql))
+    barrier, answers = threading.Barrier(100), []
+
+    def ask(number: int) -> None:
+        app, sql = apps[number % 2]
+        barrier.wait()
+        with app.test_request_context("/"):
+            answers.append(sql.fetch("SELECT 7 AS n, pg_sleep(3)::text AS slept"))
+
+    clients = [threading.Thread(target=ask, args=(number,)) for number in range(100)]
+    for client in clients:
+        client.start()
+    for client in clients:
+        client.join(100)
+    for app, sql in apps:
+        sql.database().engine.dispose()
+        app.extensions["rcache"].close()
+    assert answers == [[{"n": 7, "slept": ""}]] * 100
+    assert len(runs) == 1

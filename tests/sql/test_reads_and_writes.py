@@ -53,7 +53,7 @@ def test_pages__right_after_a_write(kind: str, name: str, request: pytest.Fixtur
 
     @app.post("/write")
     def write() -> str:
-        writing.write(Writer(watched, kind, sql.wrote))
+        writing.write(Writer(watched, kind))
         return ""
 
     client = app.test_client()

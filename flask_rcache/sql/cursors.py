@@ -1,0 +1,181 @@
+"""Statements that run on a driver's own cursor, beside SQLAlchemy: classes of cursors that say so.
+
+Owns the watching of cursors. What a statement means for what was written is ``transactions``'s. Where a driver does not
+take a class for its cursors, nothing is said, and its connections behave as ever.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import cache
+from typing import Any, Final
+
+__all__ = ["Observer", "announce", "unobserved", "watch_cursors", "watched_cursor", "with_watched_cursors"]
+
+#: What is around a statement: it takes the SQL, ``None`` where that is not known, and whether it commits what was
+#: written before, and itself.
+Observer = Callable[[str | None, bool], AbstractContextManager[Any]]
+
+#: Where the connections of drivers have the class of their cursors.
+_CLASSES: Final = ("cursor_factory", "cursorclass")
+_OBSERVER: Final = "rcache_observer"
+#: What a cursor's next statement is: SQLAlchemy's; or one that is under way.
+_ANNOUNCED: Final = 1
+_RUNNING: Final = 2
+
+
+@cache
+def watched_cursor(base: type[Any]) -> type[Any]:
+    """A class of cursors whose connection is told of each statement that SQLAlchemy has not announced."""
+    if hasattr(base, "rcache_is_announced"):
+        return base
+
+    class Watched(base):  # type: ignore[misc]
+        __slots__ = ("rcache_is_announced",)
+
+    Watched.__name__ = Watched.__qualname__ = base.__name__
+    Watched.__module__ = base.__module__
+    for name in ("execute", "executemany", "executescript"):
+        if hasattr(base, name):
+            setattr(Watched, name, _calling(name, base))
+    if hasattr(base, "stream"):
+        Watched.stream = _streaming(base)
+    if hasattr(base, "copy"):
+        Watched.copy = _copying(base)
+    if hasattr(base, "callproc"):
+        Watched.callproc = _calling("callproc", base, is_known=False)
+    return Watched
+
+
+def with_watched_cursors(base: type[Any]) -> type[Any]:
+    """A class of connections in C whose ``cursor()`` takes a class, as :mod:`sqlite3`'s does; or ``base`` itself."""
+    default = next((getattr(sys.modules.get(each.__module__), "Cursor", None) for each in base.__mro__[1:]), None)
+    if not isinstance(default, type) or hasattr(base, _CLASSES[0]):
+        return base
+
+    class Watched(base):  # type: ignore[misc]
+        rcache_makes_cursors = True
+        rcache_observer: Any = None
+
+        def cursor(self, factory: Any = default) -> Any:
+            return super().cursor(watched_cursor(factory) if isinstance(factory, type) else factory)
+
+        def execute(self, *args: Any) -> Any:
+            return self.cursor().execute(*args)
+
+        def executemany(self, *args: Any) -> Any:
+            return self.cursor().executemany(*args)
+
+        def executescript(self, *args: Any) -> Any:
+            return self.cursor().executescript(*args)
+
+    Watched.__name__ = Watched.__qualname__ = base.__name__
+    Watched.__module__ = base.__module__
+    return Watched
+
+
+def announce(cursor: Any) -> None:
+    """The next statement on a cursor is SQLAlchemy's, which has said what it is."""
+    with suppress(AttributeError):  # it is not watched
+        cursor.rcache_is_announced = _ANNOUNCED
+
+
+@contextmanager
+def _around(cursor: Any, sql: Any, *, commits: bool = False) -> Iterator[None]:
+    """Around a statement; what the driver executes within it is a part of it."""
+    state = getattr(cursor, "rcache_is_announced", None)
+    if state == _RUNNING:
+        yield
+        return
+    observer = getattr(cursor.connection, _OBSERVER, None)
+    with nullcontext() if state or observer is None else observer(sql, commits):
+        cursor.rcache_is_announced = _RUNNING
+        try:
+            yield
+        finally:
+            cursor.rcache_is_announced = None
+
+
+def _calling(name: str, base: type[Any], *, is_known: bool = True) -> Callable[..., Any]:
+    original = getattr(base, name)
+
+    def call(self: Any, sql: Any, *args: Any, **options: Any) -> Any:
+        state = getattr(self, "rcache_is_announced", None)
+        if state == _RUNNING:
+            return original(self, sql, *args, **options)
+        if state == _ANNOUNCED:  # every statement of SQLAlchemy's
+            self.rcache_is_announced = _RUNNING
+            try:
+                return original(self, sql, *args, **options)
+            finally:
+                self.rcache_is_announced = None
+        with _around(self, _text(sql, self) if is_known else None, commits=name == "executescript"):
+            return original(self, sql, *args, **options)
+
+    call.__name__ = name
+    return call
+
+
+def _streaming(base: type[Any]) -> Callable[..., Any]:
+    def stream(self: Any, query: Any, *args: Any, **options: Any) -> Iterator[Any]:
+        with _around(self, _text(query, self)):
+            yield from base.stream(self, query, *args, **options)
+
+    return stream
+
+
+def _copying(base: type[Any]) -> Callable[..., Any]:
+    @contextmanager
+    def copy(self: Any, statement: Any, *args: Any, **options: Any) -> Iterator[Any]:
+        with _around(self, _text(statement, self)), base.copy(self, statement, *args, **options) as stream:
+            yield stream
+
+    return copy
+
+
+def _text(sql: Any, cursor: Any) -> str | None:
+    """A statement as text, in whatever form the driver takes it."""
+    if isinstance(sql, bytes | bytearray):
+        return bytes(sql).decode("utf-8", "replace")
+    if isinstance(sql, str):
+        return sql
+    as_string = getattr(sql, "as_string", None)  # psycopg's composed SQL
+    return str(as_string(cursor)) if as_string is not None else None
+
+
+def watch_cursors(connection: Any, observer: Observer) -> bool:
+    """Have a driver's connection tell of the statements on its cursors, those it makes from now on; whether it can.
+
+    Args:
+        connection: the driver's connection.
+        observer: what is around a statement.
+    """
+    if getattr(type(connection), "rcache_makes_cursors", False):
+        connection.rcache_observer = observer
+        return True
+    for name in _CLASSES:
+        base = getattr(connection, name, None)
+        if isinstance(base, type) and hasattr(base, "execute"):
+            try:
+                setattr(connection, name, watched_cursor(base))
+                connection.rcache_observer = observer
+            except (AttributeError, TypeError):
+                return False
+            return True
+    return False
+
+
+@contextmanager
+def unobserved(connection: Any) -> Iterator[None]:
+    """Statements of our own on a driver's connection."""
+    observer = getattr(connection, _OBSERVER, None)
+    if observer is None:
+        yield
+        return
+    connection.rcache_observer = None
+    try:
+        yield
+    finally:
+        connection.rcache_observer = observer
