@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any, Final
 
@@ -55,12 +55,16 @@ def with_watched_cursors(base: type[Any]) -> type[Any]:
     if not isinstance(default, type) or hasattr(base, _CLASSES[0]):
         return base
 
+    usual = watched_cursor(default)
+
     class Watched(base):  # type: ignore[misc]
         rcache_makes_cursors = True
         rcache_observer: Any = None
 
-        def cursor(self, factory: Any = default) -> Any:
-            return super().cursor(watched_cursor(factory) if isinstance(factory, type) else factory)
+        def cursor(self, factory: Any = usual) -> Any:
+            if factory is not usual and isinstance(factory, type):
+                factory = watched_cursor(factory)
+            return base.cursor(self, factory)
 
         def execute(self, *args: Any) -> Any:
             return self.cursor().execute(*args)
@@ -78,8 +82,11 @@ def with_watched_cursors(base: type[Any]) -> type[Any]:
 
 def announce(cursor: Any) -> None:
     """The next statement on a cursor is SQLAlchemy's, which has said what it is."""
-    with suppress(AttributeError):  # it is not watched
+    # Each statement runs through here: suppress() would cost as much as all the rest.
+    try:  # noqa: SIM105
         cursor.rcache_is_announced = _ANNOUNCED
+    except AttributeError:  # it is not watched
+        pass
 
 
 @contextmanager
