@@ -16,7 +16,7 @@ from hashlib import blake2b
 from typing import Any, Final, cast
 
 from flask import current_app, has_app_context
-from jinja2 import Undefined, nodes
+from jinja2 import Environment, TemplateNotFound, Undefined, nodes
 from jinja2.ext import Extension
 from jinja2.parser import Parser
 from markupsafe import Markup
@@ -78,6 +78,10 @@ def fragment(
             yield block
 
 
+#: The names that a block reads, the templates that it includes, and the names that its ``vary`` reads.
+_Used = tuple[tuple[str, ...], tuple[str | None, ...], tuple[str, ...]]
+
+
 class FragmentExtension(Extension):
     """The tag ``{% cache %}``; every app with a cache has it."""
 
@@ -99,10 +103,11 @@ class FragmentExtension(Extension):
         # Another block under the same name, here or in another template, is another fragment.
         source = f"{parser.name}\n{body!r}".encode("utf-8", "surrogatepass")
         place = blake2b(source, digest_size=12).hexdigest()
+        used = nodes.Const((*_used(body), _names(options["vary"]) if "vary" in options else ()))
         if "vary" in options:  # evaluated again where the block runs: what it reads is in the key
             body.insert(0, nodes.ExprStmt(self.call_method("_vary_read", [options["vary"]])))
         given = nodes.List([name, *(options.get(each, nodes.Const(None)) for each in _OPTIONS)])
-        call = self.call_method("_render", [nodes.MarkSafeIfAutoescape(nodes.Const(place)), given])
+        call = self.call_method("_render", [nodes.MarkSafeIfAutoescape(nodes.Const(place)), used, given])
         return nodes.CallBlock(call, [], [], body).set_lineno(line)
 
     @staticmethod
@@ -124,7 +129,7 @@ class FragmentExtension(Extension):
         if part is not None:
             part.vary_read()
 
-    def _render(self, place: str, given: list[Any], caller: Callable[[], Any]) -> Any:
+    def _render(self, place: str, used: _Used, given: list[Any], caller: Callable[[], Any]) -> Any:
         """The fragment as the template shows it: a string, or in an async environment an awaitable of one."""
         name, ttl, tags, vary, type = given
         manager = _manager()
@@ -144,12 +149,14 @@ class FragmentExtension(Extension):
         if self.environment.is_async:
 
             async def aload() -> str:
+                part.note_processors(self.environment, used)
                 with part.observed():
                     return str(await cast(Awaitable[str], caller()))
 
             return manager.afetch(call.pop("type"), key, aload, **call)
 
         def load() -> str:
+            part.note_processors(self.environment, used)
             with part.observed():
                 return str(caller())
 
@@ -219,6 +226,21 @@ class _Part:
                 self._reads |= self._observed.reads
                 self._observed = None
 
+    def note_processors(self, environment: Environment, used: _Used) -> None:
+        """Note what the app's context processors read for the names that the block uses and ``vary`` does not.
+
+        They have run before the block, so what they read for it would not be seen.
+        """
+        app, context = current_app, request_context()
+        names, templates, covered = used
+        known = _with_included(environment, set(names), list(templates))
+        scopes = (None, *(context.request.blueprints if context is not None else ()))
+        for function in [each for scope in scopes for each in app.template_context_processors.get(scope, ())]:
+            with observing(context, current_cache.settings.identity_g) as seen:
+                given = set(app.ensure_sync(function)())
+            if (given if known is None else given & known) - set(covered):
+                self._reads |= seen.reads
+
     def vary_read(self) -> None:
         """What was read so far is in the key."""
         if self._observed is not None:
@@ -237,6 +259,40 @@ class _Part:
         if (self.name, about) not in _warned:
             _warned[self.name, about] = None
             logger.warning("[CACHE] %s is not cached: %s", self.shown, text)
+
+
+def _names(node: nodes.Node) -> tuple[str, ...]:
+    """The names that an expression or a block reads."""
+    found = [node] if isinstance(node, nodes.Name) else []
+    return tuple(sorted({each.name for each in (*found, *node.find_all(nodes.Name)) if each.ctx == "load"}))
+
+
+def _used(body: list[nodes.Node]) -> tuple[tuple[str, ...], tuple[str | None, ...]]:
+    """The names that a block reads, and the templates that it includes; ``None`` for one whose name is not known."""
+    block = nodes.Scope(body)
+    found: list[Any] = list(block.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)))
+    constants = [each.template.value if isinstance(each.template, nodes.Const) else None for each in found]
+    return _names(block), tuple(name if isinstance(name, str) else None for name in constants)
+
+
+def _with_included(environment: Environment, names: set[str], templates: list[str | None]) -> set[str] | None:
+    """The names with those of included templates, and so on; ``None`` when that can't be told: any may be read."""
+    seen: set[str] = set()
+    while templates:
+        template = templates.pop()
+        if template in seen:
+            continue
+        if template is None or environment.loader is None:
+            return None
+        seen.add(template)
+        try:
+            source = environment.loader.get_source(environment, template)[0]
+        except TemplateNotFound:
+            return None
+        more, included = _used(environment.parse(source).body)
+        names.update(more)
+        templates += included
+    return names
 
 
 @functools.lru_cache(maxsize=256)

@@ -28,7 +28,8 @@ from flask_rcache import (
     cache_event,
     current_cache,
 )
-from flask_rcache.events import Event, EventConsumer
+from flask_rcache.events import Event
+from flask_rcache.events.consumer import EventConsumer
 from flask_rcache.sql import SQLCache
 from tests.processes import ROOT, wait_until
 from tests.servers import Server

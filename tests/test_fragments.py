@@ -236,6 +236,50 @@ def test_tag__block_that_reads_the_request_is_not_stored(pages: Flask, caplog: p
     assert "it reads session, which is not in its key: name it in vary" in warnings[0]
 
 
+LOGGED_IN = "{{ current_user }}"
+
+
+@pytest.mark.parametrize(
+    ("source", "is_shared"),
+    [
+        ('{% cache "side" %}' + LOGGED_IN + "{% endcache %}", False),
+        ('{% cache "side" %}{% include "greeting.html" %}{% endcache %}', False),
+        ('{% cache "side" %}{% include name %}{% endcache %}', False),
+        ('{% cache "side" %}{% from "macros.html" import greet with context %}{{ greet() }}{% endcache %}', False),
+        ('{% cache "side" %}the same{{ count() }}{% endcache %}' + LOGGED_IN, True),
+        ('{% cache "side" %}{% include "plain.html" %}{% endcache %}', True),
+        ('{% cache "side", vary=[current_user] %}' + LOGGED_IN + "{{ count() }}{% endcache %}", True),
+    ],
+)
+def test_tag__what_context_processors_read_for_it_counts(source: str, is_shared: bool) -> None:
+    """A login library's `current_user` is read before the block: Bob is not shown Ann's part all the same."""
+    app = an_app()
+    app.jinja_env.loader = DictLoader(
+        {
+            "greeting.html": LOGGED_IN,
+            "plain.html": "plain{{ count() }}",
+            "macros.html": "{% macro greet() %}" + LOGGED_IN + "{% endmacro %}",
+        }
+    )
+
+    @app.context_processor
+    def user() -> dict[str, Any]:
+        return {"current_user": session.get("name")}
+
+    count = Counter()
+    template = app.jinja_env.from_string(source)
+    for name in ("Ann", "Bob", "Ann", "Bob"):
+        with app.test_request_context("/"):
+            session["name"] = name
+            context: dict[str, Any] = {"count": count, "name": "greeting.html"}
+            app.update_template_context(context)
+            shown = template.render(context)
+            if LOGGED_IN in source or not is_shared:
+                assert name in shown
+    if is_shared:
+        assert count.number == (2 if "vary" in source else 1)
+
+
 def test_tag__what_vary_reads_is_in_the_key(pages: Flask) -> None:
     """A block may read of the request what its `vary` reads."""
     count = Counter()
