@@ -36,7 +36,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"(collections|contextlib|typing|types|datetime)\..*"),
     ("py:.*", r"(Flask|Request|Response|TypeAliasForwardRef|Warming|[A-Z])"),
     ("py:class", r"flask_rcache\..*\.([A-Z]|_.*)"),
-    ("py:class", r"flask_rcache\.(config|engine|functions|model|stores|views)\..*"),
+    ("py:class", r"flask_rcache\.(codec|config|engine|functions|model|stores|views)\..*"),
 ]
 
 

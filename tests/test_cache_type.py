@@ -62,7 +62,7 @@ def test_cache_type__names_refused(name: Any) -> None:
         {"stale_while_revalidate": -1},
         {"stale_if_error": float("nan")},
         {"stale_if_error": True},
-        {"error_ttl": 0},
+        {"error_ttl": -1},
         {"statuses": {304}},
         {"statuses": {206}},
         {"statuses": {100}},

@@ -36,7 +36,7 @@ class Rules:
     # R1.3: stamps ahead of the clock, while a commit is under way.
     commits_are_stamped_ahead: bool = _clause("R1.3")  # else when they are over
     commits_are_renewed: bool = _clause("R1.3")
-    # Not a clause: since missing rows are made no later than =forgotten, no scenario here goes wrong without it. The real
+    # Not a clause: since missing rows are made no later than =forgotten, no scenario goes wrong without it. The real
     # stores are tried in tests/stores/test_commits.py.
     commits_leave_what_others_set_ahead: ClassVar[bool] = True
     withdrawals_stamp_nothing: bool = _clause("R1.3")  # else as if something had been committed

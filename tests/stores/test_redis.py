@@ -212,7 +212,8 @@ def test_lost_set__is_made_anew_by_the_heartbeat_only(shared_kit: Kit, how: str)
     written = call(client, "write", entry, *WANTED, 100, names.bus, "", 0, 0, "*", *stored)
     assert written[3:] == [Outcome.REFUSED.value]
     assert call(client, "invalidate", [names.stamps], names.bus, "t", 100, user_tag("eu"))[0] == b"0"
-    assert call(client, "delete", [names.stamps, lease, key, names.index("search")], names.bus, 100, 1)[0] == b"0"
+    keys = [names.stamps, lease, key, names.index("search")]
+    assert call(client, "delete", keys, names.bus, 100, 1, "", 0)[0] == b"0"
     epoch, clock, *_ = beat(kit)
     assert epoch == 2**52 + 7
     found = stamps(kit)
