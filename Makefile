@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-fast test-lowest test-pythons check bench docs clean
+.PHONY: help demo test test-fast test-lowest test-pythons check bench docs dist clean
 .PHONY: environment-demo environment-test environment-dev environment-lowest
 
 PYTHON ?=
@@ -29,6 +29,7 @@ help:
 	@echo "make check         lint, format, types, import layers, documentation"
 	@echo "make bench         what a hit costs, next to a bare view and to Flask-Caching"
 	@echo "make docs          build the documentation"
+	@echo "make dist          build the wheel and the source distribution in dist/"
 	@echo "make clean         remove everything that these commands made"
 
 environment-demo:
@@ -79,6 +80,10 @@ bench: environment-dev
 docs: environment-dev
 	$(RUN) sphinx -b html -n -W --keep-going docs $(DOCS)/html
 	@echo "Open $(DOCS)/html/index.html"
+
+dist: environment-dev
+	rm -rf dist build ./*.egg-info
+	$(RUN) build
 
 clean:
 	rm -rf "$(VENV)" "$(VENV)"-* "$(LOWEST)" build dist $(DOCS) ./*.egg-info

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tomllib
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -12,7 +13,8 @@ from flask_rcache.config.settings import SETTINGS
 project = "flask_rcache"
 author = "The flask_rcache contributors"
 copyright = "2026, The flask_rcache contributors"
-release = version = "0.1.0"
+_pyproject = Path(__file__).resolve().parent.parent / "pyproject.toml"
+release = version = tomllib.loads(_pyproject.read_text(encoding="utf-8"))["project"]["version"]
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 html_theme = "furo"

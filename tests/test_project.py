@@ -1,4 +1,4 @@
-"""The package itself: its import contract, its names and its wheel."""
+"""The package itself: its import contract and its names."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
-
-import pytest
 
 from tests.processes import ROOT
 
@@ -84,27 +81,3 @@ def test_package__offers_the_whole_contract() -> None:
         invalidate_cache_type invalidate_tags invalidate_pattern invalidate_key clear_all get_cache_stats
     """
     assert [name for name in contract.split() if name not in flask_rcache.__all__] == []
-
-
-@pytest.mark.slow
-def test_wheel__holds_scripts_and_type_marker(tmp_path: Path) -> None:
-    """What is installed has every Lua script, the type marker and the licences, and nothing of the tests."""
-    source = tmp_path / "source"
-    shutil.copytree(_PACKAGE, source / "flask_rcache", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    pip = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index")
-    result = _run(*pip, "--wheel-dir", str(tmp_path), str(source))
-    assert result.returncode == 0, result.stderr
-    (wheel,) = tmp_path.glob("flask_rcache-*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        names = set(archive.namelist())
-    expected = {
-        path.relative_to(ROOT).as_posix()
-        for path in _PACKAGE.rglob("*")
-        if path.is_file() and path.suffix in (".py", ".lua", ".typed", ".html", ".css", ".js", ".svg", ".txt")
-    }
-    assert expected <= names
-    assert any(name.endswith(".lua") for name in expected)
-    assert any(name.endswith("LICENSE") for name in names)
-    assert {name.split("/")[0].split("-")[0] for name in names} == {"flask_rcache"}
