@@ -20,11 +20,19 @@ from tests.lanes import Lanes, long_first
 from tests.sentinels import Sentinels
 from tests.servers import Binary, Gunicorn, NoServerError, Server, find_binary
 
-hypothesis.settings.register_profile("project", deadline=None, print_blob=True)
+hypothesis.settings.register_profile(
+    "project", deadline=None, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("project")
 
 #: Their tests start a browser, or several processes that import Flask.
 _SLOW_FIXTURES = frozenset({"browser", "gunicorn"})
+
+#: Where tests are about the cache's patience with Redis itself. Elsewhere a busy machine must not look like an outage.
+_IMPATIENT = (
+    *(f"tests/{name}/" for name in ("chaos", "race", "sabotage", "stores", "engine", "twenty")),
+    "tests/test_config.py",
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -94,6 +102,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if _in_ci() and reporter is not None and reporter.stats.get("skipped") and session.exitstatus == 0:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(autouse=True)
+def _patience(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A budget for Redis that four workers on two processors do not exceed, here and in the processes that a test starts."""
+    marks = {mark.name for mark in request.node.iter_markers()}
+    if not (request.node.nodeid.startswith(_IMPATIENT) or marks & {"race", "chaos"}):
+        monkeypatch.setenv("RCACHE_TIMEOUT", "2")
 
 
 def _in_ci() -> bool:

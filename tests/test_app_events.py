@@ -411,12 +411,14 @@ def test_consumers__handle_a_thousand_events_of_another_process(redis_server: Se
                 what="all events",
             )
             wait_until(lambda: client.xpending("shop:events", "shop")["pending"] == 0, timeout=20, what="their ends")
+            # All three have begun, so that the two that live obey a signal.
+            wait_until(lambda: len(client.xinfo_consumers("shop:events", "shop")) == 3, timeout=60, what="the third")
             lines = [line.split()[0] for line in log.read_text().splitlines()]
             assert len(lines) <= 1000 + 100  # those that the killed one had handled and not ended come again
             assert not current_cache.get_many(THING, range(1000))
         for process in running[1:]:
             process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0
     finally:
         for process in running:
             process.kill()

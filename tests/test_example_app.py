@@ -558,19 +558,19 @@ def test_main__takes_a_free_port_and_stops_cleanly(database: Path, taken_port: i
         assert lines[1] == "Cache:  embedded memory of each process\n"
         url = re.search(r"http://127\.0\.0\.1:\d+/", lines[2])
         assert url is not None
-        with urllib.request.urlopen(f"{url[0]}healthz", timeout=10) as answer:
+        with urllib.request.urlopen(f"{url[0]}healthz", timeout=60) as answer:
             assert json.load(answer)["status"] == "ok"
         dashboard = re.search(r"http://127\.0\.0\.1:\d+/api/cache/dashboard", lines[3])
         assert dashboard is not None
-        with urllib.request.urlopen(dashboard[0], timeout=10) as answer:
+        with urllib.request.urlopen(dashboard[0], timeout=60) as answer:
             assert b"<html" in answer.read()
         signed = urllib.request.Request(
             f"{url[0]}api/cache/stats", headers={"Authorization": f"Bearer {lines[4].strip()}"}
         )
-        with urllib.request.urlopen(signed, timeout=10) as answer:
+        with urllib.request.urlopen(signed, timeout=60) as answer:
             assert json.load(answer)["status"] == "success"
         demo.send_signal(signal.SIGINT)
-        out, err = demo.communicate(timeout=10)
+        out, err = demo.communicate(timeout=60)
     finally:
         if demo.poll() is None:
             demo.kill()
@@ -608,7 +608,7 @@ def test_fleet__change_is_seen_by_every_worker(fleet: Gunicorn) -> None:
             method="PATCH",
             headers={"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             assert answer.status == 200
         answers = [fleet.get("/api/planes/N711MQ") for _ in range(40)]
         assert {json.loads(body)["seats"] for _, _, body in answers} == {seats}
@@ -625,7 +625,7 @@ def test_fleet__signs_in_once_for_all_workers(fleet: Gunicorn) -> None:
             data=json.dumps({"user": user, "password": auth.PASSWORD}).encode(),
             headers={"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             tokens[user] = json.load(answer)["token"]
     for _ in range(10):
         for user, token in tokens.items():

@@ -211,7 +211,7 @@ def _concluded(exchange: Exchange, response: Response) -> Response:
         mark(response, "BYPASS" if is_bypass else "MISS", key)
         forward = "bypass" if is_bypass else exchange.forward
         say(response, fwd=forward, detail=exchange.no_fill, key=key, **_field(exchange))
-        return response
+        return _conditional_stream(exchange, response)
     exchange.view.views.observer.loaded(load.policy, load.key, load.cost)
     exchange.missed()
     return _snapshot(exchange, response)
@@ -434,7 +434,7 @@ def _conditional(exchange: Exchange, response: Response) -> Response:
 
 
 def _conditional_stream(exchange: Exchange, response: Response) -> Response:
-    """The same for a body that is not there yet, such as a file's: what the view would have done, had it seen them."""
+    """The same for what is not stored, such as a file's body: what the view would have done, had it seen them."""
     if exchange.hidden and response.status_code == 200 and exchange.view.serves(exchange.ctx):
         ranges = response.headers.get("Accept-Ranges") == "bytes"
         try:

@@ -14,7 +14,7 @@ from flask_rcache.cli import cache
 
 SECRET = "hunter2-the-long-one"
 
-PAGE = CacheType("page", ttl=60)
+PAGE = CacheType("page", ttl=600)
 #: Expires at once, and may be served stale for long.
 BRIEF = CacheType("brief", ttl=0.05, stale_while_revalidate=600)
 MINE = CacheType("mine", ttl=60, per_user=True)

@@ -77,7 +77,7 @@ def test_fill__a_large_one_that_does_not_arrive(shop: Flask, line: Proxy, redis_
     """The key is not blocked: whoever comes next loads at once."""
     cache: CacheManager = shop.extensions["rcache"]
     wait_until(lambda: cache.is_available and cache.get(KIND, "x") is None, timeout=10, what="connected")
-    line.rate = 200_000
+    line.rate = 20_000
     assert asked(shop)[0] == "MISS"
     line.cut()
     line.rate = 0
