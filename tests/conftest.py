@@ -67,6 +67,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         long_first(items)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Give what tests start, in processes too, a budget for Redis that four workers on two processors do not exceed."""
+    impatient = item.nodeid.startswith(_IMPATIENT) or any(map(item.get_closest_marker, ("race", "chaos")))
+    if impatient:
+        os.environ.pop("RCACHE_TIMEOUT", None)
+    else:
+        os.environ["RCACHE_TIMEOUT"] = "2"
+
+
 def pytest_report_header() -> list[str]:
     """Say which servers the tests run on."""
     found = []
@@ -102,14 +112,6 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if _in_ci() and reporter is not None and reporter.stats.get("skipped") and session.exitstatus == 0:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
-
-@pytest.fixture(autouse=True)
-def _patience(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A budget for Redis that four workers on two processors do not exceed, here and in the processes that a test starts."""
-    marks = {mark.name for mark in request.node.iter_markers()}
-    if not (request.node.nodeid.startswith(_IMPATIENT) or marks & {"race", "chaos"}):
-        monkeypatch.setenv("RCACHE_TIMEOUT", "2")
 
 
 def _in_ci() -> bool:
