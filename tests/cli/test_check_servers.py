@@ -411,5 +411,6 @@ def test_cluster__every_node_is_looked_at(new_app: AppFactory, private_cluster: 
     assert "3 nodes alike" in json.dumps(document)
     cluster.masters[1].kill()
     app = new_app(cluster.url)
-    failures = [each for each in found(app, "store", code=1) if each["state"] == "fail"]
-    assert f"the node 127.0.0.1:{cluster.masters[1].port} is away, and with it the shards" in json.dumps(failures)
+    failures = [each for each in found(app, "topology", code=1) if each["state"] == "fail"]
+    assert "shards cannot be used" in json.dumps(failures)
+    assert f"on 127.0.0.1:{cluster.masters[1].port}: " in json.dumps(failures)
