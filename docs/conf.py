@@ -8,8 +8,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from flask_rcache.config.settings import SETTINGS
-
 project = "flask_rcache"
 author = "The flask_rcache contributors"
 copyright = "2026, The flask_rcache contributors"
@@ -21,7 +19,7 @@ html_theme = "furo"
 html_title = "flask_rcache"
 exclude_patterns = ["_build"]
 
-myst_enable_extensions = ["colon_fence", "deflist", "substitution"]
+myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
 # An annotation `type` is the builtin; some events have a field of that name.
@@ -40,27 +38,3 @@ nitpick_ignore_regex = [
     ("py:class", r"flask_rcache\..*\.([A-Z]|_.*)"),
     ("py:class", r"flask_rcache\.(codec|config|engine|functions|model|stores|views)\..*"),
 ]
-
-
-def settings_table() -> str:
-    """Write the table of every setting from the place where they are declared."""
-    lines = ["| key | default | means |", "|---|---|---|"]
-    lines += [
-        f"| `RCACHE_{name.upper()}` | {as_written(setting.default)} | {setting.help} |"
-        for name, setting in SETTINGS.items()
-    ]
-    return "\n".join(lines)
-
-
-def as_written(default: object) -> str:
-    """Write a default as one would in the environment."""
-    if default is None or default == ():
-        return ""
-    if isinstance(default, bool):
-        return f"`{str(default).lower()}`"
-    if isinstance(default, tuple):
-        return f"`{','.join(default)}`"
-    return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
-
-
-myst_substitutions = {"settings": settings_table()}

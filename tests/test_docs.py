@@ -1,6 +1,7 @@
 """Every Python block of the README and of the documentation runs, page by page, in the order of the page.
 
-A block that is not to run says why in a line above its fence: `<!-- not run: it needs a Sentinel -->`.
+A block that is not to run says why in a line above its fence: `<!-- not run: it needs a Sentinel -->`. On a page with
+`<!-- each example runs by itself -->` each block has to bring its own imports, so that it can be pasted alone.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from flask_rcache.config.settings import SETTINGS
 from tests.processes import ROOT
 
 _FENCE = re.compile(r"^```(\w*)")
+_ALONE = "<!-- each example runs by itself -->"
 _NOT_RUN = re.compile(r"^<!-- not run: .{8,} -->$")
 
 
@@ -50,10 +52,13 @@ def python_blocks(text: str) -> list[Block]:
 
 
 def run_page(path: Path) -> int:
-    """Run the blocks of a page in one namespace; tracebacks point at the page's own lines."""
+    """Run the blocks of a page in one namespace, or each by itself; tracebacks point at the page's own lines."""
+    text = path.read_text(encoding="utf-8")
     namespace: dict[str, object] = {"__name__": path.stem}
-    blocks = python_blocks(path.read_text(encoding="utf-8"))
+    blocks = python_blocks(text)
     for block in blocks:
+        if _ALONE in text:
+            namespace = {"__name__": path.stem}
         code = compile("\n" * (block.line - 1) + block.source, str(path), "exec", dont_inherit=True)
         exec(code, namespace)
     return len(blocks)
@@ -80,6 +85,14 @@ def test_docs__a_wrong_example_fails(tmp_path: Path) -> None:
     with pytest.raises(AssertionError) as failure:
         run_page(page)
     assert failure.traceback[-1].lineno + 1 == 10
+
+
+def test_docs__an_example_that_needs_another_fails(tmp_path: Path) -> None:
+    """Where each example is to run by itself, one that uses a name of another fails."""
+    page = tmp_path / "page.md"
+    page.write_text(f"# Title\n\n{_ALONE}\n\n```python\nx = 1\n```\n\ntext\n\n```python\nx += 1\n```\n")
+    with pytest.raises(NameError):
+        run_page(page)
 
 
 def test_docs__only_explained_blocks_are_left_out() -> None:

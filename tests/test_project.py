@@ -1,15 +1,18 @@
-"""The package itself: its import contract and its names."""
+"""The package itself: its import contract, its names, and what the documentation lists of it."""
 
 from __future__ import annotations
 
 import ast
 import configparser
 import os
+import re
+import runpy
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+from flask_rcache.http import Reason
 from tests.processes import ROOT
 
 _PACKAGE = ROOT / "flask_rcache"
@@ -81,3 +84,27 @@ def test_package__offers_the_whole_contract() -> None:
         invalidate_cache_type invalidate_tags invalidate_pattern invalidate_key clear_all get_cache_stats
     """
     assert [name for name in contract.split() if name not in flask_rcache.__all__] == []
+
+
+def test_documentation__lists_every_setting() -> None:
+    """docs/configuration.md has what the code declares; when not: `PYTHONPATH=. python docs/reference.py`."""
+    reference = runpy.run_path(str(ROOT / "docs" / "reference.py"))
+    text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    assert reference["page"](text) == text, "run: PYTHONPATH=. python docs/reference.py"
+    assert "`RCACHE_URL`" in text
+
+
+def test_documentation__has_a_remedy_for_every_reason() -> None:
+    """docs/bypass-and-miss.md has a row for each `detail` of Cache-Status, in the code's order."""
+    text = (ROOT / "docs" / "bypass-and-miss.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([A-Z-]+)` \| (BYPASS|MISS) \| .{20,} \|$", text, re.MULTILINE)
+    assert rows == [(reason.value, reason.x_cache) for reason in Reason]
+
+
+def test_documentation__has_an_entry_for_every_alert() -> None:
+    """docs/runbook.md names every alert that the rules define, and no other."""
+    rules = (ROOT / "docs" / "monitoring" / "alerts.yml").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")
+    alerts = set(re.findall(r"- alert: (\w+)", rules))
+    assert alerts
+    assert set(re.findall(r"\*\*(Cache\w+)\*\*", text)) == alerts
