@@ -67,7 +67,7 @@ def test_types__say_where_the_ttl_comes_from(new_app: AppFactory, monkeypatch: p
     monkeypatch.setenv("CACHE_TTL_SEARCH", "7")
     app = new_app(RCACHE_TTL_BRIEF=9)
     rows = {row["name"]: row for row in told(app, "types")["types"]}
-    assert (rows["page"]["ttl"], rows["page"]["ttl_from"]) == (60, "type")
+    assert (rows["page"]["ttl"], rows["page"]["ttl_from"]) == (600, "type")
     assert (rows["brief"]["ttl"], rows["brief"]["ttl_from"]) == (9, "RCACHE_TTL_BRIEF (app.config)")
     assert (rows["search"]["ttl"], rows["search"]["ttl_from"]) == (7, "CACHE_TTL_SEARCH (environment)")
     assert (rows["default"]["ttl"], rows["default"]["ttl_from"]) == (300, "default")
@@ -98,7 +98,7 @@ def test_keys__show_what_there_is_and_no_value(shop: Flask) -> None:
     assert entry["kind"] == "response"
     assert entry["tags"] == ["page-a"]
     assert (entry["path"], entry["endpoint"]) == ("/page/a", "page")
-    assert 0 < entry["ttl"] <= 60
+    assert 0 < entry["ttl"] <= 600
     assert entry["size"] > 0
     result = run(shop, "keys")
     assert f"{entry['key']}  /page/a  [page-a]" in result.stdout
