@@ -20,6 +20,7 @@ from typing import Any, Self
 import redis
 
 from tests.binaries import Binary
+from tests.certificates import Certificate
 from tests.processes import free_port, wait_until
 from tests.servers import Server
 
@@ -36,17 +37,23 @@ class Cluster:
         binary: the program, from `find_binary`.
         masters: how many.
         replicas: of each.
+        tls: with it, all nodes speak TLS alone.
         config: the configuration of each node; `cluster_node_timeout` in milliseconds.
     """
 
-    def __init__(self, binary: Binary, *, masters: int = 3, replicas: int = 0, **config: Any) -> None:
+    def __init__(
+        self, binary: Binary, *, masters: int = 3, replicas: int = 0, tls: Certificate | None = None, **config: Any
+    ) -> None:
         self.binary = binary
         self._masters = masters
         self._replicas = replicas
+        self._tls = tls
         self.nodes = [
             Server(
                 binary,
+                tls=tls,
                 **{
+                    **({} if tls is None else {"tls_cluster": "yes"}),
                     "cluster_enabled": "yes",
                     "cluster_port": free_port(),
                     "cluster_node_timeout": 1500,
@@ -81,7 +88,8 @@ class Cluster:
     @property
     def url(self) -> str:
         """`redis+cluster://…` with all nodes."""
-        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+        address = "+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+        return f"redis{address}" if self._tls is None else f"rediss{address}?ssl_ca_certs={self._tls.certificate}"
 
     def start(self) -> Self:
         """Start the nodes and make a cluster of them; waits until all of them agree."""

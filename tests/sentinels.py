@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Self
 
 import redis
@@ -21,8 +21,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tests.binaries import Binary
+from tests.certificates import Certificate
 from tests.processes import Process, free_port, scratch_directory, wait_until
-from tests.servers import Server, Setting
+from tests.servers import Server
 
 SERVICE = "shop"
 #: Milliseconds after which a sentinel takes a master that is silent for dead.
@@ -36,7 +37,7 @@ class Sentinels:
         binary: The program of all five.
         password: Of the servers.
         sentinel_password: Of the sentinels.
-        tls: Settings of a server with TLS, for all five: `tls_cert_file`, `tls_key_file`, `tls_ca_cert_file`.
+        tls: With it, all five speak TLS alone.
     """
 
     def __init__(
@@ -45,22 +46,19 @@ class Sentinels:
         *,
         password: str = "",
         sentinel_password: str = "",
-        tls: Mapping[str, Setting] | None = None,
+        tls: Certificate | None = None,
     ) -> None:
         self._binary = binary
         self._password = password
         self._sentinel_password = sentinel_password
-        self._tls = dict(tls or {})
+        self._tls = tls
         self.ports = [free_port() for _ in range(3)]
         self.sentinels: list[Process] = []
         secrets: dict[str, Any] = {"requirepass": password, "masterauth": password} if password else {}
         # A replica that has just begun is a candidate at once, and so is the old master.
         quick: dict[str, Any] = {"repl_diskless_sync_delay": 0, "repl_ping_replica_period": 1}
-        self.servers = [Server(binary, **secrets, **quick, **self._of_tls()) for _ in range(2)]
+        self.servers = [Server(binary, tls=tls, **secrets, **quick) for _ in range(2)]
         self._clients: list[redis.Redis] = []
-
-    def _of_tls(self) -> dict[str, Any]:
-        return {**self._tls, "tls_replication": "yes", "tls_auth_clients": "no"} if self._tls else {}
 
     def __enter__(self) -> Self:
         first, second = self.servers
@@ -73,18 +71,15 @@ class Sentinels:
         return self
 
     def _is_synchronised(self, replica: Server) -> bool:
-        info: Any = replica.client(**self._client_tls()).info("replication")
+        info: Any = replica.client().info("replication")
         found: bool = info["role"] == "slave" and info["master_link_status"] == "up"
         return found
-
-    def _client_tls(self) -> dict[str, Any]:
-        return {"ssl": True, "ssl_cert_reqs": "none", "ssl_check_hostname": False} if self._tls else {}
 
     def _start(self, port: int) -> Process:
         directory = scratch_directory("se")
         lines = [
-            f"port 0\ntls-port {port}\ntls-replication yes\ntls-auth-clients no" if self._tls else f"port {port}",
-            *(f"{name.replace('_', '-')} {value}" for name, value in self._tls.items() if name != "tls_port"),
+            *([f"port {port}"] if self._tls is None else ["port 0", f"tls-port {port}"]),
+            *(f"{name.replace('_', '-')} {value}" for name, value in (self._tls.settings if self._tls else {}).items()),
             "bind 127.0.0.1",
             f"dir {directory}",
             f"sentinel monitor {SERVICE} 127.0.0.1 {self.servers[0].port} 2",
@@ -122,7 +117,7 @@ class Sentinels:
             password=self._sentinel_password or None,
             socket_timeout=5.0,
             retry=Retry(NoBackoff(), 0),
-            **self._client_tls(),
+            **({} if self._tls is None else self._tls.client_options),
         )
         self._clients.append(client)
         return client
@@ -132,7 +127,8 @@ class Sentinels:
         """As the cache takes it."""
         secret = f":{self._password}@" if self._password else ""
         hosts = ",".join(f"127.0.0.1:{port}" for port in self.ports)
-        return f"{'rediss' if self._tls else 'redis'}+sentinel://{secret}{hosts}/{SERVICE}/0"
+        address = f"+sentinel://{secret}{hosts}/{SERVICE}/0"
+        return f"redis{address}" if self._tls is None else f"rediss{address}?ssl_ca_certs={self._tls.certificate}"
 
     @property
     def options(self) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tests.binaries import Binary, NoServerError, find_binary
+from tests.certificates import Certificate
 from tests.gunicorns import Gunicorn
 from tests.processes import BootError, Process, free_port, scratch_directory
 
@@ -54,10 +55,12 @@ class Server:
         binary: The program, from `find_binary`.
         config: Its configuration, underscores for hyphens: `maxmemory="3mb"`, `requirepass="secret"`,
             `replicaof=("127.0.0.1", 6379)`. Nothing is saved to disk unless `save` says so.
+        tls: `tests.certificates.Certificate`: the port is for TLS alone, and so is what the servers say to each other.
     """
 
-    def __init__(self, binary: Binary, **config: Setting) -> None:
+    def __init__(self, binary: Binary, *, tls: Certificate | None = None, **config: Setting) -> None:
         self.binary = binary
+        self._tls = tls
         self.config: dict[str, Setting] = {"save": "", "appendonly": "no", **config}
         self.directory = scratch_directory("db")
         self.port = 0
@@ -98,7 +101,8 @@ class Server:
     @property
     def url(self) -> str:
         """`redis://…`, with the password if there is one."""
-        return f"redis://{self._credentials}{_LOOPBACK}:{self.port}/0"
+        address = f"{self._credentials}{_LOOPBACK}:{self.port}/0"
+        return f"redis://{address}" if self._tls is None else f"rediss://{address}?ssl_ca_certs={self._tls.certificate}"
 
     @property
     def socket_url(self) -> str:
@@ -137,6 +141,7 @@ class Server:
             "port": self.port,
             "unixsocket": str(self.socket_path),
             "dir": str(self.directory),
+            **({} if self._tls is None else {**self._tls.settings, "port": 0, "tls_port": self.port}),
             **self.config,
         }
         command = [self.binary.path]
@@ -178,6 +183,7 @@ class Server:
                 "password": self._password,
                 "socket_timeout": 5.0,
                 "retry": Retry(NoBackoff(), 0),
+                **({} if self._tls is None else self._tls.client_options),
                 **options,
             }
         )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import ipaddress
 import logging
 import subprocess
 import sys
@@ -12,14 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from flask_rcache.config.address import parse_address
 from flask_rcache.errors import ConfigError, StoreUnavailableError
 from flask_rcache.stores.redis.topology import endpoint_of
+from tests.certificates import Certificate
 from tests.processes import free_port, wait_until
 from tests.servers import Server
 from tests.stores.kit import redis_store
@@ -29,46 +24,13 @@ Servers = Callable[..., Server]
 VALUE = b"y" * 300_000
 
 
-def certificate(directory: Path) -> tuple[Path, Path]:
-    """A self-signed certificate for the loopback interface, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = dt.datetime.now(dt.UTC)
-    alternatives = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    paths = directory / "cert.pem", directory / "key.pem"
-    paths[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    paths[1].write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return paths
-
-
 @pytest.fixture
 def secure(private_server: Servers, tmp_path: Path) -> tuple[Server, str, Path]:
     """A server with TLS, where that is, and its certificate."""
-    cert, key = certificate(tmp_path)
+    tls = Certificate.made(tmp_path)
     port = free_port()
-    server = private_server(
-        "redis",
-        tls_port=port,
-        tls_cert_file=str(cert),
-        tls_key_file=str(key),
-        tls_ca_cert_file=str(cert),
-        tls_auth_clients="no",
-    )
-    return server, f"localhost:{port}/0", cert
+    server = private_server("redis", tls_port=port, **tls.settings)
+    return server, f"localhost:{port}/0", tls.certificate
 
 
 @pytest.fixture
