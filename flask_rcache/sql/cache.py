@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 from flask import Flask, appcontext_pushed
 from sqlalchemy import Engine
@@ -63,6 +63,8 @@ class SQLCache:
         self._queries: Final = Queries()
         self._async: Final[WeakKeyDictionary[Engine, Any]] = WeakKeyDictionary()
         self._apps: Final[WeakSet[Flask]] = WeakSet()
+        #: Whether it was ever initialised for an app: should that be gone, others do not take its place.
+        self._has_apps = False
         self._db: Any = None
         engine = engine_of(engine_or_db)
         if engine is not None:
@@ -91,6 +93,7 @@ class SQLCache:
         if self not in extension:
             extension.append(self)
         self._apps.add(app)
+        self._has_apps = True
         if self._db is None:
             return
         if app.extensions.get("sqlalchemy") is not self._db:
@@ -106,8 +109,12 @@ class SQLCache:
     @property
     def managers(self) -> list[CacheManager]:
         """The caches of the apps that it was initialised for; of a plain engine, without any, of all in the process."""
-        apps = self._apps if self._apps or self._db is not None else installed
-        return [manager_of(app) for app in tuple(apps) if "rcache" in app.extensions]
+        return [manager_of(app) for app in tuple(self._served) if "rcache" in app.extensions]
+
+    @property
+    def _served(self) -> WeakSet[Flask]:
+        """The apps that it was initialised for; of a plain engine, without any, all in the process."""
+        return self._apps if self._has_apps or self._db is not None else installed
 
     def database(self, bind: Any = None) -> Database:
         """A watched database: by its engine or its bind's name; the only one, or the default one, when left out.
@@ -151,7 +158,8 @@ class SQLCache:
         if given is not engine:
             self._async[engine] = given
         database = Database(engine, name, source_lag=self._source_lag, declarations=self._declarations)
-        self._databases[engine] = databases_of[engine] = database
+        self._databases[engine] = database
+        databases_of[engine] = ref(database)
         transactions = self._transactions[database] = Transactions(database, self._commits)
         database.moment_of = moment_of(transactions)
         transactions.watch()
@@ -334,13 +342,15 @@ class SQLCache:
 
     def _ensure_listeners(self, app: Flask, **_: Any) -> None:
         """An app's context begins: the process is in use."""
-        if app in (self._apps or installed):
-            for listener in self._listeners.values():
+        if app in self._served:
+            for listener in tuple(self._listeners.values()):
                 listener.ensure()
 
     def close(self) -> None:
-        """End the threads that listen."""
-        for listener in self._listeners.values():
+        """End the threads that listen, until :meth:`listen` is called again."""
+        appcontext_pushed.disconnect(self._ensure_listeners)
+        while self._listeners:
+            _, listener = self._listeners.popitem()
             listener.close()
 
 

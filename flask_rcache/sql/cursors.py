@@ -12,7 +12,15 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any, Final
 
-__all__ = ["Observer", "announce", "unobserved", "watch_cursors", "watched_cursor", "with_watched_cursors"]
+__all__ = [
+    "Observer",
+    "announce",
+    "unobserved",
+    "unwatch_cursors",
+    "watch_cursors",
+    "watched_cursor",
+    "with_watched_cursors",
+]
 
 #: What is around a statement: it takes the SQL, ``None`` where that is not known, and whether it commits what was
 #: written before, and itself.
@@ -172,6 +180,11 @@ def watch_cursors(connection: Any, observer: Observer) -> bool:
                 return False
             return True
     return False
+
+
+def unwatch_cursors(connection: Any) -> None:
+    """Have nobody told of the statements on a connection's cursors from now on."""
+    connection.rcache_observer = None
 
 
 @contextmanager

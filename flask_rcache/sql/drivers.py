@@ -11,9 +11,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from .cursors import with_watched_cursors
+from .cursors import unwatch_cursors, with_watched_cursors
 
-__all__ = ["commits_at_once", "driver_commits_at_once", "is_rolled_back", "watch_connection", "watched_class"]
+__all__ = [
+    "commits_at_once",
+    "driver_commits_at_once",
+    "is_rolled_back",
+    "unwatch_connection",
+    "watch_connection",
+    "watched_class",
+]
 
 logger: Final = logging.getLogger("flask_rcache")
 
@@ -77,6 +84,13 @@ def watch_connection(connection: Any, commit: Around, rollback: Around) -> bool:
     except (AttributeError, TypeError):
         return _watch_by_class(connection, commit, rollback)
     return True
+
+
+def unwatch_connection(connection: Any) -> None:
+    """Undo :func:`watch_connection` and ``watch_cursors`` for a connection that takes attributes, and hold nobody."""
+    for name in ("commit", "rollback", "transaction"):
+        connection.__dict__.pop(name, None)
+    unwatch_cursors(connection)
 
 
 def _watched_blocks(connection: Any, original: Callable[..., Any], commit: Around) -> Callable[..., Any]:

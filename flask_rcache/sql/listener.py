@@ -12,6 +12,7 @@ import logging
 import random
 import socket
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +21,7 @@ from typing import Any, Final
 from ..errors import ConfigError
 from ..model import forks
 from .databases import Database
+from .drivers import unwatch_connection
 from .statements import Kind, Statement
 from .triggers import CHANNEL, announced
 
@@ -31,6 +33,8 @@ logger: Final = logging.getLogger("flask_rcache")
 _RETRY: Final = 5.0
 #: Seconds without an announcement after which the server is asked whether it is there, and in which it must answer.
 _PING_EVERY: Final = 5.0
+#: Seconds after which it looks whether it is still wanted.
+_LOOK_EVERY: Final = 1.0
 _ANSWER_MS: Final = 5000
 
 
@@ -62,14 +66,17 @@ class Listener:
         forks.register(self)
 
     def reset_after_fork(self) -> None:
-        """The thread is the parent's."""
+        """The thread is the parent's, and so is whoever may hold the event's lock."""
+        is_closed = self._stop.is_set()
         self._thread, self.is_listening, self._stop = None, False, threading.Event()
+        if is_closed:
+            self._stop.set()
 
     def ensure(self) -> None:
-        """Have the thread running in this process."""
+        """Have the thread running in this process, unless it was closed."""
         if self._thread is None:
             with self._lock:
-                if self._thread is None:
+                if self._thread is None and not self._stop.is_set():
                     arguments = (weakref.ref(self), self._stop)
                     thread = threading.Thread(target=_run, args=arguments, name="flask_rcache-sql", daemon=True)
                     with suppress(RuntimeError):  # no thread to be had: the next context tries
@@ -77,12 +84,13 @@ class Listener:
                         self._thread = thread
 
     def close(self) -> None:
-        """End the thread, and wait for it."""
-        self._stop.set()
-        thread, self._thread = self._thread, None
+        """End the thread, for good, and wait for it."""
+        with self._lock:
+            self._stop.set()
+            thread, self._thread = self._thread, None
         if thread is not None:
             thread.join(2 * _PING_EVERY)
-        self._stop = threading.Event()
+        self.is_listening = False
 
     # --- On the thread
 
@@ -91,6 +99,7 @@ class Listener:
         pooled = self._database.engine.raw_connection()
         pooled.detach()
         connection: Any = pooled.dbapi_connection
+        unwatch_connection(connection)  # what runs on it is its own, and it holds nothing of its owner
         try:
             connection.rollback()
             connection.autocommit = True
@@ -145,12 +154,13 @@ def _run(ref: weakref.ReferenceType[Listener], stop: threading.Event) -> None:
                     listener.is_listening, failed = True, False
                     logger.info("[CACHE] this process listens to writes of other programs to %r", listener._database)
             if connection is not None:
-                for notification in connection.notifies(timeout=_PING_EVERY):
-                    listener._heard(notification.payload)
-                connection.execute("SELECT 1")
+                del listener  # while it waits
+                _hear(ref, connection, stop)
                 continue
         except Exception as error:  # noqa: BLE001  # whatever it is, others' writes are missed
-            listener.is_listening = False
+            listener = ref()
+            if listener is not None:
+                listener.is_listening = False
             logger.log(logging.DEBUG if failed else logging.WARNING, "[CACHE] not listening to other writes: %s", error)
             failed = True
             if connection is not None:
@@ -160,3 +170,18 @@ def _run(ref: weakref.ReferenceType[Listener], stop: threading.Event) -> None:
         stop.wait(_RETRY * random.uniform(0.8, 1.2))  # not for secrets
     if connection is not None:
         connection.close()
+
+
+def _hear(ref: weakref.ReferenceType[Listener], connection: Any, stop: threading.Event) -> None:
+    """Stamp what is announced, for as long as it takes until a ping is due, and have that answered."""
+    until = time.monotonic() + _PING_EVERY
+    while time.monotonic() < until:
+        for notification in connection.notifies(timeout=_LOOK_EVERY):
+            listener = ref()
+            if listener is None:
+                return
+            listener._heard(notification.payload)
+            del listener
+        if stop.is_set() or ref() is None:
+            return
+    connection.execute("SELECT 1")

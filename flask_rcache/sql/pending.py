@@ -28,8 +28,9 @@ _COMMITTED: Final = "rcache.committed"
 #: Where a connection of the pool has its transaction.
 TRANSACTION: Final = "rcache_transaction"
 
-#: The watched databases by their engines.
-databases_of: Final[WeakKeyDictionary[Any, Database]] = WeakKeyDictionary()
+#: The watched databases by their engines, whose listeners hold them: a database refers to its engine, so that neither
+#: would ever go if this did.
+databases_of: Final[WeakKeyDictionary[Any, ref[Database]]] = WeakKeyDictionary()
 
 
 class Uncommitted:
@@ -89,9 +90,10 @@ def _pending(session: Session) -> frozenset[str]:
     mappers = {inspect(each).mapper for each in (*session.new, *session.dirty, *session.deleted)}
     for mapper in mappers:
         try:
-            database = databases_of.get(session.get_bind(mapper).engine)
+            known = databases_of.get(session.get_bind(mapper).engine)
         except UnboundExecutionError:
             continue
+        database = None if known is None else known()
         if database is None:
             continue
         schema = database.engine.dialect.default_schema_name or ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import threading
 import time
 from collections.abc import Callable
 
@@ -112,6 +114,46 @@ def test_listener__its_process_ends(postgres: Postgres, redis_server) -> None:
         other.execute("UPDATE item SET name = 'while it was cut'")
     _until(lambda: second.names() == ["while it was cut"])
     second.close()
+
+
+def _listeners() -> int:
+    return sum(thread.name == "flask_rcache-sql" for thread in threading.enumerate())
+
+
+def test_listener__ends_when_it_is_closed(postgres: Postgres) -> None:
+    """A context of any app does not begin it anew; the cache of another app is not stamped in place of its own."""
+    _prepare(postgres)
+    site = Site(postgres.url, "memory://")
+    site.names()
+    _until(lambda: site.is_listening)
+    site.close()
+    assert not _listeners()
+    sql = site.sql
+    del site.app
+    site._names = None
+    gc.collect()
+    other = Flask("other")
+    RCache(other)
+    with other.app_context():
+        assert not _listeners()
+        assert other.extensions["rcache"] not in sql.managers
+
+
+def test_listener__ends_with_its_owner(postgres: Postgres) -> None:
+    """An app that is dropped, as factories in tests do, leaves no thread and no connection behind."""
+    _prepare(postgres)
+    site: Site | None = Site(postgres.url, "memory://")
+    assert site is not None
+    site.names()
+    _until(lambda: site.is_listening)
+    site.engine.dispose()
+    site = None
+
+    def is_gone() -> bool:
+        gc.collect()
+        return not _listeners()
+
+    _until(is_gone)
 
 
 def test_listen__not_on_other_databases(sqlite_file: str) -> None:
