@@ -127,10 +127,9 @@ def test_listener__ends_when_it_is_closed(postgres: Postgres) -> None:
     site.names()
     _until(lambda: site.is_listening)
     site.close()
-    assert not _listeners()
     sql = site.sql
-    del site.app
-    site._names = None
+    assert not _listeners()
+    del site
     gc.collect()
     other = Flask("other")
     RCache(other)
@@ -142,12 +141,14 @@ def test_listener__ends_when_it_is_closed(postgres: Postgres) -> None:
 def test_listener__ends_with_its_owner(postgres: Postgres) -> None:
     """An app that is dropped, as factories in tests do, leaves no thread and no connection behind."""
     _prepare(postgres)
-    site: Site | None = Site(postgres.url, "memory://")
-    assert site is not None
-    site.names()
-    _until(lambda: site.is_listening)
-    site.engine.dispose()
-    site = None
+
+    def use() -> None:
+        site = Site(postgres.url, "memory://")
+        site.names()
+        _until(lambda: site.is_listening)
+        site.engine.dispose()
+
+    use()
 
     def is_gone() -> bool:
         gc.collect()
