@@ -116,43 +116,44 @@ def test_listener__its_process_ends(postgres: Postgres, redis_server) -> None:
     second.close()
 
 
-def _listeners() -> int:
-    return sum(thread.name == "flask_rcache-sql" for thread in threading.enumerate())
+def _listeners() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == "flask_rcache-sql"}
+
+
+def _listening(postgres: Postgres) -> Site:
+    """A site that has become the one that listens."""
+    site = Site(postgres.url, "memory://")
+    site.names()
+    _until(lambda: site.is_listening)
+    return site
 
 
 def test_listener__ends_when_it_is_closed(postgres: Postgres) -> None:
     """A context of any app does not begin it anew; the cache of another app is not stamped in place of its own."""
     _prepare(postgres)
-    site = Site(postgres.url, "memory://")
-    site.names()
-    _until(lambda: site.is_listening)
+    before = _listeners()
+    site = _listening(postgres)
     site.close()
     sql = site.sql
-    assert not _listeners()
+    assert _listeners() == before
     del site
     gc.collect()
     other = Flask("other")
     RCache(other)
     with other.app_context():
-        assert not _listeners()
+        assert _listeners() == before
         assert other.extensions["rcache"] not in sql.managers
 
 
 def test_listener__ends_with_its_owner(postgres: Postgres) -> None:
     """An app that is dropped, as factories in tests do, leaves no thread and no connection behind."""
     _prepare(postgres)
-
-    def use() -> None:
-        site = Site(postgres.url, "memory://")
-        site.names()
-        _until(lambda: site.is_listening)
-        site.engine.dispose()
-
-    use()
+    before = _listeners()
+    _listening(postgres).engine.dispose()
 
     def is_gone() -> bool:
         gc.collect()
-        return not _listeners()
+        return _listeners() == before
 
     _until(is_gone)
 
