@@ -258,6 +258,7 @@ class RCache:
     entries = _of_current_app(CacheManager.entries)
     page = _of_current_app(CacheManager.page)
     inspect = _of_current_app(CacheManager.inspect)
+    queues = _of_current_app(CacheManager.queues)
     overview = _of_current_app(CacheManager.overview)
     not_modified = staticmethod(views.not_modified)
 

@@ -416,6 +416,12 @@ def test_consumers__handle_a_thousand_events_of_another_process(redis_server: Se
             lines = [line.split()[0] for line in log.read_text().splitlines()]
             assert len(lines) <= 1000 + 100  # those that the killed one had handled and not ended come again
             assert not current_cache.get_many(THING, range(1000))
+            # Whoever reads the stream has its signal handlers already.
+            wait_until(
+                lambda: sum(each["idle"] < 5_000 for each in client.xinfo_consumers("shop:events", "shop")) == 2,
+                timeout=60,
+                what="two consumers",
+            )
         for process in running[1:]:
             process.send_signal(signal.SIGTERM)
             assert process.wait(60) == 0

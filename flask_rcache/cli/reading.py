@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -62,7 +62,9 @@ def stats(*, as_json: bool) -> None:
     cause = away(manager)
     note_memory(manager)
     topology = manager.engine.catalogue.state()["topology"]
-    answer({**figures, "topology": topology}, _stats_text(manager, figures, topology), as_json=as_json)
+    queues = manager.queues()
+    text = _stats_text(manager, figures, topology) + _queues_text(queues)
+    answer({**figures, "topology": topology, "queues": queues}, text, as_json=as_json)
     if cause is not None:
         note(f"The store is unavailable: {cause}. These are the figures of this process only.")
         raise click.exceptions.Exit(1)
@@ -96,6 +98,25 @@ def _stats_text(manager: CacheManager, figures: CacheStats, topology: dict[str, 
         if any(row.values())
     ]
     return "\n".join([*head, table(columns, rows) if rows else "There have been no lookups yet."])
+
+
+def _queues_text(queues: Sequence[Mapping[str, Any]]) -> str:
+    """A table of the queues of writes behind; nothing where there is none."""
+    if not queues:
+        return ""
+    columns = [Column("queue")] + [Column(head, right=True) for head in ("waiting", "lag", "taken", "given up")]
+    rows = [
+        (
+            queue["name"],
+            f"{queue['length']:,}",
+            seconds_text(queue["lag"]),
+            f"{queue['pending']:,}",
+            f"{queue['dead']:,}",
+            ", ".join(queue["consumers"]) or "none",
+        )
+        for queue in queues
+    ]
+    return "\n\n" + table([*columns, Column("consumer")], rows)
 
 
 # Listing

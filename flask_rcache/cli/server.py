@@ -109,7 +109,8 @@ def asking(connector: Connector, node: Node, *, path: str = "") -> Iterator[Ask]
     def ask(command: Sequence[str | bytes]) -> Any:
         try:
             driver.send_command(*command)
-            return driver.read_response()
+            # With RESP3 the reply to SUBSCRIBE is a push, which is not waited for otherwise: on a busy bus, for ever.
+            return driver.read_response(push_request=command[0] == "SUBSCRIBE")
         except (RedisError, OSError) as error:
             return error
 

@@ -31,10 +31,11 @@ from ..stores.redis.facts import EVICTION_ADVICE
 from ..stores.redis.pool import Pool
 from ..stores.redis.store import RedisStore
 from . import advice
+from .dataside import data_findings
 from .findings import Finding, State, fail, ok, warn
 from .server import Ask, ServerInfo, asking, described
 
-__all__ = ["COMMANDS", "server_findings"]
+__all__ = ["COMMANDS", "QUEUE_COMMANDS", "server_findings"]
 
 _SAMPLES: Final = 20
 _SLOW: Final = 0.005
@@ -105,6 +106,24 @@ COMMANDS: Final = tuple(
     """.strip().splitlines()
 )
 
+#: Those that queues of writes need beside them; ``{q}`` is a stream of its own.
+QUEUE_COMMANDS: Final = tuple(
+    line.split()
+    for line in """
+    XADD {q} * a 1
+    EXPIRE {q} 10
+    XLEN {q}
+    XRANGE {q} - + COUNT 1
+    XGROUP CREATE {q} g 0
+    XREADGROUP GROUP g c COUNT 1 STREAMS {q} >
+    XPENDING {q} g
+    XCLAIM {q} g c 0 1-1
+    XACK {q} g 1-1
+    XDEL {q} 1-1
+    DEL {q}
+    """.strip().splitlines()
+)
+
 
 def server_findings(manager: CacheManager) -> Iterator[Finding]:
     """What there is to say about the servers of a cache; only what keeps them from being used when they cannot be."""
@@ -138,6 +157,7 @@ def server_findings(manager: CacheManager) -> Iterator[Finding]:
     yield from advice.of_all(found)
     yield _kept(manager, store, _KEYS_ON_A_CLUSTER if address.kind == "cluster" else 1)
     yield _bus_of_shards(manager) if address.kind == "cluster" else _bus(manager, store)
+    yield from data_findings(manager)
 
 
 class _Place(NamedTuple):
@@ -322,7 +342,7 @@ def _rights(manager: CacheManager, ask: Ask) -> Finding:
     """Send every command once, to keys of its own, and see which are refused."""
     names = manager.engine.names
     own = f"{names.probe}:{{{secrets.token_hex(8)}}}"  # one hash tag: one slot, where there are slots
-    keys = {key: f"{own}:{key}" for key in ("s", "z", "z2", "h", "l")}
+    keys = {key: f"{own}:{key}" for key in ("s", "z", "z2", "h", "l", "q")}
     refused: set[str] = set()
     # A command that is refused says nothing of the keys and the channel: then they are granted as well.
     places = {"key", "channel"}
@@ -331,8 +351,9 @@ def _rights(manager: CacheManager, ask: Ask) -> Finding:
     channel = f"{names.prefix}~{{0}}~bus" if is_cluster else names.bus
     more: list[list[Any]] = [["CLUSTER", "SLOTS"], ["ASKING"]] if is_cluster else []
     more += [["PUBLISH", channel, _message()], ["SUBSCRIBE", channel]]
-    own_keys = [[word.format(**keys) for word in command] for command in COMMANDS]
-    for command, words in (*zip(COMMANDS, own_keys, strict=True), *zip(more, more, strict=True)):
+    commands = (*COMMANDS, *(QUEUE_COMMANDS if manager.engine.writes.writers else ()))
+    own_keys = [[word.format(**keys) for word in command] for command in commands]
+    for command, words in (*zip(commands, own_keys, strict=True), *zip(more, more, strict=True)):
         reply = ask(words)
         if isinstance(reply, OSError | RedisConnectionError):
             return fail("rights", f"{type(reply).__name__}: {reply}", "Try again: the connection was lost meanwhile.")
@@ -342,7 +363,7 @@ def _rights(manager: CacheManager, ask: Ask) -> Finding:
         elif not refusal:
             places -= {"key"} if words != command else {"channel"} if channel in command else set()
     if not refused and not places:
-        return ok("rights", f"all {len({command[0] for command in (*COMMANDS, *more)})} commands are allowed")
+        return ok("rights", f"all {len({command[0] for command in (*commands, *more)})} commands are allowed")
     user = address.username or "default"
     grants = [f"+{name}" for name in sorted(refused)]
     grants += [f"~{names.prefix}:* ~{names.prefix}~*"] * ("key" in places) + [

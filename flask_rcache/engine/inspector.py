@@ -15,6 +15,7 @@ from ..model.cache_type import CacheType, is_type_name
 from ..model.keys import tag_of
 from ..stores.protocol import Activity, Listed, Page, Size
 from .parts import Engine
+from .queues import describe_queues
 from .statistics import CacheStats
 
 __all__ = ["Inspector"]
@@ -122,6 +123,8 @@ class Inspector:
 
         What there is of each type is counted by its index (``entries``, an upper bound) and estimated from a sample
         (``bytes``). ``memory_tier`` and ``bus`` are those of the answering process, ``None`` where there is none.
+        ``queues`` has the queues of writes behind, ``warming`` the tasks, ``events`` the stream of events; ``warming``
+        and ``events`` are empty while the store is away.
         """
         engine = self._engine
         activity, sizes = self._activity()
@@ -142,8 +145,23 @@ class Inspector:
             ],
             "loads": [{"key": key} for key in (activity.loads if activity else ())],
             "invalidations": [{**record._asdict(), "names": list(record.names)} for record in log],
+            "queues": self.queues(),
+            "warming": self._section("warming") or [],
+            "events": self._section("events"),
             "process": {"pid": os.getpid()},
         }
+
+    def queues(self) -> list[dict[str, Any]]:
+        """The queues of writes behind: what waits in each, since when, who applies it, and what was given up."""
+        return describe_queues(self._engine.store.queues, self._engine.writes.writers)
+
+    def _section(self, name: str) -> Any:
+        """What a part above this layer has to say; nothing where there is none, or the store is away."""
+        section = self._engine.sections.get(name)
+        try:
+            return None if section is None else section()
+        except StoreError:
+            return None
 
     def _place(self, key: str) -> dict[str, str]:
         """The endpoint and the path of the request that a key's entry was stored for, if it is there still."""

@@ -812,6 +812,10 @@ class CacheManager:
         """One live entry by its stored key, ``cache:search:42``; ``None`` when there is none."""
         return self._inspector.inspect(key)
 
+    def queues(self) -> list[dict[str, Any]]:
+        """The queues of writes behind, as ``overview()["queues"]``: what waits, since when, and what was given up."""
+        return self._inspector.queues()
+
     def overview(self) -> dict[str, Any]:
         """The state of the cache as plain data: tiers, bus, breaker, journal, types, and recent activity.
 

@@ -5,8 +5,8 @@ Owns :class:`Engine`, which holds them. What each part does is its own module's;
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Any, Final
 
 from ..codec import ValueCodec
 from ..config.settings import Settings
@@ -52,6 +52,7 @@ class Engine:
         "observer",
         "policies",
         "refresher",
+        "sections",
         "settings",
         "statistics",
         "store",
@@ -83,6 +84,8 @@ class Engine:
         )
         self.values: Final = Values(self.guarded, self.fetching, self.observer)
         self.writes: Final = Writes(self.guarded, self.fetching, settings)
+        #: What the overview has of parts above this layer, by name: each is asked when somebody looks.
+        self.sections: Final[dict[str, Callable[[], Any]]] = {}
         #: Whether entries are read and filled; invalidations are sent in any case.
         self.enabled = settings.enabled
         self._disabled = 0

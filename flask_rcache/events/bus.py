@@ -125,6 +125,8 @@ class Events:
         self._client: Any = None
         if self.stream is not None and not settings.is_shared:
             raise ConfigError("RCACHE_EVENTS_STREAM is a stream in Redis: set RCACHE_URL")
+        if self.stream is not None:
+            self._manager.engine.sections["events"] = self.state
         forks.register(self)
 
     def reset_after_fork(self) -> None:
@@ -215,6 +217,40 @@ class Events:
             self._client = client_of(self._manager.settings)
         return self._client
 
+    def state(self) -> dict[str, Any]:
+        """The stream as operators see it: its messages, those not given to the group or not ended, its consumers.
+
+        ``lag`` is ``None`` where the server does not know it.
+
+        Raises:
+            StoreUnavailableError: the stream is away.
+        """
+        from redis.exceptions import RedisError, ResponseError
+
+        incident = self._manager.engine.store.incident
+        if incident is not None:  # no wait for what is known to be away
+            raise StoreUnavailableError(f"stream {self.stream!r} is away: {incident.cause}")
+        try:
+            length = int(self.client.xlen(self.stream))
+            try:
+                groups = self.client.xinfo_groups(self.stream)
+                consumers = self.client.xinfo_consumers(self.stream, self.group)
+            except ResponseError:  # there is no such stream or group yet
+                groups = consumers = []
+        except (RedisError, OSError) as error:
+            raise StoreUnavailableError(f"stream {self.stream!r} is away: {error}") from error
+        own = next((each for each in groups if _text(each["name"]) == self.group), None)
+        state = {"stream": self.stream, "group": self.group, "length": length}
+        if own is None:
+            return {**state, "lag": length, "pending": 0, "consumers": 0}
+        lag = own.get("lag")
+        return {
+            **state,
+            "lag": None if lag is None else int(lag),
+            "pending": int(own["pending"]),
+            "consumers": sum(int(each["idle"]) < _ALIVE_MS for each in consumers),
+        }
+
     def _send(self, name: str, text: str) -> None:
         if self.stream is None:
             return
@@ -229,5 +265,11 @@ class Events:
             ) from error
 
 
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+#: Milliseconds within which a consumer that lives asks for events.
+_ALIVE_MS: Final = 10_000
 #: Messages that a stream keeps at least.
 _LONGEST: Final = 100_000

@@ -83,7 +83,8 @@ class EventConsumer:
                 continue
             report(self.progress)
             if once and not busy:
-                return
+                break
+        self._leave()
 
     def _round(self) -> bool:
         client, stream, group = self._events.client, self._events.stream, self._events.group
@@ -107,7 +108,21 @@ class EventConsumer:
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
+        # It is seen before there is an event for it.
+        self._events.client.xgroup_createconsumer(self._events.stream, self._events.group, self._name)
         self._has_group = True
+
+    def _leave(self) -> None:
+        """Take this consumer out of the group, unless events that it has not ended are left for others to claim."""
+        events = self._events
+        try:
+            own = events.client.xpending_range(
+                events.stream, events.group, min="-", max="+", count=1, consumername=self._name
+            )
+            if not own:
+                events.client.xgroup_delconsumer(events.stream, events.group, self._name)
+        except (RedisError, OSError) as error:
+            logger.debug("[CACHE] the stream of events could not be left: %s", error)
 
     def _tries(self, ids: list[Any]) -> dict[Any, int]:
         pending = self._events.client.xpending_range(

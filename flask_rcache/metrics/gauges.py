@@ -51,6 +51,8 @@ class Watched:
         #: A pod that is made anew has another address.
         self._nodes: Final = Labels(_MOST_NODES)
         self._shards: Final = Labels()
+        self._queues: Final = Labels()
+        self._tasks: Final = Labels()
         self._clock: Final = clock
         self._asked: dict[weakref.WeakMethod[Callable[[], dict[str, Any]]], str] = {}
         self._broken = False
@@ -107,6 +109,7 @@ class Watched:
                 for type_name, kept in state["types"].items():
                     labels = (cache, self._labels.of(type_name))
                     terms += [(name, labels, float(kept[name]), _add) for name in ("entries", "bytes")]
+                terms += self._of_data(state, cache)
                 places.add(place)
         except Exception:  # a scrape must not fail because of one cache: its figures are left out
             if not self._broken:
@@ -114,6 +117,26 @@ class Watched:
                 logger.exception("[CACHE ERROR] metrics: the state of a cache could not be read; this is logged once")
             return []
         return terms
+
+    def _of_data(self, state: dict[str, Any], cache: str) -> Iterator[_Term]:
+        """What waits in queues and in the stream of events, and how warming goes."""
+        for queue in state["queues"]:
+            labels = (cache, self._queues.of(queue["name"]))
+            yield "queue_length", labels, float(queue["length"]), _add
+            yield "queue_pending", labels, float(queue["pending"]), _add
+            yield "queue_lag", labels, float(queue["lag"]), max
+            yield "queue_dead", labels, float(queue["dead"]), _add
+            yield "queue_consumed", labels, float(queue["has_consumer"]), min
+        events = state["events"]
+        if events is not None:
+            if events["lag"] is not None:
+                yield "events_lag", (cache,), float(events["lag"]), _add
+            yield "events_pending", (cache,), float(events["pending"]), _add
+        for task in state["warming"]:
+            labels = (cache, self._tasks.of(task["name"]))
+            yield "warming_duration", labels, float(task["duration"]), max
+            yield "warming_failed", labels, float(task["error"] is not None), max
+            yield "warming_success", labels, float(task["last_success"] or 0), max
 
     def _of_topology(self, topology: dict[str, Any], cache: str) -> Iterator[_Term]:
         """The servers as this process sees them: which are away, and since when."""

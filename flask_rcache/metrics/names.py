@@ -20,7 +20,9 @@ __all__ = [
     "NODE",
     "OPERATION",
     "OPERATIONS",
+    "QUEUE",
     "SHARD",
+    "TASK",
     "Instrument",
     "Labels",
 ]
@@ -35,6 +37,10 @@ OPERATION: Final = "operation"
 NODE: Final = "node"
 #: The label of a shard's number. OpenTelemetry says ``cache.shard``.
 SHARD: Final = "shard"
+#: The label of a queue of writes. OpenTelemetry says ``cache.queue``.
+QUEUE: Final = "queue"
+#: The label of a warming task. OpenTelemetry says ``cache.task``.
+TASK: Final = "task"
 
 
 class Instrument(NamedTuple):
@@ -107,6 +113,8 @@ _CACHE: Final = (CACHE,)
 _BY_TYPE: Final = (CACHE, KEY_PREFIX)
 _BY_NODE: Final = (CACHE, NODE)
 _BY_SHARD: Final = (CACHE, SHARD)
+_BY_QUEUE: Final = (CACHE, QUEUE)
+_BY_TASK: Final = (CACHE, TASK)
 
 #: By the name that ``metrics.gauges`` gives each figure. ``live*``: of the processes that are alive.
 GAUGES: Final[dict[str, Instrument]] = {
@@ -252,6 +260,86 @@ GAUGES: Final[dict[str, Instrument]] = {
         "s",
         "Seconds that the server's clock is ahead of this machine's.",
         _CACHE,
+        "livemostrecent",
+    ),
+    "queue_length": Instrument(
+        "cache_queue_length",
+        "cache.queue.length",
+        "{write}",
+        "Writes in a queue that are not applied.",
+        _BY_QUEUE,
+        "livemostrecent",
+    ),
+    "queue_pending": Instrument(
+        "cache_queue_pending",
+        "cache.queue.pending",
+        "{write}",
+        "Those of them that a consumer has taken.",
+        _BY_QUEUE,
+        "livemostrecent",
+    ),
+    "queue_lag": Instrument(
+        "cache_queue_lag_seconds",
+        "cache.queue.lag",
+        "s",
+        "Seconds for which the first write that is not applied has waited.",
+        _BY_QUEUE,
+        "livemostrecent",
+    ),
+    "queue_dead": Instrument(
+        "cache_queue_dead_letters",
+        "cache.queue.dead_letters",
+        "{write}",
+        "Writes that were given up.",
+        _BY_QUEUE,
+        "livemostrecent",
+    ),
+    "queue_consumed": Instrument(
+        "cache_queue_has_consumer",
+        "cache.queue.has_consumer",
+        "1",
+        "1 while a consumer has the queue.",
+        _BY_QUEUE,
+        "livemostrecent",
+    ),
+    "events_lag": Instrument(
+        "cache_events_lag",
+        "cache.events.lag",
+        "{event}",
+        "Events that no consumer has been given.",
+        _CACHE,
+        "livemostrecent",
+    ),
+    "events_pending": Instrument(
+        "cache_events_pending",
+        "cache.events.pending",
+        "{event}",
+        "Events that a consumer has been given and not ended.",
+        _CACHE,
+        "livemostrecent",
+    ),
+    "warming_duration": Instrument(
+        "cache_warming_duration_seconds",
+        "cache.warming.duration",
+        "s",
+        "Seconds that the last run of a warming task took.",
+        _BY_TASK,
+        "livemostrecent",
+    ),
+    "warming_failed": Instrument(
+        "cache_warming_failed",
+        "cache.warming.failed",
+        "1",
+        "1 when the last run of a warming task failed.",
+        _BY_TASK,
+        "livemostrecent",
+    ),
+    "warming_success": Instrument(
+        "cache_warming_last_success_timestamp_seconds",
+        "cache.warming.last_success.time",
+        "s",
+        "When a warming task succeeded last; 0 if it never did.",
+        _BY_TASK,
         "livemostrecent",
     ),
 }

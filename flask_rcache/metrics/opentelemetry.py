@@ -21,7 +21,20 @@ from opentelemetry.trace import Tracer, TracerProvider
 
 from ..engine.manager import CacheManager
 from .gauges import Watched
-from .names import BUCKETS, CACHE, COUNTERS, GAUGES, KEY_PREFIX, LATENCY, NODE, OPERATIONS, SHARD, Labels
+from .names import (
+    BUCKETS,
+    CACHE,
+    COUNTERS,
+    GAUGES,
+    KEY_PREFIX,
+    LATENCY,
+    NODE,
+    OPERATIONS,
+    QUEUE,
+    SHARD,
+    TASK,
+    Labels,
+)
 
 __all__ = ["OpenTelemetryMeter", "instrument", "uninstrument"]
 
@@ -31,7 +44,14 @@ _SCOPE: Final = "flask_rcache"
 _TYPE: Final = "cache.type"
 _OUTCOME: Final = "cache.outcome"
 _OPERATION: Final = "cache.operation"
-_ATTRIBUTES: Final = {CACHE: "cache.name", KEY_PREFIX: _TYPE, NODE: "cache.node", SHARD: "cache.shard"}
+_ATTRIBUTES: Final = {
+    CACHE: "cache.name",
+    KEY_PREFIX: _TYPE,
+    NODE: "cache.node",
+    QUEUE: "cache.queue",
+    SHARD: "cache.shard",
+    TASK: "cache.task",
+}
 
 
 def instrument(

@@ -46,10 +46,20 @@ class DeadLetter(NamedTuple):
 
 
 class QueueState(NamedTuple):
-    """A queue as operators see it: writes not applied, dead letters, the age of the oldest write, and its consumer."""
+    """A queue as operators see it.
+
+    Args:
+        name: of the queue.
+        length: writes that are not applied.
+        pending: those of them that a consumer has taken.
+        dead: writes that were given up.
+        oldest: seconds for which the first of those that are not applied has waited.
+        consumer: who has the queue; empty when nobody does.
+    """
 
     name: str
     length: int
+    pending: int
     dead: int
     oldest: float
     consumer: str
@@ -64,6 +74,10 @@ class Queues(Protocol):
         Raises:
             StoreFullError: the queue would be longer than ``limit``, or the server evicts what it must not.
         """
+        ...
+
+    def hazard(self) -> str:
+        """Why the server may lose a queue, so that nothing is put into it; empty when it keeps what it has."""
         ...
 
     def take(self, queue: str, token: str, most: int, *, seconds: float, after: str = "") -> list[Queued] | None:
@@ -99,6 +113,10 @@ class Queues(Protocol):
 
     def queue_state(self, queue: str) -> QueueState:
         """How a queue is."""
+        ...
+
+    def retried(self, queue: str) -> list[Queued]:
+        """Those of the first hundred writes taken that were tried more than once, and hold up their keys."""
         ...
 
     def dead_letters(self, queue: str, most: int = 100) -> list[DeadLetter]:

@@ -13,6 +13,7 @@ from weakref import WeakSet
 
 from flask import Flask, request_started
 
+from ..context import manager_of
 from ..errors import ConfigError
 from ..model.cache_type import check_ttl
 from .pages import Pages
@@ -111,6 +112,7 @@ class Warming:
         warmer = Warmer(app, self._tasks)
         self._warmers.add(warmer)
         app.extensions[_EXTENSION] = warmer
+        manager_of(app).engine.sections["warming"] = warmer.report
         request_started.connect(_on_request, sender=app)
         if self._tasks:
             warmer.begin()

@@ -88,8 +88,9 @@ def exported(redis_server) -> dict[str, set[str]]:
             return "cache_bus_alive" in labels
 
         wait_until(complete, timeout=30, what="the bus's life")
-    # One server has neither sentinels nor shards: theirs are in the table.
-    of_others = [each for each in GAUGES.values() if re.match(r"cache_(sentinel|shard|node_shards)", each.prometheus)]
+    # One server has neither sentinels nor shards, and this app neither queues nor tasks: theirs are in the table.
+    others = re.compile(r"cache_(sentinel|shard|node_shards|queue|events|warming)")
+    of_others = [each for each in GAUGES.values() if others.match(each.prometheus)]
     return {**{each.prometheus: set(each.labels) for each in of_others}, **labels}
 
 

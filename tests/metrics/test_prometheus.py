@@ -264,7 +264,8 @@ def test_gauges__show_the_store(server, registry: CollectorRegistry) -> None:
         assert value(series, "cache_node_away_seconds", cache="shop", node=node) == 0
         shown = {name for name, _ in series}
         missing = {each.prometheus for each in GAUGES.values()} - shown
-        assert missing == {each for each in missing if re.match(r"cache_(sentinel|shard|node_shards)", each)}
+        others = re.compile(r"cache_(sentinel|shard|node_shards|queue|events|warming)")
+        assert missing == {each for each in missing if others.match(each)}
 
 
 def test_gauges__say_so_when_the_store_is_away(private_server, registry: CollectorRegistry) -> None:

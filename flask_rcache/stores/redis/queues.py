@@ -26,6 +26,8 @@ __all__ = ["RedisQueues"]
 _GROUP: Final = "writers"
 _CONSUMER: Final = "writer"
 _FIELD: Final = b"queue:"
+#: Writes taken of which those are picked that were tried more than once.
+_LOOKED_AT: Final = 100
 
 
 class RedisQueues:
@@ -50,12 +52,9 @@ class RedisQueues:
     def enqueue(self, queue: str, writes: Sequence[Behind], limit: int) -> list[str]:
         """See :meth:`Queues.enqueue`."""
         server, names = self._server, self._names
-        server.hear()  # who connects learns what the server may evict
-        if server.facts.evicts_anything:
-            raise StoreFullError(
-                f"{server.pool.location} may evict a queue of writes (maxmemory-policy "
-                f"{server.facts.policy or 'unknown'}): set a volatile-* policy or noeviction"
-            )
+        hazard = self.hazard()
+        if hazard:
+            raise StoreFullError(hazard)
         keys = [names.stamps, names.meta, names.queue(queue)]
         args: list[Argument] = [self._max_stamps, names.bus, queue, limit]
         size = 0
@@ -76,6 +75,17 @@ class RedisQueues:
         stored = tuple(write.key for write in writes)
         server.acknowledged(Message("k", int(epoch), int(stamp), int(clock), stored), generation)
         return [id.decode() for id in ids]
+
+    def hazard(self) -> str:
+        """See :meth:`Queues.hazard`."""
+        server = self._server
+        server.hear()  # who connects learns what the server may evict
+        if not server.facts.evicts_anything:
+            return ""
+        return (
+            f"{server.pool.location} may evict a queue of writes (maxmemory-policy "
+            f"{server.facts.policy or 'unknown'}): set a volatile-* policy or noeviction"
+        )
 
     def take(self, queue: str, token: str, most: int, *, seconds: float, after: str = "") -> list[Queued] | None:
         """See :meth:`Queues.take`."""
@@ -136,14 +146,41 @@ class RedisQueues:
             pack(("XRANGE", stream, "-", "+", "COUNT", 1)),
             pack(("GET", names.queue_owner(queue))),
             pack(("TIME",)),
+            pack(("XPENDING", stream, _GROUP)),
         ]
-        length, dead, first, owner, now = self._server.replies(b"".join(payload), len(payload))
+        *replies, pending = self._server.exchange(b"".join(payload), len(payload))
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise self._server.pool.fail(reply)
+        length, dead, first, owner, now = replies
         oldest = 0.0
         if first:
             oldest = max(0.0, self._server.time_in(now) / 1e6 - int(first[0][0].split(b"-")[0]) / 1e3)
         return QueueState(
-            queue, int(length), int(dead), oldest, "" if owner is None else owner.decode("utf-8", "replace")
+            queue,
+            length=int(length),
+            pending=0 if isinstance(pending, Exception) else int(pending[0]),  # no consumer has ever had it
+            dead=int(dead),
+            oldest=oldest,
+            consumer="" if owner is None else owner.decode("utf-8", "replace"),
         )
+
+    def retried(self, queue: str) -> list[Queued]:
+        """See :meth:`Queues.retried`."""
+        stream = self._names.queue(queue)
+        taken = self._server.exchange(pack(("XPENDING", stream, _GROUP, "-", "+", _LOOKED_AT)), 1)[0]
+        if isinstance(taken, ResponseError):  # no consumer has ever had it
+            return []
+        if isinstance(taken, Exception):
+            raise self._server.pool.fail(taken)
+        again = [(id, int(tries)) for id, _, _, tries in taken if int(tries) > 1]
+        if not again:
+            return []
+        payload = b"".join(pack(("XRANGE", stream, id, id)) for id, _ in again)
+        found = self._server.replies(payload, len(again))
+        return [
+            _queued(id, messages[0][1], tries) for (id, tries), messages in zip(again, found, strict=True) if messages
+        ]
 
     def dead_letters(self, queue: str, most: int = 100) -> list[DeadLetter]:
         """See :meth:`Queues.dead_letters`."""
