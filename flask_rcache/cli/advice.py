@@ -169,13 +169,21 @@ def _evicted(policy: str) -> str:
 # The rest of its configuration
 
 
-def persistence(server: ServerInfo, *, is_warm: bool) -> Iterator[Finding]:
-    """Settings of persistence and replication that can stop the cache or slow it down."""
-    found = [warn("persistence", message, remedy) for message, remedy in _stopping(server)]
+def persistence(server: ServerInfo, *, is_warm: bool, has_queues: bool = False) -> Iterator[Finding]:
+    """Settings of persistence and replication that can stop the cache or slow it down, or lose queues of writes."""
+    found = [warn("persistence", message, remedy) for message, remedy in _stopping(server, has_queues=has_queues)]
+    if has_queues and server.info.get("aof_enabled") == "0":
+        found.append(
+            warn(
+                "persistence",
+                "appendonly no: when the server restarts, the writes behind that are not applied are lost.",
+                "Set appendonly yes; with appendfsync everysec up to a second of writes is lost, with always none.",
+            )
+        )
     yield from found or [ok("persistence", _saved(server, is_warm=is_warm))]
 
 
-def _stopping(server: ServerInfo) -> Iterator[tuple[str, str]]:
+def _stopping(server: ServerInfo, *, has_queues: bool) -> Iterator[tuple[str, str]]:
     """What has gone wrong there or is about to, and the remedy."""
     info, settings = server.info, server.settings
     if info.get("rdb_last_bgsave_status") == "err":
@@ -190,7 +198,7 @@ def _stopping(server: ServerInfo) -> Iterator[tuple[str, str]]:
             "the append-only file cannot be written: the server refuses all writes, and the cache is off.",
             "A cache needs no append-only file: set appendonly no, or make room on that disk.",
         )
-    if info.get("aof_enabled") == "1" and settings.get("appendfsync") == "always":
+    if info.get("aof_enabled") == "1" and settings.get("appendfsync") == "always" and not has_queues:
         yield (
             "appendfsync always: each fill and each invalidation waits for the disk.",
             "Set appendonly no, which suits a cache, or appendfsync everysec.",

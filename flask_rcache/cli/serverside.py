@@ -210,7 +210,9 @@ def _advised(manager: CacheManager, server: ServerInfo, ask: Ask) -> list[Findin
         advice.version(server),
         *advice.memory(server),
         *advice.sharing(server),
-        *advice.persistence(server, is_warm=settings.on_failover == "warm"),
+        *advice.persistence(
+            server, is_warm=settings.on_failover == "warm", has_queues=bool(manager.engine.writes.writers)
+        ),
         *advice.limits(server, settings.max_connections),
         *advice.clock_steps(server),
         _clock(offset),

@@ -9,10 +9,14 @@ from __future__ import annotations
 import random
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.admin.browser import Person, chromium
 from tests.processes import ROOT
 from tests.servers import Gunicorn, Server, find_binary
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 _MOST_BYTES = 200_000
 
@@ -41,7 +45,31 @@ def take(folder: Path) -> list[Path]:
         person.page.get_by_text("1 pending").wait_for()
         found.append(_shot(person, folder / "dashboard-redis-down.png"))
         person.close()
-    return found
+        return [*found, _queues(browser, folder / "dashboard-queues.png")]
+
+
+def _queues(browser: Browser, path: Path) -> Path:
+    """The cards of an app with a queue of writes and warming tasks."""
+    with Server(find_binary("any"), maxmemory="100mb", maxmemory_policy="volatile-lru") as server:
+        env = {"RCACHE_URL": server.url}
+        with Gunicorn("tests.admin.site:create_shop()", threads=8, env=env) as web:
+            person = Person(browser, web.url, viewport={"width": 1280, "height": 1130}, reduced_motion="reduce")
+            person.open().sign_in()
+            for page in ("nowhere", *(f"page-{number}" for number in range(20))):
+                person.visit(f"/view/{page}")
+            for _ in range(3):
+                person.visit("/apply?attempts=3")
+            person.visit("/view/nowhere")
+            for _ in range(2):
+                person.visit("/apply?attempts=3")
+            for number in range(6):
+                person.visit(f"/view/page-{number}")
+            person.page.locator("#dead li").wait_for()
+            person.page.locator("#held li").wait_for()
+            person.page.locator("#warming [data-state=bad]").wait_for()
+            person.page.locator(".halves").screenshot(path=path, animations="disabled")
+            person.close()
+    return path
 
 
 def _site(server: Server) -> Gunicorn:

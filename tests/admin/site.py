@@ -7,13 +7,14 @@ import time
 
 from flask import Flask, request
 
-from flask_rcache import CacheType, RCache, cache_response, current_cache
+from flask_rcache import CacheType, PartialFailure, RCache, Write, cache_response, current_cache
 from tests.admin.tokens import SECRET
 
 FLIGHTS = CacheType("flights", ttl=60, stale_while_revalidate=60)
 WEATHER = CacheType("weather", ttl=900)
+VIEWS = CacheType("views", ttl=600)
 
-__all__ = ["FLIGHTS", "WEATHER", "create_app"]
+__all__ = ["FLIGHTS", "VIEWS", "WEATHER", "create_app", "create_shop"]
 
 
 def create_app() -> Flask:
@@ -21,7 +22,8 @@ def create_app() -> Flask:
     app = Flask(__name__)
     app.config.update(RCACHE_ADMIN_JWT_KEY=SECRET, RCACHE_TIMEOUT=1.0)
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    RCache(app, types=[FLIGHTS, WEATHER])
+    rcache = RCache(app, types=[FLIGHTS, WEATHER, VIEWS])
+    app.extensions["site"] = rcache
     load = float(os.environ.get("SITE_LOAD", "0"))
 
     @app.get("/flights/<number>")
@@ -43,3 +45,39 @@ def create_app() -> Flask:
         return "ok"
 
     return app
+
+
+def create_shop() -> Flask:
+    """The site with a queue of writes, whose consumer the visitor of `/apply` is, and with warming tasks."""
+    app = create_app()
+    rcache: RCache = app.extensions["site"]
+
+    @rcache.writer("views")
+    def save(writes: list[Write]) -> None:
+        errors = {write.id: ValueError("no such page") for write in writes if write.key == "nowhere"}
+        if errors:
+            raise PartialFailure(errors)
+
+    rcache.warming.register_task("flights", lambda: None)
+    rcache.warming.register_task("weather", _no_weather, critical=True)
+
+    @app.get("/view/<page>")
+    def view(page: str) -> str:
+        current_cache.write_behind(VIEWS, page, 1, queue="views")
+        return "ok"
+
+    @app.get("/apply")
+    def apply() -> str:
+        from flask_rcache.writes import Consumer
+
+        engine = current_cache.engine
+        writers = list(engine.writes.writers.values())
+        attempts = int(request.args.get("attempts", 1))
+        Consumer(app, writers, engine.store.queues, codec=engine.fetching.codec, attempts=attempts).run(once=True)
+        return "ok"
+
+    return app
+
+
+def _no_weather() -> None:
+    raise TimeoutError("the weather service does not answer")

@@ -679,6 +679,58 @@ def test_dashboard__a_cluster_whose_node_is_away(person, private_cluster) -> Non
         expect(page.locator("#notes > *")).to_have_count(0, timeout=60_000)
 
 
+def test_dashboard__queues_and_their_dead_letters(person, private_server) -> None:
+    """What waits without a consumer is a banner; a write that was given up is named with its error."""
+    server = private_server(maxmemory="100mb", maxmemory_policy="volatile-lru")
+    with Gunicorn("tests.admin.site:create_shop()", threads=8, env={"RCACHE_URL": server.url}) as web:
+        someone = person(web.url)
+        page = someone.sign_in().page
+        expect(page.locator("#queues tr")).to_have_count(1)
+        expect(page.locator("#queues tr")).to_contain_text("no consumer")
+        expect(page.locator("#notes > *")).to_have_count(0)
+        someone.visit("/view/front")
+        someone.visit("/view/nowhere")
+        expect(page.locator("#notes")).to_contain_text("Nothing applies the writes of queue views")
+        expect(page.locator("#notes")).to_contain_text("2 writes wait")
+        expect(page.locator("#queues .number").first).to_have_text("2")
+        someone.visit("/apply?attempts=3")  # the one that fails is left to be tried again
+        someone.visit("/apply?attempts=3")
+        expect(page.locator("#held")).to_contain_text("cache:views:nowhere")
+        expect(page.locator("#held")).to_contain_text("tries")
+        someone.visit("/apply?attempts=3")
+        expect(page.locator("#dead")).to_contain_text("cache:views:nowhere")
+        expect(page.locator("#dead")).to_contain_text("ValueError: no such page")
+        expect(page.locator("#held-part")).to_be_hidden()
+        expect(page.locator("#notes")).to_contain_text("1 write of queue views given up")
+
+
+def test_dashboard__warming_tasks_and_their_buttons(person, redis_server) -> None:
+    """Each task shows what became of it, and its button runs it, without anything to confirm."""
+    with Gunicorn("tests.admin.site:create_shop()", threads=8, env={"RCACHE_URL": redis_server.url}) as web:
+        someone = person(web.url)
+        page = someone.sign_in().page
+        weather = page.locator('#warming tr[data-task="weather"]')
+        expect(weather).to_contain_text("failed")
+        expect(weather).to_contain_text("TimeoutError: the weather service does not answer")
+        expect(page.locator('#warming tr[data-task="flights"]')).to_contain_text("warm")
+        page.get_by_role("button", name="Run weather").click()
+        expect(page.locator("#results")).to_contain_text("1 task started: weather.")
+        expect(weather.locator("[data-label=Failed]")).to_have_text("2")
+        page.get_by_role("button", name="Run all").click()
+        expect(page.locator("#results")).to_contain_text("2 tasks started: flights, weather.")
+        for width in (360, 800, 1280):
+            page.set_viewport_size({"width": width, "height": 740})
+            assert (_overflow(someone), width) == (0, width)
+
+
+def test_dashboard__without_queues_and_tasks_has_no_card_of_them(person, redis_site) -> None:
+    """An app that uses neither sees neither."""
+    page = person(redis_site).sign_in().page
+    expect(page.locator("#health")).to_contain_text("answers")
+    expect(page.locator("#queues-card")).to_be_hidden()
+    expect(page.locator("#warming-card")).to_be_hidden()
+
+
 def test_dashboard__one_server_needs_no_card(person, redis_site) -> None:
     """It is in the list of what is healthy already."""
     page = person(redis_site).sign_in().page

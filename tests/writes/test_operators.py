@@ -297,6 +297,22 @@ def test_check__a_queue_that_no_writer_is_for(shop: Shop) -> None:
     other.extensions["rcache"].close()
 
 
+def test_check__a_server_that_keeps_nothing_over_a_restart(shop: Shop, private_server: Callable[..., Server]) -> None:
+    """Writes that wait are lost with it; with an append-only file, also the strictest, there is nothing to say."""
+
+    def persistence() -> list[tuple[str, str]]:
+        checks = shop.told("check")["checks"]
+        return [(each["state"], each["message"]) for each in checks if each["name"] == "persistence"]
+
+    (finding,) = persistence()
+    assert finding[0] == "warn"
+    assert "writes behind that are not applied are lost" in finding[1]
+    client = shop.flask.extensions["rcache.events"].client
+    client.config_set("appendonly", "yes")
+    client.config_set("appendfsync", "always")
+    assert [state for state, _ in persistence()] == ["ok"]
+
+
 def test_check__a_server_that_evicts_queues(private_server: Callable[..., Server]) -> None:
     """`allkeys-*` with a writer: every write behind is refused, so it fails."""
     made = Shop(private_server(maxmemory="50mb", maxmemory_policy="allkeys-lru").url)

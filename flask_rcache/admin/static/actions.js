@@ -3,6 +3,7 @@
 import { call } from "./api.js";
 import { $, el } from "./dom.js";
 import { plural } from "./format.js";
+import { warmed } from "./warming.js";
 
 const SHOWN = 8000;
 const JOURNALLED = "Journalled: the store is unavailable. This process has dropped it at once, "
@@ -131,6 +132,18 @@ export class Actions {
       act: () => this.#send("invalidate-pattern", { pattern: key.replace(/[\\*?[\]]/g, "\\$&") }),
       says: (removed) => (removed ? "The entry was removed." : "The entry was gone already."),
     });
+  }
+
+  /** Run warming tasks, all of them when none is named. It changes nothing that has to be confirmed. */
+  async warm(names = []) {
+    try {
+      const answer = await this.#send("warm", { names });
+      if (answer.refused) return;
+      report("good", warmed(answer.data));
+      this.#done();
+    } catch (error) {
+      report("bad", error.message);
+    }
   }
 
   async #ask({ says, ...question }) {

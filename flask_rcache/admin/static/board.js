@@ -4,8 +4,10 @@ import { Chart } from "./chart.js";
 import { $, el, follow, setAttribute, setLong, setText, svg } from "./dom.js";
 import { NONE, ago, bytes, count, percent, plural, rate, seconds } from "./format.js";
 import { health, notes } from "./health.js";
+import { queues } from "./queues.js";
 import { servers } from "./servers.js";
 import { sparkline } from "./sparkline.js";
+import { Warming } from "./warming.js";
 
 const MINUTE = 60;
 const TREND = 45;
@@ -13,10 +15,12 @@ const TREND = 45;
 export class Board {
   #chart = new Chart($("chart"), $("readout"));
   #invalidate;
+  #warming;
 
-  /** `invalidate(type, entries)` is called when the button of a type is pressed. */
-  constructor(invalidate) {
+  /** `invalidate(type, entries)` and `warm(names)` are called when the button of a type or a task is pressed. */
+  constructor(invalidate, warm) {
     this.#invalidate = invalidate;
+    this.#warming = new Warming(warm);
   }
 
   /** `now` is the server's time in seconds, as far as its answers tell. */
@@ -25,6 +29,8 @@ export class Board {
     notes($("notes"), overview);
     health($("health"), overview, now);
     servers(overview, now);
+    queues(overview);
+    this.#warming.show(overview, now);
     tiles(overview, stats, history);
     $("chart-empty").hidden = stats.total_requests > 0;
     this.#chart.show(history.points);

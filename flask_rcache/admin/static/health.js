@@ -2,6 +2,7 @@
 
 import { el, follow, setAttribute, setText } from "./dom.js";
 import { ago, bytes, count, lasting, plural, seconds } from "./format.js";
+import { queueWarnings } from "./queues.js";
 import { warningsOf } from "./servers.js";
 
 const SERVERS = { redis: "Redis", valkey: "Valkey" };
@@ -11,7 +12,7 @@ const nameOf = (store) => SERVERS[store.server?.name] ?? "Redis";
 /** The banners: what is wrong, and whose figures these are. */
 export function notes(host, overview) {
   const { bus, journal, process, scope, store, topology } = overview;
-  const found = warningsOf(overview);
+  const found = [...warningsOf(overview), ...queueWarnings(overview)];
   if (!store.is_available && !isPartly(topology)) {
     const waiting = journal.pending ? `${plural(journal.pending, "is", "are")} waiting now.` : "None is waiting now.";
     found.push({
@@ -75,7 +76,7 @@ function newPart() {
     el("span", { class: "detail" }), el("meter", { min: 0, max: 1, "aria-hidden": "true", hidden: true }));
 }
 
-function parts({ breaker, bus, journal, memory_tier: tier, store, topology }, now) {
+function parts({ breaker, bus, events, journal, memory_tier: tier, store, topology }, now) {
   const found = [storeOf(store, topology, now)];
   if (store.server) found.push(memoryOf(store));
   if (store.kind === "memory") return [...found, ...tierOf(tier)];
@@ -93,7 +94,18 @@ function parts({ breaker, bus, journal, memory_tier: tier, store, topology }, no
     value: journal.pending ? `${count(journal.pending)} pending` : "empty",
     detail: journal.pending ? "sent as soon as the store is available again" : "every invalidation was acknowledged",
   });
+  if (events) found.push(eventsOf(events));
   return found;
+}
+
+function eventsOf({ consumers, group, lag, pending, stream }) {
+  const waiting = (lag ?? 0) + pending;
+  return {
+    name: "Events",
+    state: consumers ? "good" : "warn",
+    value: lag === null ? "lag not known" : waiting ? `${count(waiting)} waiting` : "all handled",
+    detail: `${consumers ? plural(consumers, "consumer") : "no consumer: run flask cache events"}, ${stream}, group ${group}`,
+  };
 }
 
 function storeOf(store, topology, now) {

@@ -17,7 +17,7 @@ const TOKEN = /^[\w.~+/-]+=*$/;
 
 const poller = new Poller(poll, changed);
 const actions = new Actions(refused, () => poller.now());
-const board = new Board((type, entries) => actions.type(type, entries));
+const board = new Board((type, entries) => actions.type(type, entries), (names) => actions.warm(names));
 const keys = new Keys(actions, refused);
 let history = new History();
 
