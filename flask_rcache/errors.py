@@ -9,6 +9,7 @@
     ├── CodecError                       a value or stored bytes that cannot be stored or read exactly
     │   ├── EncodeError (also TypeError) a value that would not be restored exactly
     │   └── DecodeError                  garbage, truncated, foreign or oversized bytes
+    │       └── SealError                not sealed with one of the app's keys
     ├── StoreError                       the store answered with an error
     │   ├── StoreUnavailableError        the store cannot be reached, or must not be trusted now
     │   └── StoreFullError               the store has no room (``maxmemory`` with ``noeviction``)
@@ -30,6 +31,7 @@ __all__ = [
     "InvalidKeyError",
     "PartialFailure",
     "RCacheError",
+    "SealError",
     "StoreError",
     "StoreFullError",
     "StoreUnavailableError",
@@ -70,6 +72,10 @@ class EncodeError(CodecError, TypeError):
 
 class DecodeError(CodecError):
     """The stored bytes are garbage, truncated, of another version, or declare too large a size."""
+
+
+class SealError(DecodeError):
+    """The stored bytes were not sealed with one of ``RCACHE_ENCRYPTION_KEYS`` for where they lie."""
 
 
 class StoreError(RCacheError):

@@ -35,6 +35,7 @@ from .stores.memory import MemoryStore
 from .stores.protocol import Store
 
 if TYPE_CHECKING:
+    from .codec.encryption import Encryption
     from .events.bus import Events, Handlers
     from .warming import Warming
 
@@ -277,7 +278,10 @@ def store_of(settings: Settings) -> Store:
     options: dict[str, Any] = {
         "names": names,
         "codec": Codec(
-            compress_from=settings.compress_from, level=settings.compress_level, max_size=settings.max_bytes * 2
+            compress_from=settings.compress_from,
+            level=settings.compress_level,
+            max_size=settings.max_bytes * 2,
+            encryption=_encryption_of(settings),
         ),
         "timeout": settings.timeout,
         "lease": settings.lease,
@@ -308,6 +312,25 @@ def store_of(settings: Settings) -> Store:
     from .stores.tiered import TieredStore
 
     return TieredStore(redis, names=names, max_bytes=settings.l1_bytes, outage_ttl=settings.outage_ttl)
+
+
+def _encryption_of(settings: Settings) -> Encryption | None:
+    """What seals the entries of an app, if it has keys.
+
+    Raises:
+        ConfigError: the package for it is not installed.
+    """
+    if not settings.encryption_keys:
+        return None
+    try:
+        from .codec.encryption import Encryption  # needs cryptography
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("flask_rcache"):
+            raise
+        raise ConfigError(
+            'RCACHE_ENCRYPTION_KEYS needs the package cryptography: `pip install "flask-rcache[crypto]"` installs it'
+        ) from error
+    return Encryption(settings.encryption_keys)
 
 
 def _add_template_tag(app: Flask) -> None:

@@ -54,9 +54,9 @@ class Hit(NamedTuple):
 class Miss(NamedTuple):
     """Nothing could be served.
 
-    ``reason`` is ``"absent"``, ``"expired"``, ``"invalid"`` (an invalidation passed), ``"garbage"``, ``"other-view"``
-    (stored by another view under the same key), ``"refresh"`` (a new load was asked for) or ``"unavailable"`` (the
-    store is away).
+    ``reason`` is ``"absent"``, ``"expired"``, ``"invalid"`` (an invalidation passed), ``"garbage"``,
+    ``"not-authentic"`` (not sealed with one of the app's keys), ``"other-view"`` (stored by another view under the same
+    key), ``"refresh"`` (a new load was asked for) or ``"unavailable"`` (the store is away).
     """
 
     type: str

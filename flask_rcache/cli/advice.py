@@ -134,8 +134,13 @@ def memory(server: ServerInfo) -> Iterator[Finding]:
         yield warn("memory", shown, sentence(EVICTION_ADVICE))
 
 
-def sharing(server: ServerInfo) -> Iterator[Finding]:
-    """Keys of others: what evicts them, or is emptied with them."""
+def sharing(server: ServerInfo, *, is_sealed: bool) -> Iterator[Finding]:
+    """Keys of others: what evicts them, or is emptied with them.
+
+    Args:
+        server: where they are.
+        is_sealed: whether the others could read and change what this cache stores there.
+    """
     foreign, policy = server.foreign, _facts(server).policy
     others = sorted(name for name in server.info if re.fullmatch(r"db\d+", name))
     if not foreign.count:
@@ -154,8 +159,12 @@ def sharing(server: ServerInfo) -> Iterator[Finding]:
         f"{foreign.count:,} of {foreign.looked_at:,} keys looked at are not the cache's "
         f"({', '.join(foreign.beginnings)}).{_evicted(policy)} Whoever empties the database empties both.",
         "Give the cache a server of its own, or at least a database number and a maxmemory-policy that spares the "
-        "others' keys.",
+        f"others' keys.{'' if is_sealed else _SEAL}",
     )
+
+
+#: Whoever shares a database can read and write everything in it.
+_SEAL: Final = " Where others must not read or change what is cached, set RCACHE_ENCRYPTION_KEYS."
 
 
 def _evicted(policy: str) -> str:

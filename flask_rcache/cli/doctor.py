@@ -64,6 +64,7 @@ def _configured(app: Flask, manager: CacheManager) -> Iterator[Finding]:
     yield _hosts(app)
     yield _secret_key(app)
     yield _admin(app, manager.settings)
+    yield from _sealing(manager.settings)
 
 
 def _settings(app: Flask, settings: Settings) -> Iterator[Finding]:
@@ -140,6 +141,20 @@ def _admin(app: Flask, settings: Settings) -> Finding:
             "Give the admin API a key of its own.",
         )
     return ok("admin", f"{where} accepts tokens {who}")
+
+
+def _sealing(settings: Settings) -> Iterator[Finding]:
+    """Whether what is stored is sealed; of the keys no more than their number."""
+    number = len(settings.encryption_keys)
+    if number and settings.is_shared:
+        others = f"; {number - 1} more only read" if number > 1 else ""
+        yield ok("sealing", f"entries and queued writes are sealed with the first of RCACHE_ENCRYPTION_KEYS{others}")
+    elif number:
+        yield warn(
+            "sealing",
+            "RCACHE_ENCRYPTION_KEYS is set, and nothing is sealed: entries stay in this process.",
+            "Set RCACHE_URL, or leave the keys out.",
+        )
 
 
 def _stored(manager: CacheManager) -> Iterator[Finding]:

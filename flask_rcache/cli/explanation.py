@@ -35,6 +35,7 @@ __all__ = ["Explanation", "Stored", "explained", "in_new_context"]
 _UNUSABLE: Final = {
     "invalid": "What was stored has been invalidated.",
     "garbage": "What is stored cannot be read.",
+    "not-authentic": "What is stored was not sealed for this key with one of RCACHE_ENCRYPTION_KEYS.",
 }
 
 _ASKING: Final = ("GET", "HEAD")

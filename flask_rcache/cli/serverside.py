@@ -209,7 +209,7 @@ def _advised(manager: CacheManager, server: ServerInfo, ask: Ask) -> list[Findin
         _round_trips(server.address, times),
         advice.version(server),
         *advice.memory(server),
-        *advice.sharing(server),
+        *advice.sharing(server, is_sealed=bool(manager.settings.encryption_keys)),
         *advice.persistence(
             server, is_warm=settings.on_failover == "warm", has_queues=bool(manager.engine.writes.writers)
         ),

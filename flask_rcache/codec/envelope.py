@@ -6,6 +6,11 @@ tags, and on a cluster the readings that the entry carries for other shards; the
 compressed where that is worth it. A store overwrites the three times in place, so nothing else depends on them. The
 tags are a part of their own so that a reader who knows them (a hit on an entry with thousands) can leave them out.
 
+With keys an entry is sealed: another version, the three times, the header of the sealing, the size of its first part,
+and the two parts: what stands before the body in a plain entry, and the body. They are bound to the key of the entry.
+The times outside are the store's and not authenticated; inside is what the sender knew of them, and whoever changes
+those outside makes the entry older at most.
+
 Bytes come from whoever can write to the store. They are an entry as a whole, one that :meth:`Codec.seal` could have
 written, or :class:`~flask_rcache.errors.DecodeError`.
 """
@@ -17,22 +22,27 @@ import struct
 from functools import lru_cache, reduce
 from itertools import chain
 from math import inf
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import ormsgpack
 import zstandard
 
-from ..errors import DecodeError, EncodeError
+from ..errors import DecodeError, EncodeError, SealError
 from ..model.entry import Content, Draft, Entry, StoredResponse, VariantMarker
 from ..model.moment import Parts, least
 
-__all__ = ["IDENTITY", "MAGIC", "TIMES", "Codec"]
+if TYPE_CHECKING:
+    from .encryption import Encryption
+
+__all__ = ["IDENTITY", "MAGIC", "SEALED_MAGIC", "TIMES", "Codec"]
 
 #: How every entry begins; the last byte is the version of the envelope. Releases of different versions share a server:
 #: the entries of one are misses for the other. What scripts look at is the same in all versions: the first three bytes,
 #: by which space is freed, and where the three times lie. What else lies in a server has a version of its own, of whose
 #: difference a release stays away (``stores/redis/server``).
 MAGIC: Final = b"RCE\x03"
+#: The same of a sealed entry.
+SEALED_MAGIC: Final = b"RCE\x83"
 #: Where ``epoch``, ``as_of`` and ``created`` lie, which a store writes at the fill.
 TIMES: Final = slice(4, 28)
 #: The same: together they identify one fill.
@@ -40,6 +50,9 @@ IDENTITY: Final = TIMES
 
 _HEAD: Final = struct.Struct(">4sQQQBII")
 _HEAD_SIZE: Final = _HEAD.size
+_TIMES_PACKED: Final = struct.Struct(">QQQ")
+#: Of a sealed entry: magic, times, the header of the sealing and the size of the sealed part before the body.
+_SEALED: Final = struct.Struct(">4s24s31sI")
 _COMPRESSED: Final = 0b001
 _RESPONSE: Final = 0b010
 _MARKER: Final = 0b100
@@ -62,6 +75,7 @@ class Codec:
         compress_from: bodies of at least so many bytes are compressed, and kept so if that is smaller.
         level: zstd's level, 1 to 22.
         max_size: the largest body in bytes, before compression, that is written or read.
+        encryption: seals entries; without it they are plain.
 
     Raises:
         ValueError: zstd has no such level.
@@ -72,7 +86,17 @@ class Codec:
     (b'body', 60.0, (('product', 7),))
     """
 
-    def __init__(self, *, compress_from: int = 1024, level: int = 3, max_size: int = 64 * 1024 * 1024) -> None:
+    def __init__(
+        self,
+        *,
+        compress_from: int = 1024,
+        level: int = 3,
+        max_size: int = 64 * 1024 * 1024,
+        encryption: Encryption | None = None,
+    ) -> None:
+        self._encryption = encryption
+        #: Whether what it writes is sealed.
+        self.seals: Final = encryption is not None
         self._compress_from = compress_from
         self._level = level
         self._max_size = max_size
@@ -81,14 +105,16 @@ class Codec:
         self._compressors = [zstandard.ZstdCompressor(level=level)]
         self._decompressors = [zstandard.ZstdDecompressor()]
 
-    def seal(self, draft: Draft, *, epoch: int = 0, as_of: int | None = None, created: int = 0) -> bytes:
+    def seal(self, draft: Draft, key: str = "", *, epoch: int = 0, as_of: int | None = None, created: int = 0) -> bytes:
         """Write a draft as an envelope.
 
         Args:
             draft: what a load produced.
-            epoch: the stamp set's name; this and the next two a store may overwrite (:data:`TIMES`).
+            key: the stored key that it is for. With encryption the entry opens under no other.
+            epoch: the stamp set's name, 0 when only the store will know; this and the next two a store may overwrite
+                (:data:`TIMES`).
             as_of: the reading from which it is known to reflect the source (µs); ``None``: only the store will know.
-            created: the reading at the fill (µs).
+            created: the reading at the fill (µs); with encryption, one that the fill is no later than.
 
         Returns:
             The envelope.
@@ -122,16 +148,28 @@ class Codec:
                 body = self._compressed(body)
             flags |= _COMPRESSED * (len(body) < size)
             head = _HEAD.pack(MAGIC, epoch, as_of or 0, created, flags, len(packed_tags), len(packed_meta))
+            if self._encryption is not None:
+                about, times = _about(key), head[TIMES]
+                header, first_part, body = self._encryption.seal(about, head + packed_tags + packed_meta, body)
+                return _SEALED.pack(SEALED_MAGIC, times, header, len(first_part)) + first_part + body
             return head + packed_tags + packed_meta + body
         except (TypeError, ValueError, OverflowError, struct.error) as error:
             raise EncodeError(f"an invalid entry: {error}") from error
 
-    def unseal(self, raw: bytes, tags: tuple[tuple[str, int], ...] | None = None, parts: Parts | None = None) -> Entry:
+    def unseal(
+        self,
+        raw: bytes,
+        key: str = "",
+        tags: tuple[tuple[str, int], ...] | None = None,
+        parts: Parts | None = None,
+    ) -> Entry:
         """Read an envelope.
 
         Args:
             raw: what a store holds under an entry's key.
-            tags: the entry's, when they are known from an earlier reading of the same fill: they are not read again.
+            key: that key.
+            tags: the entry's, when they are known from an earlier reading of the same fill: they are not read again,
+                unless the entry is sealed, since nothing else in it says which fill it is of.
             parts: the entry's, with the tags.
 
         Returns:
@@ -139,7 +177,10 @@ class Codec:
 
         Raises:
             DecodeError: it is not an entry of this version, whole, and within ``max_size``.
+            SealError: entries are sealed, and it is not, for this key.
         """
+        if self._encryption is not None:
+            raw, tags, parts = self._opened(raw, key), None, None
         try:
             magic, epoch, as_of, created, flags, tags_size, meta_size = _HEAD.unpack_from(raw)
             if magic != MAGIC or flags > _MARKER:
@@ -171,18 +212,25 @@ class Codec:
         except (TypeError, ValueError, struct.error, zstandard.ZstdError) as error:
             raise DecodeError(f"not an entry: {error}") from error
 
-    def unseal_head(self, raw: bytes) -> tuple[Entry, int]:
+    def unseal_head(self, raw: bytes, key: str = "") -> tuple[Entry, int]:
         """Read an envelope of which only the beginning is there.
 
         Args:
             raw: the first bytes of what a store holds under an entry's key.
+            key: that key.
 
         Returns:
             The entry with an empty body, and 0; or, when ``raw`` is too short for that, how many bytes are needed.
 
         Raises:
             DecodeError: it does not begin as an entry of this version.
+            SealError: entries are sealed, and it is not, for this key.
         """
+        if self._encryption is not None:
+            needed = _sealed_head(raw)
+            if len(raw) < needed:
+                return Entry(b"", 0, 0, 0, 0.0), needed
+            raw = self._opened(raw, key, with_body=False)
         try:
             magic, epoch, as_of, created, flags, tags_size, meta_size = _HEAD.unpack_from(raw)
             if magic != MAGIC or flags > _MARKER:
@@ -207,6 +255,49 @@ class Codec:
         except (TypeError, ValueError, struct.error) as error:
             raise DecodeError(f"not an entry: {error}") from error
 
+    def _opened(self, raw: bytes, key: str, *, with_body: bool = True) -> bytes:
+        """A sealed entry as a plain one, with the times that are known to be no later than the true ones.
+
+        Raises:
+            SealError: it was not sealed with one of the keys for this key.
+        """
+        assert self._encryption is not None
+        body_at = _sealed_head(raw)
+        if len(raw) < body_at:
+            raise SealError("cut off")
+        header, parts = raw[TIMES.stop : _SEALED.size - 4], [raw[_SEALED.size : body_at]]
+        if with_body:
+            parts.append(raw[body_at:])
+        head, *body = self._encryption.open(_about(key), header, *parts)
+        epoch, as_of, created = _TIMES_PACKED.unpack_from(raw, TIMES.start)
+        known_epoch, known_as_of, latest = _TIMES_PACKED.unpack_from(head, TIMES.start)
+        times = _TIMES_PACKED.pack(known_epoch or epoch, min(as_of, known_as_of or latest), min(created, latest))
+        return b"".join([head[: TIMES.start], times, head[TIMES.stop :], *body])
+
+    # Other data, without keys left as it is
+
+    def encrypt(self, data: bytes, *about: str) -> bytes:
+        """Data of a store that is no entry.
+
+        Args:
+            data: what is to be stored.
+            about: what it is and belongs to; it opens for nothing else.
+        """
+        if self._encryption is None:
+            return data
+        return b"".join(self._encryption.seal(_about(*about), data))
+
+    def decrypt(self, data: bytes, *about: str) -> bytes:
+        """What was encrypted.
+
+        Raises:
+            SealError: it was not, with one of the keys for ``about``.
+        """
+        if self._encryption is None:
+            return data
+        size = self._encryption.header_size
+        return self._encryption.open(_about(*about), data[:size], data[size:])[0]
+
     def _compressed(self, body: bytes) -> bytes:
         """The body as one zstd frame, or as it is when that is no larger."""
         try:
@@ -230,6 +321,27 @@ class Codec:
         body = decompressor.decompress(frame, 0, False, False)
         self._decompressors.append(decompressor)
         return body
+
+
+# --- Sealed entries
+
+
+def _about(*names: str) -> bytes:
+    """What sealed bytes are bound to, no two lists of names alike. An entry's has one name, its key."""
+    encoded = [name.encode("utf-8", "surrogatepass") for name in names]
+    return b"".join([b"%d:%s," % (len(name), name) for name in encoded])
+
+
+def _sealed_head(raw: bytes) -> int:
+    """Where the body of a sealed entry begins, which need not be there.
+
+    Raises:
+        SealError: it is no sealed entry.
+    """
+    if raw[:4] != SEALED_MAGIC or len(raw) < _SEALED.size:
+        raise SealError("not sealed: stored without RCACHE_ENCRYPTION_KEYS, or by somebody else")
+    size: int = _SEALED.unpack_from(raw)[3]
+    return _SEALED.size + size
 
 
 # --- Tags: those of the load's own as_of, then the others and their readings; on a cluster, then the other shards'

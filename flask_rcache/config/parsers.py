@@ -6,6 +6,7 @@ Each parser takes the raw value and what to call it, and raises :class:`~flask_r
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import re
@@ -23,6 +24,7 @@ __all__ = [
     "callback",
     "count",
     "driver_options",
+    "encryption_keys",
     "key",
     "leeway",
     "level",
@@ -45,6 +47,10 @@ _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off", ""})
 _URL_PREFIX: Final = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 _MOST_LEEWAY: Final = 300
+_KEY_BYTES: Final = 32
+_MAKE_A_KEY: Final = 'make one with `python -c "import base64, os; print(base64.b64encode(os.urandom(32)).decode())"`'
+#: The alphabet of URLs as the standard one.
+_STANDARD: Final = str.maketrans("-_", "+/")
 _METRICS: Final = frozenset({"prometheus", "opentelemetry"})
 
 
@@ -201,6 +207,39 @@ def secret(value: object, what: str) -> str | bytes:
     if not isinstance(value, str) or not value.strip():
         raise ConfigError(f"{what} must be a text or bytes that are not blank, not {type(value).__name__}")
     return value.replace("\\n", "\n") if value.lstrip().startswith("-----BEGIN") else value
+
+
+def encryption_keys(value: object, what: str) -> tuple[bytes, ...]:
+    """Keys of 32 bytes in base64; no error shows one."""
+    listed = value.split(",") if isinstance(value, str) else [value] if isinstance(value, bytes) else value
+    if not isinstance(listed, list | tuple):
+        raise ConfigError(f"{what} must be a list of keys in base64, not {type(listed).__name__}: {_MAKE_A_KEY}")
+    found = tuple(
+        _encryption_key(each, f"{what}, key {number} of {len(listed)}") for number, each in enumerate(listed, 1)
+    )
+    if len(set(found)) < len(found):
+        raise ConfigError(f"{what} has the same key twice: keep it once, the key that writes first")
+    return found
+
+
+def _encryption_key(value: object, what: str) -> bytes:
+    if not isinstance(value, str | bytes):
+        raise ConfigError(f"{what} must be a text in base64, not {type(value).__name__}: {_MAKE_A_KEY}")
+    text = value.strip() if isinstance(value, str) else value.strip().decode("utf-8", "replace")
+    if not text:  # one of no keys at all would store everything in plain
+        raise ConfigError(f"{what} is empty: {_MAKE_A_KEY}, or leave the setting out")
+    text = text.translate(_STANDARD).rstrip("=")
+    try:
+        decoded = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except ValueError:
+        raise ConfigError(f"{what} is not base64: {_MAKE_A_KEY}") from None
+    if len(decoded) != _KEY_BYTES:
+        raise ConfigError(
+            f"{what} has {len(decoded)} bytes once it is decoded, and must have {_KEY_BYTES}: {_MAKE_A_KEY}"
+        )
+    if len(set(decoded)) < _KEY_BYTES // 2:
+        raise ConfigError(f"{what} is not random, so it can be guessed: {_MAKE_A_KEY}")
+    return decoded
 
 
 def leeway(value: object, what: str) -> float:

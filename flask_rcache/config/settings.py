@@ -134,6 +134,13 @@ class Settings:
     compress_from: int = _setting(1024, parsers.whole, "Bytes from which a body is compressed; 0 tries every one.")
     compress_level: int = _setting(3, parsers.level, "The zstd level, 1 to 19.")
     max_bytes: int = _setting(8 * 1024 * 1024, parsers.whole, "Bytes above which a body or value is not stored.")
+    encryption_keys: tuple[bytes, ...] = _setting(
+        (),
+        parsers.encryption_keys,
+        "Keys that seal what is stored in Redis, each 32 random bytes in base64: a list, or with commas between them. "
+        "The first writes, all read. Needs the extra `crypto`.",
+        shown=False,
+    )
     l1_bytes: int = _setting(64 * 1024 * 1024, parsers.whole, "Bytes the memory tier of one process may take.")
     l1_ttl: float = _setting(
         2.0,

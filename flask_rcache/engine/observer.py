@@ -100,10 +100,29 @@ class Observer:
     def announce_miss(self, policy: Policy, key: str, lookup: Lookup | None) -> None:
         """A load may begin; whether it was a miss or stale in the end is counted later."""
         reason = "unavailable" if lookup is None else lookup.reason or "expired"
-        if reason == "garbage":
-            policy.counters.add("garbage")
+        self.unreadable(policy, key, reason)
         if signals.cache_miss.receivers:
             signals.emit(signals.cache_miss, self.sender, signals.Miss(policy.name, key, reason))
+
+    def unreadable(self, policy: Policy, key: str, reason: str) -> None:
+        """Count what was found under a key, if it is there and no entry of ours.
+
+        Args:
+            policy: of the call.
+            key: the stored key.
+            reason: why there was nothing to serve.
+        """
+        if reason == "garbage":
+            policy.counters.add("garbage")
+        elif reason == "not-authentic":
+            policy.counters.add("sealed_failures")
+            self.warn_once(
+                "sealed",
+                "what lies under %s was not sealed for it with one of RCACHE_ENCRYPTION_KEYS, and is not used: it was "
+                "stored before they were set, or by a process that has others, or somebody else has changed it. More "
+                "such entries are counted as sealed_failures and not logged",
+                key,
+            )
 
     def count_miss(self, policy: Policy) -> None:
         """Nothing was served that had been announced as a miss."""

@@ -33,6 +33,7 @@ FIELDS: Final = (
     "stored_bytes",
     "refused",
     "garbage",
+    "sealed_failures",
     "invalidations",
 )
 
@@ -65,6 +66,7 @@ class TypeStats(TypedDict):
     stored_bytes: int
     refused: int
     garbage: int
+    sealed_failures: int
     invalidations: int
     total_requests: int
     hit_rate: float

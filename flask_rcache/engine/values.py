@@ -117,6 +117,7 @@ class Values:
             lookup = self._guarded.read(call.policy, key, call.policy.tags, shared=True)
             if lookup is None or fresh(lookup) is not None:
                 return False
+            self._observer.unreadable(call.policy, key, lookup.reason)
             outcome = self._swap(call, key, lookup, self._drafts(call, {key: value}).get(key))
             if outcome is not Outcome.CONFLICT:
                 return outcome is Outcome.STORED
@@ -135,6 +136,7 @@ class Values:
             lookup = self._guarded.read(call.policy, key, call.policy.tags, shared=True)
             if lookup is None:
                 break
+            self._observer.unreadable(call.policy, key, lookup.reason)
             entry = fresh(lookup)
             value = initial if entry is None else self._integer(call, key, lookup)
             draft = self._drafts(call, {key: value + delta}).get(key)

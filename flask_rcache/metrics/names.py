@@ -86,6 +86,12 @@ COUNTERS: Final[dict[str, Instrument]] = {
         "cache_fills_refused_total", "cache.fills.refused", "{fill}", "Results not stored: overtaken, or lease lost."
     ),
     "garbage": Instrument("cache_garbage_total", "cache.garbage", "{entry}", "Entries found that could not be read."),
+    "sealed_failures": Instrument(
+        "cache_sealed_failures_total",
+        "cache.sealed.failures",
+        "{entry}",
+        "Entries found that were not sealed for their key with one of the app's keys.",
+    ),
     "invalidations": Instrument(
         "cache_invalidations_total", "cache.invalidations", "{invalidation}", "Invalidations made."
     ),

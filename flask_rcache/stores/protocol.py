@@ -51,7 +51,8 @@ class Lookup:
         entry: the entry when it is valid (rule R1), expired or not; else ``None``.
         now: the store's clock at the lookup, µs.
         identity: which fill lay there, for :meth:`Store.begin`; empty when nothing did.
-        reason: why there is no entry: ``"absent"``, ``"invalid"`` (an invalidation passed) or ``"garbage"``.
+        reason: why there is no entry: ``"absent"``, ``"invalid"`` (an invalidation passed), ``"garbage"``, or
+            ``"not-authentic"`` (entries are sealed, and this is none that this app has sealed for this key).
         size: bytes the entry takes in the store.
 
     ``error`` is why the shared store was not asked, when another tier stood in for it.

@@ -24,7 +24,8 @@ class Queued(NamedTuple):
     """A write in a queue, as a consumer or an operator sees it.
 
     ``id`` is its place in the queue, ``write_id`` the id that it was given first: they differ once it has come back
-    from the dead letters. ``deliveries`` is how often it was tried, this time included.
+    from the dead letters. ``deliveries`` is how often it was tried, this time included. ``given_key`` and ``value`` are
+    encoded, and may be sealed (:meth:`Queues.opened`).
     """
 
     id: str
@@ -89,6 +90,14 @@ class Queues(Protocol):
             most: writes at most.
             seconds: see ``token``.
             after: of those that were delivered before, the ones after this id; empty: new ones.
+        """
+        ...
+
+    def opened(self, queue: str, write: Queued) -> Queued:
+        """A write with its key and value as they were given.
+
+        Raises:
+            SealError: writes are sealed, and this one is not, for this queue and entry.
         """
         ...
 

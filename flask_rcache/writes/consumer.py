@@ -224,7 +224,8 @@ class _Part:
         writes, errors = list[Write](), dict[str, str]()
         for queued in batch:
             try:
-                key, value = self._codec.decode(queued.given_key), self._codec.decode(queued.value)
+                opened = self._queues.opened(self.queue, queued)
+                key, value = self._codec.decode(opened.given_key), self._codec.decode(opened.value)
             except CodecError as error:
                 errors[queued.id] = _text(error)
             else:

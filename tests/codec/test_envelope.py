@@ -78,10 +78,10 @@ def test_seal__unseal(draft: Draft, compress_from: int) -> None:
     """An entry comes back; its own tags take the load's ``as_of``, those inherited keep theirs."""
     codec = Codec(compress_from=compress_from)
     for times in ({"epoch": 0, "as_of": 5, "created": 5}, {"epoch": 2**53 - 1, "as_of": 5, "created": 2**51}):
-        raw = codec.seal(draft, **times)
+        raw = codec.seal(draft, "", **times)
         entry = codec.unseal(raw)
         assert entry == Entry.of(draft, **times)
-        assert codec.unseal(raw, entry.tags) == entry
+        assert codec.unseal(raw, tags=entry.tags) == entry
         head, needed = codec.unseal_head(raw)
         assert needed == 0
         assert (head.tags, head.ttl, head.origin) == (entry.tags, entry.ttl, entry.origin)
@@ -184,7 +184,7 @@ def test_seal__times_out_of_range() -> None:
     """A time that is not 64 bits unsigned is refused."""
     for times in ({"epoch": -1}, {"as_of": 2**64}):
         with pytest.raises(EncodeError):
-            Codec().seal(VALUE, **times)
+            Codec().seal(VALUE, "", **times)
 
 
 FRAME = zstandard.compress(b"a" * 100)
@@ -379,7 +379,7 @@ def test_seal__what_an_entry_carries_for_other_shards() -> None:
     assert dict(entry.tags) == {"own": 80, "a": 60, "b": 80, "c": 60}
     assert entry.parts == draft.parts
     assert codec.unseal_head(codec.seal(draft, as_of=80, created=99))[0].parts == draft.parts
-    assert codec.unseal(codec.seal(draft, as_of=80), entry.tags, entry.parts).parts == draft.parts
+    assert codec.unseal(codec.seal(draft, as_of=80), "", entry.tags, entry.parts).parts == draft.parts
     assert len(codec.seal(Draft(b"v", 1.0, tags=("own",)))) < 100
 
 

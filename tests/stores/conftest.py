@@ -9,16 +9,16 @@ import pytest
 
 from tests.clusters import Cluster
 from tests.servers import Server
-from tests.stores.kit import Kit, WholeStore, cluster_store, manager, memory_kit, redis_store, tiered_store
+from tests.stores.kit import Kit, WholeStore, cluster_store, manager, memory_kit, redis_store, sealed, tiered_store
 
 if TYPE_CHECKING:
     from flask_rcache import CacheManager
 
 
-#: Every store: memory, Redis on each server and over a unix socket, and a memory tier in front of it.
-STORES = ["memory", "redis", "valkey", "valkey-unix", "valkey-tiered"]
+#: Every store: memory, Redis on each server and, with sealed entries, over a unix socket, and a memory tier in front.
+STORES = ["memory", "redis", "valkey", "valkey-unix-sealed", "valkey-tiered"]
 #: The same suite runs on clusters, in a file of its own.
-CLUSTER_STORES = ["redis-cluster", "valkey-cluster-tiered"]
+CLUSTER_STORES = ["redis-cluster", "valkey-cluster-tiered-sealed"]
 
 
 def kits(request: pytest.FixtureRequest, **options: Any) -> Iterator[Kit]:
@@ -28,6 +28,8 @@ def kits(request: pytest.FixtureRequest, **options: Any) -> Iterator[Kit]:
         made.store.close()
         return
     flavour, _, kind = request.param.partition("-")
+    if "sealed" in kind:
+        options |= sealed()
     if kind.startswith("cluster"):
         yield from _cluster_kits(request.getfixturevalue(f"{flavour}_cluster"), "tiered" in kind, **options)
         return
@@ -36,7 +38,7 @@ def kits(request: pytest.FixtureRequest, **options: Any) -> Iterator[Kit]:
 
     def connect() -> WholeStore:
         make: Callable[..., WholeStore] = tiered_store if kind == "tiered" else redis_store
-        opened.append(make(server.socket_url if kind == "unix" else server.url, **options))
+        opened.append(make(server.socket_url if "unix" in kind else server.url, **options))
         return opened[-1]
 
     yield Kit(connect(), client=server.client(), connect=connect, l1_ttl=30.0 if kind == "tiered" else 0.0)

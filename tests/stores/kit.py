@@ -203,12 +203,20 @@ def memory_kit(**options: Any) -> Kit:
     return Kit(store, names, clock=clock)
 
 
+def sealed() -> dict[str, Any]:
+    """The option of a store whose entries are sealed."""
+    from flask_rcache.codec.encryption import Encryption
+    from flask_rcache.codec.envelope import Codec
+
+    return {"codec": Codec(encryption=Encryption([bytes(range(32))]))}
+
+
 def redis_store(url: str, names: Names | None = None, **options: Any) -> RedisStore:
     """A Redis store with the settings an app has by default; the timeout allows for a busy machine."""
     from flask_rcache.codec.envelope import Codec
     from flask_rcache.stores.redis.store import RedisStore
 
-    return RedisStore(url, names=names or Names(), codec=Codec(), **{"timeout": 2.0, **options})
+    return RedisStore(url, names=names or Names(), **{"codec": Codec(), "timeout": 2.0, **options})
 
 
 def tiered_store(url: str, names: Names | None = None, *, outage_ttl: float = 2.0, **options: Any) -> TieredStore:
@@ -227,7 +235,8 @@ def cluster_store(url: str, names: Names | None = None, **options: Any) -> Clust
     from flask_rcache.stores.cluster import ClusterStore
 
     address = parse_address(url, "RCACHE_URL")
-    return ClusterStore(address, names=names or Names(), codec=Codec(), **{"timeout": 2.0, "shards": SHARDS, **options})
+    given = {"codec": Codec(), "timeout": 2.0, "shards": SHARDS, **options}
+    return ClusterStore(address, names=names or Names(), **given)
 
 
 def manager(url: str, **config: Any) -> CacheManager:

@@ -198,7 +198,7 @@ class RedisCatalogue:
         longer: dict[str, int] = {}
         for key, (head, size) in heads.items():
             with suppress(DecodeError):
-                entry, needed = self._codec.unseal_head(head)
+                entry, needed = self._codec.unseal_head(head, key)
                 if not needed:
                     found[key] = entry
                 elif needed <= min(size, _LONGEST_HEAD):
@@ -209,7 +209,7 @@ class RedisCatalogue:
             )
             for key, head in zip(longer, self._server.patiently(ask, len(longer)), strict=True):
                 with suppress(DecodeError, TypeError):
-                    entry, needed = self._codec.unseal_head(head)
+                    entry, needed = self._codec.unseal_head(head, key)
                     if not needed:
                         found[key] = entry
         return found

@@ -1,19 +1,21 @@
 """Queues of writes on one Redis server: streams, each with one consumer at a time.
 
 Owns the putting in (``behind.lua``), the taking out in the queue's order (``takes.lua``), the end of a write
-(``applied.lua``), and the dead letters. Nothing that is not applied is ever trimmed. What a consumer does with writes
+(``applied.lua``), and the dead letters. Nothing that is not applied is ever trimmed. With keys the value, the key as it
+was given and what went wrong are sealed, bound to the queue, the entry and its type. What a consumer does with writes
 is ``writes``'s.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
 from ...codec.envelope import Codec
-from ...errors import StoreFullError
+from ...errors import SealError, StoreFullError
 from ..queueing import Behind, DeadLetter, Queued, QueueState
 from .bus import Message
 from .connection import pack
@@ -57,13 +59,16 @@ class RedisQueues:
             raise StoreFullError(hazard)
         keys = [names.stamps, names.meta, names.queue(queue)]
         args: list[Argument] = [self._max_stamps, names.bus, queue, limit]
-        size = 0
+        size = sum(len(write.value) for write in writes)
+        latest = server.drive(server.latest_steps(2 * size)) if self._codec.seals else 0
         for key, draft, given_key, value in writes:
-            sealed = self._codec.seal(draft, as_of=None)
+            sealed = self._codec.seal(draft, key, as_of=None, created=latest)
             type_name = names.type_of(key)
             keys += (names.lease(key), names.place(key), names.index(type_name))
-            args += (*stored_form(draft, None, type_name, sealed), given_key, value)
-            size += len(sealed) + len(value)
+            about = queue, key, type_name
+            given = self._codec.encrypt(given_key, "key", *about), self._codec.encrypt(value, "value", *about)
+            args += (*stored_form(draft, None, type_name, sealed), *given)
+            size += len(sealed)
         generation = server.pool.generation
         (reply,) = server.drive(server.run_in_time_steps([Call(self._behind, keys, args)], size=size, once=True))
         if reply[0] == b"full":
@@ -96,6 +101,14 @@ class RedisQueues:
             return None
         return [_queued(id, fields, int(times)) for id, times, *fields in writes]
 
+    def opened(self, queue: str, write: Queued) -> Queued:
+        """See :meth:`Queues.opened`."""
+        about = queue, write.key, write.type
+        return write._replace(
+            given_key=self._codec.decrypt(write.given_key, "key", *about),
+            value=self._codec.decrypt(write.value, "value", *about),
+        )
+
     def settle(self, queue: str, token: str, writes: Sequence[tuple[Queued, str, int]]) -> bool:
         """See :meth:`Queues.settle`."""
         server, names = self._server, self._names
@@ -104,7 +117,10 @@ class RedisQueues:
             args: list[Argument] = [self._max_stamps, names.bus, _GROUP, token]
             for write, why, tried in chunk:
                 keys += (names.lease(write.key), names.place(write.key), names.index(write.type))
-                args += (write.id, why.encode("utf-8", "replace")[:2000], tried)
+                reason = why.encode("utf-8", "replace")[:2000]
+                if reason:  # which may quote what it was about
+                    reason = self._codec.encrypt(reason, "error", queue, write.key, write.type)
+                args += (write.id, reason, tried)
             generation = server.pool.generation
             reply = server.run([Call(self._applied, keys, args)])[0]
             if reply[0] == b"busy":
@@ -188,8 +204,15 @@ class RedisQueues:
         letters = []
         for id, fields in self._server.replies(payload, 1)[0]:
             known = _fields(fields)
-            error, attempts = known.get(b"error", b"").decode("utf-8", "replace"), int(known.get(b"attempts", b"0"))
-            letters.append(DeadLetter(id.decode(), _queued(id, fields, attempts), error, attempts))
+            attempts = int(known.get(b"attempts", b"0"))
+            write, error = _queued(id, fields, attempts), known.get(b"error", b"")
+            try:
+                error = self._codec.decrypt(error, "error", queue, write.key, write.type)
+            except SealError as problem:
+                error = f"(the reason cannot be read: {problem})".encode()
+            with suppress(SealError):  # else it is listed as it lies there
+                write = self.opened(queue, write)
+            letters.append(DeadLetter(id.decode(), write, error.decode("utf-8", "replace"), attempts))
         return letters
 
     def requeue(self, queue: str, ids: Sequence[str]) -> int:

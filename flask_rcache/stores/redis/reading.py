@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from ...codec.envelope import IDENTITY, Codec
-from ...errors import DecodeError
+from ...errors import DecodeError, SealError
 from ...model.bounded import BoundedDict
 from ...model.entry import Entry, is_valid
 from ..protocol import Lookup
@@ -121,9 +121,9 @@ class Reader:
         if opened is not None and opened[0] == raw:
             entry = opened[1]
         else:
-            found = self._opened(raw, stamps)
-            if found is None:
-                return Lookup(None, now, _identity(raw), "garbage")
+            found = self._opened(key, raw, stamps)
+            if isinstance(found, str):
+                return Lookup(None, now, _identity(raw), found)
             entry = found
             if len(raw) <= _OPENED_BYTES:
                 self._opened_entries[key] = raw, entry
@@ -135,20 +135,23 @@ class Reader:
                 return Lookup(entry, now, raw[IDENTITY], "", len(raw))
         return Lookup(None, now, raw[IDENTITY], "invalid", len(raw))
 
-    def _opened(self, raw: Any, stamps: StampsRead | None, like: _ManyTags | None = None) -> Entry | None:
-        """The entry in what lay under a key; ``None`` when that is none of ours.
+    def _opened(self, key: str, raw: Any, stamps: StampsRead | None, like: _ManyTags | None = None) -> Entry | str:
+        """The entry in what lay under a key; or why that is none of ours, as :class:`Lookup` says it.
 
         Raises:
             StoreError: an error reply.
         """
         try:
-            entry = self._codec.unseal(raw) if like is None else self._codec.unseal(raw, like.tags, like.parts)
+            known = (None, None) if like is None else (like.tags, like.parts)
+            entry = self._codec.unseal(raw, key, *known)
+        except SealError:
+            return "not-authentic"
         except (DecodeError, TypeError):
             if isinstance(raw, Exception) and not str(raw).startswith("WRONGTYPE"):
                 raise self._server.pool.fail(raw) from None
-            return None
+            return "garbage"
         if stamps is not None and entry.epoch == stamps.epoch and max(entry.created, entry.as_of) > stamps.clock:
-            return None  # of the future of its own set
+            return "garbage"  # of the future of its own set
         return entry
 
     def _read_again(self, key: str, entry: Entry, raw: bytes, now: int) -> Lookup:
@@ -180,9 +183,11 @@ class Reader:
             self._many_tagged.pop(key, None)
             return Lookup(None, now)
         is_same = isinstance(raw, bytes) and raw[IDENTITY] == many.identity
-        entry = self._opened(raw, stamps, many if is_same else None)
-        if entry is None:
-            return Lookup(None, now, _identity(raw), "garbage")
+        entry = self._opened(key, raw, stamps, many if is_same else None)
+        if isinstance(entry, str):
+            return Lookup(None, now, _identity(raw), entry)
+        if entry.tags is not many.tags and entry.tags != many.tags:
+            is_same = False  # a sealed entry is read anew, as its identity is not sealed
         if stamps is None or isinstance(later, Exception):
             return Lookup(None, now, raw[IDENTITY], "invalid", len(raw))
         if not is_same or len(later) == _ROWS or stamps.forgotten > valid_at:
@@ -224,20 +229,23 @@ class Reader:
                 raise server.pool.fail(reply)
         stamps = server.stamps_in(scores, asked, generation)
         now = server.time_in(time)
-        entries = [None if raw is None else self._opened(raw, stamps) for raw in raws]
-        unknown = {tag: None for entry in entries if entry is not None for tag, _ in entry.tags if tag not in wanted}
+        entries = [
+            "absent" if raw is None else self._opened(key, raw, stamps) for key, raw in zip(keys, raws, strict=True)
+        ]
+        found = [entry for entry in entries if not isinstance(entry, str)]
+        unknown = {tag: None for entry in found for tag, _ in entry.tags if tag not in wanted}
         if unknown:  # everything is read again, so later than the entries (R1): one more round trip for all of them
             for key, entry in zip(keys, entries, strict=True):
-                if entry is not None and len(entry.tags) <= _FEW_TAGS:
+                if not isinstance(entry, str) and len(entry.tags) <= _FEW_TAGS:
                     self._learn(key, tuple(dict.fromkeys([tag for tag, _ in entry.tags])))
             stamps = yield from server.stamps_steps((*asked, *unknown))
         return [self._judged(raw, entry, stamps, now) for raw, entry in zip(raws, entries, strict=True)]
 
-    def _judged(self, raw: Any, entry: Entry | None, stamps: StampsRead | None, now: int) -> Lookup:
+    def _judged(self, raw: Any, entry: Entry | str, stamps: StampsRead | None, now: int) -> Lookup:
         if raw is None:
             return Lookup(None, now)
-        if entry is None:
-            return Lookup(None, now, _identity(raw), "garbage")
+        if isinstance(entry, str):
+            return Lookup(None, now, _identity(raw), entry)
         if stamps is None or not is_valid(entry, stamps.epoch, stamps.floor, stamps.forgotten, stamps.rows):
             return Lookup(None, now, raw[IDENTITY], "invalid", len(raw))
         return Lookup(entry, now, raw[IDENTITY], "", len(raw))

@@ -49,6 +49,8 @@ _NAMES: Final = 2**52
 #: A stamp may be set a few seconds ahead of the clock; what is later than this is none of ours.
 _AHEAD: Final = 60 * MICROSECONDS
 _LATE_TRIES: Final = 3
+#: In which they have all ended, and in which what is written is asked of the clock.
+_TRYING: Final = 10 * MICROSECONDS
 _RUNS_LEFT: Final = 20
 #: Seconds for which a failover that was announced may take to be carried out.
 _MOVING: Final = 5.0
@@ -324,6 +326,12 @@ class Server:
         if self.clock.estimate() is None:
             yield from self.replies_steps(pack(("PING",)), 1)  # who connects hears the TIME
         return self.clock.window(self.pool.seconds_for(size))
+
+    def latest_steps(self, size: int) -> Steps[int]:
+        """A reading (µs) that a write of so many bytes, sent now, is no later than, however often it is tried."""
+        _, until = yield from self.window_steps(size)
+        latest = self.clock.latest  # ahead of TIME where that was set back
+        return max(until, 0 if latest is None else latest.clock) + _TRYING
 
     # --- The bus
 

@@ -322,11 +322,13 @@ class RedisStore:
     def _fill_now(self, results: Sequence[LoadedResult]) -> Steps[list[Filled]]:
         names = self._names
         calls, sizes = [], []
+        latest = yield from self._latest([result.draft for result in results])
         for chunk in chunks(results):
             keys = [names.stamps, names.meta]
             args: list[Argument] = [self._max_stamps]
             for (key, token), draft, moment in chunk:
-                sealed = self._codec.seal(draft, as_of=moment.clock)
+                epoch = moment.epoch if self._codec.seals else 0
+                sealed = self._codec.seal(draft, key, epoch=epoch, as_of=moment.clock, created=latest)
                 type_name = names.type_of(key)
                 keys += (names.lease(key), names.place(key), names.index(type_name))
                 args += (token, *self._claimed(moment), *stored_form(draft, moment.clock, type_name, sealed))
@@ -340,6 +342,12 @@ class RedisStore:
                 self._maintenance.drop(result.lease)
         outcomes = [Outcome(outcome) for reply in replies for outcome in self._heard(reply, generation)]
         return self._filled(outcomes, sizes, [(result.lease.key, result.draft) for result in results])
+
+    def _latest(self, drafts: Sequence[Draft]) -> Steps[int]:
+        """What sealed entries are no later than, that are written now; 0 where entries are plain."""
+        if not self._codec.seals:
+            return 0
+        return (yield from self._server.latest_steps(sum(map(_size_of, drafts))))
 
     def write(
         self, writes: Sequence[tuple[str, Draft]], moment: Moment | None, expected: Sequence[bytes] | None = None
@@ -357,11 +365,12 @@ class RedisStore:
         calls, sizes = [], []
         conditions = [b"*"] * len(writes) if expected is None else [b"=" + identity for identity in expected]
         parts = chunks(tuple(zip(writes, conditions, strict=True)))
+        latest = yield from self._latest([draft for _, draft in writes])
         for chunk in parts:
             keys = [names.stamps, names.meta]
             args: list[Argument] = [self._max_stamps, names.bus, *claimed]
             for (key, draft), condition in chunk:
-                sealed = self._codec.seal(draft, as_of=as_of)
+                sealed = self._codec.seal(draft, key, as_of=as_of, created=latest)
                 type_name = names.type_of(key)
                 keys += (names.lease(key), names.place(key), names.index(type_name))
                 args += (condition, *stored_form(draft, as_of, type_name, sealed))
@@ -462,7 +471,7 @@ class RedisStore:
         server.acknowledged(Message("k", int(epoch), int(stamp), int(clock), (key,)), generation)
         origin = ""
         with suppress(CodecError):
-            origin = self._codec.unseal_head(before[0])[0].origin if before else ""
+            origin = self._codec.unseal_head(before[0], key)[0].origin if before else ""
         if not int(epoch):
             return Seized(None, origin)
         self._maintenance.hold(key, token)
