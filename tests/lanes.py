@@ -18,11 +18,14 @@ from xdist.scheduler import LoadScopeScheduling
 _ALONE = ("tests/race/", "tests/chaos/")
 #: Of them, what waits more than it computes.
 _BESIDE = ("tests/chaos/test_restarts.py",)
+#: What takes too long for one worker, so that it is handed out by the first of a test's parameters: the database.
+_SPLIT = ("tests/sql/test_reads_and_writes.py", "tests/sql/test_databases.py")
 #: What takes longest, so what is begun first.
 _LONG = (
     "tests/race/",
     "tests/chaos/",
-    "tests/sabotage/",
+    "tests/sql/test_reads_and_writes.py",
+    "tests/sql/test_databases.py",
     "tests/test_example_app.py",
     "tests/views/test_model.py",
     "tests/admin/test_dashboard.py",
@@ -42,8 +45,12 @@ def unit_of(nodeid: str) -> str:
     'tests/test_keys.py'
     >>> unit_of("tests/race/test_crash.py::test_a")
     'alone'
+    >>> unit_of("tests/sql/test_databases.py::test_a[sqlite-1]")
+    'tests/sql/test_databases.py sqlite'
     """
-    path = nodeid.partition("::")[0]
+    path, _, name = nodeid.partition("::")
+    if path.startswith(_SPLIT):
+        return f"{path} {name.partition('[')[2].partition('-')[0]}"
     return "alone" if path.startswith(_ALONE) and path not in _BESIDE else path
 
 

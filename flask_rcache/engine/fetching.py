@@ -7,7 +7,6 @@ Who loads and who waits is ``load``'s.
 from __future__ import annotations
 
 import inspect
-import random
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Any, Final, Literal, NoReturn, TypeVar, cast
 from ..codec import Errors, Raised, ValueCodec, is_raised
 from ..config.settings import Settings
 from ..errors import CodecError, EncodeError
+from ..model import chance
 from ..model.bounded import BoundedDict
 from ..model.cache_type import check_ttl
 from ..model.entry import Draft, Entry
@@ -150,7 +150,7 @@ class Call:
         """Seconds that a result is fresh."""
         if self.ttl is not None:
             return check_ttl(self.ttl(value), what="the ttl that a function of the result returned")
-        return self.policy.lifetime(cost, random.random())
+        return self.policy.lifetime(cost, chance.draw())
 
 
 class Block:
@@ -377,7 +377,7 @@ class Fetching:
         entry = lookup.entry if lookup is not None else None
         if lookup is not None and entry is not None:
             inside = current_load() is not None
-            draw = random.random() if policy.beta else 1.0
+            draw = chance.draw() if policy.beta else 1.0
             decision = decide(entry, lookup.now, inside_load=inside, beta=policy.beta, draw=draw)
             value = MISSING if decision is Decision.LOAD else self._decoded(policy, entry, call.errors)
             if value is not MISSING:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import random
 import socket
 import threading
 import time
@@ -19,7 +18,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from ..errors import ConfigError
-from ..model import forks
+from ..model import chance, forks
 from .databases import Database
 from .drivers import unwatch_connection
 from .statements import Kind, Statement
@@ -167,7 +166,7 @@ def _run(ref: weakref.ReferenceType[Listener], stop: threading.Event) -> None:
                 connection.close()
                 connection = None
         del listener
-        stop.wait(_RETRY * random.uniform(0.8, 1.2))  # not for secrets
+        stop.wait(_RETRY * (0.8 + 0.4 * chance.draw()))
     if connection is not None:
         connection.close()
 

@@ -7,7 +7,6 @@ anything that only a miss needs.
 
 from __future__ import annotations
 
-import random
 import time
 from typing import Any, Final
 
@@ -36,6 +35,7 @@ from ..engine.load import (
 )
 from ..errors import RCacheError
 from ..http import HIDDEN_FIELDS, Reason, RequestFacts, age_value, parse_cache_control, united, validators
+from ..model import chance
 from ..model.entry import MICROSECONDS, Entry, StoredResponse, VariantMarker
 from ..model.keys import key_tag, url_tag
 from ..model.scope import Scope, scope_var
@@ -115,7 +115,7 @@ def look_up(  # noqa: C901  # each hit passes here: a call costs as much as a st
             and (conversion is None or conversion.takes_responses)
             and (not entry.fields or may_have(view, ctx, entry.fields, trusted=trusted))
         ):
-            decision = decide(entry, lookup.now, inside_load=False, beta=policy.beta, draw=random.random())
+            decision = decide(entry, lookup.now, inside_load=False, beta=policy.beta, draw=chance.draw())
             if decision is Decision.HIT or decision is Decision.REFRESH:
                 if decision is Decision.REFRESH and refreshable(view, ctx, kwargs):
                     engine.refresher.submit(key, refresh_job(view, ctx, url_key, lookup.identity))
@@ -494,7 +494,7 @@ class Exchange:
         """The answer that a response of this view is, or ``None`` when it has to be loaded anew."""
         observer, policy = self.view.views.observer, self.view.policy
         inside = current_load() is not None
-        decision = decide(entry, lookup.now, inside_load=inside, beta=policy.beta, draw=random.random())
+        decision = decide(entry, lookup.now, inside_load=inside, beta=policy.beta, draw=chance.draw())
         if decision is Decision.LOAD:
             return None
         if self.refreshes and (decision is Decision.STALE or self.environ[JUDGED] in (None, lookup.identity)):

@@ -8,7 +8,6 @@ it bypass the cache, and which entry does it ask for.
 from __future__ import annotations
 
 import inspect
-import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -38,6 +37,7 @@ from ..http import (
     shown_field,
     united,
 )
+from ..model import chance
 from ..model.bounded import BoundedDict
 from ..model.cache_type import FROM_HEADERS, CacheType, Lifetime, Tags, split_tags
 from ..model.callable_keys import Identity
@@ -381,7 +381,7 @@ class BoundView:
             policy = policy._replace(per_user=False)
         if policy.ttl is None or not (self.policy.type.jitter or self.policy.adaptive_ttl):
             return policy
-        return policy._replace(ttl=self.policy.lifetime(cost, random.random()))
+        return policy._replace(ttl=self.policy.lifetime(cost, chance.draw()))
 
     def selection(self, fields: tuple[str, ...]) -> Selection:
         """What selects the answer, where answers depend on these fields, as they are kept."""

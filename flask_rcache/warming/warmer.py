@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextvars
 import importlib
 import logging
-import random
 import secrets
 import sys
 import threading
@@ -23,7 +22,7 @@ from ..context import manager_of
 from ..engine.policies import Policy
 from ..engine.statistics import Counters
 from ..errors import ConfigError, StoreError
-from ..model import forks
+from ..model import chance, forks
 from ..model.entry import MICROSECONDS, Draft
 from ..model.moment import Epoch
 from ..stores.protocol import Outcome
@@ -127,7 +126,7 @@ class Warmer:
         self._wake.set()
 
     def _watch(self) -> None:
-        wake, pause = self._wake, _FIRST_PAUSE * (1 + random.random())
+        wake, pause = self._wake, _FIRST_PAUSE * (1 + chance.draw())
         while self._paused(wake, pause):
             try:
                 pause = self._round()
@@ -181,7 +180,7 @@ class Warmer:
             if token:
                 self._start(task, token)
         # Not all processes at the same time.
-        return max(_TICK, pause) * (1 + 0.2 * random.random())
+        return max(_TICK, pause) * (1 + 0.2 * chance.draw())
 
     def _places(self) -> int:
         overdue = time.monotonic() - _OVERDUE

@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import random
 import secrets
 import socket
 import threading
@@ -25,6 +24,7 @@ from flask import Flask
 from ..codec import ValueCodec
 from ..engine.writes import Write, Writer
 from ..errors import CodecError, PartialFailure, StoreError
+from ..model import chance
 from ..stores.queueing import Queued, Queues
 
 __all__ = ["Consumer", "Progress"]
@@ -272,7 +272,7 @@ class _Part:
             else:
                 stopped.add(write.key)
                 pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (write.deliveries - 1))
-                self._lines[write.key].not_before = time.monotonic() + pause * (0.5 + random.random() / 2)
+                self._lines[write.key].not_before = time.monotonic() + pause * (0.5 + chance.draw() / 2)
         if ends and not self._queues.settle(self.queue, self._token, ends):
             self._lose()
             return

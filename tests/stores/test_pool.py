@@ -253,14 +253,14 @@ def test_generation__ended_as_the_name_leads_elsewhere(
         assert transport.attached == 0, "there is nothing to replace"
         spread(transport, 2)
         transport.pool.resolve_anew()
-        wait_until(lambda: transport.attached == 3, timeout=5, what="the name is resolved")
-        wait_until(lambda: transport.pool.connections == 2, timeout=5, what="one goes for it")
+        wait_until(lambda: transport.attached == 3, timeout=20, what="the name is resolved")
+        wait_until(lambda: transport.pool.connections == 2, timeout=20, what="one goes for it")
         assert transport.pool.generation == 1
         name.aim(valkey_server.port)
         transport.pool.resolve_anew()
-        wait_until(lambda: transport.pool.generation == 2, timeout=5, what="another server is found")
+        wait_until(lambda: transport.pool.generation == 2, timeout=20, what="another server is found")
         assert transport.ask("CONFIG", "GET", "port")[b"port"] == b"%d" % valkey_server.port
-        wait_until(lambda: transport.pool.connections == 1, timeout=5, what="the others are closed")
+        wait_until(lambda: transport.pool.connections == 1, timeout=20, what="the others are closed")
         name.cut()
         name.aim(redis_server.port)
         transport.pool.resolve_anew()

@@ -11,7 +11,6 @@ them when its node has changed: so a node that fails over is found out shard by 
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ from redis.exceptions import RedisError
 
 from ...config.address import Node as Place
 from ...errors import StoreError, StoreUnavailableError
-from ...model import forks
+from ...model import chance, forks
 from ..protocol import Incident
 from .breaker import Breaker
 from .budget import Budget, request_scope
@@ -524,7 +523,7 @@ class Nodes:
                 return  # another thread has just done it
             known = [node.place for node in self._nodes.values() if node.links and not node.is_away]
             others = [*self._replicas, *sum(self._replicas.values(), ()), *self._seeds]
-            random.shuffle(known)
+            chance.shuffle(known)
             cause: Exception | None = None
             for place in dict.fromkeys((*known, *others)):
                 try:
