@@ -186,7 +186,7 @@ class CachedFunction(Generic[P, R]):
         self.options: Final = options
         self._identity: Final = Identity(function)
         self._function: Final = function
-        self._parameters: Final = _Parameters(function)
+        self._parameters: Final = Parameters(function)
         self._is_async: Final = inspect.iscoroutinefunction(function)
         self._is_method = is_method(function)
         self._warned: Final[set[str]] = set()
@@ -285,7 +285,7 @@ class CachedFunction(Generic[P, R]):
         return (identity.name, arguments, owner, more) if owner or more else (identity.name, arguments)
 
 
-class _Parameters:
+class Parameters:
     """A function's parameters, and how the arguments of a call bind to them."""
 
     __slots__ = ("_defaults", "_function", "_is_simple", "_names", "_signature", "variable")

@@ -201,15 +201,35 @@ class CacheManager:
         engine = self.engine
         call = self._call(cache_type, ttl, check_tags(tags))
         values = {engine.names.stored(call.policy.name, key, hashed=False): value for key, value in items}
+        return not self._put(call, values)
+
+    def put_many(self, cache_type: CacheType | str, mapping: Mapping[Any, object], *, ttl: float) -> list[Any]:
+        """Store values of which the last write wins, whatever was invalidated before; for ``compat``.
+
+        Returns:
+            The keys of the values that were not stored.
+
+        Raises:
+            ConfigError: the type, a key or the ttl is not usable.
+            EncodeError: under ``RCACHE_STRICT``, a value that would not be restored exactly.
+        """
+        call = self._call(cache_type, ttl, ())
+        stored = {key: self.engine.names.stored(call.policy.name, key, hashed=False) for key in mapping}
+        missed = set(self._put(call, {stored[key]: value for key, value in mapping.items()}, is_last=True))
+        return [key for key in mapping if stored[key] in missed]
+
+    def _put(self, call: Call, values: Mapping[str, object], *, is_last: bool = False) -> list[str]:
+        """Store values by stored key; the keys that were not stored, whose older values are removed."""
+        engine = self.engine
         if engine.enabled:
-            missed = engine.values.set(call, values)
+            missed = engine.values.set(call, values, is_last=is_last)
         else:
             engine.observer.bypassed(call.policy, len(values))
             missed = list(values)
         if missed:  # the value that was there is not what the caller has just said it is
             store, name = engine.store, call.policy.name
             self._invalidated("key", tuple(missed), name, lambda: store.delete(missed, is_stamped=False))
-        return not missed
+        return missed
 
     def add(
         self,
@@ -610,6 +630,16 @@ class CacheManager:
         names = engine.names
         stored = list(dict.fromkeys(names.stored(policy.name, key, hashed=hashed) for hashed in (True, False)))
         return self._invalidated("key", tuple(stored[:1]), policy.name, lambda: engine.store.delete(stored))
+
+    def remove_many(self, cache_type: CacheType, keys: Iterable[Key]) -> Invalidated:
+        """:meth:`remove` for several keys, in one round trip; for ``compat``.
+
+        Raises:
+            ConfigError: a key is not usable.
+        """
+        engine = self.engine
+        stored = [engine.names.stored(cache_type.name, key, hashed=False) for key in keys]
+        return self._invalidated("key", tuple(stored), cache_type.name, lambda: engine.store.delete(stored))
 
     def invalidate_type(self, cache_type: CacheType | str) -> Invalidated:
         """Make every entry of a type invalid, everywhere. Call it after the write has been committed.

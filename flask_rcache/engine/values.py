@@ -71,17 +71,22 @@ class Values:
         store = self._guarded.store
         return store.moment or store.hear()
 
-    def set(self, call: Call, values: Mapping[str, object]) -> list[str]:
+    def set(self, call: Call, values: Mapping[str, object], *, is_last: bool = False) -> list[str]:
         """Store values as loads that end at once; the keys that were not stored.
 
         Where an older value may still lie under such a key, it is the caller's to remove.
+
+        Args:
+            call: of all of them.
+            values: by stored key.
+            is_last: whether they are as of the write itself, so that no invalidation has overtaken them.
 
         Raises:
             EncodeError: under ``RCACHE_STRICT``.
         """
         drafts = self._drafts(call, values)
-        moment = self.moment()
-        if moment is None or not drafts:
+        moment = None if is_last else self.moment()
+        if (moment is None and not is_last) or not drafts:
             return list(values)
         written = self._guarded.write(call.policy, list(drafts.items()), moment)
         stored = {

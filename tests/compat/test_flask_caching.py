@@ -1,0 +1,500 @@
+"""The look-alike of Flask-Caching: what it stores of views and functions, for whom, and what it does not."""
+
+from __future__ import annotations
+
+import gc
+import random
+import threading
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import flask
+import flask_caching as original
+import pytest
+from flask import abort, make_response, request, session
+
+from flask_rcache import RCache
+from flask_rcache.compat.flask_caching import Cache, CachedResponse, make_template_fragment_key
+from flask_rcache.errors import ConfigError
+from tests.compat.conftest import Made
+from tests.servers import Server
+
+
+class Counted:
+    """A view that counts its calls, and says how many there were."""
+
+    def __init__(self, answer: Callable[[], Any] = lambda: "") -> None:
+        self.calls = 0
+        self._answer = answer
+
+    def __call__(self) -> Any:
+        self.calls += 1
+        return self._answer()
+
+
+def _view(made: Made, answer: Callable[[], Any], **options: Any) -> tuple[Any, Counted]:
+    """An app's client, and what the view at / is, decorated with ``cached``."""
+    app, cache = made
+    counted = Counted(answer)
+
+    def view() -> Any:
+        return counted()
+
+    app.add_url_rule("/", view_func=cache.cached(60, **options)(view), methods=["GET", "POST"])
+    return app.test_client(), counted
+
+
+def test_cached__a_response_comes_back_as_it_was(made: Made) -> None:
+    """Status, headers in their order, and bytes of a response are the same on a hit; it is one of the app's class."""
+
+    def answer() -> Any:
+        response = make_response(b"\xff\x00", 203)
+        response.headers.add("Link", "</a>")
+        response.headers.add("Link", "</b>")
+        response.content_type = "application/x-thing"
+        return response
+
+    client, counted = _view(made, answer)
+    first, second = client.get("/"), client.get("/")
+    assert counted.calls == 1
+    assert first.data == second.data == b"\xff\x00"
+    assert first.status == second.status
+    assert first.headers.getlist("Link") == second.headers.getlist("Link") == ["</a>", "</b>"]
+    assert second.content_type == "application/x-thing"
+    with made[0].test_request_context():
+        assert isinstance(made[1].get("view//"), flask.Response)
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (lambda: session.get("user", "nobody"), "session"),
+        (lambda: request.headers.get("Accept-Language", ""), "Accept-Language"),
+        (lambda: request.cookies.get("cart", ""), "cart"),
+        (lambda: request.args.get("page", ""), "args"),
+        (lambda: request.url, "request"),
+        (lambda: request.remote_addr or "", "remote_addr"),
+    ],
+    ids=["session", "header", "cookie", "query", "host", "address"],
+)
+def test_cached__what_the_key_does_not_contain(
+    made: Made, answer: Callable[[], str], says: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An answer that was made of more of the request than its path is served to nobody else; one warning says so."""
+    client, counted = _view(made, answer)
+    for _ in range(3):
+        client.get("/")
+    assert counted.calls == 3
+    warned = [record.getMessage() for record in caplog.records if "is not cached" in record.getMessage()]
+    assert len(warned) == 1
+    assert says in warned[0]
+
+
+@pytest.mark.parametrize(
+    ("answer", "options"),
+    [
+        (lambda: request.args.get("page", ""), {"query_string": True}),
+        (
+            lambda: request.headers.get("X-Tenant", ""),
+            {"key_prefix": lambda: f"page/{request.headers.get('X-Tenant')}"},
+        ),
+        (lambda: session.get("user", ""), {"make_cache_key": lambda: f"page/{session.get('user')}"}),
+        (lambda: session.get("user", ""), {"unless": lambda: "user" in session}),
+        (lambda: request.path + request.method, {}),
+    ],
+    ids=["query", "prefix", "key", "unless", "path"],
+)
+def test_cached__what_the_key_contains(made: Made, answer: Callable[[], str], options: dict[str, Any]) -> None:
+    """What the key was made of, or what decides whether the cache is asked, may be read."""
+    client, counted = _view(made, answer, **options)
+    for _ in range(3):
+        assert client.get("/").status_code == 200
+    assert counted.calls == 1
+
+
+def test_cached__two_callers(made: Made) -> None:
+    """Nobody is shown a page that was made for somebody else, whoever came first."""
+    app, cache = made
+
+    @app.get("/me")
+    @cache.cached()
+    def me() -> str:
+        return str(session.get("user", "nobody"))
+
+    for name in ("ann", None, "bob", "ann"):
+        client = app.test_client()
+        if name:
+            with client.session_transaction() as held:
+                held["user"] = name
+        assert client.get("/me").text == (name or "nobody")
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        (lambda: abort(503), 503),
+        (lambda: abort(401), 401),
+        (lambda: abort(make_response("own", 404)), 404),
+        (lambda: flask.Response("away", 500), 500),
+        (lambda: flask.Response("x", headers={"Set-Cookie": "id=1"}), 200),
+        (lambda: ("x", 200, {"Set-Cookie": "id=1"}), 200),
+        (lambda: flask.Response("x", headers={"Cache-Control": "private"}), 200),
+        (lambda: flask.Response("x", headers={"Cache-Control": "no-store"}), 200),
+        (lambda: flask.Response(iter(["x"])), 200),
+        (lambda: flask.Response("part", 206), 206),
+    ],
+    ids=["503", "401", "aborted-response", "500", "cookie", "tuple", "private", "no-store", "stream", "206"],
+)
+def test_cached__answers_for_one_visitor_or_for_now(made: Made, answer: Callable[[], Any], status: int) -> None:
+    """Errors that may be over soon, cookies, and what says that it is not to be stored, are made anew."""
+    client, counted = _view(made, answer)
+    assert [client.get("/").status_code for _ in range(3)] == [status] * 3
+    assert counted.calls == 3
+
+
+def test_cached__an_aborted_404_is_an_answer(made: Made) -> None:
+    """As in Flask-Caching: it is stored, and raised again for the app's error handlers."""
+    client, counted = _view(made, lambda: abort(404, "no such page"))
+    made[0].register_error_handler(404, lambda error: (f"handled {error.description}", 404))
+    assert [client.get("/").text for _ in range(2)] == ["handled no such page"] * 2
+    assert counted.calls == 1
+
+
+def test_cached__methods(made: Made) -> None:
+    """By its path alone a POST is never answered, and what a HEAD has left out is not stored."""
+    client, counted = _view(made, lambda: "" if request.method == "HEAD" else request.method)
+    assert client.head("/").status_code == 200
+    assert [client.get("/").text, client.post("/").text, client.post("/").text] == ["GET", "POST", "POST"]
+    assert client.get("/").text == "GET"
+    assert counted.calls == 4
+
+
+def test_cached__one_load_for_many(made: Made) -> None:
+    """Requests that come while a view runs wait for it."""
+    app, cache = made
+    begun, go = threading.Event(), threading.Event()
+    calls = []
+
+    @app.get("/slow")
+    @cache.cached()
+    def slow() -> str:
+        calls.append(1)
+        begun.set()
+        assert go.wait(20)
+        return "done"
+
+    answers: list[str] = []
+    threads = [threading.Thread(target=lambda: answers.append(app.test_client().get("/slow").text)) for _ in range(8)]
+    threads[0].start()
+    assert begun.wait(20)
+    for thread in threads[1:]:
+        thread.start()
+    go.set()
+    for thread in threads:
+        thread.join(20)
+    assert answers == ["done"] * 8
+    assert len(calls) == 1
+
+
+def test_cached__cached_response_and_hit_header(made: Made) -> None:
+    """A view says how long its answer is kept, and hits are marked where that is asked for."""
+    app, cache = made
+
+    @app.get("/long")
+    @cache.cached(timeout=5, response_hit_indication=True)
+    def long() -> CachedResponse:
+        return CachedResponse(make_response("x"), timeout=500)
+
+    client = app.test_client()
+    assert [client.get("/long").headers.get("hit_cache") for _ in range(2)] == [None, "True"]
+    with app.app_context():
+        assert 400 < next(app.extensions["rcache"].entries()).ttl <= 500
+
+
+def test_cached__the_memory_tier_forgets_what_is_set(make: Callable[..., Made], any_server: Server) -> None:
+    """What a process holds of a view is gone when the process sets or deletes its key."""
+    app, cache = make(CACHE_TYPE="RedisCache", CACHE_REDIS_URL=any_server.url)
+    counted = Counted(lambda: "made")
+    app.add_url_rule("/", "root", cache.cached()(lambda: counted()))
+    client = app.test_client()
+    for _ in range(3):
+        client.get("/")
+    with app.app_context():
+        cache.set("view//", "set")
+    assert client.get("/").text == "set"
+    with app.app_context():
+        assert cache.delete("view//")
+    assert client.get("/").text == "made"
+    assert counted.calls == 2
+
+
+def test_memoize__an_invalidation_during_the_load(made: Made) -> None:
+    """A value whose load began before delete_memoized is not served after it: Flask-Caching stores it."""
+    app, cache = made
+    begun, go = threading.Event(), threading.Event()
+    source = {"value": "old"}
+
+    @cache.memoize()
+    def read() -> str:
+        value = source["value"]
+        begun.set()
+        assert go.wait(20)
+        return value
+
+    def first() -> None:
+        with app.app_context():
+            read()
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert begun.wait(20)
+    source["value"] = "new"
+    with app.app_context():
+        cache.delete_memoized(read)
+    go.set()
+    thread.join(20)
+    with app.app_context():
+        assert read() == "new"
+
+
+def test_memoize__functions_of_one_name(made: Made) -> None:
+    """Functions that one factory made, and lambdas, have values of their own."""
+    app, cache = made
+
+    def times(factor: int) -> Any:
+        @cache.memoize()
+        def multiply(number: int) -> int:
+            return number * factor
+
+        return multiply
+
+    with app.app_context():
+        assert [times(2)(5), times(3)(5), times(2)(5)] == [10, 15, 10]
+        plus, minus = (cache.memoize()(each) for each in (lambda x: x + 1, lambda x: x - 1))
+        assert [plus(1), minus(1)] == [2, 0]
+
+
+def test_memoize__objects(made: Made) -> None:
+    """Objects are told by __caching_id__, then by a repr of their class's own, and else they are only themselves."""
+    app, cache = made
+
+    class Plain:
+        @cache.memoize()
+        def value(self) -> float:
+            return random.random()
+
+    class Named(Plain):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def __repr__(self) -> str:
+            return f"Named({self.name})"
+
+    class Numbered(Named):
+        def __caching_id__(self) -> int:
+            return len(self.name)
+
+    with app.app_context():
+        plain = Plain()
+        assert plain.value() == plain.value() != Plain().value()
+        assert Named("a").value() == Named("a").value() != Named("b").value()
+        assert Numbered("a").value() == Numbered("b").value() != Named("b").value()
+        seen = set()
+        for _ in range(50):  # whose addresses are the same
+            seen.add(Plain().value())
+            gc.collect(0)
+        assert len(seen) == 50
+        cache.delete_memoized(plain.value)
+        assert Named("a").value() == Named("a").value()
+
+
+class Shortened:
+    """A container that shows only its length, as large arrays and tables do."""
+
+    def __init__(self, *items: int) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} items>"
+
+
+def test_memoize__containers_with_a_short_repr(made: Made, caplog: pytest.LogCaptureFixture) -> None:
+    """Two containers that look alike never share a value: such calls are not cached, which one warning says."""
+    app, cache = made
+
+    @cache.memoize()
+    def total(numbers: Shortened) -> int:
+        return sum(numbers.items)
+
+    with app.app_context():
+        assert [total(Shortened(1, 2)), total(Shortened(3, 4)), total(Shortened(1, 2))] == [3, 7, 3]
+    assert len([record for record in caplog.records if "__caching_id__" in record.getMessage()]) == 1
+
+
+def test_memoize__nested_arguments(made: Made) -> None:
+    """Objects inside of lists and dicts are told apart too, and equal plain data is one argument."""
+    app, cache = made
+
+    class Item:
+        pass
+
+    @cache.memoize()
+    def roll(items: Any) -> float:
+        return random.random()
+
+    one, two = Item(), Item()
+    with app.app_context():
+        assert roll([one]) == roll([one]) != roll([two])
+        assert roll({"a": [one]}) == roll({"a": [one]}) != roll({"a": [two]})
+        assert roll((1,)) != roll([1])
+        assert roll([1]) != roll([True])
+
+
+def test_memoize__what_a_function_reads_of_the_request(made: Made) -> None:
+    """A value that depends on who asks is not shared."""
+    app, cache = made
+
+    @cache.memoize()
+    def greeting() -> str:
+        return str(session.get("user"))
+
+    app.add_url_rule("/", "root", greeting)
+    for name in ("ann", "bob"):
+        client = app.test_client()
+        with client.session_transaction() as held:
+            held["user"] = name
+        assert client.get("/").text == name
+
+
+def test_memoize__errors_are_not_values(made: Made) -> None:
+    """An exception is not stored, an HTTP error neither."""
+    app, cache = made
+    counted = Counted(lambda: abort(404))
+
+    @cache.memoize()
+    def find() -> Any:
+        return counted()
+
+    with app.app_context():
+        for _ in range(2):
+            with pytest.raises(Exception, match="404"):
+                find()
+    assert counted.calls == 2
+
+
+def test_delete_memoized__of_a_plain_function(made: Made) -> None:
+    """What is no memoized function is an error."""
+    app, cache = made
+    with app.app_context(), pytest.raises(TypeError, match="decorated with memoize"):
+        cache.delete_memoized(len)
+
+
+def test_template_tag__both_spellings(made: Made) -> None:
+    """Flask-Caching's tag and this package's own stand side by side."""
+    app, cache = made
+    counted = Counted(lambda: "x")
+    app.jinja_env.globals["load"] = counted
+    theirs = flask.render_template_string
+    with app.test_request_context():
+        for _ in range(2):
+            assert theirs('{% cache 60, "menu", lang %}{{ load() }}{% endcache %}', lang="en") == "x"
+            assert theirs('{% cache "sidebar", ttl=300 %}{{ load() }}{% endcache %}') == "x"
+        assert cache.get(make_template_fragment_key("menu", ["en"])) == "x"
+        assert counted.calls == 2
+        assert theirs('{% cache "del", "menu", lang %}{{ load() }}{% endcache %}', lang="en") == "x"
+        assert cache.get(make_template_fragment_key("menu", ["en"])) is None
+
+
+def test_template_tag__for_each_user(made: Made) -> None:
+    """A fragment that shows who is asking is stored only where its name says so."""
+    app, _ = made
+    source = {
+        "/hidden": '{% cache 60, "hello" %}{{ session.user }}{% endcache %}',
+        "/named": '{% cache 60, "bye", session.user %}{{ session.user }}{% endcache %}',
+    }
+    for path in source:
+        app.add_url_rule(path, path, lambda: flask.render_template_string(source[request.path]))
+    for _ in range(2):
+        for name in ("ann", "bob"):
+            client = app.test_client()
+            with client.session_transaction() as held:
+                held["user"] = name
+            assert client.get("/hidden").text == client.get("/named").text == name
+    with app.app_context():
+        keys = [entry.key.rpartition(":")[2] for entry in app.extensions["rcache"].entries()]
+    assert sorted(keys) == [make_template_fragment_key("bye", ["ann"]), make_template_fragment_key("bye", ["bob"])]
+
+
+def test_backend__with_flask_caching_itself(any_server: Server) -> None:
+    """One setting puts Flask-Caching's own decorators on this engine, with its other settings where they were."""
+    app = flask.Flask("kept")
+    app.config.update(CACHE_TYPE="flask_rcache.compat.flask_caching.RCacheBackend", CACHE_REDIS_URL=any_server.url)
+    cache = original.Cache(app)
+    counted = Counted(lambda: make_response("x", 203))
+    app.add_url_rule("/", "root", cache.cached(60)(lambda: counted()))
+
+    @cache.memoize()
+    def roll(number: int) -> float:
+        return random.random()
+
+    client = app.test_client()
+    assert [client.get("/").status_code for _ in range(3)] == [203] * 3
+    assert counted.calls == 1
+    with app.app_context():
+        assert roll(1) == roll(1) != roll(2)
+        before = roll(1)
+        cache.delete_memoized(roll)
+        assert roll(1) != before
+        assert cache.set("a", 1)
+        assert cache.get_many("b", "a") == [None, 1]
+        assert cache.clear()
+        assert cache.get("a") is None
+    app.extensions["rcache"].close()
+
+
+def test_cache__uses_the_apps_own_rcache(any_server: Server) -> None:
+    """An app that has an RCache keeps it: both ways of caching are one store."""
+    app = flask.Flask("both")
+    app.config.update(RCACHE_URL=any_server.url, CACHE_TYPE="SimpleCache")
+    RCache(app)
+    cache = Cache(app)
+    with app.app_context():
+        cache.set("key", 1)
+        assert [entry.key for entry in app.extensions["rcache"].entries()] == ["cache:flask_caching:key"]
+        assert app.extensions["rcache"].invalidate_type("flask_caching") == 1
+        assert cache.get("key") is None
+    app.extensions["rcache"].close()
+
+
+def test_cache__two_stores_in_one_app() -> None:
+    """An app has one store: a second Cache that asks for another is an error, not a cache that is somewhere else."""
+    app = flask.Flask("two")
+    app.config["CACHE_TYPE"] = "SimpleCache"
+    Cache(app)
+    Cache(app, config={"CACHE_KEY_PREFIX": "other"})
+    with pytest.raises(ConfigError, match="one store"):
+        Cache(app, config={"CACHE_TYPE": "RedisCache"})
+
+
+def test_cache__before_init_app() -> None:
+    """Without an app, the error says what to call."""
+    cache = Cache()
+    with pytest.raises(ConfigError, match=r"call cache\.init_app"):
+        cache.get("key")
+
+
+def test_cache__an_app_without_settings_is_warned() -> None:
+    """As in Flask-Caching, nothing is cached where nothing is configured, and the views run."""
+    app = flask.Flask("none")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        cache = Cache(app)
+    assert ["nothing is cached" in str(each.message) for each in caught] == [True]
+    counted = Counted(lambda: "x")
+    app.add_url_rule("/", "root", cache.cached()(lambda: counted()))
+    assert [app.test_client().get("/").text for _ in range(2)] == ["x", "x"]
+    assert counted.calls == 2
