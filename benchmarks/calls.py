@@ -19,7 +19,7 @@ from benchmarks.rows import ROWS
 from tests.servers import Server, find_binary
 
 _PACKAGE = str(Path(flask_rcache.__file__).parent)
-_ROWS = ("memory", "tiered", "redis", "memory-miss", "redis-miss")
+_ROWS = ("memory", "tiered", "redis", "front", "memory-miss", "redis-miss")
 
 
 def counted(call: Callable[[], object]) -> Counter[tuple[str, str]]:

@@ -173,6 +173,11 @@ def ours_tiered(server: Server) -> Row:
     return _ours("memory tier", server.url)
 
 
+def ours_front(server: Server) -> Row:
+    """The memory tier with the front: answered before routing."""
+    return _ours("front", server.url, RCACHE_FRONT=True)
+
+
 def ours_memory_miss(server: Server) -> Row:
     """This cache without Redis, each request for a URL that nothing is stored for."""
     return _ours("memory", "memory://", misses=True)
@@ -210,6 +215,7 @@ ROWS: dict[str, Callable[[Server], Row]] = {
     "memory": ours_memory,
     "tiered": ours_tiered,
     "redis": ours_redis,
+    "front": ours_front,
     "memory-miss": ours_memory_miss,
     "redis-miss": ours_redis_miss,
     "fc-simple": flask_caching_simple,

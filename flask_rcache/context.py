@@ -10,7 +10,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 import flask.globals
 from flask import Flask, appcontext_pushed, current_app, has_request_context
@@ -23,11 +23,12 @@ from .engine.manager import CacheManager
 from .engine.parts import Engine
 from .errors import ConfigError
 from .model.scope import Scope, scope_var
-from .observed import observe, observed_from_making, observed_when_made, raw_environ
+from .observed import observe, observed_from_making, observed_when_made, raw_environ, watch_environ
 
 __all__ = [
     "EXTENSION",
     "SCOPE",
+    "FrontLayer",
     "InScope",
     "carries_credential_cookie",
     "current_cache",
@@ -112,6 +113,22 @@ def carries_credential_cookie(environ: Mapping[str, Any], names: Iterable[str]) 
 # Scopes
 
 
+class FrontLayer(Protocol):
+    """What may answer a request before anything of it has begun, see ``front``."""
+
+    def answer(self, environ: dict[str, Any], start_response: Any) -> list[bytes] | None:
+        """The body of the answer, whose headers were sent; ``None`` when the request takes the ordinary way."""
+        ...
+
+    def watched(self, environ: dict[str, Any], start_response: Any) -> Any:
+        """The ``start_response`` for a request that takes the ordinary way."""
+        ...
+
+    def learned(self, environ: dict[str, Any], body: Any) -> Any:
+        """The body that the ordinary way has answered with, after it was looked at."""
+        ...
+
+
 class InScope:
     """A WSGI callable whose requests have a scope each: it begins before anything of the request has run (rule R3.1).
 
@@ -119,30 +136,57 @@ class InScope:
         wsgi_app: the callable.
         engine: of the cache that the scopes belong to.
         app: that is all set up when the first request comes; ``None`` for one that has answered some.
+        front_of: makes the app's front then, if it has one; it is told whether the callable is Flask's own.
+
+    Attributes:
+        front: of the app, if it has one and its first request came.
     """
 
-    __slots__ = ("_app", "_store", "_wsgi_app")
+    __slots__ = ("_app", "_front_of", "_store", "_wsgi_app", "front")
 
-    def __init__(self, wsgi_app: Callable[..., Any], engine: Engine, app: Flask | None = None) -> None:
+    def __init__(
+        self,
+        wsgi_app: Callable[..., Any],
+        engine: Engine,
+        app: Flask | None = None,
+        front_of: Callable[[Flask, bool], FrontLayer | None] | None = None,
+    ) -> None:
         self._wsgi_app: Final = wsgi_app
         self._store: Final = engine.store
         self._app = app
+        self._front_of: Final = front_of
+        self.front: FrontLayer | None = None
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
         """Answer a request."""
         app = self._app
         if app is not None:
             self._app = None
-            observed_from_making(app)
+            self._begin(app)
+        front = self.front
+        if front is not None:
+            answer = front.answer(environ, start_response)
+            if answer is not None:
+                return answer
+            start_response = front.watched(environ, start_response)
         store = self._store
         scope = environ[SCOPE] = Scope(store, store.moment or store.hear())
         token = scope_var.set(scope)
         try:
-            return self._wsgi_app(environ, start_response)
+            body = self._wsgi_app(environ, start_response)
         finally:
             scope_var.reset(token)
             if scope.exchanges:
                 _end_exchanges(scope, None)
+        return body if front is None else front.learned(environ, body)
+
+    def _begin(self, app: Flask) -> None:
+        """The first request comes: all of the app is set up."""
+        front = None
+        if self._front_of is not None:
+            front = self._front_of(app, getattr(self._wsgi_app, "__func__", None) is Flask.wsgi_app)
+        observed_from_making(app, has_front=front is not None)
+        self.front = front
 
 
 class _Opened(NamedTuple):
@@ -161,14 +205,23 @@ _opened: Final[ContextVar[_Opened | None]] = ContextVar("rcache_opened", default
 installed: Final[weakref.WeakSet[Flask]] = weakref.WeakSet()
 
 
-def install(app: Flask, manager: CacheManager) -> None:
-    """Have each request and each app context of an app opened a scope, and each request observed; once for each app."""
+def install(
+    app: Flask, manager: CacheManager, front_of: Callable[[Flask, bool], FrontLayer | None] | None = None
+) -> None:
+    """Have each request and each app context of an app opened a scope, and each request observed; once for each app.
+
+    Args:
+        app: the app.
+        manager: its manager.
+        front_of: see :class:`InScope`.
+    """
     installed.add(app)
     engine = manager.engine
-    app.wsgi_app = InScope(app.wsgi_app, engine, app)  # type: ignore[method-assign]
+    in_scope = InScope(app.wsgi_app, engine, app, front_of)
+    app.wsgi_app = in_scope  # type: ignore[method-assign]
     # The first that runs of a request when Flask has opened its session and matched its URL. The signal that is sent
     # before it costs each request five times as much.
-    app.preprocess_request = _observing(app.preprocess_request)  # type: ignore[method-assign]
+    app.preprocess_request = _observing(app.preprocess_request, in_scope)  # type: ignore[method-assign]
     appcontext_pushed.connect(_on_pushed, sender=app)
     living = weakref.ref(app)
 
@@ -181,14 +234,16 @@ def install(app: Flask, manager: CacheManager) -> None:
     engine.refresher.context = context_for_refreshes
 
 
-def _observing(preprocess: Callable[..., Any]) -> Callable[..., Any]:
+def _observing(preprocess: Callable[..., Any], in_scope: InScope) -> Callable[..., Any]:
     """Have what is read of a request noted, before any function of the app sees it."""
 
     def preprocess_request(*args: Any) -> Any:
         ctx = _found()
         reads = observe(ctx.request, getattr(ctx, "_session", None))
         if reads.made_by is not None:
-            ctx.app.request_class = observed_when_made(reads.made_by)
+            ctx.app.request_class = observed_when_made(reads.made_by, has_environ=in_scope.front is not None)
+        if in_scope.front is not None:
+            watch_environ(ctx.request)
         return preprocess(*args)
 
     return preprocess_request

@@ -28,6 +28,7 @@ from .engine.manager import CacheManager
 from .engine.parts import Engine
 from .engine.writes import Writer
 from .errors import ConfigError
+from .front import front_of
 from .model.cache_type import CacheType
 from .model.keys import Names
 from .startup import check_at_first_use
@@ -113,7 +114,7 @@ class RCache:
         app.extensions[EXTENSION] = manager
         self._engines.add(manager.engine)
         app.cli.add_command(cache)
-        context.install(app, manager)
+        context.install(app, manager, front_of)
         views.install(app)
         _add_template_tag(app)
         check_at_first_use(app)

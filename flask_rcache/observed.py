@@ -20,7 +20,7 @@ from types import FunctionType
 from typing import Any, Final, cast
 
 from flask import Flask, Request, g, request_started
-from flask.sessions import NullSession, SecureCookieSession
+from flask.sessions import NullSession, SecureCookieSession, SecureCookieSessionInterface
 from werkzeug.utils import cached_property
 
 from .model.objects import instance_dict
@@ -31,6 +31,7 @@ __all__ = [
     "Reads",
     "describe",
     "field_text",
+    "has_plain_sessions",
     "observe",
     "observed_from_making",
     "observed_when_made",
@@ -38,6 +39,7 @@ __all__ = [
     "raw_environ",
     "session_of",
     "unobserved",
+    "watch_environ",
     "watch_g",
 ]
 
@@ -114,6 +116,8 @@ class Reads(dict[Field, None]):
         unseen: what may have been read without being noted, as nothing can be noted of it.
         made_by: the app's own request class, if what it reads when it makes a request is not seen.
         from_making: whether the record is older than the session and the arguments.
+        of_session: what was read to open the session, apart from the rest.
+        has_environ: whether what is read of the environ itself is noted until the end.
     """
 
     view_args: dict[str, Any] | None = None
@@ -122,12 +126,16 @@ class Reads(dict[Field, None]):
     unseen: frozenset[Field] = frozenset()
     made_by: type | None = None
     from_making: bool = False
+    of_session: dict[Field, None] | None = None
+    has_environ: bool = False
 
     def note(self, kind: str, name: str) -> None:
         """A field was read."""
-        if _aside.get():
-            return
         field = kind, name
+        aside = _aside.get()
+        if aside is not None:
+            aside[field] = None
+            return
         self[field] = None
         observers = self.observers
         if observers:
@@ -167,7 +175,8 @@ class Observed:
         reads = observe(self._request)
         reads.observers = tuple(each for each in reads.observers if each is not self)
         if not reads.observers:
-            self._request.__dict__["environ"] = raw_environ(self._request)
+            environ = raw_environ(self._request)
+            self._request.__dict__["environ"] = _Environ(environ, reads) if reads.has_environ else environ
         if self._token is not None:
             _entered.reset(self._token)
 
@@ -262,19 +271,29 @@ def _begin(held: dict[str, Any], session: Any, reads: Reads) -> None:
             reads.unseen = frozenset({("session", "*")})
 
 
+def watch_environ(request: Any) -> None:
+    """Note what is read of the environ of a request itself as well, from now on until its end."""
+    reads = observe(request)
+    if not reads.has_environ:
+        reads.has_environ = True
+        request.__dict__["environ"] = _Environ(raw_environ(request), reads)
+
+
 def watch_g(reads: Reads) -> None:
     """Note what is read of ``flask.g`` as well."""
     _watch(g._get_current_object(), reads, _watching_g)
 
 
-def observed_when_made(kind: type, *, onwards: bool = False) -> type:
+def observed_when_made(kind: type, *, onwards: bool = False, has_environ: bool = False) -> type:
     """A request class like an app's own, of which is seen what it reads when it makes a request.
 
     Args:
         kind: the app's request class.
         onwards: whether what is read afterwards, until the request begins, is the app's as well. Else it is Flask's,
             which matches the URL and opens the session, and is left out.
+        has_environ: whether what is read of the environ itself is noted then too.
     """
+    is_plain = kind.__init__ is _PLAIN_INIT  # type: ignore[misc]  # which reads for Flask alone
 
     def get(self: Any) -> Any:
         return self.__dict__["headers"]
@@ -286,10 +305,12 @@ def observed_when_made(kind: type, *, onwards: bool = False) -> type:
 
     def make(self: Any, environ: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         reads = self.__dict__[_EARLY] = Reads()
-        super(observed, self).__init__(_Environ(environ, reads), *args, **kwargs)
+        super(observed, self).__init__(environ if is_plain else _Environ(environ, reads), *args, **kwargs)
         self.__dict__["environ"] = self.headers.environ = environ
         if onwards:
             observe(self).from_making = True
+            if has_environ:
+                watch_environ(self)
         else:
             reads["request", _EARLY] = None  # what comes after this is Flask's
 
@@ -298,30 +319,48 @@ def observed_when_made(kind: type, *, onwards: bool = False) -> type:
     return cast(type, observed)
 
 
-def observed_from_making(app: Any) -> None:
+def observed_from_making(app: Any, *, has_front: bool = False) -> None:
     """Have each request of an app observed from its making, where code of the app may run before it begins.
 
     Such are a request class, methods that a subclass of Flask or the app itself has in place of Flask's, converters,
-    and what listens to the signal that a request has started. What a session interface reads is no such thing.
+    and what listens to the signal that a request has started. What a session interface reads is no such thing; it is
+    noted apart.
 
     Args:
         app: all of it is set up.
+        has_front: whether requests may be answered before their sessions are opened: then it has to be known what
+            opens one, and what is read of the environ itself.
     """
-    onwards = type(app) is not Flask or _runs_code_early(app)
+    onwards = type(app) is not Flask or _runs_code_early(app) or (has_front and not has_plain_sessions(app))
     if not onwards and app.request_class.__init__ is _PLAIN_INIT:
         return
-    app.request_class = observed_when_made(app.request_class, onwards=onwards)
+    app.request_class = observed_when_made(app.request_class, onwards=onwards, has_environ=has_front)
     interface: Any = copy.copy(app.session_interface)  # Flask's own is that of all apps
     opens = interface.open_session
 
     @functools.wraps(opens)
-    def open_session(*args: Any, **kwargs: Any) -> Any:
-        with unobserved():
-            return opens(*args, **kwargs)
+    def open_session(app: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
+        found: dict[Field, None] = {}
+        entered = _aside.set(found)
+        try:
+            return opens(app, request, *args, **kwargs)
+        finally:
+            _aside.reset(entered)
+            reads = request.__dict__.get(_RECORD)
+            if reads is not None:
+                reads.of_session = found
 
     with contextlib.suppress(AttributeError):  # slots
         interface.open_session = open_session
         app.session_interface = interface
+
+
+def has_plain_sessions(app: Flask) -> bool:
+    """Whether the session is found by Flask itself, so by one cookie."""
+    interface = app.session_interface
+    names = ("open_session", "get_cookie_name", "get_signing_serializer")
+    plain = all(getattr(type(interface), each, None) is getattr(SecureCookieSessionInterface, each) for each in names)
+    return plain and getattr(interface, "__dict__", {}).keys().isdisjoint(names)
 
 
 def _runs_code_early(app: Flask) -> bool:
@@ -363,7 +402,7 @@ def unobserved() -> Iterator[None]:
     >>> with unobserved():
     ...     pass
     """
-    entered = _aside.set(True)
+    entered = _aside.set({})
     try:
         yield
     finally:
@@ -413,8 +452,8 @@ def _described(field: str) -> str:
 
 #: The observations that this thread or task is inside of.
 _entered: Final[ContextVar[tuple[Observed, ...]]] = ContextVar("rcache_observations", default=())
-#: Whether what is read now is read by us, or by a method whose call is noted already.
-_aside: Final[ContextVar[bool]] = ContextVar("rcache_reads_aside", default=False)
+#: Where what is read now is noted instead: it is read by us, or by a method whose call is noted already.
+_aside: Final[ContextVar[dict[Field, None] | None]] = ContextVar("rcache_reads_aside", default=None)
 
 
 def _watch(target: Any, reads: Reads, watching: Callable[[type], type]) -> bool:

@@ -200,6 +200,12 @@ class Settings:
         "More attributes of `flask.g` that identify the user: what reads one in a cached function, or in a view with "
         "`shared=True`, is not stored.",
     )
+    front: bool = _setting(
+        False,
+        parsers.boolean,
+        "`true`: hits of anonymous requests are answered from memory before routing; `CacheType(front=True)` for one "
+        "type.",
+    )
     allow_refresh: Callable[[Any], bool] | None = _setting(
         None, parsers.callback, "Called with the request; true lets `Cache-Control: no-cache` force a new load."
     )

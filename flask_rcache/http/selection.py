@@ -22,6 +22,7 @@ __all__ = [
     "ADDRESS",
     "BODY",
     "QUIET_SESSION",
+    "SERVERS",
     "FieldRules",
     "Selection",
     "environ_field",
@@ -55,14 +56,29 @@ _NEGOTIATED: Final = frozenset(
     }
 )
 _NEGOTIATED_BEGINNINGS: Final = ("accept-", "sec-ch-", "sec-fetch-")
-#: What servers, proxies, tracing and browsers put on every request, and code that runs on every request reads.
-_IGNORED: Final = frozenset(
+#: By which one request is followed through logs and services: it says nothing of who sends it.
+_TRACING: Final = frozenset(
     {
         "b3",
         "baggage",
+        "cf-ray",
+        "sentry-trace",
+        "traceparent",
+        "tracestate",
+        "uber-trace-id",
+        "x-amzn-trace-id",
+        "x-cloud-trace-context",
+        "x-correlation-id",
+        "x-request-id",
+        "x-request-start",
+    }
+)
+_TRACING_BEGINNINGS: Final = ("x-b3-", "x-datadog-")
+#: What servers, proxies, tracing and browsers put on every request, and code that runs on every request reads.
+_IGNORED: Final = _TRACING | frozenset(
+    {
         "cache-control",
         "cf-connecting-ip",
-        "cf-ray",
         "cf-visitor",
         "dnt",
         "forwarded",
@@ -70,20 +86,13 @@ _IGNORED: Final = frozenset(
         "pragma",
         "priority",
         "referer",
-        "sentry-trace",
         "te",
-        "traceparent",
-        "tracestate",
         "true-client-ip",
-        "uber-trace-id",
         "upgrade",
         "upgrade-insecure-requests",
         "user-agent",
         "via",
-        "x-amzn-trace-id",
         "x-client-ip",
-        "x-cloud-trace-context",
-        "x-correlation-id",
         "x-forwarded-for",
         "x-forwarded-host",
         "x-forwarded-port",
@@ -93,12 +102,10 @@ _IGNORED: Final = frozenset(
         "x-forwarded-server",
         "x-forwarded-ssl",
         "x-real-ip",
-        "x-request-id",
-        "x-request-start",
         "x-scheme",
     }
 )
-_IGNORED_BEGINNINGS: Final = ("sec-", "x-b3-", "x-datadog-")
+_IGNORED_BEGINNINGS: Final = ("sec-", *_TRACING_BEGINNINGS)
 #: What this cache answers itself, what is in the key, and what has a verdict of its own.
 _OWN: Final = frozenset(
     {
@@ -120,7 +127,7 @@ _OF_THE_SERVER: Final = re.compile(
     r"PATH_TRANSLATED|RAW_URI|RAW_PATH|HTTPS|UNIQUE_ID|QUERY_STRING)"
 )
 #: Whose items with a dot are a server's; those of another middleware may say who is asking.
-_SERVERS: Final = ("wsgi.", "werkzeug.", "flask.", "flask_rcache.", "gunicorn.", "uwsgi.", "mod_wsgi.", "waitress.")
+SERVERS: Final = ("wsgi.", "werkzeug.", "flask.", "flask_rcache.", "gunicorn.", "uwsgi.", "mod_wsgi.", "waitress.")
 _FIELD: Final = re.compile(r"[!-+\--~]{1,200}")
 
 
@@ -132,11 +139,13 @@ class FieldRules:
         ignored: the same, of those that are ignored when they are read before the view: ``ignored_fields``.
     """
 
-    __slots__ = ("_ignored", "_negotiated")
+    __slots__ = ("_ignored", "_negotiated", "_traces")
 
     def __init__(self, negotiated: Iterable[str] = (), ignored: Iterable[str] = ()) -> None:
         self._negotiated: Final = _NEGOTIATED.union(name.lower() for name in negotiated)
-        self._ignored: Final = _IGNORED.union(name.lower() for name in ignored)
+        added = frozenset(name.lower() for name in ignored)
+        self._ignored: Final = _IGNORED | added
+        self._traces: Final = _TRACING | added
 
     def negotiates(self, field: str) -> bool:
         """Whether a field asks for one of several representations, so that each value may have an answer.
@@ -155,6 +164,14 @@ class FieldRules:
         if field in self._negotiated and field != "user-agent" and not field.startswith("sec-"):
             return False
         return field in self._ignored or field.startswith(_IGNORED_BEGINNINGS)
+
+    def traces(self, field: str) -> bool:
+        """Whether a field only follows a request, so that nothing that reads it may decide by it who is asking.
+
+        >>> [FieldRules().traces(each) for each in ("x-request-id", "x-forwarded-for")]
+        [True, False]
+        """
+        return field in self._traces or field.startswith(_TRACING_BEGINNINGS)
 
 
 def is_field(field: str) -> bool:
@@ -190,7 +207,7 @@ def environ_field(name: str) -> str:
         return name.removeprefix("HTTP_").lower().replace("_", "-")
     if name in ("REMOTE_ADDR", "REMOTE_PORT", "REMOTE_HOST"):
         return ADDRESS
-    if name.startswith(_SERVERS) or _OF_THE_SERVER.fullmatch(name):
+    if name.startswith(SERVERS) or _OF_THE_SERVER.fullmatch(name):
         return ""
     return f"environ:{name}"
 

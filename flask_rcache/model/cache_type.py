@@ -215,6 +215,8 @@ class CacheType:
         l1_ttl: how long the memory tier of a process may keep an entry, and so how stale it can be after an
             invalidation elsewhere; ``None`` takes the app's ``RCACHE_L1_TTL``, 0 leaves the memory tier out.
         query: names of the query arguments that select the answer; ``None`` takes the query string exactly as it is.
+        front: whether hits of anonymous requests are answered before routing; ``None`` takes the app's
+            ``RCACHE_FRONT``.
 
     Raises:
         ConfigError: the name, a duration, a status or the query list is not usable.
@@ -236,6 +238,7 @@ class CacheType:
     statuses: frozenset[int]
     l1_ttl: float | None
     query: tuple[str, ...] | None
+    front: bool | None
     #: The type that :meth:`replace` made this one of, and so the one that its name stands for; ``None``: itself.
     base: CacheType | None = field(compare=False, repr=False, init=False)
 
@@ -263,12 +266,15 @@ class CacheType:
         statuses: Iterable[int] = (),
         l1_ttl: Seconds | None = None,
         query: Iterable[str] | None = None,
+        front: bool | None = None,
     ) -> None:
         if not is_type_name(name):
             raise ConfigError(f"a cache type's name must match [a-z][a-z0-9_]* (64 characters at most), not {name!r}")
         of = f"of cache type {name!r}"
         if not isinstance(per_user, bool):
             raise ConfigError(f"per_user {of} must be True or False, not {per_user!r}")
+        if front is not None and not isinstance(front, bool):
+            raise ConfigError(f"front {of} must be True, False or None, not {front!r}")
         values: dict[str, object] = {
             "name": name,
             "ttl": None if ttl is None else check_lifetime(ttl, what=f"the ttl {of}"),
@@ -283,6 +289,7 @@ class CacheType:
             "statuses": _check_statuses(statuses, what=f"statuses {of}"),
             "l1_ttl": None if l1_ttl is None else check_window(l1_ttl, what=f"l1_ttl {of}"),
             "query": None if query is None else check_tags(query, what=f"query {of}"),
+            "front": front,
             "base": None,
         }
         for field_name, value in values.items():

@@ -29,8 +29,9 @@ from ..model.objects import attributes
 from ..observed import raw_environ
 from . import calls
 from .commit import bypassed, conclude
-from .exchange import Found, look_up
+from .exchange import Found
 from .layers import Returned, claimed, note_wrapper
+from .lookup import look_up
 from .options import EXTENSION, AppViews, Options, note_decorated
 from .validators import Stating
 

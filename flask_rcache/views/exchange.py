@@ -1,8 +1,7 @@
 """One request's exchange with the cache: looking, waiting for others, running the view, and the end.
 
-Owns the way of a request from the lookup to the end of its load. Which requests may use the cache is ``http``'s, who
-loads and who waits ``engine.load``'s, what is stored ``commit``'s. A hit is answered by :func:`look_up`, without
-anything that only a miss needs.
+Owns the way of a request that is no plain hit, from the lookup to the end of its load. Which requests may use the cache
+is ``http``'s, who loads and who waits ``engine.load``'s, what is stored ``commit``'s.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import Any, Final
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException, default_exceptions
 
-from ..context import SCOPE, enter, entered
+from ..context import entered
 from ..engine.fetching import MISSING, Fetching
 from ..engine.load import (
     Decision,
@@ -36,21 +35,21 @@ from ..engine.load import (
 from ..errors import RCacheError
 from ..http import HIDDEN_FIELDS, Reason, RequestFacts, age_value, parse_cache_control, united, validators
 from ..model import chance
-from ..model.entry import MICROSECONDS, Entry, StoredResponse, VariantMarker
+from ..model.entry import Entry, StoredResponse, VariantMarker
 from ..model.keys import key_tag, url_tag
-from ..model.scope import Scope, scope_var
+from ..model.scope import Scope
 from ..observed import Field, Observed, observe, raw_environ, session_of, unobserved, watch_g
 from ..stores.protocol import Begin, Lookup
 from .background import JUDGED, REFRESHED, REFRESHING, RELOADING, refresh_job, refreshable
 from .calls import found_by
 from .dependencies import Dependencies, dependencies, fields_noted
-from .layers import CONVERSION, Conversion, Handed, HandedHit, Layers, Returned
-from .options import AppViews, BoundView, Options, conditions
-from .reply import CONDITIONS, conditional, hit, mark, own_response, privately, ready_class, reply, say, varying
+from .layers import Conversion, Handed, HandedHit, Layers, Returned
+from .options import BoundView, conditions
+from .reply import CONDITIONS, conditional, mark, own_response, privately, reply, say, varying
 from .validators import Stating
 from .variants import Known, selected_key
 
-__all__ = ["Answer", "Exchange", "Found", "is_failure", "look_up"]
+__all__ = ["Answer", "Exchange", "Found", "is_failure", "may_have"]
 
 #: A marker may lead to another marker, and somebody may write meanwhile.
 _LOOKS: Final = 3
@@ -58,144 +57,6 @@ _LOOKS: Final = 3
 _FAILURES: Final = frozenset({500, 502, 503, 504})
 #: The cached properties of a request that are made of hidden fields.
 _PARSED: Final = ("if_modified_since", "if_none_match", "if_range", "range")
-
-
-def look_up(  # noqa: C901  # each hit passes here: a call costs as much as a step
-    views: AppViews, ctx: Any, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Found:
-    """Look a request up.
-
-    Args:
-        views: of the app.
-        ctx: the request's context.
-        options: what stands above the view.
-        args: what the view was called with.
-        kwargs: the same.
-
-    Returns:
-        What a hit answers with; the reason of a bypass; an exchange that found nothing fresh.
-    """
-    view, engine = views.bound.get(options) or views.view(options), views.engine
-    request = ctx.request
-    environ = raw_environ(request)
-    scope: Scope | None = environ.get(SCOPE)
-    if scope is None or scope is not scope_var.get() or scope.owner is not engine.store:
-        scope = enter(engine, ctx)
-    around: Conversion | None = environ.get(CONVERSION)
-    conversion = None if around is None else around.of(options)
-    reason, trusted, named, own = None, view.credentials_ok, None, (0, 0)
-    if view.reads_itself:
-        own = (len(observe(request, session_of(ctx))), 0)
-    is_off = not engine.enabled or (conversion is not None and conversion.is_off)
-    if is_off or view.is_judged or not _is_plain(view, ctx, environ):
-        reason = view.bypass(ctx, environ, args, kwargs)
-        if reason is Reason.AUTHORIZATION and view.may_permit_authorization() and REFRESHING not in environ:
-            return _with_authorization(view, ctx, scope, conversion, own[0], args, kwargs)
-    if options.key_func is not None and reason is None:
-        reason, trusted, named = view.called_by(ctx, environ)
-    url_key = None if reason is not None else view.key(ctx, environ, args, kwargs, named)
-    if url_key is None:
-        reason = reason or Reason.KEY
-        view.bypassed(reason)
-        return reason
-    key, tags, field = url_key, view.tags, ""
-    if views.fields or options.vary:
-        key, tags, field = _selected(view, ctx, environ, url_key, trusted=trusted)
-    if view.reads_itself:
-        own = (own[0], len(observe(request)))
-    began = time.monotonic_ns()
-    policy = view.policy
-    lookup = None if field else engine.guarded.read(policy, key, tags)
-    entry = lookup.entry if lookup is not None else None
-    if lookup is not None and entry is not None and views.allow_refresh is None and REFRESHING not in environ:
-        content = entry.content
-        if (
-            type(content) is StoredResponse
-            and entry.origin == view.origin
-            and (conversion is None or conversion.takes_responses)
-            and (not entry.fields or may_have(view, ctx, entry.fields, trusted=trusted))
-        ):
-            decision = decide(entry, lookup.now, inside_load=False, beta=policy.beta, draw=chance.draw())
-            if decision is Decision.HIT or decision is Decision.REFRESH:
-                if decision is Decision.REFRESH and refreshable(view, ctx, kwargs):
-                    engine.refresher.submit(key, refresh_job(view, ctx, url_key, lookup.identity))
-                views.observer.hit(policy, key, lookup, began)
-                record_read(engine.store, entry)
-                if key != url_key:
-                    views.uses[key] = views.uses.get(key, 0) + 1
-                if view.is_explicit:
-                    _mention(view, ctx, entry)
-                age = (lookup.now - entry.created) / MICROSECONDS
-                asked = environ if environ.keys().isdisjoint(CONDITIONS) else conditions(ctx, view)
-                shown = key if view.show_key else None
-                found = hit(ready_class(ctx.app.response_class), content, asked, age=age, ttl=entry.ttl, key=shown)
-                return found if conversion is None else conversion.hand_response(found)
-    exchange = Exchange(view, ctx, scope, url_key=url_key, args=args, kwargs=kwargs)
-    exchange.conversion = conversion
-    exchange.key, exchange.tags, exchange.began, exchange.lookup = key, tags, began, lookup
-    exchange.trusted, exchange.own_reads = trusted, own
-    if field:
-        exchange.block(field)
-        return exchange
-    return exchange.look() or exchange
-
-
-def _with_authorization(
-    view: BoundView,
-    ctx: Any,
-    scope: Scope,
-    conversion: Conversion | None,
-    reads: int,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> Found:
-    """Look a request with Authorization up: it gets only what says itself that such requests may have it.
-
-    Nothing else may say who is asking, and no answer that depends on Authorization is looked at.
-
-    Source: RFC 9111 section 3.5.
-    """
-    environ = raw_environ(ctx.request)
-    others = {name: value for name, value in environ.items() if name != "HTTP_AUTHORIZATION"}
-    url_key = None
-    if view.bypass(ctx, others, args, kwargs) is None:
-        url_key = view.key(ctx, environ, args, kwargs, None)
-    if url_key is not None and view.may_permit_authorization(url_key):
-        key, tags, field = _selected(view, ctx, environ, url_key, trusted=False)
-        if not field:
-            exchange = Exchange(view, ctx, scope, url_key=url_key, args=args, kwargs=kwargs)
-            exchange.conversion, exchange.has_authorization = conversion, True
-            exchange.key, exchange.tags, exchange.began = key, tags, time.monotonic_ns()
-            exchange.lookup = view.views.engine.guarded.read(view.policy, key, tags)
-            if view.reads_itself:
-                exchange.own_reads = (reads, len(observe(ctx.request)))
-            return exchange.look() or exchange
-    view.bypassed(Reason.AUTHORIZATION)
-    return Reason.AUTHORIZATION
-
-
-def _is_plain(view: BoundView, ctx: Any, environ: dict[str, Any]) -> bool:
-    """Whether nothing of a request may make it bypass the cache, whatever answers depend on."""
-    method = environ["REQUEST_METHOD"]
-    if not (method == "GET" or method == "HEAD") or not environ.keys().isdisjoint(view.to_judge):
-        return False
-    return not (getattr(ctx, "_session", None) or getattr(ctx, "flashes", None))
-
-
-def _selected(
-    view: BoundView, ctx: Any, environ: dict[str, Any], url_key: str, *, trusted: bool
-) -> tuple[str, tuple[str, ...], str]:
-    """The key and the tags of the variant that a request asks for; or the field by which it identifies its caller."""
-    views = view.views
-    selection = views.selection_of(url_key, view)
-    if selection.identifying and not trusted:
-        field = selection.blocked_by(environ, session_of(ctx))
-        if field:
-            return url_key, view.tags, field
-    if not selection.selecting:
-        return url_key, view.tags, ""
-    key = selected_key(views.engine.names, url_key, selection, environ, ctx.request)
-    return key, (*view.tags, key_tag(url_key)), ""
 
 
 def may_have(view: BoundView, ctx: Any, fields: tuple[str, ...], *, trusted: bool) -> bool:
@@ -213,19 +74,6 @@ def may_have(view: BoundView, ctx: Any, fields: tuple[str, ...], *, trusted: boo
         for kind, name in fields_noted(fields):
             reads.note(kind, name)
     return True
-
-
-def _mention(view: BoundView, ctx: Any, entry: Entry) -> None:
-    """Say once, while an app is being developed or tested, that one explicit key is that of two URLs."""
-    if not view.views.in_development() or url_tag(view.target(ctx.request)) in dict(entry.tags):
-        return
-    function = view.options.function
-    view.views.observer.warn_once(
-        f"urls/{function}",
-        "the key_func of %s gives two URLs one key, so that both have one answer; %s is one of them",
-        function,
-        ctx.request.path,
-    )
 
 
 def is_failure(error: Exception, app: Flask) -> bool:

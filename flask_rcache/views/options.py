@@ -296,6 +296,8 @@ class BoundView:
         names_caller: whether the answers are for one caller each.
         changes_bodies: whether ``after_request`` functions make other bodies of its responses; ``None``: not known yet.
         is_explicit: whether the ``key_func`` gives the whole key, so that other views may have it too.
+        has_front: whether the front may answer in place of the view: no function of the decorator, which is to be
+            called for each request, stands in the way.
     """
 
     __slots__ = (
@@ -312,6 +314,7 @@ class BoundView:
         "always",
         "changes_bodies",
         "credentials_ok",
+        "has_front",
         "is_explicit",
         "is_judged",
         "names_caller",
@@ -343,6 +346,8 @@ class BoundView:
         self._credentials_cookies: Final = settings.credential_cookies
         self.is_judged: Final = options.unless is not None
         self.reads_itself: Final = bool(options.key_func or options.unless or any(options.vary.values()))
+        wants_front = settings.front if cache_type.front is None else cache_type.front
+        self.has_front: Final = wants_front and not (self.reads_itself or cache_type.per_user)
         show_key = settings.show_key
         self.show_key: Final = not cache_type.per_user if show_key is None else show_key
         self.to_judge: Final = names_to_judge(self._credentials, credentials_ok=self.credentials_ok)
@@ -479,7 +484,7 @@ class BoundView:
         named = None if self.options.key_func is None else self.options.key_func(ctx.request)
         if named is not None or not self.options.shares_anonymous or self.options.shared:
             return None, self.credentials_ok, named
-        remembered = carries_credential_cookie(environ, self._cookies_of(ctx.app))
+        remembered = carries_credential_cookie(environ, self.cookies_of(ctx.app))
         return request_verdict(environ, remembered, credentials_ok=False, credentials=self._credentials), False, None
 
     def has_session(self, ctx: Any, environ: Mapping[str, Any]) -> bool:
@@ -490,9 +495,9 @@ class BoundView:
         if "HTTP_COOKIE" not in environ:
             return False
         more = (ctx.app.session_interface.get_cookie_name(ctx.app),) if session is None else ()
-        return carries_credential_cookie(environ, (*self._cookies_of(ctx.app), *more))
+        return carries_credential_cookie(environ, (*self.cookies_of(ctx.app), *more))
 
-    def _cookies_of(self, app: Flask) -> list[str]:
+    def cookies_of(self, app: Flask) -> list[str]:
         """The cookies that identify a caller, beside that of the session."""
         return [*self._credentials_cookies, *filter(None, map(app.config.get, _COOKIE_SETTINGS))]
 
@@ -529,6 +534,15 @@ class BoundView:
     def facts(self, ctx: Any, environ: Mapping[str, Any]) -> RequestFacts:
         """What the judgement of a response needs to know of the request."""
         return request_facts(environ, self.has_session(ctx, environ), credentials=self._credentials)
+
+    @property
+    def credentials(self) -> frozenset[str]:
+        """The names in an environ that identify a caller."""
+        return self._credentials
+
+    def endpoint_function(self, ctx: Any) -> Any:
+        """What Flask has called for the request, where that leads to this view; else ``None``."""
+        return ctx.app.view_functions[ctx.request.endpoint] if self.serves(ctx) else None
 
     def serves(self, ctx: Any) -> bool:
         """Whether the request is for this view, and not for another one that called it."""

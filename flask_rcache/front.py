@@ -1,0 +1,601 @@
+"""The front: hits of anonymous requests, answered before anything of the app runs (opt-in).
+
+Owns :class:`Front`, a memory of what the ordinary way has sent. A request that agrees with one that was answered by a
+hit in the URL, and in every field that anything of the app has read to answer that one, is sent the same, as long as
+the memory tier finds the same fill valid (rules R1 and R5: the store is asked, as on the ordinary way). What identifies
+a caller is remembered as absent only. What an answer is made of is not known here: no header is computed but those that
+say how old it is.
+
+Whatever does not agree, and whatever is to be decided anew (an expired entry, an early refresh, an answer that nobody
+has compared for two seconds), takes the ordinary way.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from typing import Any, Final, NamedTuple
+
+from flask import Flask, request_finished, request_started
+from werkzeug.wsgi import ClosingIterator
+
+from .context import carries_credential_cookie, manager_of
+from .engine.load import Decision, decide
+from .engine.manager import CacheManager
+from .http import SERVERS, HeaderLines, environ_field, environ_key, is_own_field, united
+from .model import chance, forks
+from .model.bounded import BoundedDict
+from .model.cache_type import CacheType
+from .model.entry import MICROSECONDS
+from .observed import has_plain_sessions, observe
+from .signals import cache_hit
+from .views.background import REFRESHING, RELOADING
+from .views.lookup import DRAW, SERVED, Served
+from .views.options import options_of
+
+__all__ = ["Front", "front_of"]
+
+logger: Final = logging.getLogger("flask_rcache")
+
+#: URLs that are remembered, what is remembered of each, and bytes of bodies that are not the entries' own, in all.
+_URLS_KEPT: Final = 4096
+_ANSWERS_KEPT: Final = 64
+_BYTES_KEPT: Final = 16 * 1024 * 1024
+#: Nanoseconds after which an answer is compared with that of the ordinary way again: what the app's functions add to
+#: it, and whether they still let such a request pass, is never older.
+_COMPARED_NS: Final = 2 * 10**9
+#: Where an environ has the answer that has to be compared.
+_DUE: Final = "flask_rcache.due"
+_SENT: Final = "flask_rcache.sent"
+
+#: The conditions by which an answer is another one; those of a part, and others, are left to the ordinary way.
+_CONDITIONS: Final = ("HTTP_IF_MODIFIED_SINCE", "HTTP_IF_NONE_MATCH")
+#: What a request that is answered here has none of, beside credentials.
+_NEVER: Final = frozenset(
+    {
+        "HTTP_IF_MATCH",
+        "HTTP_IF_RANGE",
+        "HTTP_IF_UNMODIFIED_SINCE",
+        "HTTP_RANGE",
+        "HTTP_TRANSFER_ENCODING",
+        "HTTP_UPGRADE",  # by which other rules of the URL map may match
+        "werkzeug.debug.preserve_context",  # a test client's, whose contexts are looked at afterwards
+        REFRESHING,
+        RELOADING,
+    }
+)
+#: The methods of an app that take part in each answer.
+_METHODS: Final = (
+    "dispatch_request",
+    "full_dispatch_request",
+    "make_response",
+    "preprocess_request",
+    "process_response",
+)
+
+
+class _Fields(NamedTuple):
+    """What the answers of a URL depend on.
+
+    Args:
+        never: names in an environ that a request has none of.
+        selecting: names whose values select.
+        cookies: that a request has none of.
+    """
+
+    never: frozenset[str]
+    selecting: tuple[str, ...]
+    cookies: tuple[str, ...]
+
+    def with_more(self, other: _Fields) -> _Fields:
+        """These and others."""
+        return _Fields(
+            self.never | other.never,
+            tuple(sorted({*self.selecting, *other.selecting} - self.never - other.never)),
+            tuple(sorted({*self.cookies, *other.cookies})),
+        )
+
+
+class _Url:
+    """What is remembered of a URL.
+
+    Attributes:
+        selection: what selected its answers in the cache; when that has changed, nothing of this counts.
+        plain: the answer to requests without any of the selecting fields.
+        answers: the others, by the values of these fields.
+        kept: bytes of bodies.
+    """
+
+    __slots__ = ("answers", "cookies", "fields", "kept", "never", "plain", "selecting", "selection", "url_key")
+
+    def __init__(self, fields: _Fields, url_key: str, selection: object) -> None:
+        self.fields: Final = fields
+        self.never, self.selecting, self.cookies = fields
+        self.url_key: Final = url_key
+        self.selection: Final = selection
+        self.plain: _Answer | None = None
+        self.answers: Final[BoundedDict[tuple[Any, ...], _Answer]] = BoundedDict(_ANSWERS_KEPT)
+        self.kept = 0
+
+
+class _Answer:
+    """What was sent, and for which fill.
+
+    ``lines`` are the header lines, in which ``age_at`` and ``status_at`` are the places of ``Age`` and of
+    ``Cache-Status``, whose value is what is ``around`` the seconds left; -1 where the answer has none. ``upstream`` are
+    the seconds that the response was old when it was stored. ``body`` is ``None`` where it is the entry's own.
+    ``is_sure`` says that the app's functions have added nothing, or twice the same.
+    """
+
+    __slots__ = (
+        "age_at",
+        "around",
+        "body",
+        "identity",
+        "is_sure",
+        "key",
+        "lines",
+        "made",
+        "policy",
+        "status",
+        "status_at",
+        "until",
+        "upstream",
+        "url_key",
+        "views",
+    )
+
+    def __init__(self, served: Served, status: str, lines: HeaderLines, body: bytes | None) -> None:
+        view, lookup = served.view, served.lookup
+        self.views: Final = view.views
+        self.policy: Final = view.policy
+        self.url_key: Final = served.url_key
+        self.key: Final = served.key
+        self.identity: Final = lookup.identity
+        self.status: Final = status
+        self.body: Final = body
+        self.is_sure = False
+        self.until = 0
+        #: The lines of one second: whole seconds of age, and the lines.
+        self.made: tuple[int, int, list[tuple[str, str]]] = (-1, -1, [])
+        entry = lookup.entry
+        assert entry is not None
+        age = (lookup.now - entry.created) / MICROSECONDS
+        shown = dict(served.headers).get("Age", "")
+        self.upstream: Final = int(shown) - int(age) if shown.isdecimal() else 0
+        self.age_at, self.status_at, self.around = -1, -1, ("", "")
+        made = list(lines)
+        left = f"; ttl={int(entry.ttl - age)}"
+        for place, (name, value) in enumerate(lines):
+            lowered = name.lower()
+            if lowered == "age" and value == shown and self.age_at < 0:
+                self.age_at, made[place] = place, (name, "")
+            elif lowered == "cache-status" and "rcache; hit" in value and value.count(left) == 1 and self.status_at < 0:
+                before, _, after = value.partition(left)
+                if not after[:1].isdigit():
+                    self.status_at, self.around, made[place] = place, (f"{before}; ttl=", after), (name, "")
+        self.lines: Final = tuple(made)
+
+    def says_the_same(self, other: _Answer) -> bool:
+        """Whether another is the same answer."""
+        names = ("identity", "key", "status", "lines", "body", "around", "age_at", "status_at", "upstream")
+        return all(getattr(self, name) == getattr(other, name) for name in names)
+
+    def at(self, age: int, left: int) -> list[tuple[str, str]]:
+        """The header lines when it is so many seconds old, and fresh for so many more."""
+        known_age, known_left, made = self.made
+        if known_age != age or known_left != left:
+            made = list(self.lines)
+            if self.age_at >= 0:
+                made[self.age_at] = (made[self.age_at][0], str(age + self.upstream))
+            if self.status_at >= 0:
+                before, after = self.around
+                made[self.status_at] = (made[self.status_at][0], f"{before}{left}{after}")
+            self.made = age, left, made
+        return made.copy()
+
+
+class Front:
+    """What answers requests before anything of an app runs.
+
+    Args:
+        app: the app.
+        manager: its manager.
+        cookies: those that identify a caller, whatever reads them.
+    """
+
+    __slots__ = ("__weakref__", "_context", "_cookies", "_engine", "_kept", "_lock", "_never", "_urls")
+
+    def __init__(self, app: Flask, manager: CacheManager, cookies: Iterable[str]) -> None:
+        self._engine: Final = manager.engine
+        self._context: Final[Callable[[dict[str, Any]], Any]] = app.request_context
+        self._cookies: Final = tuple(cookies)
+        refreshes = manager.settings.allow_refresh is not None
+        self._never: Final = _NEVER | ({"HTTP_CACHE_CONTROL", "HTTP_PRAGMA"} if refreshes else set())
+        self._urls: Final[BoundedDict[tuple[str | None, ...], _Url]] = BoundedDict(_URLS_KEPT)
+        self._kept = 0
+        self._lock: Final = forks.new_lock()
+        forks.register(self)
+
+    def reset_after_fork(self) -> None:
+        """See :class:`~flask_rcache.model.forks.ForkAware`."""
+        self._urls.clear()
+        self._kept = 0
+
+    # Answering
+
+    def answer(  # noqa: C901  # each hit passes here: a call costs as much as a step
+        self, environ: dict[str, Any], start_response: Any
+    ) -> list[bytes] | None:
+        """Send what is remembered for a request, if it may have that; else ``None``: it takes the ordinary way."""
+        get = environ.get
+        url = self._urls.get(
+            (
+                get("REQUEST_METHOD"),
+                get("HTTP_HOST"),
+                get("PATH_INFO"),
+                get("QUERY_STRING"),
+                get("SCRIPT_NAME"),
+                get("wsgi.url_scheme"),
+            )
+        )
+        if url is None:
+            return None
+        names = environ.keys()
+        if not names.isdisjoint(url.never) or get("CONTENT_LENGTH", "0") not in ("", "0"):
+            return None
+        if "HTTP_COOKIE" in environ and carries_credential_cookie(environ, url.cookies):
+            return None
+        if names.isdisjoint(url.selecting):
+            answer = url.plain
+        else:
+            answer = url.answers.get(tuple([get(name) for name in url.selecting]))
+        if answer is None:
+            return None
+        began = time.monotonic_ns()
+        if not answer.is_sure or began >= answer.until:
+            environ[_DUE] = url, answer
+            return None
+        engine, policy = self._engine, answer.policy
+        if not engine.enabled or answer.views.fields.get(answer.url_key) is not url.selection:
+            return None
+        lookup = engine.store.recall(answer.key, policy.l1_ttl)
+        entry = None if lookup is None else lookup.entry
+        if lookup is None or entry is None or lookup.identity != answer.identity:
+            return None
+        if policy.beta:
+            draw = environ[DRAW] = chance.draw()
+        else:
+            draw = 1.0
+        if decide(entry, lookup.now, inside_load=False, beta=policy.beta, draw=draw) is not Decision.HIT:
+            return None
+        age = (lookup.now - entry.created) / MICROSECONDS
+        if age < 0:
+            return None
+        lines = answer.at(int(age), int(entry.ttl - age))
+        if answer.key != answer.url_key:
+            uses = answer.views.uses
+            uses[answer.key] = uses.get(answer.key, 0) + 1
+        observer = engine.observer
+        if cache_hit.receivers or observer.tracer is not None:
+            # A listener may look at the request; its context opens the session, and runs none of the app's functions.
+            with self._context(environ) if cache_hit.receivers else nullcontext(), observer.span(policy.name):
+                observer.hit(policy, answer.key, lookup, began)
+        else:
+            observer.hit(policy, answer.key, lookup, began)
+        start_response(answer.status, lines)
+        return [answer.body if answer.body is not None else entry.content.body]  # type: ignore[union-attr]
+
+    # Learning
+
+    def watched(self, environ: dict[str, Any], start_response: Any) -> Any:
+        """A ``start_response`` that notes what it is given."""
+
+        def start(status: str, headers: Any, *exc_info: Any) -> Any:
+            environ[_SENT] = status, tuple(headers)
+            return start_response(status, headers, *exc_info)
+
+        return start
+
+    def learned(self, environ: dict[str, Any], body: Any) -> Any:
+        """Remember what was answered, if it was a hit that others may have as well; the body, as it came."""
+        served: Served | None = environ.pop(SERVED, None)
+        sent = environ.pop(_SENT, None)
+        due = environ.pop(_DUE, None)
+        if served is None or sent is None:
+            if due is not None:  # what would have been answered is not what the app answers now
+                self._forget(*due)
+            return body
+        status, lines = sent
+        body, content = _read(environ, status, lines, body)
+        with self._lock:
+            is_known = content is not None and self._remember(environ, served, status, lines, content)
+            if due is not None and not is_known:
+                self._drop(*due)
+        return body
+
+    def _remember(
+        self, environ: dict[str, Any], served: Served, status: str, lines: HeaderLines, content: bytes
+    ) -> bool:
+        """Remember an answer; whether it could be. The lock is held."""
+        entry = served.lookup.entry
+        assert entry is not None
+        own: bytes = entry.content.body  # type: ignore[union-attr]
+        is_pure = lines == served.headers and content in (own, b"")
+        fields = self._fields(environ, served, is_pure=is_pure)
+        if fields is None or not _is_as_stored(environ, status, lines, entry.content.status):  # type: ignore[union-attr]
+            return False
+        if not environ.keys().isdisjoint(fields.never) or carries_credential_cookie(environ, fields.cookies):
+            return False
+        url = self._url(environ, served, fields)
+        if not environ.keys().isdisjoint(url.never) or carries_credential_cookie(environ, url.cookies):
+            return False
+        answer = _Answer(served, status, lines, None if content == own else content)
+        values = tuple([environ.get(name) for name in url.selecting])
+        known = url.answers.get(values)
+        answer.is_sure = is_pure or (known is not None and known.says_the_same(answer))
+        answer.until = time.monotonic_ns() + _COMPARED_NS
+        self._keep(url, values, answer)
+        if environ.keys().isdisjoint(url.selecting):
+            url.plain = answer
+        return True
+
+    def _url(self, environ: dict[str, Any], served: Served, fields: _Fields) -> _Url:
+        """What is remembered of the URL, where it depends on these fields too; a change of them begins it anew."""
+        get = environ.get
+        address = (
+            get("REQUEST_METHOD"),
+            get("HTTP_HOST"),
+            get("PATH_INFO"),
+            get("QUERY_STRING"),
+            get("SCRIPT_NAME"),
+            get("wsgi.url_scheme"),
+        )
+        selection = served.view.views.fields.get(served.url_key)
+        url = self._urls.get(address)
+        if url is not None:
+            fields = url.fields.with_more(fields)
+        if url is None or fields != url.fields or url.url_key != served.url_key or url.selection is not selection:
+            self._take_out(address)
+            self._make_room()
+            url = self._urls[address] = _Url(fields, served.url_key, selection)
+        return url
+
+    def _keep(self, url: _Url, values: tuple[Any, ...], answer: _Answer) -> None:
+        """Keep an answer, in place of another with these values or the oldest; and count the bytes of its body."""
+        gone = url.answers.get(values)
+        if gone is None and len(url.answers) >= _ANSWERS_KEPT:
+            gone = url.answers.pop(next(iter(url.answers)))
+        size = len(answer.body or b"") - (0 if gone is None else len(gone.body or b""))
+        url.kept += size
+        self._kept += size
+        url.answers[values] = answer
+        if self._kept > _BYTES_KEPT:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Let go of what was remembered first, as long as there is too much."""
+        while self._urls and (len(self._urls) >= _URLS_KEPT or self._kept > _BYTES_KEPT):
+            self._take_out(next(iter(self._urls)))
+
+    def _take_out(self, address: tuple[str | None, ...]) -> None:
+        url = self._urls.pop(address, None)
+        if url is not None:
+            self._kept -= url.kept
+
+    def _forget(self, url: _Url, answer: _Answer) -> None:
+        with self._lock:
+            self._drop(url, answer)
+
+    def _drop(self, url: _Url, answer: _Answer) -> None:
+        """Forget an answer; the lock is held."""
+        if url.plain is answer:
+            url.plain = None
+        for values, known in list(url.answers.items()):
+            if known is answer:
+                del url.answers[values]
+
+    def _fields(self, environ: dict[str, Any], served: Served, *, is_pure: bool) -> _Fields | None:
+        """What an answer depends on; ``None`` when that can't be compared, or identifies who has asked."""
+        view, reads = served.view, observe(served.request)
+        if reads.made_by is not None or environ.get("HTTP_HOST") is None:
+            return None
+        found = _Finding(environ, served, is_pure=is_pure)
+        for kind, name in [*reads, *(reads.of_session or ())]:
+            found.read(kind, name)
+        entry = served.lookup.entry
+        assert entry is not None
+        kept = united(entry.fields, view.views.selection_of(served.url_key, view).fields, view.options.vary)
+        for field in kept:
+            found.depends_on(field)
+        if found.is_unknown:
+            return None
+        never = self._never | view.credentials | found.never
+        return _Fields(
+            never,
+            tuple(sorted({*_CONDITIONS, *found.selecting} - never)),
+            tuple(sorted({*self._cookies, *found.cookies})),
+        )
+
+
+class _Finding:
+    """What a request's reads come to.
+
+    Args:
+        environ: of the request.
+        served: what was served.
+        is_pure: whether nothing of the app has added to the answer.
+    """
+
+    def __init__(self, environ: dict[str, Any], served: Served, *, is_pure: bool) -> None:
+        self._environ: Final = environ
+        self._rules: Final = served.view.views.rules
+        self._is_pure: Final = is_pure
+        self.never: Final[set[str]] = set()
+        self.selecting: Final[set[str]] = set()
+        self.cookies: Final[set[str]] = set()
+        self.is_unknown = False
+
+    def read(self, kind: str, name: str) -> None:
+        """A field was read by something of the app."""
+        if kind == "header":
+            self._header(name.lower().replace("_", "-"))
+        elif kind == "cookie":
+            self._cookie(name)
+        elif kind == "environ":
+            self._item(name)
+        elif kind == "request":
+            # What else a request has is in the URL, or made of fields, which are noted themselves.
+            self.is_unknown = self.is_unknown or name in ("remote_addr", "body", "server")
+
+    def depends_on(self, field: str) -> None:
+        """The entry depends on a field, as it is kept with it."""
+        kind, colon, name = field.removeprefix("!").partition(":")
+        if not colon:
+            self._header(kind)
+        elif kind in ("cookie", "environ"):
+            self.read(kind, name)
+        elif kind == "request":
+            self.is_unknown = True
+        # An argument is in the URL; a session is found by what is read for it.
+
+    def _header(self, field: str) -> None:
+        if field == "*":
+            self.is_unknown = True
+        elif field == "cookie":
+            self._absent("HTTP_COOKIE")
+        elif is_own_field(field):  # compared in any case, or in the URL
+            return
+        elif self._rules.negotiates(field):
+            self.selecting.add(environ_key(field))
+        elif not (self._is_pure and self._rules.traces(field) and environ_key(field) in self._environ):
+            self._absent(environ_key(field))
+
+    def _cookie(self, name: str) -> None:
+        if name == "*" or not name.isascii():
+            self._absent("HTTP_COOKIE")
+        else:
+            self.cookies.add(name)
+
+    def _item(self, name: str) -> None:
+        """An item of the environ itself."""
+        if name == "*":
+            self.is_unknown = True
+        elif name.startswith("HTTP_") or name == "CONTENT_TYPE":
+            self._header(environ_field(name))
+        elif name.startswith(SERVERS):
+            return
+        elif environ_field(name):  # who is asking, as the server or another middleware knows
+            self._absent(name)
+        elif isinstance(self._environ.get(name), str | None):
+            if name not in ("REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "SCRIPT_NAME"):
+                self.selecting.add(name)
+        else:
+            self.is_unknown = True
+
+    def _absent(self, name: str) -> None:
+        """It may identify a caller: no request that has it is answered here, and this one neither."""
+        self.never.add(name)
+        if name in self._environ:
+            self.is_unknown = True
+
+
+def _is_as_stored(environ: dict[str, Any], status: str, lines: HeaderLines, stored: str) -> bool:
+    """Whether what was sent is the stored response, or says that it has not changed, and has nothing of one client."""
+    if any(name.lower() in ("set-cookie", "set-cookie2") for name, _ in lines):
+        return False
+    if environ.keys().isdisjoint(_CONDITIONS):
+        return status[:3] == stored[:3]
+    return status.startswith("304") and stored.startswith("200")
+
+
+def _read(environ: dict[str, Any], status: str, lines: HeaderLines, body: Any) -> tuple[Any, bytes | None]:
+    """A body, to be sent and as bytes; ``None`` where it is not known as a whole yet."""
+    if environ["REQUEST_METHOD"] == "HEAD" or status.startswith(("204", "304")):
+        return body, b""
+    stated = next((value for name, value in lines if name.lower() == "content-length"), "")
+    if not stated.isdecimal():
+        return body, None
+    if type(body) is not list:
+        close = getattr(body, "close", None)
+        try:
+            chunks = list(body)
+        except BaseException:
+            if close is not None:
+                close()
+            raise
+        body = chunks if close is None else ClosingIterator(chunks, [close])
+    else:
+        chunks = body
+    content = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    return body, content if len(content) == int(stated) else None
+
+
+# At the start
+
+
+def front_of(app: Flask, is_innermost: bool) -> Front | None:
+    """The front of an app, if its settings or one of its types ask for one.
+
+    Args:
+        app: all of it is set up.
+        is_innermost: whether nothing stands between the cache and Flask's own WSGI callable.
+    """
+    manager = manager_of(app)
+    if not manager.settings.front and not any(each.front for each in _types(app, manager)):
+        return None
+    if not is_innermost:
+        logger.warning(
+            "[CACHE] the front is off: a WSGI middleware was put around %r before its cache, or its class has a "
+            "wsgi_app of its own, which a hit in front would leave out. Call init_app before app.wsgi_app is wrapped",
+            app.name,
+        )
+        return None
+    skipped = list(_skipped(app))
+    (logger.warning if skipped else logger.info)(
+        "[CACHE] the front of %r answers hits of anonymous requests before routing. For these do not run: %s. Each is "
+        "run again after two seconds at most, for each URL, and what it adds to a response is kept",
+        app.name,
+        "; ".join(skipped) or "any functions of the app (it has none before or after requests)",
+    )
+    settings = manager.settings
+    interface = app.session_interface
+    own = [interface.get_cookie_name(app)] if has_plain_sessions(app) else []
+    more = (app.config.get(name) for name in ("REMEMBER_COOKIE_NAME", "JWT_ACCESS_COOKIE_NAME"))
+    return Front(app, manager, filter(None, [*own, *settings.credential_cookies, *more]))
+
+
+def _types(app: Flask, manager: CacheManager) -> Iterator[CacheType]:
+    yield from manager.engine.policies.types.values()
+    for view in app.view_functions.values():
+        yield from (each.cache_type for each in options_of(view) if isinstance(each.cache_type, CacheType))
+
+
+def _skipped(app: Flask) -> Iterator[str]:
+    """What of an app runs for each request, but not for one that is answered in front, as a log line names it."""
+    groups: dict[str, Iterable[Any]] = {
+        "url_value_preprocessor": _all(app.url_value_preprocessors),
+        "before_request": _all(app.before_request_funcs),
+        "after_request": _all(app.after_request_funcs),
+        "teardown_request": _all(app.teardown_request_funcs),
+        "teardown_appcontext": app.teardown_appcontext_funcs,
+        "listeners to request_started": request_started.receivers_for(app),
+        "listeners to request_finished": request_finished.receivers_for(app),
+        "methods": [
+            getattr(type(app), name) for name in _METHODS if getattr(type(app), name) is not getattr(Flask, name)
+        ],
+    }
+    for title, functions in groups.items():
+        named = [_named(each) for each in functions if not getattr(each, "__module__", "").startswith("flask_rcache")]
+        if named:
+            yield f"{title} {', '.join(named)}"
+
+
+def _all(functions: dict[Any, list[Any]]) -> Iterator[Any]:
+    return (each for of_scope in functions.values() for each in of_scope)
+
+
+def _named(function: Any) -> str:
+    return f"{getattr(function, '__module__', '?')}:{getattr(function, '__qualname__', function)}"
