@@ -17,7 +17,7 @@ from flask.sessions import SecureCookieSessionInterface
 from flask_login import LoginManager, UserMixin, current_user, login_user  # type: ignore[import-untyped]
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from flask_rcache import CacheType, by_caller, cache_hit, cache_response, invalidate_cache_type
+from flask_rcache import CacheType, RCache, by_caller, cache_hit, cache_response, invalidate_cache_type
 from tests.views.kit import PAGE, TIERED, Counted, make_app, manager
 from tests.views.test_callers import BEFORE, INSIDE, WAYS, _Sessions, ask, greeting, shop
 
@@ -124,7 +124,7 @@ def test_front__only_where_it_was_asked_for(new_app) -> None:
         watched = Watched(app)
         app.add_url_rule("/", "page", cache_response(CacheType("page", front=of_type))(lambda: "page"))
         assert is_in_front(app, watched) is expected, (setting, of_type)
-        assert (app.wsgi_app.front is None) == (not setting and not of_type)  # type: ignore[attr-defined]
+        assert (app.wsgi_app.front is None) == (not setting and not of_type)
 
 
 def test_front__says_what_it_skips(new_app, caplog) -> None:
@@ -147,20 +147,22 @@ def test_front__says_what_it_skips(new_app, caplog) -> None:
     assert "flask_rcache" not in line
 
 
+def _host() -> str:
+    return f"of {request.host}"
+
+
 @pytest.mark.parametrize("wrapped_first", [True, False])
 def test_front__middlewares(caplog, wrapped_first) -> None:
     """One inside would be left out: no front then, and the log says so. One outside has done its work before."""
     app = Flask("shop")
     app.config.update(RCACHE_FRONT=True, RCACHE_URL="memory://", TESTING=True)
     watched = Watched(app)
-    from flask_rcache import RCache
-
     if wrapped_first:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_host=1)  # type: ignore[method-assign]
     RCache(app)
     if not wrapped_first:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_host=1)  # type: ignore[method-assign]
-    app.add_url_rule("/", "page", cache_response(PAGE)(lambda: f"of {request.host}"))
+    app.add_url_rule("/", "page", cache_response(PAGE)(_host))
     for host in ("a.example", "b.example", "a.example"):
         assert get(app, times=3, X_Forwarded_Host=host).text == f"of {host}"
     assert is_in_front(app, watched, X_Forwarded_Host="a.example") is not wrapped_first
@@ -460,7 +462,7 @@ def test_front__invalidations_and_the_switch(new_app, store_url) -> None:
         lambda: manager(app).invalidate_tags("menu"),
         lambda: manager(app).invalidate_pattern("*"),
         lambda: manager(app).clear_all(),
-        lambda: app.view_functions["page"].invalidate(),  # type: ignore[attr-defined]
+        lambda: app.view_functions["page"].invalidate(),
     ]
     for number, invalidate in enumerate(invalidations, 1):
         assert is_in_front(app, watched)
@@ -576,7 +578,7 @@ def test_front__remembers_so_many(new_app) -> None:
     app.add_url_rule("/<int:number>", "page", cache_response(PAGE)(lambda number: "x" * 400_000))
     for number in range(30):
         get(app, f"/{number}", times=3)
-    front = app.wsgi_app.front  # type: ignore[attr-defined]
+    front: Any = app.wsgi_app.front
     assert 0 < front._kept <= 16 * 1024 * 1024 + 800_000
     assert front._kept == sum(url.kept for url in front._urls.values())
     assert sum(len(each.body) for url in front._urls.values() for each in url.answers.values()) == front._kept
