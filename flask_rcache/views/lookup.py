@@ -108,8 +108,10 @@ def look_up(  # noqa: C901  # each hit passes here: a call costs as much as a st
             and (conversion is None or conversion.takes_responses)
             and (not entry.fields or may_have(view, ctx, entry.fields, trusted=trusted))
         ):
-            draw = environ.pop(DRAW, 0.0) if view.has_front else 0.0
-            decision = decide(entry, lookup.now, inside_load=False, beta=policy.beta, draw=draw or chance.draw())
+            draw = 1.0  # which nothing asks for but an early refresh
+            if policy.beta:
+                draw = environ.pop(DRAW, 0.0) or chance.draw()
+            decision = decide(entry, lookup.now, inside_load=False, beta=policy.beta, draw=draw)
             if decision is Decision.HIT or decision is Decision.REFRESH:
                 if decision is Decision.REFRESH and refreshable(view, ctx, kwargs):
                     engine.refresher.submit(key, refresh_job(view, ctx, url_key, lookup.identity))
