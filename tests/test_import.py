@@ -15,7 +15,7 @@ from tests.processes import ROOT
 
 #: What an app with ``memory://`` and nothing else configured never needs.
 NEVER = (
-    *("redis", "hiredis", "zstandard", "jwt", "cryptography", "prometheus_client", "opentelemetry"),
+    *("pytest", "redis", "hiredis", "zstandard", "jwt", "cryptography", "prometheus_client", "opentelemetry"),
     *("asyncio", "concurrent.futures", "difflib", "statistics", "ipaddress", "http.server", "sqlalchemy", "pydantic"),
     *("flask_login", "flask_rcache.admin", "flask_rcache.metrics", "flask_rcache.stores.redis"),
     *("flask_rcache.stores.tiered", "flask_rcache.config.jwt_keys"),
