@@ -16,11 +16,13 @@ from typing import Any, NamedTuple
 
 import pytest
 from flask import Flask, request
+from flask.sessions import SecureCookieSessionInterface
 from werkzeug.test import TestResponse
 
 import flask_rcache.http.storable as storable
 import flask_rcache.http.targeted as targeted
 import flask_rcache.views.commit as commit
+import flask_rcache.views.exchange as exchange
 import flask_rcache.views.options as options
 import flask_rcache.views.reply as reply
 import flask_rcache.views.unsafe as unsafe
@@ -39,25 +41,26 @@ SEQUENCES, LENGTH = 100, 100
 
 
 class Control(NamedTuple):
-    """What a Cache-Control means, in the words of RFC 9111."""
+    """What a Cache-Control means, in the words of RFC 9111; ``permits``: for requests with Authorization, too."""
 
     kept: bool = True
     lifetime: int = TTL
     stale: bool = True
     private: bool = False
+    permits: bool = False
 
 
 CONTROLS = {
     "": Control(),
-    "public": Control(),
+    "public": Control(permits=True),
     "max-age=30": Control(lifetime=30),
     "max-age=30, max-age=5": Control(lifetime=5),
-    "max-age=50, s-maxage=20": Control(lifetime=20, stale=False),
-    "max-age=0": Control(kept=False),
+    "max-age=50, s-maxage=20": Control(lifetime=20, stale=False, permits=True),
+    "max-age=0": Control(lifetime=0),
     "max-age=999": Control(),
-    "must-revalidate": Control(stale=False),
+    "must-revalidate": Control(stale=False, permits=True),
     "no-store": Control(kept=False),
-    "no-cache": Control(kept=False),
+    "no-cache": Control(lifetime=0, stale=False),
     "private, max-age=40": Control(lifetime=40, private=True),
 }
 STORABLE = {200, 203, 404, 410}
@@ -71,6 +74,8 @@ class Plan:
     control: str = ""
     vary: str = ""
     cookie: bool = False
+    confirms: bool = False
+    reads: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,14 +98,37 @@ class Exchange:
         """What it sends, without conditions."""
         sent = {"Range": "bytes=0-3"} if self.ranged else {}
         if self.caller is not None:
-            sent |= {self.caller[0]: {"Cookie": "session="}.get(self.caller[0], "Bearer ") + self.caller[1]}
+            kind, name = self.caller
+            sent |= {kind: f"session={SESSIONS[name]}" if kind == "Cookie" else f"Bearer {name}"}
         if self.lang is not None:
             sent["Accept-Language"] = self.lang
         return sent | ({"Cache-Control": self.control} if self.control else {})
 
+    @property
+    def who(self) -> tuple[str, str] | None:
+        """Who is asking: a cookie that no session was signed for says nothing."""
+        return None if self.caller == FORGED else self.caller
+
 
 PATHS = ["/open/1", "/open/1?x=1", "/shared/1", "/mine/1"]
-CALLERS = [("Authorization", "ann"), ("Authorization", "bob"), ("Cookie", "ann"), ("Cookie", "bob")]
+FORGED = ("Cookie", "forged")
+CALLERS = [("Authorization", "ann"), ("Authorization", "bob"), ("Cookie", "ann"), ("Cookie", "bob"), FORGED]
+
+
+def _signed(name: str) -> str:
+    """The cookie of somebody's session."""
+    signer = SecureCookieSessionInterface().get_signing_serializer(_app())
+    assert signer is not None
+    return str(signer.dumps({"user": name}))
+
+
+def _app() -> Flask:
+    app = Flask("model")
+    app.secret_key = "of the model"
+    return app
+
+
+SESSIONS = {"ann": _signed("ann"), "bob": _signed("bob"), "forged": "forged"}
 
 
 class Dice:
@@ -122,6 +150,8 @@ class Dice:
             control=self.random.choice(["", "", *CONTROLS]),
             vary=self.often("", "Accept-Language", "accept-language, X-None", "*", share=0.7),
             cookie=self.often(False, True, share=0.9),
+            confirms=self.often(True, False, share=0.6),
+            reads=self.often(False, True, share=0.7),
         )
 
     def exchange(self) -> Exchange:
@@ -150,6 +180,16 @@ class Made:
     plan: Plan
     body: bytes
 
+    @property
+    def etag(self) -> str:
+        return f'"{self.serial}"'
+
+    def confirmed(self, first: Exchange, at: int, plan: Plan) -> Made:
+        """The same after a 304: as old as that, and what its header says takes the place of what was said before."""
+        control, vary = plan.control or self.plan.control, plan.vary or self.plan.vary
+        plan = replace(self.plan, control=control, vary=vary, cookie=plan.cookie)
+        return replace(self, exchange=first, at=at, plan=plan)
+
 
 @dataclass
 class Model:
@@ -161,50 +201,86 @@ class Model:
     seen: set[tuple[Any, ...]] = field(default_factory=set)
     repeats: int = 0
     hits: int = 0
+    confirmations: int = 0
 
-    def judge(self, exchange: Exchange, answer: TestResponse, ran: Made | None, condition: str | None) -> None:
-        """Assert that the client of this exchange may have this answer."""
+    def judge(
+        self, exchange: Exchange, answer: TestResponse, ran: Made | None, confirms: bool, condition: str | None
+    ) -> None:
+        """Assert that the client of this exchange may have this answer.
+
+        Args:
+            exchange: the request.
+            answer: what was sent for it.
+            ran: what the view has made, or confirmed, for it; ``None`` when it did not run.
+            confirms: whether it has answered 304, which says that what it made before is still good.
+            condition: of the request.
+        """
         serial = int(answer.headers.get("X-Serial", 0))
         if not serial:  # Flask's own page for an exception
             assert ran is not None
             return
         made = self.made[serial]
-        reused = ran is None or serial != ran.serial
+        reused = ran is None or serial != ran.serial or (confirms and condition != made.etag)
         what = f"{exchange} got {made}, {self.now - made.at} s old: {answer.headers}"
-        if reused:
-            self._may_reuse(exchange, made, ran, what)
+        if confirms and reused:  # what the view says is good for this request is as good as made for it
+            assert ran is not None, what
+            assert ran.serial == serial, what
+        elif reused:
+            self._may_have(exchange, made, what)
+            self._is_fresh(made, ran, what)
         self._is_whole(exchange, answer, made, condition, what)
         repeat = (exchange.path, exchange.caller, exchange.lang)
         if exchange.method in ("GET", "HEAD"):
             self.repeats += repeat in self.seen
             self.hits += reused and repeat in self.seen
+            self.confirmations += reused and confirms
             self.seen.add(repeat)
+        if confirms and ran is not None:
+            confirmed = made.confirmed(replace(made.exchange, control=exchange.control), self.now, ran.plan)
+            if exchange.method == "GET" and self._is_stored(confirmed):
+                self.made[serial] = confirmed
 
-    def _may_reuse(self, exchange: Exchange, made: Made, ran: Made | None, what: str) -> None:
+    def asked(self, exchange: Exchange, etag: str) -> None:
+        """Assert that the view may be asked, for this request, whether what has this ETag is still good."""
+        made = self.made[int(etag.strip('"'))]
+        self._may_have(exchange, made, f"for {exchange} the view was asked of {made}")
+
+    @staticmethod
+    def _is_stored(made: Made) -> bool:
+        """Whether an answer may be kept at all."""
+        first, plan, control = made.exchange, made.plan, CONTROLS[made.plan.control]
+        who, kind = first.who, first.path.split("/")[1]
+        return (
+            first.method == "GET"
+            and first.control != "no-store"
+            and (kind != "open" or who is None or (who[0] == "Authorization" and control.permits))
+            and (kind != "mine" or first.caller is not None)
+            and not plan.cookie
+            and control.kept
+            and not (control.private and kind != "mine")
+            and (plan.status in STORABLE or "max-age" in plan.control)
+            and "*" not in plan.vary
+        )
+
+    def _may_have(self, exchange: Exchange, made: Made, what: str) -> None:
+        """Assert that what was made for another request is for this one, too, whatever its age."""
         first, plan, kind = made.exchange, made.plan, exchange.path.split("/")[1]
-        control = CONTROLS[plan.control]
+        assert self._is_stored(made), what
         assert exchange.method in ("GET", "HEAD"), what
         assert exchange.condition != "If-Match", what
-        assert first.method == "GET", what
-        assert first.control != "no-store", what
         assert exchange.path == first.path, what
-        # Whose it is
         if kind == "open":
-            assert exchange.caller is None, what
-            assert first.caller is None, what
+            who = exchange.who
+            assert who is None or (who[0] == "Authorization" and CONTROLS[plan.control].permits), what
         elif kind == "mine":
-            assert exchange.caller is not None, what
             assert exchange.caller == first.caller, what
-        assert not plan.cookie, what
-        assert control.kept, what
-        assert not control.private or kind == "mine", what
-        assert plan.status in STORABLE or "max-age" in plan.control, what
-        assert "*" not in plan.vary, what
-        if "language" in plan.vary:
+        if "language" in plan.vary or plan.reads:
             assert exchange.lang == first.lang, what
-        # How old it is
         assert self.written.get(exchange.path, -1) < made.serial, what
-        lifetime = min(control.lifetime, ERROR_TTL) if plan.status >= 400 else control.lifetime
+
+    def _is_fresh(self, made: Made, ran: Made | None, what: str) -> None:
+        control = CONTROLS[made.plan.control]
+        lifetime = min(control.lifetime, ERROR_TTL) if made.plan.status >= 400 else control.lifetime
         if self.now - made.at >= lifetime:
             assert control.stale, what
             assert self.now - made.at < lifetime + STALE_IF_ERROR, what
@@ -237,9 +313,12 @@ class World:
         self.plans: dict[str, Plan] = {}
         self.exchange: Exchange | None = None
         self.ran: Made | None = None
+        self.confirms = False
+        self.condition: str | None = None
+        self.wrong: AssertionError | None = None
         self._serials = itertools.count(1)
         self._etags: dict[str, str] = {}
-        app = Flask("model")
+        app = _app()
         app.testing = True
         app.config["PROPAGATE_EXCEPTIONS"] = False
         config = {"RCACHE_ENABLED": enabled}
@@ -268,22 +347,48 @@ class World:
         assert exchange is not None
         plan = self.plans.get(exchange.path, Plan())
         plan = replace(plan, status=503) if exchange.fails else plan
+        known = self._asked_of(exchange, plan)
+        if known is not None:
+            self.ran, self.confirms = replace(known, plan=plan), True
+            return "", 304, self._headers(known.serial, plan)
         serial = next(self._serials)
-        body = f"{serial} for {exchange.caller} at {exchange.path} in {request.headers.get('Accept-Language')}"
+        lang = request.headers.get("Accept-Language") if plan.reads else "any language"
+        body = f"{serial} for {exchange.caller} at {exchange.path} in {lang}"
         self.ran = self.model.made[serial] = Made(serial, self.model.now, exchange, plan, body.encode())
+        return body, plan.status, self._headers(serial, plan)
+
+    def _asked_of(self, exchange: Exchange, plan: Plan) -> Made | None:
+        """What the view made for the same request before, if it is asked whether that is still good, and it is."""
+        etag = request.headers.get("If-None-Match", "")
+        known = self.model.made.get(int(etag.strip('"')) if etag[1:-1].isdecimal() else 0)
+        if known is None or exchange.method not in ("GET", "HEAD"):
+            return None
+        if etag != self.condition:  # the cache asks, not the client
+            try:
+                self.model.asked(exchange, etag)
+            except AssertionError as error:
+                self.wrong = error
+        if not plan.confirms or plan.status != 200 or known.plan.status != 200:
+            return None
+        first = known.exchange
+        same = (first.path, first.caller, first.lang) == (exchange.path, exchange.caller, exchange.lang)
+        return known if same and self.model.written.get(exchange.path, -1) < known.serial else None
+
+    @staticmethod
+    def _headers(serial: int, plan: Plan) -> dict[str, str]:
         headers = {"X-Serial": str(serial), "ETag": f'"{serial}"'}
         headers |= {"Cache-Control": plan.control} if plan.control else {}
         headers |= {"Vary": plan.vary} if plan.vary else {}
         headers |= {"Set-Cookie": f"a={serial}"} if plan.cookie else {}
         headers |= {"Location": "/elsewhere"} if plan.status == 302 else {}
-        return body, plan.status, headers
+        return headers
 
     def play(self, exchange: Exchange) -> None:
         """Send one request and have the answer judged."""
         self.model.now += exchange.wait
         if exchange.plan is not None:
             self.plans[exchange.path] = exchange.plan
-        self.exchange, self.ran = exchange, None
+        self.exchange, self.ran, self.confirms = exchange, None, False
         headers, condition = exchange.headers, None
         if exchange.condition == "If-Match":
             headers["If-Match"] = condition = self._etags.get(exchange.path, '"none"')
@@ -292,20 +397,23 @@ class World:
             headers["If-None-Match"] = condition = made_up.get(exchange.condition) or self._etags.get(
                 exchange.path, '"none"'
             )
+        self.condition = condition
         answer = self.client.open(exchange.path, method=exchange.method, headers=headers)
         self._etags[exchange.path] = answer.headers.get("ETag", '"none"')
-        self.model.judge(exchange, answer, self.ran, condition)
+        self.model.judge(exchange, answer, self.ran, self.confirms, condition)
+        if self.wrong is not None:
+            raise self.wrong
         if exchange.method in ("POST", "DELETE", "PROPFIND") and answer.status_code < 400:
             self.model.written[exchange.path] = next(self._serials)
 
 
-def explore(*, sequences: int = SEQUENCES, enabled: bool = True) -> tuple[int, int, int]:
+def explore(*, sequences: int = SEQUENCES, enabled: bool = True) -> tuple[int, int, int, int]:
     """Play generated sequences, each in a world of its own.
 
     Returns:
-        The exchanges, the repeats among them, and how many of those were hits.
+        The exchanges, the repeats among them, how many of those were hits, and how many were confirmed by the view.
     """
-    exchanges = repeats = hits = 0
+    exchanges = repeats = hits = confirmations = 0
     first = int(os.environ.get("MODEL_SEED", "1"))
     for seed in range(first, first + sequences):
         dice, world = Dice(seed), World(enabled=enabled)
@@ -316,7 +424,8 @@ def explore(*, sequences: int = SEQUENCES, enabled: bool = True) -> tuple[int, i
                 error.add_note(f"seed {seed}, exchange {number}")
                 raise
         exchanges, repeats, hits = exchanges + LENGTH, repeats + world.model.repeats, hits + world.model.hits
-    return exchanges, repeats, hits
+        confirmations += world.model.confirmations
+    return exchanges, repeats, hits, confirmations
 
 
 def check_hits(repeats: int, hits: int) -> None:
@@ -326,9 +435,10 @@ def check_hits(repeats: int, hits: int) -> None:
 
 def test_model__ten_thousand_exchanges() -> None:
     """Nobody gets what he may not have, and at least a quarter of the repeats are hits."""
-    exchanges, repeats, hits = explore()
-    print(f"{exchanges} exchanges, {repeats} repeats, {hits} hits ({100 * hits / repeats:.0f} %)")
+    exchanges, repeats, hits, confirmations = explore()
+    print(f"{exchanges} exchanges, {repeats} repeats, {hits} hits ({100 * hits / repeats:.0f} %), {confirmations} 304s")
     assert exchanges >= 10_000
+    assert confirmations >= 50
     assert repeats >= exchanges / 4
     check_hits(repeats, hits)
 
@@ -338,7 +448,7 @@ def test_model__ten_thousand_exchanges() -> None:
 
 def test_model__a_cache_that_never_stores_fails() -> None:
     """Safety alone is not enough."""
-    _, repeats, hits = explore(sequences=5, enabled=False)
+    _, repeats, hits, _ = explore(sequences=5, enabled=False)
     assert (repeats > 100, hits) == (True, 0)
     with pytest.raises(AssertionError, match="0 hits among"):
         check_hits(repeats, hits)
@@ -375,7 +485,7 @@ def _sabotages() -> Iterator[tuple[str, object, str, Any]]:
         "request_verdict",
         lambda environ, session, **_: None if environ["REQUEST_METHOD"] in ("GET", "HEAD") else "METHOD",
     )
-    yield "sessions", options, "carries_session", lambda app, environ, others: False
+    yield "sessions", options, "session_identifies", lambda session: False
     yield "vary", commit, "normalise_vary", lambda lines: ()
     yield "set-cookie", storable, "by_name", _without("set-cookie")
     yield "no-store", targeted, "parse_cache_control", _directives(no_store=False)
@@ -385,6 +495,8 @@ def _sabotages() -> Iterator[tuple[str, object, str, Any]]:
     yield "s-maxage", targeted, "parse_cache_control", _directives(s_maxage=None)
     yield "must-revalidate", storable, "_window", lambda status, stated, configured, policy, must: configured
     yield "writes", unsafe, "unsafe_targets", lambda *args, **kwargs: ()
+    yield "header of a 304", commit, "freshened", lambda stored, answer: stored
+    yield "permission", exchange.Exchange, "_is_permitted", lambda self, entry: True
     yield "statuses", storable, "STORABLE", frozenset(range(200, 600))
     yield "error ttl", storable, "_ttl", lambda status, lifetime, age, policy: min(policy.ttl, lifetime or policy.ttl)
     yield (
