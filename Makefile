@@ -28,7 +28,7 @@ help:
 	@echo "make test-lowest   test-fast with the lowest versions of other packages"
 	@echo "make test-pythons  test-fast with each Python that is on the path"
 	@echo "make check         lint, format, types, import layers, documentation"
-	@echo "make bench         what a hit costs, next to a bare view and to Flask-Caching"
+	@echo "make bench         every figure of the documentation, in less than 15 minutes (ARGS=--quick: two)"
 	@echo "make docs          build the documentation"
 	@echo "make dist          build the wheel and the source distribution in dist/"
 	@echo "make clean         remove everything that these commands made"
@@ -79,7 +79,7 @@ check: environment-dev
 	$(RUN) sphinx -b html -n -W --keep-going -q docs $(DOCS)/html
 
 bench: environment-dev
-	$(RUN) benchmarks $(ARGS)
+	$(RUN) benchmarks.suite $(ARGS)
 
 docs: environment-dev
 	$(RUN) sphinx -b html -n -W --keep-going docs $(DOCS)/html

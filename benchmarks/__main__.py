@@ -1,4 +1,4 @@
-"""What a hit costs next to a bare view, to a view that asks Redis once, and to Flask-Caching.
+"""What a hit costs next to a bare view, to a view that asks Redis once, and to other libraries.
 
 Every row answers the same 2 KB, is checked to be what it says before and after, and takes its turn in every
 round; the figures are medians of the rounds, the ratios are to the bare view of the same round. No figure
@@ -14,23 +14,50 @@ import statistics
 import sys
 from collections.abc import Sequence
 
+from benchmarks import report
 from benchmarks.machine import choose_cores, measure, pin
+from benchmarks.peers import PEERS, NotInstalledError
 from benchmarks.rows import ROWS, Row
 from tests.servers import Server, find_binary
 
+ALL = {**ROWS, **PEERS}
 
-def table(rows: dict[str, Row], times: dict[str, list[float]]) -> str:
-    """Lay the figures out, each with its ratio to the bare view of the same round."""
-    lines = [f"{'':36} {'µs/call':>9} {'× bare':>8}   {'quartiles':>13}"]
+
+def found(rows: dict[str, Row], times: dict[str, list[float]], *, method: str, skipped: Sequence[str]) -> report.Report:
+    """What was measured, each row with its ratio to the bare view of the same round."""
     base = times.get("bare")
+    table, bars = [], []
     for name, figures in times.items():
-        ratio = ""
-        if base:
-            ratio = f"{statistics.median(a / b for a, b in zip(figures, base, strict=True)):.2f}"
         low, _, high = statistics.quantiles(figures, n=4)
         middle = statistics.median(figures)
-        lines.append(f"{rows[name].title:36} {middle:9.1f} {ratio:>8}   {low:6.1f}–{high:.1f}")
-    return "\n".join(lines)
+        ratio = statistics.median(a / b for a, b in zip(figures, base, strict=True)) if base else 0.0
+        title = rows[name].title
+        table.append((title, f"{middle:.1f}", f"{ratio:.2f}" if base else "", f"{low:.1f}–{high:.1f}"))
+        kind = "ours" if "flask_rcache" in title else "floor" if title.startswith("bare") else "other"
+        bars.append(report.Bar(title, ratio or middle, kind))
+    return report.Report(
+        name="hits",
+        title="Hits and misses in process, × a bare view" if base else "Hits and misses in process",
+        command="python -m benchmarks",
+        method=method,
+        columns=("", "µs a call", "× bare view", "quartiles"),
+        rows=table,
+        bars=bars,
+        unit="× a bare view" if base else "µs a call",
+        skipped=skipped,
+    )
+
+
+def made(names: Sequence[str], server: Server) -> tuple[dict[str, Row], list[str]]:
+    """The rows, and why some are left out."""
+    rows: dict[str, Row] = {}
+    skipped: list[str] = []
+    for name in names:
+        try:
+            rows[name] = ALL[name](server)
+        except NotInstalledError as error:
+            skipped.append(f"{name}, since {error}")
+    return rows, skipped
 
 
 def profile(row: Row, *, calls: int) -> None:
@@ -48,15 +75,16 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--rounds", type=int, default=40, help="at least 2")
     parser.add_argument("--calls", type=int, default=300, help="calls of each row in a round")
-    parser.add_argument("--rows", default=",".join(ROWS), help="which rows, with commas between")
-    parser.add_argument("--profile", metavar="ROW", choices=tuple(ROWS), help="profile one row instead")
+    parser.add_argument("--rows", default=",".join(ALL), help="which rows, with commas between")
+    parser.add_argument("--profile", metavar="ROW", choices=tuple(ALL), help="profile one row instead")
     parser.add_argument("--server", choices=("redis", "valkey", "any"), default="any")
     parser.add_argument("--same-core", action="store_true", help="pin the server to the client's core")
+    report.options(parser)
     options = parser.parse_args(argv)
     options.rows = [options.profile] if options.profile else options.rows.split(",")
-    unknown = [name for name in options.rows if name not in ROWS]
+    unknown = [name for name in options.rows if name not in ALL]
     if unknown or options.rounds < 2:
-        parser.error(f"unknown rows {unknown}; known: {', '.join(ROWS)}" if unknown else "at least two rounds")
+        parser.error(f"unknown rows {unknown}; known: {', '.join(ALL)}" if unknown else "at least two rounds")
     return options
 
 
@@ -66,19 +94,21 @@ def run(options: argparse.Namespace) -> None:
     with Server(find_binary(options.server)) as server:
         # Before the applications: their threads inherit the pinning.
         pin(cores, server_pid=server.pid)
-        rows = {name: ROWS[name](server) for name in options.rows}
+        rows, skipped = made(options.rows, server)
         try:
             for row in rows.values():
                 row.verify()
             if options.profile:
                 profile(rows[options.profile], calls=options.calls * 10)
                 return
-            print(f"{server.binary}, {cores.title}, Python {sys.version.split()[0]}")
-            print(f"2 KB response, in process, {options.rounds} interleaved rounds × {options.calls} calls")
             times = measure({name: row.call for name, row in rows.items()}, rounds=options.rounds, calls=options.calls)
             for row in rows.values():
                 row.verify()
-            print(table(rows, times))
+            method = (
+                f"A response of 2 KB, called in process; medians of {options.rounds} interleaved rounds of "
+                f"{options.calls} calls; {server.binary}, {cores.title}."
+            )
+            report.show(found(rows, times, method=method, skipped=skipped), publish=options.publish)
         finally:
             for row in rows.values():
                 row.close()

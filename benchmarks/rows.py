@@ -35,6 +35,7 @@ class Row:
         views: How often the view has run so far.
         must_hit: Whether a measured call must leave the view alone.
         close: What gives its connections back.
+        app: The application, for those that serve it.
     """
 
     title: str
@@ -42,6 +43,7 @@ class Row:
     views: Callable[[], int]
     must_hit: bool
     close: Callable[[], None]
+    app: Flask
 
     def verify(self) -> None:
         """Check that a call answers the body and is a hit, if it has to be.
@@ -58,7 +60,7 @@ class Row:
         if ran != (0 if self.must_hit else 1):
             raise AssertionError(f"{self.title}: the view ran {ran} times in one call")
         verdict = "HIT" if self.must_hit else "MISS"
-        if self.title.startswith("ours") and ("X-Cache", verdict) not in headers:
+        if self.title.startswith("flask_rcache") and ("X-Cache", verdict) not in headers:
             raise AssertionError(f"{self.title}: not marked as a {verdict}: {headers}")
 
 
@@ -87,31 +89,35 @@ def wsgi_caller(app: Flask, *, fresh_url: bool = False) -> Callable[[], tuple[li
     return call
 
 
-def _no_close() -> None:
+def no_close() -> None:
     """Give back nothing."""
 
 
-class _Counter:
+class Counter:
     """How often a view ran."""
 
     def __init__(self) -> None:
         self.count = 0
 
-    def respond(self) -> Response:
+    def body(self) -> bytes:
+        """The slow part, for what caches functions and not views."""
         self.count += 1
-        return Response(BODY, mimetype="application/octet-stream")
+        return BODY
+
+    def respond(self) -> Response:
+        return Response(self.body(), mimetype="application/octet-stream")
 
 
 def bare(server: Server) -> Row:
     """A view without a cache: what everything is compared with."""
-    app, views = Flask("bare"), _Counter()
+    app, views = Flask("bare"), Counter()
     app.add_url_rule(_PATH, view_func=views.respond)
-    return Row("bare view", wsgi_caller(app), lambda: views.count, False, _no_close)
+    return Row("bare view", wsgi_caller(app), lambda: views.count, False, no_close, app)
 
 
 def raw_socket(server: Server) -> Row:
     """A bare view around one GET on a plain socket: the floor of anything that asks a Redis."""
-    app, views = Flask("raw"), _Counter()
+    app, views = Flask("raw"), Counter()
     server.client().set(_RAW_KEY, BODY)
     connection = socket.create_connection(("127.0.0.1", server.port))
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -126,12 +132,12 @@ def raw_socket(server: Server) -> Row:
         return Response(value, mimetype="application/octet-stream")
 
     app.add_url_rule(_PATH, view_func=view)
-    return Row("bare view + GET on a raw socket", wsgi_caller(app), lambda: views.count, False, connection.close)
+    return Row("bare view + GET on a raw socket", wsgi_caller(app), lambda: views.count, False, connection.close, app)
 
 
 def one_get(server: Server) -> Row:
     """A bare view that asks Redis once through redis-py, as one would write it by hand."""
-    app, views = Flask("get"), _Counter()
+    app, views = Flask("get"), Counter()
     client = redis.Redis(host="127.0.0.1", port=server.port)
     client.set(_RAW_KEY, BODY)
 
@@ -140,11 +146,11 @@ def one_get(server: Server) -> Row:
         return Response(client.get(_RAW_KEY), mimetype="application/octet-stream")
 
     app.add_url_rule(_PATH, view_func=view)
-    return Row("bare view + redis.get", wsgi_caller(app), lambda: views.count, False, client.close)
+    return Row("bare view + redis.get", wsgi_caller(app), lambda: views.count, False, client.close, app)
 
 
 def _ours(title: str, url: str, *, misses: bool = False, **config: Any) -> Row:
-    app, views = Flask(f"ours-{title}"), _Counter()
+    app, views = Flask(f"ours-{title}"), Counter()
     app.config.update(TESTING=True, RCACHE_URL=url, RCACHE_PREFIX=f"bench-{title.replace(' ', '-')}", **config)
     RCache(app)
 
@@ -154,8 +160,8 @@ def _ours(title: str, url: str, *, misses: bool = False, **config: Any) -> Row:
         return views.respond()
 
     close = app.extensions["rcache"].close
-    title = f"ours, {title} {'miss' if misses else 'hit'}"
-    return Row(title, wsgi_caller(app, fresh_url=misses), lambda: views.count, not misses, close)
+    title = f"flask_rcache, {title} {'miss' if misses else 'hit'}"
+    return Row(title, wsgi_caller(app, fresh_url=misses), lambda: views.count, not misses, close, app)
 
 
 def ours_memory(server: Server) -> Row:
@@ -178,6 +184,11 @@ def ours_front(server: Server) -> Row:
     return _ours("front", server.url, RCACHE_FRONT=True)
 
 
+def ours_unix(server: Server) -> Row:
+    """This cache on Redis over a unix socket, asked on every hit."""
+    return _ours("redis, unix socket", server.socket_url, RCACHE_L1_TTL=0)
+
+
 def ours_memory_miss(server: Server) -> Row:
     """This cache without Redis, each request for a URL that nothing is stored for."""
     return _ours("memory", "memory://", misses=True)
@@ -188,14 +199,25 @@ def ours_redis_miss(server: Server) -> Row:
     return _ours("redis", server.url, misses=True, RCACHE_L1_TTL=0)
 
 
-def _flask_caching(title: str, config: dict[str, Any]) -> Row:
+def _flask_caching(title: str, config: dict[str, Any], *, memoize: bool = False) -> Row:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what another project's import warns of is not measured here
         from flask_caching import Cache
-    app, views = Flask(f"flask-caching-{title}"), _Counter()
+    app, views = Flask(f"flask-caching-{title}"), Counter()
     cache = Cache(app, config={"CACHE_DEFAULT_TIMEOUT": 3600, **config})
-    app.add_url_rule(_PATH, view_func=cache.cached(timeout=3600)(views.respond))
-    return Row(f"Flask-Caching, {title} hit", wsgi_caller(app), lambda: views.count, True, _no_close)
+    if memoize:
+        body = cache.memoize(timeout=3600)(views.body)
+        app.add_url_rule(_PATH, view_func=lambda: Response(body(), mimetype="application/octet-stream"))
+    else:
+        app.add_url_rule(_PATH, view_func=cache.cached(timeout=3600)(views.respond))
+    return Row(
+        f"Flask-Caching, {title} {'memoize ' if memoize else ''}hit",
+        wsgi_caller(app),
+        lambda: views.count,
+        True,
+        no_close,
+        app,
+    )
 
 
 def flask_caching_simple(server: Server) -> Row:
@@ -208,6 +230,16 @@ def flask_caching_redis(server: Server) -> Row:
     return _flask_caching("RedisCache", {"CACHE_TYPE": "RedisCache", "CACHE_REDIS_URL": server.url})
 
 
+def flask_caching_memoize(server: Server) -> Row:
+    """A view around a function that Flask-Caching memoizes in a dict."""
+    return _flask_caching("SimpleCache", {"CACHE_TYPE": "SimpleCache"}, memoize=True)
+
+
+def flask_caching_redis_memoize(server: Server) -> Row:
+    """The same in Redis."""
+    return _flask_caching("RedisCache", {"CACHE_TYPE": "RedisCache", "CACHE_REDIS_URL": server.url}, memoize=True)
+
+
 ROWS: dict[str, Callable[[Server], Row]] = {
     "bare": bare,
     "raw": raw_socket,
@@ -216,8 +248,11 @@ ROWS: dict[str, Callable[[Server], Row]] = {
     "tiered": ours_tiered,
     "redis": ours_redis,
     "front": ours_front,
+    "unix": ours_unix,
     "memory-miss": ours_memory_miss,
     "redis-miss": ours_redis_miss,
     "fc-simple": flask_caching_simple,
     "fc-redis": flask_caching_redis,
+    "fc-memoize": flask_caching_memoize,
+    "fc-redis-memoize": flask_caching_redis_memoize,
 }

@@ -1,74 +1,81 @@
 """How much memory a server needs: bytes that an entry takes there, with all that is kept beside it.
 
 `python -m benchmarks.sizing` fills a private server with entries of several sizes, with and without tags of their own,
-and prints how much memory each takes. Bodies are JSON, compressed as the settings' defaults say.
+and prints how much memory each takes, beside the same values pickled, as other libraries store them. Bodies are JSON,
+compressed as the settings' defaults say.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import pickle  # noqa: TID251 - what others store is measured, nothing is read
 import random
 import sys
+from collections.abc import Sequence
 from typing import Any
 
-from flask import Flask
-
-from flask_rcache import CacheManager, CacheType, RCache
+from benchmarks import report
+from benchmarks.filled import cache_on, fill, json_body, used
+from flask_rcache import CacheManager, CacheType
 from tests.servers import Server, find_binary
 
 _KIND = CacheType("sized", ttl=86_400, l1_ttl=0)
-_BATCH = 500
-_WORDS = [f"{first}{second}" for first in ("north", "south", "spring", "winter") for second in ("wind", "field", "way")]
+_CASES = ((100, 0), (1_000, 0), (10_000, 0), (50_000, 0), (100, 1), (100, 5))
 
 
-def _body(size: int, chance: random.Random) -> str:
-    """Text of about that size, as repetitive as a list of rows in JSON is."""
-    rows: list[dict[str, Any]] = []
-    length = 2
-    while length < size:
-        row = {"id": chance.randrange(10**6), "name": chance.choice(_WORDS), "price": chance.randrange(10**4) / 100}
-        rows.append(row)
-        length += len(json.dumps(row)) + 2
-    return json.dumps(rows)[:size]
-
-
-def _used(client: Any) -> int:
-    return int(client.info("memory")["used_memory"])
-
-
-def _measured(cache: CacheManager, client: Any, entries: int, size: int, tags: int) -> tuple[float, float]:
+def measured(cache: CacheManager, client: Any, entries: int, size: int, tags: int) -> tuple[float, float]:
     """Bytes of the stored value, and of memory, for each entry."""
     client.flushall()
     cache.set(_KIND, "first", "x")  # what there is once
-    before, chance = _used(client), random.Random(7)
+    before, chance = used(client), random.Random(7)
     if tags:
         for number in range(entries):
             own = [f"row:{number}:{tag}" for tag in range(tags)]
-            cache.set(_KIND, f"k{number}", _body(size, chance), tags=own)
+            cache.set(_KIND, f"k{number}", json_body(size, chance), tags=own)
     else:
-        for start in range(0, entries, _BATCH):
-            cache.set_many(_KIND, {f"k{start + step}": _body(size, chance) for step in range(_BATCH)})
+        fill(cache, _KIND, entries, lambda: json_body(size, chance))
     stored = sum(int(client.strlen(f"cache:sized:k{number}")) for number in range(0, entries, 10)) / (entries / 10)
-    return stored, (_used(client) - before) / entries
+    return stored, (used(client) - before) / entries
 
 
-def main() -> int:
+def pickled(client: Any, entries: int, size: int) -> float:
+    """Bytes of memory for each entry of a library that pickles, and keeps nothing beside the value."""
+    client.flushall()
+    before, chance = used(client), random.Random(7)
+    for number in range(entries):
+        client.set(f"flask_cache_k{number}", pickle.dumps(json_body(size, chance)), ex=86_400)
+    return (used(client) - before) / entries
+
+
+def main(argv: Sequence[str] | None = None) -> int:
     """Measure from the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sizing", description=__doc__)
     parser.add_argument("--entries", type=int, default=10_000)
-    options = parser.parse_args()
-    with Server(find_binary("any")) as server, server.client() as client:
-        app = Flask("sizing")
-        app.config.update(RCACHE_URL=server.url)
-        RCache(app, types=[_KIND])
-        cache: CacheManager = app.extensions["rcache"]
-        print(f"{server.binary}, {options.entries:,} entries, empty: {_used(client) / 1e6:.1f} MB\n")
-        print(f"{'body':>8} {'tags':>5} {'stored':>8} {'memory':>8} {'beside the value':>17}")
-        for size, tags in ((100, 0), (1_000, 0), (10_000, 0), (50_000, 0), (100, 1), (100, 5)):
-            stored, memory = _measured(cache, client, options.entries // (10 if size > 10_000 else 1), size, tags)
-            print(f"{size:>8,} {tags:>5} {stored:>8,.0f} {memory:>8,.0f} {memory - stored:>17,.0f}")
-        cache.close()
+    report.options(parser)
+    options = parser.parse_args(argv)
+    rows, bars = [], []
+    with Server(find_binary("any")) as server, server.client() as client, cache_on(server, _KIND) as cache:
+        empty = used(client)
+        for size, tags in _CASES:
+            entries = options.entries // (10 if size > 10_000 else 1)
+            stored, memory = measured(cache, client, entries, size, tags)
+            other = pickled(client, entries, size)
+            label = f"{size:,} bytes" + (f", {tags} tag{'s' * (tags > 1)} of its own" if tags else "")
+            rows.append((label, f"{stored:,.0f}", f"{memory:,.0f}", f"{memory - stored:,.0f}", f"{other:,.0f}"))
+            bars += [report.Bar(f"{label}: flask_rcache", memory, "ours"), report.Bar(f"{label}: pickled", other)]
+        binary = str(server.binary)
+    found = report.Report(
+        name="sizing",
+        title="Memory of an entry in Redis, in bytes",
+        command="python -m benchmarks.sizing",
+        method=f"JSON of rows, {options.entries:,} entries; {binary}, {empty / 1e6:.1f} MB when it is empty.",
+        columns=("body", "stored", "memory", "beside the value", "pickled, as others do"),
+        rows=rows,
+        bars=bars,
+        unit="bytes of Redis's memory",
+        logarithmic=True,
+    )
+    report.show(found, publish=options.publish)
     return 0
 
 
