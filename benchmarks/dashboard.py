@@ -71,7 +71,7 @@ def main() -> int:
     data.ensure(database)
     binary = find_binary("any")
     with Server(binary) as server:
-        env = {"RCACHE_URL": server.url, "FLIGHTS_DB": str(database)}
+        env = {"RCACHE_URL": server.url, "FLIGHTS_DB": str(database), "RCACHE_WARMING": "false"}
         with Gunicorn("example_app:create_app()", workers=4, env=env) as web:
             figures = measure(web, misses=options.misses, hits=options.hits)
     print(f"{PATH} through gunicorn with 4 workers, {binary}")

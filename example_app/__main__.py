@@ -38,14 +38,21 @@ def main(port: int) -> None:
         # A fresh key each start: no token outlives the demo that gave it.
         admin_key = os.environ.get("RCACHE_ADMIN_JWT_KEY") or secrets.token_hex(32)
         flights_key = os.environ.get("FLIGHTS_JWT_KEY") or secrets.token_hex(32)
-        app = create_app({"FLIGHTS_JWT_KEY": flights_key, "RCACHE_ADMIN_JWT_KEY": admin_key})
         with _listen(port) as listener:
             taken = port and listener.getsockname()[1] != port
+            site = f"http://{HOST}:{listener.getsockname()[1]}"
+            config = {
+                "FLIGHTS_JWT_KEY": flights_key,
+                "RCACHE_ADMIN_JWT_KEY": admin_key,
+                # The demo begins with a miss. The tasks can be run from the cache's dashboard all the same.
+                "RCACHE_WARMING": os.environ.get("RCACHE_WARMING", "false"),
+                "RCACHE_WARMING_URL": os.environ.get("RCACHE_WARMING_URL", site),
+            }
+            app = create_app(config)
             server = make_server(HOST, 0, app, threaded=True, request_handler=_QuietHandler, fd=listener.fileno())
             if taken:
                 click.echo(f"Port {port} is taken, using another.")
             click.echo(f"Cache:  {app.config['FLIGHTS_STORE']}")
-            site = f"http://{HOST}:{listener.getsockname()[1]}"
             click.echo(f"Look at {site}/   (Ctrl-C stops it)")
             click.echo(f"The cache's dashboard: {site}{app.config['FLIGHTS_DASHBOARD']}   Sign in with this token:")
             click.echo(auth.admin_token(admin_key))

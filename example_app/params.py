@@ -89,6 +89,20 @@ def plane_changes(body: Any) -> dict[str, int | str | None]:
     return dict(body)
 
 
+def carrier(text: str) -> str:
+    """Read the code of an airline."""
+    if not re.fullmatch(r"[A-Z0-9]{2}", text, re.ASCII):
+        _refuse("an airline is a code of 2 capital letters or digits")
+    return text
+
+
+def switch(body: Any, name: str) -> bool:
+    """Read a body that is one switch, `{name: true}` or `{name: false}`."""
+    if not isinstance(body, dict) or set(body) != {name} or not isinstance(body[name], bool):
+        _refuse(f"send a JSON object with {name}, true or false")
+    return bool(body[name])
+
+
 def _known(query: Query, names: tuple[str, ...]) -> None:
     # Every query string is a key of its own: what means nothing must not make one.
     for name, values in query.lists():

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session, joinedload, selectinload
 
 from example_app.db import Row
 from example_app.params import PlaneFilter, Search
-from example_app.schema import Flight, Plane, Weather
+from example_app.schema import Airline, Flight, Plane, Weather
 
 PAGE_SIZE = 25
 
@@ -102,6 +102,18 @@ def plane(db: Session, tailnum: str) -> Row | None:
     ).where(Flight.tailnum == tailnum, Flight.dep_time.is_not(None))
     year = dict(db.execute(flown).mappings().one())
     return _as_row(found) | {"year_flown": year, "seats_offered": found.seats * year["flights"]}
+
+
+def airlines(db: Session) -> list[Row]:
+    """Return the airlines, those with most flights first."""
+    number = func.count().label("flights")
+    statement = (
+        select(Airline.carrier, Airline.name, number)
+        .join(Flight, Flight.carrier == Airline.carrier)
+        .group_by(Airline.carrier)
+        .order_by(number.desc())
+    )
+    return [dict(row) for row in db.execute(statement).mappings()]
 
 
 def change_plane(db: Session, tailnum: str, changes: dict[str, int | str | None]) -> bool:

@@ -11,7 +11,7 @@ from sqlalchemy.schema import CreateTable
 
 # Stored in the file's header, so that a file of another program or of an older release is recognised at once.
 APPLICATION_ID = 0x464C5431  # "FLT1"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class Base(DeclarativeBase):
@@ -106,6 +106,15 @@ class Flight(Base):
     plane: Mapped[Plane | None] = relationship(primaryjoin=lambda: foreign(Flight.tailnum) == Plane.tailnum)
 
 
+class Counter(Base):
+    """What the app itself counts; the data has nothing of it."""
+
+    __tablename__ = "counters"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[int]
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """Where a table's rows come from.
@@ -133,13 +142,18 @@ class Source:
 
     def create_sql(self) -> str:
         """Return the CREATE TABLE statement."""
-        # STRICT by hand: the option of SQLAlchemy is younger than the oldest version that is supported here.
-        return f"{CreateTable(self.table).compile(dialect=sqlite.dialect())} STRICT"
+        return create_sql(self.table)
 
     def insert_sql(self) -> str:
         """Return the INSERT statement with one placeholder per csv column."""
         marks = ", ".join("?" * len(self.columns))
         return f"INSERT INTO {self.name} ({', '.join(self.columns)}) VALUES ({marks})"  # noqa: S608 - our own names
+
+
+def create_sql(table: Table) -> str:
+    """Return the CREATE TABLE statement of a table."""
+    # STRICT by hand: the option of SQLAlchemy is younger than the oldest version that is supported here.
+    return f"{CreateTable(table).compile(dialect=sqlite.dialect())} STRICT"
 
 
 def _source(model: type[Base], file: str, rows: int) -> Source:
@@ -153,6 +167,8 @@ TABLES = (
     _source(Weather, "weather.csv", 26115),
     _source(Flight, "flights.csv.zip", 336776),
 )
+
+OWN_TABLES = (Base.metadata.tables[Counter.__tablename__],)
 
 # What search and the plane pages look up by. None of them covers a dashboard query: that one reads the table.
 INDEXES = (

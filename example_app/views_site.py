@@ -5,15 +5,16 @@ from __future__ import annotations
 from flask import Blueprint, abort, current_app, jsonify, render_template
 from flask.wrappers import Response
 
-from example_app import auth, params
-from example_app.policies import PLANES, TYPE_OUTDATED, rcache
-from flask_rcache import CacheType, get_cache_stats
+from example_app import auth, params, queries, visits
+from example_app.db import Row, session
+from example_app.policies import PLANES, RATINGS, TYPE_OUTDATED, rcache
+from flask_rcache import AUTO, CacheType, get_cache_stats
 
 blueprint = Blueprint("site", __name__)
 
 # What the page's buttons may invalidate: this app's own types and nothing else.
 INVALIDATABLE = [
-    kind.name for kind in (CacheType.DASHBOARD, CacheType.SEARCH, CacheType.ANALYTICS, CacheType.USER, PLANES)
+    kind.name for kind in (CacheType.DASHBOARD, CacheType.SEARCH, CacheType.ANALYTICS, CacheType.USER, PLANES, RATINGS)
 ]
 
 
@@ -27,7 +28,17 @@ def home() -> str:
         users=auth.USERS,
         password=auth.PASSWORD,
         types=INVALIDATABLE,
+        # Called at the end of the page: what a request has read before a fragment with AUTO is among its tags.
+        count_visit=visits.count,
+        airlines=_airlines,
+        AUTO=AUTO,
     )
+
+
+def _airlines() -> list[Row]:
+    """Return the airlines of the sidebar, a fragment that is cached: the template calls this when it is missing."""
+    with session() as db:
+        return queries.airlines(db)
 
 
 @blueprint.post("/api/demo/invalidate/<name>")

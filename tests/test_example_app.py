@@ -455,6 +455,112 @@ def test_key__is_shared_by_workers_and_private(database: Path) -> None:
     assert database.with_name("flights.db.jwt-key").stat().st_mode & 0o777 == 0o600
 
 
+# --- what does not answer, what is counted, what is warm ---
+
+
+def rating_app(path: Path, **config: Any) -> FlaskClient:
+    """A visitor of an app whose rating service can be taken down without others noticing."""
+    settings = {"FLIGHTS_DB": path, "FLIGHTS_JWT_KEY": KEY, "RCACHE_URL": "memory://", "TESTING": True, **config}
+    return create_app(settings).test_client()
+
+
+def test_rating__survives_its_service(copy: Path) -> None:
+    """While the service is down a known rating is served, old as it is; one that nobody has asked for is an error."""
+    visitor = rating_app(copy, RCACHE_TTL_RATINGS=0.05)
+    first = said(visitor.get("/api/airlines/UA/rating"))
+    assert (first["carrier"], first["stars"]) == ("UA", 3.2)
+    assert said(visitor.put("/api/demo/rating-service", json={"down": True})) == {"down": True}
+    cache = visitor.application.extensions["rcache"]
+
+    def is_stale() -> bool:
+        answer = visitor.get("/api/airlines/UA/rating")
+        assert (answer.status_code, said(answer)) == (200, first)
+        return bool(cache.stats()["by_type"]["ratings"]["stale"])
+
+    wait_until(is_stale, timeout=30, what="a rating that has expired")
+    refused = visitor.get("/api/airlines/DL/rating")
+    assert (refused.status_code, said(refused)["error"]) == (502, "the rating service is down")
+    visitor.put("/api/demo/rating-service", json={"down": False})
+    assert visitor.get("/api/airlines/DL/rating").status_code == 200
+    wait_until(lambda: said(visitor.get("/api/airlines/UA/rating")) != first, timeout=30, what="a new rating")
+
+
+def test_rating__unknown_airline_is_asked_for_once(copy: Path) -> None:
+    """That there is none is kept, so that it is known while the service is down."""
+    visitor = rating_app(copy)
+    assert visitor.get("/api/airlines/ZZ/rating").status_code == 404
+    visitor.put("/api/demo/rating-service", json={"down": True})
+    assert visitor.get("/api/airlines/ZZ/rating").status_code == 404
+    assert visitor.get("/api/airlines/ZY/rating").status_code == 502
+
+
+@pytest.mark.parametrize("body", [{}, [], {"down": "yes"}, {"down": 1}, {"down": True, "up": False}])
+def test_rating__refuses_a_bad_switch(visitor: FlaskClient, body: Any) -> None:
+    """So too what is no airline."""
+    assert visitor.put("/api/demo/rating-service", json=body).status_code == 400
+    assert visitor.get("/api/airlines/united/rating").status_code == 400
+
+
+def counted(path: Path) -> int | None:
+    with closing(sqlite3.connect(path)) as db:
+        row = db.execute("SELECT value FROM counters WHERE name = 'home'").fetchone()
+    return None if row is None else int(row[0])
+
+
+def test_visits__are_written_at_once_without_redis(copy: Path) -> None:
+    """On memory:// there is no queue; a new process goes on where the last one ended."""
+    for number in (1, 2):
+        assert f"opened {number} time" in visitor_of(copy).get("/").text
+        assert counted(copy) == number
+
+
+def test_visits__are_written_behind_with_redis(copy: Path, redis_server: Server) -> None:
+    """The page counts at once; the database has it when the writer has run, the last count only."""
+    visitor = rating_app(copy, RCACHE_URL=redis_server.url)
+    for number in (1, 2, 3):
+        assert f"opened {number} time" in visitor.get("/").text
+    assert counted(copy) is None
+    done = visitor.application.test_cli_runner().invoke(args=["cache", "writer", "--once"])
+    assert "3 writes applied" in done.output
+    assert counted(copy) == 3
+    visitor.application.extensions["rcache"].close()
+
+
+def test_visits__that_cannot_be_counted_are_no_reason_to_fail(copy: Path) -> None:
+    """The page is there without its counter."""
+    visitor = visitor_of(copy)
+    with closing(sqlite3.connect(copy)) as db, db:
+        db.execute("DROP TABLE counters")
+    page = visitor.get("/")
+    assert page.status_code == 200
+    assert "This page was opened" not in page.text
+
+
+def test_home__has_a_cached_sidebar(copy: Path) -> None:
+    """The airlines are read once; the page around them is made for each visitor."""
+    visitor = visitor_of(copy)
+    pages = [visitor.get("/").text for _ in range(2)]
+    lists = [re.search(r'<ul id="airlines">.*?</ul>', page, re.DOTALL) for page in pages]
+    assert lists[0] is not None
+    assert lists[1] is not None
+    assert lists[0][0] == lists[1][0]
+    assert lists[0][0].count("<li>") == 16
+    assert visitor.application.extensions["rcache"].stats()["by_type"]["default"]["loads"] == 1
+
+
+@pytest.mark.slow
+def test_warming__makes_the_first_visitor_s_board_a_hit(copy: Path) -> None:
+    """The tasks fill what visitors ask for: the page under their address, and the tables of delays."""
+    visitor = rating_app(copy, RCACHE_WARMING_URL="http://localhost")
+    done = visitor.application.test_cli_runner().invoke(args=["cache", "warm"])
+    assert done.exit_code == 0, done.output
+    assert visitor.get("/api/dashboard").headers["X-Cache"] == "HIT"
+    before = visitor.application.extensions["rcache"].stats()["by_type"]["analytics"]["loads"]
+    assert visitor.get("/api/analytics/delays?by=month").status_code == 200
+    after = visitor.application.extensions["rcache"].stats()["by_type"]["analytics"]["loads"]
+    assert after == before + 1  # the page, and not the function inside
+
+
 # --- the site ---
 
 
@@ -584,7 +690,11 @@ def fleet(database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     path = shutil.copy(database, tmp_path_factory.mktemp("fleet"))
     with (
         Server(find_binary()) as server,
-        Gunicorn("example_app:create_app()", workers=4, env={"FLIGHTS_DB": str(path), "RCACHE_URL": server.url}) as web,
+        Gunicorn(
+            "example_app:create_app()",
+            workers=4,
+            env={"FLIGHTS_DB": str(path), "RCACHE_URL": server.url, "RCACHE_WARMING": "false"},
+        ) as web,
     ):
         yield web
 

@@ -10,7 +10,7 @@ let records = [];
 export function badge(record) {
   if (record.status === 0) return el("b", { className: "badge failed" }, "NO ANSWER");
   if (record.status >= 400) return el("b", { className: "badge failed" }, String(record.status));
-  const word = record.cache ?? "WRITE";
+  const word = record.cache ?? (record.method === "GET" ? "CALL" : "WRITE");
   return el("b", { className: `badge ${word.toLowerCase()}` }, word);
 }
 

@@ -96,6 +96,30 @@ async function signIn(form) {
   await profile();
 }
 
+async function rate({ target }) {
+  const carrier = target.closest("button")?.dataset.carrier;
+  if (!carrier) return;
+  const result = byId("rating");
+  try {
+    const { data } = await call("GET", `/api/airlines/${carrier}/rating`);
+    const asked = new Date(data.asked_at * 1000).toLocaleTimeString("en-GB");
+    result.textContent = `${carrier}: ${data.stars} of 5 stars, as the service said at ${asked}.`;
+  } catch (error) {
+    result.textContent = `${carrier}: ${error.message}`;
+  }
+}
+
+async function toggle({ target }) {
+  const result = byId("rating");
+  try {
+    const { data } = await call("PUT", "/api/demo/rating-service", { body: { down: target.checked } });
+    result.textContent = data.down ? "The service is down. Known ratings are shown for another hour." : "The service answers again.";
+  } catch (error) {
+    target.checked = !target.checked;
+    result.textContent = error.message;
+  }
+}
+
 function onSubmit(id, act) {
   const form = byId(id);
   form.addEventListener("submit", (event) => {
@@ -111,5 +135,7 @@ export function start() {
     show(byId("delays-result"), () => call("GET", `/api/analytics/delays?by=${by}`), delays);
   });
   onSubmit("login", signIn);
+  byId("airlines").addEventListener("click", rate);
+  byId("ratings-down").addEventListener("change", toggle);
   byId("profile-again").addEventListener("click", profile);
 }
