@@ -30,7 +30,7 @@ from .model.cache_type import AUTO, CacheType, Tags
 from .model.keys import Key
 from .observed import Observed, describe, observing
 
-__all__ = ["FragmentExtension", "fragment"]
+__all__ = ["FragmentExtension", "Used", "fragment", "read_by_processors", "used_in"]
 
 logger: Final = logging.getLogger("flask_rcache")
 
@@ -79,7 +79,7 @@ def fragment(
 
 
 #: The names that a block reads, the templates that it includes, and the names that its ``vary`` reads.
-_Used = tuple[tuple[str, ...], tuple[str | None, ...], tuple[str, ...]]
+Used = tuple[tuple[str, ...], tuple[str | None, ...], tuple[str, ...]]
 
 
 class FragmentExtension(Extension):
@@ -103,7 +103,7 @@ class FragmentExtension(Extension):
         # Another block under the same name, here or in another template, is another fragment.
         source = f"{parser.name}\n{body!r}".encode("utf-8", "surrogatepass")
         place = blake2b(source, digest_size=12).hexdigest()
-        used = nodes.Const((*_used(body), _names(options["vary"]) if "vary" in options else ()))
+        used = nodes.Const(used_in(body, options.get("vary")))
         if "vary" in options:  # evaluated again where the block runs: what it reads is in the key
             body.insert(0, nodes.ExprStmt(self.call_method("_vary_read", [options["vary"]])))
         given = nodes.List([name, *(options.get(each, nodes.Const(None)) for each in _OPTIONS)])
@@ -129,7 +129,7 @@ class FragmentExtension(Extension):
         if part is not None:
             part.vary_read()
 
-    def _render(self, place: str, used: _Used, given: list[Any], caller: Callable[[], Any]) -> Any:
+    def _render(self, place: str, used: Used, given: list[Any], caller: Callable[[], Any]) -> Any:
         """The fragment as the template shows it: a string, or in an async environment an awaitable of one."""
         name, ttl, tags, vary, type = given
         manager = _manager()
@@ -226,20 +226,12 @@ class _Part:
                 self._reads |= self._observed.reads
                 self._observed = None
 
-    def note_processors(self, environment: Environment, used: _Used) -> None:
+    def note_processors(self, environment: Environment, used: Used) -> None:
         """Note what the app's context processors read for the names that the block uses and ``vary`` does not.
 
         They have run before the block, so what they read for it would not be seen.
         """
-        app, context = current_app, request_context()
-        names, templates, covered = used
-        known = _with_included(environment, set(names), list(templates))
-        scopes = (None, *(context.request.blueprints if context is not None else ()))
-        for function in [each for scope in scopes for each in app.template_context_processors.get(scope, ())]:
-            with observing(context, current_cache.settings.identity_g) as seen:
-                given = set(app.ensure_sync(function)())
-            if (given if known is None else given & known) - set(covered):
-                self._reads |= seen.reads
+        self._reads |= read_by_processors(environment, used)
 
     def vary_read(self) -> None:
         """What was read so far is in the key."""
@@ -259,6 +251,26 @@ class _Part:
         if (self.name, about) not in _warned:
             _warned[self.name, about] = None
             logger.warning("[CACHE] %s is not cached: %s", self.shown, text)
+
+
+def read_by_processors(environment: Environment, used: Used) -> frozenset[str]:
+    """What the app's context processors read for the names that a block uses and its ``vary`` does not."""
+    app, context = current_app, request_context()
+    names, templates, covered = used
+    known = _with_included(environment, set(names), list(templates))
+    scopes = (None, *(context.request.blueprints if context is not None else ()))
+    reads: set[str] = set()
+    for function in [each for scope in scopes for each in app.template_context_processors.get(scope, ())]:
+        with observing(context, current_cache.settings.identity_g) as seen:
+            given = set(app.ensure_sync(function)())
+        if (given if known is None else given & known) - set(covered):
+            reads |= seen.reads
+    return frozenset(reads)
+
+
+def used_in(body: list[nodes.Node], vary: nodes.Node | None) -> Used:
+    """What a block uses: for :func:`read_by_processors`."""
+    return (*_used(body), _names(vary) if vary is not None else ())
 
 
 def _names(node: nodes.Node) -> tuple[str, ...]:

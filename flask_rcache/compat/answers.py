@@ -15,10 +15,11 @@ from ..errors import EncodeError
 from ..http import parse_cache_control
 from ..http.storable import STORABLE
 
-__all__ = ["Answer", "pack", "refusal", "unpack"]
+__all__ = ["Answer", "fields_in", "for_those_without", "pack", "refusal", "unpack"]
 
 _RESPONSE: Final = "flask_rcache.compat:response"
 _ERROR: Final = "flask_rcache.compat:error"
+_ABSENT: Final = "flask_rcache.compat:absent"
 #: Anything that a decorated function may return or raise.
 Answer = Any
 
@@ -42,8 +43,21 @@ def pack(answer: Answer) -> Any:
     return answer
 
 
+def for_those_without(fields: tuple[str, ...], packed: Any) -> Any:
+    """A packed answer that is for requests which have none of some fields."""
+    return (_ABSENT, fields, packed) if fields else packed
+
+
+def fields_in(value: Any) -> tuple[str, ...]:
+    """The fields that a request must not have to get a packed answer."""
+    is_marked = type(value) is tuple and len(value) == 3 and value[0] == _ABSENT
+    return value[1] if is_marked else ()
+
+
 def unpack(value: Any) -> Answer:
     """The answer that :func:`pack` made a value of; a response is one of the app's own class."""
+    if fields_in(value):
+        value = value[2]
     if type(value) is tuple and value:
         if value[0] == _RESPONSE and len(value) == 4:
             kind = current_app.response_class if current_app else Response

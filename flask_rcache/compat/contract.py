@@ -193,11 +193,11 @@ class KeyValues:
     def fetch(self, key: object, load: Callable[[], Any], *, ttl: Callable[[Any], float], **how: Any) -> Any:
         """The value of a key, loaded once in all processes when it is not there; see ``CacheManager.fetch``.
 
-        ``load`` returns what :meth:`get` unpacks. Another process may still serve what ``set`` has replaced, for
-        ``RCACHE_L1_TTL`` at most: the memory tier is used.
+        ``load`` returns what :meth:`get` unpacks, and so does this. Another process may still serve what ``set`` has
+        replaced, for ``RCACHE_L1_TTL`` at most: the memory tier is used.
         """
         manager = self._manager()
-        return self._unpack(manager.fetch(self._loaded_type(manager), self._id(key), load, ttl=ttl, **how))
+        return manager.fetch(self._loaded_type(manager), self._id(key), load, ttl=ttl, **how)
 
     def invalidate(self, tag: str) -> None:
         """Make what was loaded with a tag invalid."""

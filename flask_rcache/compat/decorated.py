@@ -14,12 +14,12 @@ from typing import Any, Final, NamedTuple
 from flask import current_app
 from werkzeug.exceptions import HTTPException
 
-from ..context import EXTENSION, current_cache, request_context
 from ..engine.fetching import MISSING, NEVER
 from ..errors import EncodeError
-from ..observed import Observed, describe, observing
-from .answers import Answer, pack, refusal
+from ..observed import Field, Observed, describe
+from .answers import Answer, fields_in, for_those_without, pack, refusal, unpack
 from .contract import KeyValues, NoValues, Timeout, lifetime
+from .readers import audience_of, blocked_by, observing_here, read_before, uncovered
 
 __all__ = ["Load", "Options", "answer_of", "call", "is_true", "reading"]
 
@@ -61,7 +61,7 @@ def _takes(function: Callable[..., Any]) -> int:
 
 def reading(functions: Iterable[Callable[[], object]]) -> frozenset[str]:
     """What functions read of the request: the key's, and those that decide whether it is asked for."""
-    with _observing() as observed:
+    with observing_here() as observed:
         for function in functions:
             function()
     return frozenset(observed.reads)
@@ -79,6 +79,7 @@ class Load:
         covered: what was read of the request for the key.
         warn: says once, about what it is given first, that something is not cached.
         is_stored: whether the answer may be stored, whatever it is.
+        is_page: whether it is the answer of a view to a request for its path.
         given: the arguments of the call.
         on_run: called before it.
         keeps_errors: whether an ``HTTPException`` that it raises is an answer.
@@ -86,6 +87,7 @@ class Load:
     Attributes:
         answer: what was returned, or the ``HTTPException`` that was raised; ``MISSING`` when nothing was run.
         name: what warnings call it.
+        reads: what was read of the request besides.
         reads_covered: what was read of the request and is in the key.
     """
 
@@ -100,6 +102,7 @@ class Load:
         covered: Callable[[], frozenset[str]],
         warn: Callable[[str, str], None],
         is_stored: bool = True,
+        is_page: bool = False,
         given: Iterable[object] = (),
         on_run: Callable[[], object] = lambda: None,
         keeps_errors: bool = False,
@@ -113,18 +116,20 @@ class Load:
         self._timeout: Final = timeout
         self._covered: Final = covered
         self._is_stored: Final = is_stored
+        self._is_page: Final = is_page
         self._warner: Final = warn
         self._given: Final = list(given)
         self._on_run: Final = on_run
         self._keeps_errors: Final = keeps_errors
-        self._reads: frozenset[str] = frozenset()
+        self.reads: frozenset[str] = frozenset()
         self._is_kept: object = True
         self._observed: Observed | None = None
 
     def __call__(self) -> Any:
         """Run it; the answer as it is stored."""
         self._on_run()
-        with _observing() as observed:
+        before = read_before() if self._is_page else ()
+        with observing_here() as observed:
             self._observed = observed
             try:
                 answer = self._run()
@@ -134,14 +139,18 @@ class Load:
                 if not self._keeps_errors:
                     raise
                 answer = error
-        self._reads = observed.beside(self._given)
         self.answer = answer
         self._is_kept = self._judged(answer)
         try:
-            return pack(answer)
+            packed = pack(answer)
         except EncodeError:
             self._is_kept = NEVER
             return None
+        if self._is_kept and self._is_page:
+            return self._for_whom(before, observed, packed)
+        if self._is_kept:
+            self._is_kept = self._is_for_all(self.reads | observed.beside(self._given))
+        return packed
 
     def cover(self) -> None:
         """What was read up to here is in the key."""
@@ -154,18 +163,34 @@ class Load:
 
     def keep(self, _: object) -> object:
         """Whether the answer is kept."""
-        if not self._is_kept:
-            return self._is_kept
-        reads = self._reads - self.reads_covered
-        reads = _beside(reads, self._covered()) if reads else reads
-        if reads:
-            self._warn("reads", f"it reads {describe(reads)}, which its key does not contain: {self._advice}")
-            return NEVER
-        return True
+        return self._is_kept
+
+    def _for_whom(self, before: Iterable[Field], observed: Observed, packed: Any) -> Any:
+        """The answer with the fields that a request must not have to get it."""
+        covered = self._covered() if observed.noted or before else frozenset[str]()
+        audience = audience_of(before, observed.noted, covered)
+        if audience.refused:
+            self._is_kept = NEVER
+            self._warn("reads", f": it reads {audience.refused}, which its key does not contain: {self._advice}")
+            return packed
+        blocking = blocked_by(audience.fields)
+        if blocking:
+            self._is_kept = False
+            self._warn(blocking, f" for requests with {blocking}, which it reads: {self._advice}")
+        return for_those_without(audience.fields, packed)
+
+    def _is_for_all(self, reads: frozenset[str]) -> object:
+        """Whether a value of a function may be kept."""
+        reads -= self.reads_covered
+        reads = uncovered(reads, self._covered()) if reads else reads
+        if not reads:
+            return True
+        self._warn("reads", f": it reads {describe(reads)}, which its key does not contain: {self._advice}")
+        return NEVER
 
     def warn_of(self, error: Exception) -> None:
         """Say once that the call has no key."""
-        self._warn("key", f"its key can't be made: {error}")
+        self._warn("key", f": its key can't be made: {error}")
 
     def _judged(self, answer: Answer) -> object:
         if not self._is_stored or (answer is None and not self._options.cache_none):
@@ -179,12 +204,12 @@ class Load:
         if why.startswith("with status"):  # may be over soon
             return False
         if why:
-            self._warn("answer", f"it returns an answer {why}")
+            self._warn("answer", f": it returns an answer {why}")
         return NEVER if why else True
 
     def _warn(self, about: str, text: str) -> None:
         """Say once why it is not cached."""
-        self._warner(f"compat/{about}/{self.name}", f"{self.name} is not cached: {text}")
+        self._warner(f"compat/{about}/{self.name}", f"{self.name} is not cached{text}")
 
 
 def answer_of(backend: KeyValues | NoValues, key: str, load: Load, *, refresh: bool, **how: Any) -> Answer:
@@ -198,9 +223,9 @@ def answer_of(backend: KeyValues | NoValues, key: str, load: Load, *, refresh: b
         how: more of ``CacheManager.fetch``.
     """
     found = backend.fetch(key, load, ttl=load.ttl, keep=load.keep, refresh=refresh, **how)
-    if load.answer is not MISSING:
-        return load.answer
-    return found
+    if load.answer is MISSING and blocked_by(fields_in(found)):
+        load()
+    return unpack(found) if load.answer is MISSING else load.answer
 
 
 def _joined(chunks: Iterable[Any]) -> Any:
@@ -209,21 +234,6 @@ def _joined(chunks: Iterable[Any]) -> Any:
     if all(isinstance(each, str) for each in items):
         return "".join(items)
     return b"".join(items) if all(isinstance(each, bytes) for each in items) else items
-
-
-def _beside(reads: frozenset[str], covered: frozenset[str]) -> frozenset[str]:
-    """What was read that was not read for the key; who reads all of a kind has read each."""
-    rest = {each for each in reads - covered if f"{each.partition(':')[0]}:*" not in covered}
-    if "arg:*" in covered:
-        rest.discard("query_string")
-    return frozenset(rest)
-
-
-def _observing() -> Any:
-    context = request_context()
-    if context is None or EXTENSION not in context.app.extensions:
-        return observing(None, ())
-    return observing(context, current_cache.settings.identity_g)
 
 
 def call(function: Callable[..., Any], app: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -353,9 +353,11 @@ class Cache:
     ) -> Callable[[Callable[P, R]], CachedFunction[P, R]]:
         """Cache the answers of a view, by its path.
 
-        An answer for which the view has read anything of the request that the key does not contain, such as the
-        session, a header, or the query without ``query_string``, is not stored, and one warning says what it was. What
-        ``key_prefix``, ``make_cache_key`` and ``unless`` read counts as contained.
+        What the view, and what ran before it, has read of the request beside the path (the session, a header, a cookie,
+        an argument of the query without ``query_string``) selects: the answer is stored and served only for requests
+        that have none of it. A warning says once what others have. What ``key_prefix``, ``make_cache_key`` and
+        ``unless`` read does not count. With a key that is not made of the path, an answer for which anything else was
+        read is not stored.
 
         Args:
             timeout: seconds, or a ``timedelta``; 0 never expires; ``CACHE_DEFAULT_TIMEOUT`` when left out.
@@ -407,6 +409,7 @@ class Cache:
                     covered=lambda: covered(args, kwargs),
                     warn=self._warn,
                     is_stored=not view.is_without_body(make_cache_key),
+                    is_page=view.is_page(make_cache_key),
                     given=[*args, *kwargs.values()],
                     on_run=lambda: self._send(cache_view_miss, asked.key, args, kwargs),
                     keeps_errors=True,
@@ -661,14 +664,16 @@ class _View:
 
     def is_for_no_cache(self, make_cache_key: object) -> bool:
         """Whether the request is not one for a page: the path does not say what a POST asks for."""
-        if not self._is_by_path or callable(make_cache_key) or not has_request_context():
-            return False
-        return request.method not in ("GET", "HEAD")
+        return self.is_page(make_cache_key) and request.method not in ("GET", "HEAD")
+
+    def is_page(self, make_cache_key: object) -> bool:
+        """Whether the path names what is asked for, and not a function of the app's."""
+        is_by_path = self._is_by_path and not callable(make_cache_key)
+        return is_by_path and has_request_context() and EXTENSION in current_app.extensions
 
     def is_without_body(self, make_cache_key: object) -> bool:
         """Whether the answer to the request may lack its body, which a GET must have."""
-        is_by_path = self._is_by_path and not callable(make_cache_key)
-        return is_by_path and has_request_context() and request.method == "HEAD"
+        return self.is_page(make_cache_key) and request.method == "HEAD"
 
     def key(self, *args: Any, **kwargs: Any) -> str:
         """The key of a call; ``path`` and ``query_args`` stand for those of a request."""

@@ -14,7 +14,7 @@ from jinja2 import nodes
 from jinja2.ext import Extension
 from jinja2.parser import Parser
 
-from ..fragments import FragmentExtension
+from ..fragments import FragmentExtension, Used, read_by_processors, used_in
 from .decorated import Load, answer_of
 
 __all__ = ["ATTRIBUTE", "CacheExtension", "fragment_key"]
@@ -53,9 +53,11 @@ class CacheExtension(Extension):
         while parser.stream.skip_if("comma"):
             vary.append(parser.parse_expression())
         body = parser.parse_statements(("name:endcache",), drop_needle=True)
+        told_by = nodes.List([name, *vary])
+        used = nodes.Const(used_in(body, told_by))
         # Evaluated again where the block runs: what it reads is in the key.
-        body.insert(0, nodes.ExprStmt(self.call_method("_cover", [nodes.List([name, *vary])])))
-        call = self.call_method("_render", [timeout, name, nodes.List(vary)])
+        body.insert(0, nodes.ExprStmt(self.call_method("_cover", [told_by])))
+        call = self.call_method("_render", [timeout, name, nodes.List(vary), used])
         return nodes.CallBlock(call, [], [], body).set_lineno(line)
 
     @staticmethod
@@ -64,7 +66,7 @@ class CacheExtension(Extension):
         if load is not None:
             load.cover()
 
-    def _render(self, timeout: Any, name: str, vary_on: list[str], caller: Callable[[], str]) -> str:
+    def _render(self, timeout: Any, name: str, vary_on: list[str], used: Used, caller: Callable[[], str]) -> str:
         """The fragment as the template shows it."""
         cache = getattr(self.environment, ATTRIBUTE, None)
         if cache is None:
@@ -81,6 +83,9 @@ class CacheExtension(Extension):
             finally:
                 _running.reset(token)
 
+        def note_processors() -> None:
+            load.reads = read_by_processors(self.environment, used)
+
         load = Load(
             run,
             name=f"fragment {name!r}",
@@ -88,5 +93,6 @@ class CacheExtension(Extension):
             timeout=lambda _: cache.cache.default_timeout if timeout is None else timeout,
             covered=frozenset,
             warn=cache.cache.warn_once,
+            on_run=note_processors,
         )
-        return str.__str__(answer_of(cache.cache, key, load, refresh=False, name=f"fragment {name!r}"))
+        return str(answer_of(cache.cache, key, load, refresh=False, name=load.name))

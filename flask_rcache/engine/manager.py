@@ -639,6 +639,8 @@ class CacheManager:
         """
         engine = self.engine
         stored = [engine.names.stored(cache_type.name, key, hashed=False) for key in keys]
+        if not stored:
+            return Invalidated(0)
         return self._invalidated("key", tuple(stored), cache_type.name, lambda: engine.store.delete(stored))
 
     def invalidate_type(self, cache_type: CacheType | str) -> Invalidated:

@@ -6,13 +6,14 @@ import gc
 import random
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import flask
 import flask_caching as original
 import pytest
 from flask import abort, make_response, request, session
+from flask_login import LoginManager, UserMixin  # type: ignore[import-untyped]
 
 from flask_rcache import RCache
 from flask_rcache.compat.flask_caching import Cache, CachedResponse, make_template_fragment_key
@@ -42,7 +43,7 @@ def _view(made: Made, answer: Callable[[], Any], **options: Any) -> tuple[Any, C
         return counted()
 
     app.add_url_rule("/", view_func=cache.cached(60, **options)(view), methods=["GET", "POST"])
-    return app.test_client(), counted
+    return app.test_client(use_cookies=False), counted
 
 
 def test_cached__a_response_comes_back_as_it_was(made: Made) -> None:
@@ -67,28 +68,90 @@ def test_cached__a_response_comes_back_as_it_was(made: Made) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "says"),
+    ("answer", "having", "says"),
     [
-        (lambda: session.get("user", "nobody"), "session"),
-        (lambda: request.headers.get("Accept-Language", ""), "Accept-Language"),
-        (lambda: request.cookies.get("cart", ""), "cart"),
-        (lambda: request.args.get("page", ""), "args"),
-        (lambda: request.url, "request"),
-        (lambda: request.remote_addr or "", "remote_addr"),
+        (lambda: request.headers.get("Accept-Language", ""), {"headers": {"Accept-Language": "de"}}, "Accept-Language"),
+        (
+            lambda: request.headers.get("Authorization", ""),
+            {"headers": {"Authorization": "Basic eDp5"}},
+            "Authorization",
+        ),
+        (lambda: request.cookies.get("cart", ""), {"headers": {"Cookie": "cart=7"}}, "cookie:cart"),
+        (lambda: request.args.get("page", ""), {"query_string": "page=2"}, "arg:page"),
+        (lambda: request.get_data(as_text=True), {"data": "body"}, "body"),
     ],
-    ids=["session", "header", "cookie", "query", "host", "address"],
+    ids=["header", "credential", "cookie", "query", "body"],
 )
-def test_cached__what_the_key_does_not_contain(
-    made: Made, answer: Callable[[], str], says: str, caplog: pytest.LogCaptureFixture
+def test_cached__what_some_requests_have(
+    made: Made, answer: Callable[[], str], having: dict[str, Any], says: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An answer that was made of more of the request than its path is served to nobody else; one warning says so."""
+    """What a view looks for in a request is served to those that lack it, and made for each that has it."""
     client, counted = _view(made, answer)
-    for _ in range(3):
-        client.get("/")
+    texts = [client.get("/", **each).text for each in ({}, having, {}, having, {})]
+    assert texts[0] == texts[2] == texts[4] == ""
+    assert texts[1] == texts[3] != ""
     assert counted.calls == 3
     warned = [record.getMessage() for record in caplog.records if "is not cached" in record.getMessage()]
     assert len(warned) == 1
     assert says in warned[0]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [lambda: request.url, lambda: request.host, lambda: request.remote_addr or "", lambda: str(len(request.headers))],
+    ids=["url", "host", "address", "all-headers"],
+)
+def test_cached__what_all_requests_have(
+    made: Made, answer: Callable[[], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """An answer that depends on what each request has, and its path does not say, is made for each, with a warning."""
+    client, counted = _view(made, answer)
+    for _ in range(3):
+        client.get("/")
+    assert counted.calls == 3
+    assert len([record for record in caplog.records if "its key does not contain" in record.getMessage()]) == 1
+
+
+def test_cached__what_was_read_before_the_view(made: Made) -> None:
+    """Who is asking counts where a function before the view has looked it up, whatever it has made of it."""
+    app, cache = made
+
+    @app.before_request
+    def look_up() -> None:
+        flask.g.account = session.get("user", "nobody")
+
+    counted = Counted(lambda: flask.g.account)
+    app.add_url_rule("/", "root", cache.cached()(lambda: counted()))
+    assert _texts(app, "/", (None, "ann", None, "bob", None)) == ["nobody", "ann", "nobody", "bob", "nobody"]
+    assert counted.calls == 3
+
+
+def test_cached__flask_login(made: Made) -> None:
+    """With Flask-Login, whose template variable looks at the session each time, visitors share their pages."""
+    app, cache = made
+    manager = LoginManager(app)
+
+    class User(UserMixin):  # type: ignore[misc]
+        def __init__(self, id: str) -> None:
+            self.id = id
+
+    manager.user_loader(User)
+    counted = Counted(lambda: flask.render_template_string("{{ current_user.id }}"))
+    app.add_url_rule("/", "root", cache.cached()(lambda: counted()))
+    assert _texts(app, "/", (None, None, "ann", None, "bob"), key="_user_id") == ["", "", "ann", "", "bob"]
+    assert counted.calls == 3
+
+
+def _texts(app: flask.Flask, path: str, users: Iterable[str | None], key: str = "user") -> list[str]:
+    """What each of these users is shown."""
+    texts = []
+    for user in users:
+        client = app.test_client()
+        if user:
+            with client.session_transaction() as held:
+                held[key] = user
+        texts.append(client.get(path).text)
+    return texts
 
 
 @pytest.mark.parametrize(
@@ -122,12 +185,8 @@ def test_cached__two_callers(made: Made) -> None:
     def me() -> str:
         return str(session.get("user", "nobody"))
 
-    for name in ("ann", None, "bob", "ann"):
-        client = app.test_client()
-        if name:
-            with client.session_transaction() as held:
-                held["user"] = name
-        assert client.get("/me").text == (name or "nobody")
+    users = ("ann", None, "bob", "ann", None)
+    assert _texts(app, "/me", users) == [user or "nobody" for user in users]
 
 
 @pytest.mark.parametrize(
@@ -412,7 +471,13 @@ def test_template_tag__both_spellings(made: Made) -> None:
 def test_template_tag__for_each_user(made: Made) -> None:
     """A fragment that shows who is asking is stored only where its name says so."""
     app, _ = made
+
+    @app.context_processor
+    def who() -> dict[str, str]:
+        return {"me": session.get("user", "nobody")}
+
     source = {
+        "/given": '{% cache 60, "given" %}{{ me }}{% endcache %}',
         "/hidden": '{% cache 60, "hello" %}{{ session.user }}{% endcache %}',
         "/named": '{% cache 60, "bye", session.user %}{{ session.user }}{% endcache %}',
     }
@@ -423,7 +488,7 @@ def test_template_tag__for_each_user(made: Made) -> None:
             client = app.test_client()
             with client.session_transaction() as held:
                 held["user"] = name
-            assert client.get("/hidden").text == client.get("/named").text == name
+            assert client.get("/hidden").text == client.get("/named").text == client.get("/given").text == name
     with app.app_context():
         keys = [entry.key.rpartition(":")[2] for entry in app.extensions["rcache"].entries()]
     assert sorted(keys) == [make_template_fragment_key("bye", ["ann"]), make_template_fragment_key("bye", ["bob"])]

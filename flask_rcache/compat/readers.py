@@ -1,0 +1,112 @@
+"""Whom an answer is for: what was read of a request to make it, and is not in its key.
+
+Owns both rules. What a function has read stands in no key, so its value is not stored. An answer of a view is stored
+with the fields that it depends on, and only from and for requests that have none of them: a page that looks for a user
+in the session is shared by those who are not signed in, and by nobody else. It is the rule of ``@cache_response``,
+without variants.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import Final, NamedTuple
+
+from ..context import EXTENSION, current_cache, request_context
+from ..http import ADDRESS, FieldRules, Selection, shown_field
+from ..observed import Field, Observed, describe, field_text, observe, observing, raw_environ, session_of
+from ..views.dependencies import Counting, dependencies
+from ..views.identity import leave_session_protection_alone
+
+__all__ = ["Audience", "audience_of", "blocked_by", "observing_here", "read_before", "uncovered"]
+
+#: What tells the host of a request, which the path does not say.
+_OF_THE_HOST: Final = frozenset({"HTTP_HOST", "SERVER_NAME", "SERVER_PORT", "SCRIPT_NAME", "wsgi.url_scheme"})
+#: Attributes of a request that the path says, or that are judged as fields.
+_NOT_OF_THE_HOST: Final = frozenset({"body", "method", "path", "query_string", "remote_addr", "view_args"})
+
+
+class Audience(NamedTuple):
+    """For which requests an answer of a view is.
+
+    Args:
+        fields: those that have none of these.
+        refused: what it depends on that no request lacks; empty when it is for some.
+    """
+
+    fields: tuple[str, ...] = ()
+    refused: str = ""
+
+
+def observing_here() -> AbstractContextManager[Observed]:
+    """Note what is read of the current request, if there is one."""
+    context = request_context()
+    if context is None or EXTENSION not in context.app.extensions:
+        return observing(None, ())
+    leave_session_protection_alone(context.app)
+    return observing(context, current_cache.settings.identity_g)
+
+
+def read_before() -> tuple[Field, ...]:
+    """What was read of the current request so far."""
+    context = request_context()
+    return () if context is None else tuple(observe(context.request, session_of(context)))
+
+
+def uncovered(reads: frozenset[str], covered: frozenset[str]) -> frozenset[str]:
+    """What was read that was not read for the key; who reads all of a kind has read each.
+
+    >>> sorted(uncovered(frozenset({"arg:page", "session:user", "path"}), frozenset({"arg:*", "path"})))
+    ['session:user']
+    """
+    rest = {each for each in reads - covered if f"{each.partition(':')[0]}:*" not in covered}
+    if "arg:*" in covered:
+        rest.discard("query_string")
+    return frozenset(rest)
+
+
+def audience_of(before: Iterable[Field], inside: Iterable[Field], covered: frozenset[str]) -> Audience:
+    """For which requests an answer is.
+
+    Args:
+        before: what was read of its request until the view was called.
+        inside: what was read until it had returned.
+        covered: what is in the key, as texts.
+    """
+    settings = current_cache.settings
+    inside = _beside(inside, covered)
+    host = [field for field in inside if _is_of_the_host(field)]
+    if host:
+        return Audience(refused=describe(map(field_text, host)))
+    rules = FieldRules(settings.negotiated, settings.ignored_fields)
+    counting = Counting(rules, None if "arg:*" in covered else (), session=True)
+    found = dependencies(_beside(before, covered), inside, counting)
+    if ADDRESS in found.fields:
+        return Audience(refused="request.remote_addr")
+    return Audience(tuple(f"!{field}" for field in found.fields), found.whole)
+
+
+def blocked_by(fields: tuple[str, ...]) -> str:
+    """The field for whose sake the current request gets no answer that is for others; empty when there is none."""
+    context = request_context()
+    if context is None or not fields:
+        return ""
+    field = _selection(fields).blocked_by(raw_environ(context.request), session_of(context))
+    return shown_field(field) if field else ""
+
+
+@functools.lru_cache(maxsize=512)
+def _selection(fields: tuple[str, ...]) -> Selection:
+    return Selection(fields)
+
+
+def _beside(fields: Iterable[Field], covered: frozenset[str]) -> list[Field]:
+    return [field for field in fields if uncovered(frozenset({field_text(field)}), covered)]
+
+
+def _is_of_the_host(field: Field) -> bool:
+    kind, name = field
+    if kind == "request":
+        return name not in _NOT_OF_THE_HOST
+    return (kind == "header" and name.lower() == "host") or (kind == "environ" and name in _OF_THE_HOST)
