@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 import pytest
 
-__all__ = ["COLLECTED", "DEVIATIONS", "Deviation", "reason_of"]
+__all__ = ["COLLECTED", "DEVIATIONS", "Deviation", "reason_of", "shown_table"]
 
 #: The ids of all of their tests that a run has collected.
 COLLECTED: Final = pytest.StashKey[list[str]]()
@@ -112,3 +112,12 @@ def reason_of(nodeid: str) -> str | None:
         if each.library == library and each.file == file and test in each.tests:
             return each.reason
     return None
+
+
+def shown_table() -> str:
+    """The table as the documentation has it."""
+    lines = ["| library | tests | why |", "|---|---|---|"]
+    for each in DEVIATIONS:
+        tests = ", ".join(f"`{test}`" for test in each.tests)
+        lines.append(f"| {each.library} `{each.file}` | {tests} | {each.reason} |")
+    return "\n".join(lines) + "\n"

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.compat.deviations import COLLECTED, DEVIATIONS, reason_of
+from tests.compat.deviations import COLLECTED, DEVIATIONS, reason_of, shown_table
 from tests.processes import ROOT
 
 FILES = 8
@@ -53,3 +53,9 @@ def test_upstream__each_deviation_is_a_test(collected: list[str]) -> None:
     named = [test for each in DEVIATIONS for test in each.tests]
     assert set(named) <= there
     assert len(named) == len(set(named))
+
+
+def test_upstream__the_documentation_lists_the_deviations() -> None:
+    """The page for those who move shows the table as it is."""
+    page = (ROOT / "docs" / "migrating.md").read_text(encoding="utf-8")
+    assert shown_table() in page
