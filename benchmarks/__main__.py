@@ -21,6 +21,8 @@ from benchmarks.rows import ROWS, Row
 from tests.servers import Server, find_binary
 
 ALL = {**ROWS, **PEERS}
+#: The rows of the README.
+_BRIEF = ("bare", "raw", "memory", "tiered", "front", "redis", "fc-simple", "fc-redis", "dogpile-redis")
 
 
 def found(rows: dict[str, Row], times: dict[str, list[float]], *, method: str, skipped: Sequence[str]) -> report.Report:
@@ -45,6 +47,7 @@ def found(rows: dict[str, Row], times: dict[str, list[float]], *, method: str, s
         bars=bars,
         unit="× a bare view" if base else "µs a call",
         skipped=skipped,
+        brief=[rows[name].title for name in _BRIEF if name in rows],
     )
 
 

@@ -52,6 +52,7 @@ class Report:
         unit: Of the bars.
         logarithmic: Whether the bars differ by orders of magnitude.
         skipped: What could not be measured here, with the reason.
+        brief: Rows of the short table ``NAME in brief``, by their text; of its first and third column.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Report:
     unit: str
     logarithmic: bool = False
     skipped: Sequence[str] = ()
+    brief: Sequence[str] = ()
 
     def text(self) -> str:
         """The table for a terminal."""
@@ -88,6 +90,12 @@ class Report:
             lines.append(f"Not measured: {'; '.join(self.skipped)}.")
         return "\n".join(lines)
 
+    def in_brief(self) -> str:
+        """The short table: some rows, and of them what is compared."""
+        lines = [f"| {self.columns[0]} | {self.columns[2]} |", "|---|---:|"]
+        lines += [f"| {row[0]} | {row[2]} |" for row in self.rows if row[0] in self.brief]
+        return "\n".join([*lines, "", f"`{self.command}`, {machine()}"])
+
     def publish(self) -> None:
         """Write the plot and the tables.
 
@@ -99,6 +107,8 @@ class Report:
         for page in (_ROOT / "README.md", *sorted((_ROOT / "docs").glob("*.md"))):
             text = page.read_text(encoding="utf-8")
             changed = placed(text, self.name, self.markdown())
+            if self.brief:
+                changed = placed(changed, f"{self.name} in brief", self.in_brief())
             if changed != text:
                 page.write_text(changed, encoding="utf-8")
 

@@ -632,7 +632,7 @@ class CacheManager:
         return self._invalidated("key", tuple(stored[:1]), policy.name, lambda: engine.store.delete(stored))
 
     def remove_many(self, cache_type: CacheType, keys: Iterable[Key]) -> Invalidated:
-        """:meth:`remove` for several keys, in one round trip; for ``compat``.
+        """``remove`` for several keys, in one round trip; for ``compat``.
 
         Raises:
             ConfigError: a key is not usable.
