@@ -16,6 +16,7 @@ from ..engine.statistics import FIELDS
 from ..errors import ConfigError, StoreError, UnknownTypeError
 from ..stores.protocol import Listed
 from ..warming import Warmer
+from . import openapi
 from .bodies import Body, Refused, listing, names_of, pattern_of, tags_of, text_of
 
 __all__ = ["CALLS", "Answer", "Call", "Question"]
@@ -72,6 +73,15 @@ def _stats(question: Question) -> Answer:
 
 def _overview(question: Question) -> Answer:
     return _success(overview=question.manager.overview(), stats=question.manager.stats())
+
+
+def _openapi(question: Question) -> Answer:
+    settings = question.manager.settings
+    calls = {path: {method: call.takes for method, call in methods.items()} for path, methods in CALLS.items()}
+    described = openapi.document(
+        calls, prefix=settings.admin_url_prefix, keys=settings.prefix, with_token=settings.admin_guard is None
+    )
+    return Answer(described)
 
 
 def _keys(question: Question) -> Answer:
@@ -227,6 +237,7 @@ def _success(**more: Any) -> Answer:
 CALLS: Final[Mapping[str, Mapping[str, Call]]] = {
     "/stats": {"GET": Call(_stats)},
     "/overview": {"GET": Call(_overview)},
+    "/openapi.json": {"GET": Call(_openapi)},
     "/keys": {"GET": Call(_keys)},
     "/keys/<path:part>": {"GET": Call(_key)},
     "/invalidate/<part>": {"POST": Call(_invalidate_type, ())},

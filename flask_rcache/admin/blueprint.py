@@ -62,7 +62,7 @@ def register(app: Flask, settings: Settings) -> None:
     admit = _guard_of(settings)
     blueprint = Blueprint("rcache_admin", __name__, url_prefix=settings.admin_url_prefix)
     for rule, calls in CALLS.items():
-        name = rule.strip("/").split("/<")[0] + ("_one" if "<path:" in rule else "")
+        name = rule.strip("/").split("/<")[0].replace(".", "_") + ("_one" if "<path:" in rule else "")
         _add(blueprint, rule, name, _guarded(admit, calls))
     for rule, name in (("", "root"), ("/", "root_slash"), ("/<path:part>", "unknown")):
         _add(blueprint, rule, name, _guarded(admit, {}))

@@ -9,12 +9,24 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["LONGEST_BODY", "Body", "Refused", "fields", "listing", "pattern_of", "tags_of", "text_of"]
+__all__ = [
+    "LONGEST_BODY",
+    "LONGEST_TEXT",
+    "MOST_ENTRIES",
+    "MOST_TAGS",
+    "Body",
+    "Refused",
+    "fields",
+    "listing",
+    "pattern_of",
+    "tags_of",
+    "text_of",
+]
 
 LONGEST_BODY: Final = 64 * 1024
-_LONGEST_TEXT: Final = 1024
-_MOST_TAGS: Final = 1000
-_MOST_ENTRIES: Final = 1000
+LONGEST_TEXT: Final = 1024
+MOST_TAGS: Final = 1000
+MOST_ENTRIES: Final = 1000
 
 #: The members of a call's body.
 Body = dict[str, Any]
@@ -87,8 +99,8 @@ def pattern_of(body: Body) -> tuple[str, str | None]:
 def tags_of(body: Body) -> list[str]:
     """The tags."""
     tags = body.get("tags")
-    if not isinstance(tags, list) or not 1 <= len(tags) <= _MOST_TAGS:
-        raise _bad_body(f'"tags" must be a list of 1 to {_MOST_TAGS} tags')
+    if not isinstance(tags, list) or not 1 <= len(tags) <= MOST_TAGS:
+        raise _bad_body(f'"tags" must be a list of 1 to {MOST_TAGS} tags')
     return [_text(tag, "tags", _bad_body) for tag in tags]
 
 
@@ -102,8 +114,8 @@ def text_of(body: Body, name: str) -> str:
 def names_of(body: Body) -> list[str]:
     """The names of warming tasks; none for all."""
     names = body.get("names", [])
-    if not isinstance(names, list) or len(names) > _MOST_TAGS:
-        raise _bad_body(f'"names" must be a list of at most {_MOST_TAGS} names')
+    if not isinstance(names, list) or len(names) > MOST_TAGS:
+        raise _bad_body(f'"names" must be a list of at most {MOST_TAGS} names')
     return [_text(name, "names", _bad_body) for name in names]
 
 
@@ -124,15 +136,15 @@ def listing(query: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     given: dict[str, Any] = {name: _text(values[0], name, _bad_argument) for name, values in query.items() if values[0]}
     if "limit" in given:
         text = given["limit"]
-        if not (text.isascii() and text.isdecimal() and len(text) < 5 and 1 <= int(text) <= _MOST_ENTRIES):
-            raise _bad_argument(f'"limit" must be a number from 1 to {_MOST_ENTRIES}')
+        if not (text.isascii() and text.isdecimal() and len(text) < 5 and 1 <= int(text) <= MOST_ENTRIES):
+            raise _bad_argument(f'"limit" must be a number from 1 to {MOST_ENTRIES}')
         given["limit"] = int(text)
     return given
 
 
 def _text(value: object, name: str, refused: Callable[[str], Refused]) -> str:
-    if not isinstance(value, str) or not 1 <= len(value) <= _LONGEST_TEXT:
-        raise refused(f'"{name}" must be text of 1 to {_LONGEST_TEXT} characters')
+    if not isinstance(value, str) or not 1 <= len(value) <= LONGEST_TEXT:
+        raise refused(f'"{name}" must be text of 1 to {LONGEST_TEXT} characters')
     try:
         value.encode()
     except UnicodeEncodeError as error:

@@ -47,7 +47,10 @@ def path_in(url: str) -> str:
     if isinstance(url, str) and url.startswith("/"):
         path = re.split("[?#]", url, maxsplit=1)[0]
     elif isinstance(url, str) and re.match(r"(?i)https?://[^/?#]", url):
-        path = urlsplit(url).path or "/"
+        try:
+            path = urlsplit(url).path or "/"
+        except ValueError as error:
+            raise ConfigError(f"{url!r:.200} is no URL: {error}") from error
     else:
         raise ConfigError(f"a URL begins with http:// or https://, and a path with /: {url!r:.200} does neither")
     return unquote(path, errors="replace")
