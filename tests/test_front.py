@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import gzip
+import http.client
 import itertools
 import os
 import random
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from flask import Flask, Response, abort, g, request, session
 from flask.sessions import SecureCookieSessionInterface
 from flask_login import LoginManager, UserMixin, current_user, login_user  # type: ignore[import-untyped]
+from waitress.server import create_server  # type: ignore[import-untyped]
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from flask_rcache import CacheType, RCache, by_caller, cache_hit, cache_response, invalidate_cache_type
+from tests.front_site import create_app
+from tests.gunicorns import Gunicorn
 from tests.views.kit import PAGE, TIERED, Counted, make_app, manager
 from tests.views.test_callers import BEFORE, INSIDE, WAYS, _Sessions, ask, greeting, shop
 
@@ -671,3 +677,59 @@ def test_front__no_request_gets_another_answer_than_without_it(new_app, store_ur
     names = ("hits", "misses", "bypasses", "stored")
     assert [hits[0][name] for name in names] == [hits[1][name] for name in names]
     assert fronted.wsgi_app.front._urls  # type: ignore[attr-defined]
+
+
+# Under servers
+
+
+def _asked(port: int, path: str, method: str = "GET", **headers: str) -> tuple[int, list[tuple[str, str]], bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+        answer = connection.getresponse()
+        lines = [(name, re.sub(r"ttl=\d+", "ttl", value)) for name, value in answer.getheaders()]
+        return answer.status, [line for line in lines if line[0] not in ("Age", "Date")], answer.read()
+    finally:
+        connection.close()
+
+
+@contextmanager
+def _served(server: str) -> Iterator[int]:
+    """The port of a real server with the site."""
+    if server != "waitress":
+        env = {"RCACHE_FRONT": "true", "RCACHE_URL": "memory://"}
+        threads = 4 if server == "gthread" else 1
+        with Gunicorn("tests.front_site:create_app()", worker_class=server, threads=threads, env=env) as web:
+            yield web.port
+        return
+    app = create_app({"RCACHE_FRONT": True, "RCACHE_URL": "memory://"})
+    waiting = create_server(app, host="127.0.0.1", port=0, threads=2)
+    thread = threading.Thread(target=waiting.run, daemon=True)
+    thread.start()
+    try:
+        yield waiting.effective_port
+    finally:
+        waiting.close()
+        thread.join(10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("server", ["sync", "gthread", "gevent", "waitress"])
+def test_front__under_real_servers(server) -> None:
+    """The same bytes as on the ordinary way, for GET, HEAD and 304, and the app did not run for them."""
+    with _served(server) as port:
+        _asked(port, "/page")
+        (tag,) = [value for name, value in _asked(port, "/page")[1] if name.lower() == "etag"]
+        for method, headers in (("GET", {}), ("HEAD", {}), ("GET", {"If_None_Match": tag})):
+            ordinary = _asked(port, "/page", method, **headers)
+            for _ in range(5):  # on a busy machine the two seconds of an answer may be over
+                for _ in range(3):
+                    assert _asked(port, "/page", method, **headers) == ordinary
+                before = int(_asked(port, "/ran")[2])
+                answer = _asked(port, "/page", method, **headers)
+                if int(_asked(port, "/ran")[2]) == before + 1:
+                    break
+            else:
+                pytest.fail("the front has not answered")
+            assert answer == ordinary
+            assert ("X-Content-Type-Options", "nosniff") in answer[1]
