@@ -24,13 +24,15 @@ from werkzeug.wsgi import ClosingIterator
 from .context import carries_credential_cookie, manager_of
 from .engine.load import Decision, decide
 from .engine.manager import CacheManager
+from .engine.policies import Policy
 from .http import SERVERS, HeaderLines, environ_field, environ_key, is_own_field, united
 from .model import chance, forks
 from .model.bounded import BoundedDict
 from .model.cache_type import CacheType
-from .model.entry import MICROSECONDS
+from .model.entry import MICROSECONDS, Entry
 from .observed import has_plain_sessions, observe
 from .signals import cache_hit
+from .stores.protocol import Lookup
 from .views.background import REFRESHING, RELOADING
 from .views.lookup import DRAW, SERVED, Served
 from .views.options import options_of
@@ -103,16 +105,18 @@ class _Url:
 
     Attributes:
         selection: what selected its answers in the cache; when that has changed, nothing of this counts.
+        noted: names of which most requests have none; whoever has one is looked at closely.
         plain: the answer to requests without any of the selecting fields.
         answers: the others, by the values of these fields.
         kept: bytes of bodies.
     """
 
-    __slots__ = ("answers", "cookies", "fields", "kept", "never", "plain", "selecting", "selection", "url_key")
+    __slots__ = ("answers", "cookies", "fields", "kept", "never", "noted", "plain", "selecting", "selection", "url_key")
 
     def __init__(self, fields: _Fields, url_key: str, selection: object) -> None:
         self.fields: Final = fields
         self.never, self.selecting, self.cookies = fields
+        self.noted: Final = self.never.union(self.selecting, ("CONTENT_LENGTH", "HTTP_COOKIE"))
         self.url_key: Final = url_key
         self.selection: Final = selection
         self.plain: _Answer | None = None
@@ -226,9 +230,7 @@ class Front:
 
     # Answering
 
-    def answer(  # noqa: C901  # each hit passes here: a call costs as much as a step
-        self, environ: dict[str, Any], start_response: Any
-    ) -> list[bytes] | None:
+    def answer(self, environ: dict[str, Any], start_response: Any) -> list[bytes] | None:
         """Send what is remembered for a request, if it may have that; else ``None``: it takes the ordinary way."""
         get = environ.get
         url = self._urls.get(
@@ -243,15 +245,7 @@ class Front:
         )
         if url is None:
             return None
-        names = environ.keys()
-        if not names.isdisjoint(url.never) or get("CONTENT_LENGTH", "0") not in ("", "0"):
-            return None
-        if "HTTP_COOKIE" in environ and carries_credential_cookie(environ, url.cookies):
-            return None
-        if names.isdisjoint(url.selecting):
-            answer = url.plain
-        else:
-            answer = url.answers.get(tuple([get(name) for name in url.selecting]))
+        answer = url.plain if environ.keys().isdisjoint(url.noted) else _selected(url, environ)
         if answer is None:
             return None
         began = time.monotonic_ns()
@@ -265,16 +259,12 @@ class Front:
         entry = None if lookup is None else lookup.entry
         if lookup is None or entry is None or lookup.identity != answer.identity:
             return None
-        if policy.beta:
-            draw = environ[DRAW] = chance.draw()
-        else:
-            draw = 1.0
-        if decide(entry, lookup.now, inside_load=False, beta=policy.beta, draw=draw) is not Decision.HIT:
-            return None
         age = (lookup.now - entry.created) / MICROSECONDS
-        if age < 0:
+        left = entry.ttl - age
+        # What is fresh beyond doubt; what else is to become of it is decided on the ordinary way.
+        if age < 0 or left <= 0 or (policy.beta and _is_due_early(entry, lookup, policy, environ)):
             return None
-        lines = answer.at(int(age), int(entry.ttl - age))
+        lines = answer.at(int(age), int(left))
         if answer.key != answer.url_key:
             uses = answer.views.uses
             uses[answer.key] = uses.get(answer.key, 0) + 1
@@ -284,7 +274,7 @@ class Front:
             with self._context(environ) if cache_hit.receivers else nullcontext(), observer.span(policy.name):
                 observer.hit(policy, answer.key, lookup, began)
         else:
-            observer.hit(policy, answer.key, lookup, began)
+            policy.counters.hit((time.monotonic_ns() - began) / 1e9)
         start_response(answer.status, lines)
         return [answer.body if answer.body is not None else entry.content.body]  # type: ignore[union-attr]
 
@@ -500,6 +490,25 @@ class _Finding:
         self.never.add(name)
         if name in self._environ:
             self.is_unknown = True
+
+
+def _selected(url: _Url, environ: dict[str, Any]) -> _Answer | None:
+    """The answer to a request that has fields that select, or that may identify its caller."""
+    names = environ.keys()
+    if not names.isdisjoint(url.never) or environ.get("CONTENT_LENGTH", "0") not in ("", "0"):
+        return None
+    if "HTTP_COOKIE" in environ and carries_credential_cookie(environ, url.cookies):
+        return None
+    if names.isdisjoint(url.selecting):
+        return url.plain
+    return url.answers.get(tuple([environ.get(name) for name in url.selecting]))
+
+
+def _is_due_early(entry: Entry, lookup: Lookup, policy: Policy, environ: dict[str, Any]) -> bool:
+    """Whether an early refresh is due; the ordinary way decides by the same number."""
+    draw = environ[DRAW] = chance.draw()
+    decision = decide(entry, lookup.now, inside_load=False, beta=policy.beta, draw=draw)
+    return decision is not Decision.HIT
 
 
 def _is_as_stored(environ: dict[str, Any], status: str, lines: HeaderLines, stored: str) -> bool:

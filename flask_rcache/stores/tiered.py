@@ -64,6 +64,7 @@ class TieredStore:
 
     def __init__(self, redis: RedisStore, *, names: Names, max_bytes: int, outage_ttl: float) -> None:
         self.redis: Final = redis
+        self._is_alive: Final = redis.bus.alive
         self._lock: Final = forks.new_lock()
         self._cells: Final = Lru(max_bytes, names.type_of)
         #: Stamps that came in, by tag, and when (monotonic ns). A tag without one: the entry was checked when it was
@@ -73,6 +74,7 @@ class TieredStore:
         #: The store's clock (µs) at the last message that has set a tag ahead, or ended that: they may cross.
         self._ahead: Final[dict[str, int]] = {}
         self._kept = _KEPT_NS
+        self._begun = 0  # how often everything was dropped, the stamps included
         self._unknown_before = 0  # monotonic ns; of what was read before, not all stamps are known here
         self._outage_ttl: Final = outage_ttl
         self._outage: Final = MemoryStore(names, max_bytes=max_bytes, lease=redis.lease_seconds)
@@ -158,23 +160,30 @@ class TieredStore:
 
     def _recall(self, key: str, now: int, l1_ttl: float) -> Lookup | None:
         """The entry in memory, if it may be used at ``now`` (monotonic ns) and was read within ``l1_ttl`` seconds."""
-        if self._cells.get(key) is None or not self.redis.bus.alive(now):
+        begun, cells = self._begun, self._cells
+        cell = cells.get(key)
+        if cell is None or not self._is_alive(now):
             return None
         moment = self.redis.moment
         if moment is None:
             return None
-        with self._lock:
-            cell = self._cells.get(key)
-            if cell is None:
-                return None
-            if cell.expires <= now or not is_valid(cell.entry, moment.epoch, 0, 0, self._rows):
-                self._cells.drop(key)
-                return None
-            if now - cell.read_at >= l1_ttl * _SECOND:  # this call wants it younger than the one that kept it
-                return None
-            self._cells.used(key)
+        # Without the lock, which costs a hit as much as all of this: a stamp that comes in meanwhile is a later one.
+        if cell.expires <= now or not is_valid(cell.entry, moment.epoch, 0, 0, self._rows):
+            with self._lock:
+                if cells.get(key) is cell:
+                    cells.drop(key)
+            return None
+        since = now - cell.read_at
+        if since >= l1_ttl * _SECOND:  # this call wants it younger than the one that kept it
+            return None
+        if self._begun != begun:  # the stamps may have gone before they were compared
+            return None
+        try:
+            cells.used(key)
+        except KeyError:
+            return None  # it was dropped meanwhile
         # The store's clock goes on as this process's monotonic one does, for the two seconds that this may last.
-        return Lookup(cell.entry, cell.now + (now - cell.read_at) // 1000, cell.identity, "", cell.stored_size)
+        return Lookup(cell.entry, cell.now + since // 1000, cell.identity, "", cell.stored_size)
 
     def _keep(self, key: str, lookup: Lookup, sent: int, l1_ttl: float) -> None:
         """Keep what was just read, unless it is not known that it is still valid.
@@ -268,6 +277,7 @@ class TieredStore:
 
         What is read from here on was checked in Redis after all stamps that came in, so they are not needed any more.
         """
+        self._begun += 1  # first: who compares now must see it afterwards
         self._cells.clear()
         self._rows.clear()
         self._ahead.clear()
