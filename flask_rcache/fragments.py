@@ -213,8 +213,7 @@ class _Part:
     @contextmanager
     def observed(self, vary: object = None) -> Iterator[None]:
         """Note what is read of the request inside, but for what a function ``vary`` reads."""
-        context = request_context()
-        with observing(context, () if context is None else current_cache.settings.identity_g) as self._observed:
+        with observing(request_context(), current_cache.settings.identity_g) as self._observed:
             token = _running.set(self)
             try:
                 if callable(vary):

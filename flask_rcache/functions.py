@@ -163,8 +163,7 @@ class _Call:
 
 
 def _observing() -> AbstractContextManager[Observed]:
-    context = request_context()
-    return observing(context, () if context is None else current_cache.settings.identity_g)
+    return observing(request_context(), current_cache.settings.identity_g)
 
 
 class CachedFunction(Generic[P, R]):

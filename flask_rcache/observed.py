@@ -13,16 +13,19 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import logging
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import FunctionType
 from typing import Any, Final, cast
 
-from flask import Flask, Request, g, request_started
+from flask import Flask, Request, g, has_app_context, request_started
 from flask.sessions import NullSession, SecureCookieSession, SecureCookieSessionInterface
 from werkzeug.utils import cached_property
 
+from .model.carried import Carried
 from .model.objects import instance_dict
 
 __all__ = [
@@ -56,6 +59,9 @@ _FROM_MAKING: Final = "_rcache_from_making"
 _PLAIN_INIT: Final = Request.__init__
 #: The containers of a request that are made when they are first asked for.
 _CONTAINERS: Final = {"cookies": "cookie", "args": "arg"}
+#: The function through which each message of a log goes, and how far from it a filter is looked for.
+_LOGGING: Final = logging.Logger.handle.__code__
+_LOGGING_DEPTH: Final = 30
 #: What is none of an app's own.
 _NO_APP: Final = ("flask.", "flask_rcache.", "werkzeug.")
 #: Attributes that Flask itself asks for, in ``url_for`` and templates; they come with the view that was chosen.
@@ -152,38 +158,47 @@ class Observed:
         noted: the fields, as they were spelled.
     """
 
-    __slots__ = ("_identities", "_request", "_token", "noted")
+    __slots__ = ("_carried", "_identities", "_request", "_token", "noted")
 
-    def __init__(self, request: Any, identities: Iterable[str] = ()) -> None:
+    def __init__(self, request: Any, identities: Iterable[str] = (), *, carried: Carried | None = None) -> None:
         self.noted: Final[set[Field]] = set()
         self._identities: Final = frozenset(identities)
+        self._carried: Final = carried
         self._request: Final = request
         self._token: Any = None
 
     def __enter__(self) -> Observed:
-        reads = observe(self._request)
-        _forget_computed(self._request)
+        reads = self._record()
+        if self._request is not None:
+            _forget_computed(self._request)
         self.noted.update(reads.unseen)
         self._token = _entered.set((*_entered.get(), self))
-        if not reads.observers:
+        if not reads.observers and self._request is not None:
             held = self._request.__dict__
             held["environ"] = _Environ(raw_environ(self._request), reads)
         reads.observers = (*reads.observers, self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        reads = observe(self._request)
+        reads = self._record()
         reads.observers = tuple(each for each in reads.observers if each is not self)
-        if not reads.observers:
+        if not reads.observers and self._request is not None:
             environ = raw_environ(self._request)
             self._request.__dict__["environ"] = _Environ(environ, reads) if reads.has_environ else environ
         if self._token is not None:
             _entered.reset(self._token)
 
+    def _record(self) -> Reads:
+        """Of the request; outside of one, of what lies on ``flask.g``."""
+        return observe(self._request) if self._request is not None else watch_g(None)
+
     @property
     def reads(self) -> set[str]:
         """The fields as texts; of ``flask.g`` only the attributes that count."""
-        return {field_text(field) for field in tuple(self.noted) if field[0] != "g" or field[1] in self._identities}
+        return {field_text(field) for field in tuple(self.noted) if field[0] != "g" or self._counts(field[1])}
+
+    def _counts(self, name: str) -> bool:
+        return name in self._identities or (self._carried is not None and self._carried.says(name))
 
     def beside(self, given: Iterable[object]) -> frozenset[str]:
         """What was read of all but these objects: a function that is given ``request.args`` has them in its key."""
@@ -198,20 +213,25 @@ def observing(context: Any, identities: Iterable[str]) -> Iterator[Observed]:
     """Note what a function reads of a request, its session and ``flask.g``; also by threads and tasks that begin there.
 
     Args:
-        context: the context of the request, the current one; ``None`` for none, of which nothing is read.
-        identities: the attributes of ``flask.g`` that count: the setting ``identity_g``.
+        context: the context of the request, the current one; ``None`` for none, of which only ``flask.g`` is read.
+        identities: the attributes of ``flask.g`` that count whatever they are: the setting ``identity_g``.
 
     Returns:
         What was read, as it grows. Observations nest: what is read inside the inner one counts for the outer one too.
     """
     if context is None:
-        yield Observed(None)
+        if not has_app_context():
+            yield Observed(None)
+            return
+        watch_g(None)
+        with Observed(None, identities, carried=Carried(g._get_current_object())) as observed:
+            yield observed
         return
     request = context.request
     reads = observe(request, session_of(context))
     request.__class__ = _watching_attributes(_watching_request(type(request)))
     watch_g(reads)
-    with Observed(request, identities) as observed:
+    with Observed(request, identities, carried=Carried(g._get_current_object())) as observed:
         yield observed
 
 
@@ -279,9 +299,18 @@ def watch_environ(request: Any) -> None:
         request.__dict__["environ"] = _Environ(raw_environ(request), reads)
 
 
-def watch_g(reads: Reads) -> None:
-    """Note what is read of ``flask.g`` as well."""
-    _watch(g._get_current_object(), reads, _watching_g)
+def watch_g(reads: Reads | None) -> Reads:
+    """Note what is read of ``flask.g`` as well.
+
+    Args:
+        reads: where; ``None`` outside of a request, where it has a record of its own.
+    """
+    holder = g._get_current_object()
+    if reads is None:
+        found: Reads | None = instance_dict(holder).get(_RECORD)
+        reads = Reads() if found is None else found
+    _watch(holder, reads, _watching_g)
+    return reads
 
 
 def observed_when_made(kind: type, *, onwards: bool = False, has_environ: bool = False) -> type:
@@ -556,15 +585,38 @@ def _watching_session(base: Any) -> type:
 
 @functools.partial(_once, {})
 def _watching_g(base: Any) -> type:
-    """A ``flask.g`` that notes which of its attributes are read."""
+    """A ``flask.g`` that notes which of its attributes are read, but by filters and handlers of a log."""
+    own = frozenset(dir(base))
 
     def __getattribute__(self: Any, name: str) -> Any:  # noqa: N807
-        if not name.startswith("_rcache") and not name.startswith("__"):
+        if not name.startswith("_rcache") and name not in own and not _is_logging():
             instance_dict(self)[_RECORD].note("g", name)
         return base.__getattribute__(self, name)
 
-    methods = {name: _one_noted(getattr(base, name), "g", searches=False) for name in _OF_ONE if hasattr(base, name)}
-    return _subclass(base, {"__getattribute__": __getattribute__, **methods})
+    def of_one(method: Callable[..., Any]) -> Callable[..., Any]:
+        noted = _one_noted(method, "g", searches=False)
+        return lambda *args, **kwargs: (method if _is_logging() else noted)(*args, **kwargs)
+
+    def __iter__(self: Any) -> Iterator[str]:  # noqa: N807
+        names = [name for name in instance_dict(self) if name != _RECORD]
+        for name in names if not _is_logging() else ():
+            instance_dict(self)[_RECORD].note("g", name)
+        return iter(names)
+
+    methods = {name: of_one(getattr(base, name)) for name in _OF_ONE if hasattr(base, name)}
+    return _subclass(base, {"__getattribute__": __getattribute__, "__iter__": __iter__, **methods})
+
+
+def _is_logging() -> bool:
+    """Whether a message is being logged: what its filters look up, an id of the request, is in no result."""
+    frame = sys._getframe(2)
+    for _ in range(_LOGGING_DEPTH):
+        if frame is None or frame.f_back is None:
+            return False
+        if frame.f_code is _LOGGING:
+            return True
+        frame = frame.f_back
+    return False
 
 
 @functools.partial(_once, {})

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import logging
+import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -886,16 +888,62 @@ def test_cached__what_is_passed_on_is_stored(visitors: Any, caplog: pytest.LogCa
     assert not caplog.records
 
 
-def test_cached__a_name_on_g(flask_app: Flask, caplog: pytest.LogCaptureFixture) -> None:
-    """``RCACHE_IDENTITY_G`` adds names; what else lies on ``g``, a connection, is nobody's."""
-    other = Flask("other")
-    other.config["RCACHE_IDENTITY_G"] = ["tenant"]
-    RCache(other)
-    calls = Calls()
+class Account:
+    """What an app looks up for a request."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+class Store:
+    """What an app works with: it has a connection."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+
+
+LOOKUPS: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+    "text": (lambda: setattr(g, "tenant", request.headers["X-Tenant"]), lambda: g.tenant),
+    "object": (lambda: setattr(g, "account", Account(request.headers["X-Tenant"])), lambda: g.account.name),
+    "nested": (
+        lambda: setattr(g, "context", {"account": Account(request.headers["X-Tenant"])}),
+        lambda: g.context["account"].name,
+    ),
+    "absent at first": (
+        lambda: None if request.headers["X-Tenant"] == "a" else setattr(g, "tenant", "b"),
+        lambda: g.get("tenant"),
+    ),
+    "by asking": (
+        lambda: setattr(g, "admin", 1) if request.headers["X-Tenant"] == "b" else None,
+        lambda: "admin" in g,
+    ),
+    "all": (lambda: setattr(g, "tenant", request.headers["X-Tenant"]), lambda: {name: g.get(name) for name in g}),
+    "of a path": (lambda: setattr(g, "place", request.headers["X-Tenant"]), lambda: f"{g.place}/x"),
+}
+
+
+@pytest.mark.parametrize(("prepare", "read"), LOOKUPS.values(), ids=LOOKUPS)
+def test_cached__what_was_put_on_g_before(prepare: Any, read: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """What ``before_request`` has found out, under any name, is this request's: who reads it has no shared result."""
+    app = Flask("tenants")
+    RCache(app)
+    app.before_request(lambda: prepare())
 
     @cached()
-    def rows() -> tuple[Any, int]:
-        return g.get("connection"), calls()
+    def of_tenant() -> Any:
+        return read()
+
+    app.get("/")(lambda: repr(of_tenant()))
+    client = app.test_client()
+    found = [client.get("/", headers={"X-Tenant": name}).text for name in ("a", "b", "a", "b")]
+    assert found[0] != found[1]
+    assert found[2:] == found[:2]
+    warned = [record for record in caplog.records if "of_tenant is not cached: it reads g" in record.getMessage()]
+    assert len(warned) == 1
+
+
+def test_cached__what_was_put_on_g_outside_of_requests(flask_app: Flask) -> None:
+    """A task of a queue that works for a tenant puts it on ``g``, too."""
 
     @cached()
     def of_tenant() -> str:
@@ -903,11 +951,68 @@ def test_cached__a_name_on_g(flask_app: Flask, caplog: pytest.LogCaptureFixture)
 
     found = []
     for tenant in ("a", "b"):
+        with flask_app.app_context():
+            g.tenant = tenant
+            found.append(of_tenant())
+    assert found == ["a", "b"]
+
+
+def test_cached__what_is_worked_with_on_g() -> None:
+    """A connection, what has one, a count, a list of queries and an id for the log are nobody's: results are stored."""
+    app = Flask("working")
+    RCache(app)
+    calls = Calls()
+
+    @app.before_request
+    def prepare() -> None:
+        g.connection = sqlite3.connect(":memory:")
+        g.store, g.count, g.queries, g.request_id = Store(g.connection), 0, [], request.headers["X-Id"]
+
+    @app.teardown_request
+    def close(_: object) -> None:
+        g.connection.close()
+
+    class WithId(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            record.request_id = g.get("request_id")
+            return True
+
+    logger = logging.getLogger("working")
+    logger.addFilter(WithId())
+
+    @cached()
+    def rows() -> int:
+        g.count += 1
+        g.queries.append("SELECT 1")
+        if "own" not in g:
+            g.own = 7
+        logger.warning("asked")
+        g.store.connection.execute("SELECT 1")
+        g.connection.execute("SELECT 1")
+        return calls()
+
+    app.get("/")(lambda: str(rows()))
+    client = app.test_client()
+    assert [client.get("/", headers={"X-Id": name}).text for name in ("a", "b")] == ["1", "1"]
+
+
+def test_cached__a_name_on_g(flask_app: Flask, caplog: pytest.LogCaptureFixture) -> None:
+    """``RCACHE_IDENTITY_G`` adds names of what is worked with, and is another for each tenant."""
+    other = Flask("other")
+    other.config["RCACHE_IDENTITY_G"] = ["connection"]
+    RCache(other)
+
+    @cached()
+    def of_tenant() -> str:
+        return str(g.connection())
+
+    found = []
+    for tenant in ("a", "b"):
         with other.test_request_context():
-            g.tenant, g.connection = tenant, "open"
-            found.append((of_tenant(), rows()))
-    assert found == [("a", ("open", 1)), ("b", ("open", 1))]
-    assert "of_tenant is not cached: it reads g.tenant, which" in caplog.text
+            g.connection = tenant.upper
+            found.append(of_tenant())
+    assert found == ["A", "B"]
+    assert "of_tenant is not cached: it reads g.connection, which" in caplog.text
 
 
 def test_package__all_is_complete() -> None:
