@@ -197,8 +197,8 @@ class Settings:
     identity_g: tuple[str, ...] = _setting(
         _IDENTITY_G,
         parsers.added_to(_IDENTITY_G),
-        "More attributes of `flask.g` that identify the user, whatever lies there: what reads one in a cached function, "
-        "or in a view with `shared=True`, is not stored.",
+        "More attributes of `flask.g` that identify the user, whatever lies there: what reads one in a cached "
+        "function, or in a view with `shared=True`, is not stored.",
     )
     front: bool = _setting(
         False,
