@@ -17,6 +17,7 @@ from flask import Flask, Request, Response
 from ..context import carries_credential_cookie, manager_of
 from ..engine.manager import CacheManager
 from ..engine.policies import Policy
+from ..errors import InvalidKeyError
 from ..http import (
     ADDRESS,
     QUIET_SESSION,
@@ -564,6 +565,9 @@ class BoundView:
     ) -> str | None:
         """The stored key of the URL that a request asks for; ``None`` when the ``key_func`` gives none.
 
+        So it is, but for development and tests, where what the view is called with has no stable form: a user who was
+        looked up by a decorator above.
+
         Args:
             ctx: the request's context.
             environ: the WSGI environ.
@@ -582,20 +586,28 @@ class BoundView:
         get = environ.get
         host = get("HTTP_HOST")
         routed = not (args or kwargs or request.view_args) or self.is_routed(ctx, args, kwargs)
-        if options.is_opaque and not (routed and self.serves(ctx)):
-            options.identity()  # raises: it is not the URL that tells such views apart
-        plain = routed and named is None and host is not None
+        is_told_apart = not options.is_opaque or (routed and self.serves(ctx))
+        plain = is_told_apart and routed and named is None and host is not None
         raw = (host, environ["wsgi.url_scheme"], get("SCRIPT_NAME"), get("PATH_INFO"), get("QUERY_STRING"))
         if plain:
             stored = self._ids.get(raw)
             if stored is not None:
                 return stored
         more: list[Key] = [] if named is None else [key_id(named)]
-        if not routed:
-            if any(isinstance(value, Exception) for value in args):  # an error handler's: no two are the same
-                return None
-            more.append((args[options.is_method :], kwargs))
-        stored = names.entry(self.policy.name, default_id(self._of_release, self.target(request), *more))
+        try:
+            if not is_told_apart:
+                options.identity()  # raises: it is not the URL that tells such views apart
+            if not routed:
+                if any(isinstance(value, Exception) for value in args):  # an error handler's: no two are the same
+                    return None
+                more.append((args[options.is_method :], kwargs))
+            made = default_id(self._of_release, self.target(request), *more)
+        except InvalidKeyError as error:
+            if self.views.in_development():
+                raise
+            self.mention("key", "requests bypass the cache: %s", error)
+            return None
+        stored = names.entry(self.policy.name, made)
         self.views.check_hosts(ctx.app, request)
         if plain and sum(map(len, filter(None, raw))) <= _LONGEST_REMEMBERED:
             self._ids[raw] = stored

@@ -7,6 +7,7 @@ import functools
 import inspect
 import io
 import sys
+import threading
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from flask import Blueprint, Flask, Response, abort, jsonify, make_response, req
 from flask.views import MethodView, View
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from flask_rcache import FROM_HEADERS, CacheType, ConfigError, RCache, cache_response, current_cache
+from flask_rcache import FROM_HEADERS, CacheType, ConfigError, InvalidKeyError, RCache, cache_response, current_cache
 from flask_rcache.views.options import AppViews
 from tests.views.kit import PAGE, Counted, detail, leases, make_app, manager, verdicts
 
@@ -830,6 +831,42 @@ def test_key__the_script_root_is_not_run_into_the_path(new_app) -> None:
 
 def _place() -> str:
     return f"{request.script_root}|{request.path}"
+
+
+class Member:
+    """What a decorator above a view looks up for it: nothing says what tells two of them apart."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self._lock = name, threading.Lock()
+
+
+def _member_app(**config: Any) -> Flask:
+    app = Flask("members")
+    app.config.update(config)
+    RCache(app)
+
+    def with_member(view: Any) -> Any:
+        return lambda: view(member=Member(request.args["name"]))
+
+    @cache_response(CacheType.DASHBOARD)
+    def page(member: Member) -> str:
+        return f"hello {member.name}"
+
+    app.add_url_rule("/", "page", with_member(page))
+    return app
+
+
+def test_key__what_is_injected_and_cannot_stand_in_it(caplog) -> None:
+    """In production such requests bypass the cache, with one warning; while developing and testing it is an error."""
+    client = _member_app().test_client()
+    answers = [client.get("/", query_string={"name": name}) for name in ("ann", "bob", "ann")]
+    assert [answer.text for answer in answers] == ["hello ann", "hello bob", "hello ann"]
+    assert {answer.headers["X-Cache"] for answer in answers} == {"BYPASS"}
+    warned = [each.getMessage() for each in caplog.records if "bypass the cache" in each.getMessage()]
+    assert len(warned) == 1
+    assert "Member" in warned[0]
+    with pytest.raises(InvalidKeyError, match="Member"):
+        _member_app(TESTING=True).test_client().get("/?name=ann")
 
 
 def test_key__of_an_error_handler_is_none(new_app) -> None:
