@@ -5,7 +5,7 @@ Owns that form, and which answers are not for the next visitor. Flask-Caching pi
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from flask import Response, current_app
 from werkzeug.datastructures import Headers
@@ -15,11 +15,11 @@ from ..errors import EncodeError
 from ..http import parse_cache_control
 from ..http.storable import STORABLE
 
-__all__ = ["Answer", "fields_in", "for_those_without", "pack", "refusal", "unpack"]
+__all__ = ["Answer", "Page", "as_page", "pack", "page_in", "refusal", "unpack"]
 
 _RESPONSE: Final = "flask_rcache.compat:response"
 _ERROR: Final = "flask_rcache.compat:error"
-_ABSENT: Final = "flask_rcache.compat:absent"
+_PAGE: Final = "flask_rcache.compat:page"
 #: Anything that a decorated function may return or raise.
 Answer = Any
 
@@ -43,21 +43,33 @@ def pack(answer: Answer) -> Any:
     return answer
 
 
-def for_those_without(fields: tuple[str, ...], packed: Any) -> Any:
-    """A packed answer that is for requests which have none of some fields."""
-    return (_ABSENT, fields, packed) if fields else packed
+class Page(NamedTuple):
+    """For which requests a view's answer to a path is.
+
+    Args:
+        root: where the app is, as the links in it say: scheme, host and script name.
+        fields: what such a request has none of.
+    """
+
+    root: str
+    fields: tuple[str, ...]
 
 
-def fields_in(value: Any) -> tuple[str, ...]:
-    """The fields that a request must not have to get a packed answer."""
-    is_marked = type(value) is tuple and len(value) == 3 and value[0] == _ABSENT
-    return value[1] if is_marked else ()
+def as_page(page: Page, packed: Any) -> Any:
+    """A packed answer with the requests that it is for."""
+    return (_PAGE, *page, packed)
+
+
+def page_in(value: Any) -> Page | None:
+    """The requests that a packed answer is for; ``None`` for a value that is no page."""
+    is_page = type(value) is tuple and len(value) == 4 and value[0] == _PAGE
+    return Page(*value[1:3]) if is_page else None
 
 
 def unpack(value: Any) -> Answer:
     """The answer that :func:`pack` made a value of; a response is one of the app's own class."""
-    if fields_in(value):
-        value = value[2]
+    if page_in(value):
+        value = value[3]
     if type(value) is tuple and value:
         if value[0] == _RESPONSE and len(value) == 4:
             kind = current_app.response_class if current_app else Response

@@ -17,9 +17,9 @@ from werkzeug.exceptions import HTTPException
 from ..engine.fetching import MISSING, NEVER
 from ..errors import EncodeError
 from ..observed import Field, Observed, describe
-from .answers import Answer, fields_in, for_those_without, pack, refusal, unpack
+from .answers import Answer, Page, as_page, pack, page_in, refusal, unpack
 from .contract import KeyValues, NoValues, Timeout, lifetime
-from .readers import audience_of, blocked_by, observing_here, read_before, uncovered
+from .readers import audience_of, blocked_by, is_for_once, observing_here, read_before, root_here, uncovered
 
 __all__ = ["Load", "Options", "answer_of", "call", "is_true", "reading"]
 
@@ -144,7 +144,7 @@ class Load:
         try:
             packed = pack(answer)
         except EncodeError:
-            self._is_kept = NEVER
+            self._is_kept = False
             return None
         if self._is_kept and self._is_page:
             return self._for_whom(before, observed, packed)
@@ -166,7 +166,10 @@ class Load:
         return self._is_kept
 
     def _for_whom(self, before: Iterable[Field], observed: Observed, packed: Any) -> Any:
-        """The answer with the fields that a request must not have to get it."""
+        """The answer with the requests that it is for."""
+        if is_for_once():
+            self._is_kept = False
+            return packed
         covered = self._covered() if observed.noted or before else frozenset[str]()
         audience = audience_of(before, observed.noted, covered)
         if audience.refused:
@@ -177,7 +180,7 @@ class Load:
         if blocking:
             self._is_kept = False
             self._warn(blocking, f" for requests with {blocking}, which it reads: {self._advice}")
-        return for_those_without(audience.fields, packed)
+        return as_page(Page(root_here(), audience.fields), packed)
 
     def _is_for_all(self, reads: frozenset[str]) -> object:
         """Whether a value of a function may be kept."""
@@ -201,11 +204,9 @@ class Load:
             if not accepts(shown):
                 return False
         why = refusal(answer)
-        if why.startswith("with status"):  # may be over soon
-            return False
-        if why:
+        if why and not why.startswith("with status"):
             self._warn("answer", f": it returns an answer {why}")
-        return NEVER if why else True
+        return not why
 
     def _warn(self, about: str, text: str) -> None:
         """Say once why it is not cached."""
@@ -223,8 +224,11 @@ def answer_of(backend: KeyValues | NoValues, key: str, load: Load, *, refresh: b
         how: more of ``CacheManager.fetch``.
     """
     found = backend.fetch(key, load, ttl=load.ttl, keep=load.keep, refresh=refresh, **how)
-    if load.answer is MISSING and blocked_by(fields_in(found)):
+    page = page_in(found) if load.answer is MISSING else None
+    if page is not None and blocked_by(page.fields):
         load()
+    elif page is not None and page.root != root_here():  # of another host, whose links it has
+        backend.fetch(key, load, ttl=load.ttl, keep=load.keep, refresh=True, **how)
     return unpack(found) if load.answer is MISSING else load.answer
 
 

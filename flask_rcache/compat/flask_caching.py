@@ -31,6 +31,7 @@ from .answers import pack, unpack
 from .calls import Memoized
 from .contract import KeyValues, NoValues, Timeout, lifetime
 from .decorated import Load, Options, answer_of, call, is_true, reading
+from .readers import is_for_once
 from .settings import NULL, PREFIX, backend_options, cache_type, store_settings
 from .template_tag import ATTRIBUTE, CacheExtension
 from .template_tag import fragment_key as make_template_fragment_key
@@ -663,8 +664,8 @@ class _View:
         self._names: Final = [each.name for each in names if each.kind is each.POSITIONAL_OR_KEYWORD]
 
     def is_for_no_cache(self, make_cache_key: object) -> bool:
-        """Whether the request is not one for a page: the path does not say what a POST asks for."""
-        return self.is_page(make_cache_key) and request.method not in ("GET", "HEAD")
+        """Whether the path does not say what is asked for: by a POST, or while messages wait to be shown."""
+        return self.is_page(make_cache_key) and (request.method not in ("GET", "HEAD") or is_for_once())
 
     def is_page(self, make_cache_key: object) -> bool:
         """Whether the path names what is asked for, and not a function of the app's."""

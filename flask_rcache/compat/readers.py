@@ -3,7 +3,7 @@
 Owns both rules. What a function has read stands in no key, so its value is not stored. An answer of a view is stored
 with the fields that it depends on, and only from and for requests that have none of them: a page that looks for a user
 in the session is shared by those who are not signed in, and by nobody else. It is the rule of ``@cache_response``,
-without variants.
+without variants. Its links may have the host in them, so it is for requests to the same host.
 """
 
 from __future__ import annotations
@@ -11,20 +11,25 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from ..context import EXTENSION, current_cache, request_context
 from ..http import ADDRESS, FieldRules, Selection, shown_field
-from ..observed import Field, Observed, describe, field_text, observe, observing, raw_environ, session_of
+from ..observed import Field, Observed, field_text, observe, observing, raw_environ, session_of
 from ..views.dependencies import Counting, dependencies
 from ..views.identity import leave_session_protection_alone
+from ..views.options import has_flashes, is_session_changed
 
-__all__ = ["Audience", "audience_of", "blocked_by", "observing_here", "read_before", "uncovered"]
-
-#: What tells the host of a request, which the path does not say.
-_OF_THE_HOST: Final = frozenset({"HTTP_HOST", "SERVER_NAME", "SERVER_PORT", "SCRIPT_NAME", "wsgi.url_scheme"})
-#: Attributes of a request that the path says, or that are judged as fields.
-_NOT_OF_THE_HOST: Final = frozenset({"body", "method", "path", "query_string", "remote_addr", "view_args"})
+__all__ = [
+    "Audience",
+    "audience_of",
+    "blocked_by",
+    "is_for_once",
+    "observing_here",
+    "read_before",
+    "root_here",
+    "uncovered",
+]
 
 
 class Audience(NamedTuple):
@@ -76,9 +81,6 @@ def audience_of(before: Iterable[Field], inside: Iterable[Field], covered: froze
     """
     settings = current_cache.settings
     inside = _beside(inside, covered)
-    host = [field for field in inside if _is_of_the_host(field)]
-    if host:
-        return Audience(refused=describe(map(field_text, host)))
     rules = FieldRules(settings.negotiated, settings.ignored_fields)
     counting = Counting(rules, None if "arg:*" in covered else (), session=True)
     found = dependencies(_beside(before, covered), inside, counting)
@@ -101,12 +103,21 @@ def _selection(fields: tuple[str, ...]) -> Selection:
     return Selection(fields)
 
 
+def root_here() -> str:
+    """Where the current request has found the app: scheme, host and script name; empty outside of one."""
+    context = request_context()
+    if context is None:
+        return ""
+    environ = raw_environ(context.request)
+    host = environ.get("HTTP_HOST") or f"{environ.get('SERVER_NAME')}:{environ.get('SERVER_PORT')}"
+    return f"{environ.get('wsgi.url_scheme')}://{host}{environ.get('SCRIPT_NAME', '')}"
+
+
+def is_for_once() -> bool:
+    """Whether the current request has, or has just made, what its next page must not show again, or what is its own."""
+    context = request_context()
+    return context is not None and (has_flashes(context) or is_session_changed(context))
+
+
 def _beside(fields: Iterable[Field], covered: frozenset[str]) -> list[Field]:
     return [field for field in fields if uncovered(frozenset({field_text(field)}), covered)]
-
-
-def _is_of_the_host(field: Field) -> bool:
-    kind, name = field
-    if kind == "request":
-        return name not in _NOT_OF_THE_HOST
-    return (kind == "header" and name.lower() == "host") or (kind == "environ" and name in _OF_THE_HOST)

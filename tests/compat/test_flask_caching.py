@@ -98,8 +98,8 @@ def test_cached__what_some_requests_have(
 
 @pytest.mark.parametrize(
     "answer",
-    [lambda: request.url, lambda: request.host, lambda: request.remote_addr or "", lambda: str(len(request.headers))],
-    ids=["url", "host", "address", "all-headers"],
+    [lambda: request.remote_addr or "", lambda: str(len(request.headers)), lambda: str(dict(request.cookies))],
+    ids=["address", "all-headers", "all-cookies"],
 )
 def test_cached__what_all_requests_have(
     made: Made, answer: Callable[[], str], caplog: pytest.LogCaptureFixture
@@ -110,6 +110,51 @@ def test_cached__what_all_requests_have(
         client.get("/")
     assert counted.calls == 3
     assert len([record for record in caplog.records if "its key does not contain" in record.getMessage()]) == 1
+
+
+def test_cached__another_host(made: Made) -> None:
+    """Links lead to the host that was asked, and to where the app is mounted, whoever asked before with another."""
+    client, counted = _view(made, lambda: f"{flask.url_for('static', filename='x', _external=True)} {request.base_url}")
+    asked = [("a.example", ""), ("a.example", ""), ("evil.example", ""), ("a.example", ""), ("a.example", "/shop")]
+    for host, script in asked:
+        text = client.get("/", base_url=f"http://{host}{script}").text
+        assert text == f"http://{host}{script}/static/x http://{host}{script}/"
+    assert counted.calls == 4
+
+
+def test_cached__messages_are_shown_once(made: Made) -> None:
+    """A page that shows a flashed message is for this visitor, and a visitor with one gets no page without it."""
+    app, cache = made
+
+    @app.get("/save")
+    def save() -> str:
+        flask.flash("saved")
+        return "ok"
+
+    @app.get("/")
+    @cache.cached()
+    def page() -> str:
+        return " ".join(map(str, flask.get_flashed_messages())) or "nothing"
+
+    ann, bob = app.test_client(), app.test_client()
+    ann.get("/save")
+    assert [ann.get("/").text, bob.get("/").text, bob.get("/").text] == ["saved", "nothing", "nothing"]
+    ann.get("/save")
+    assert [ann.get("/").text, ann.get("/").text] == ["saved", "nothing"]
+
+
+def test_cached__a_view_that_changes_the_session(made: Made) -> None:
+    """What goes with a change of the session is for its owner, and the change is made for the next visitor too."""
+    app, cache = made
+    tokens = iter("abc")
+
+    @app.get("/form")
+    @cache.cached()
+    def form() -> str:
+        session["token"] = next(tokens)
+        return str(session["token"])
+
+    assert [app.test_client().get("/form").text for _ in range(3)] == ["a", "b", "c"]
 
 
 def test_cached__what_was_read_before_the_view(made: Made) -> None:
