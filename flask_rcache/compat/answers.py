@@ -34,12 +34,13 @@ def pack(answer: Answer) -> Any:
         why = refusal(answer)
         if why:
             raise EncodeError(f"a response {why}: it is for one visitor, or not whole")
-        return (_RESPONSE, answer.status, list(answer.headers.items()), answer.get_data())
+        # Lists: they are read faster than tuples, which MessagePack does not know.
+        return [_RESPONSE, answer.status, [list(each) for each in answer.headers.items()], answer.get_data()]
     if isinstance(answer, HTTPException):
         why = refusal(answer)
         if why:
             raise EncodeError(f"an HTTP error {why}: return a response instead of raising one")
-        return (_ERROR, answer.code, answer.description)
+        return [_ERROR, answer.code, answer.description]
     return answer
 
 
@@ -57,24 +58,27 @@ class Page(NamedTuple):
 
 def as_page(page: Page, packed: Any) -> Any:
     """A packed answer with the requests that it is for."""
-    return (_PAGE, *page, packed)
+    return [_PAGE, page.root, list(page.fields), packed]
 
 
 def page_in(value: Any) -> Page | None:
     """The requests that a packed answer is for; ``None`` for a value that is no page."""
-    is_page = type(value) is tuple and len(value) == 4 and value[0] == _PAGE
-    return Page(*value[1:3]) if is_page else None
+    if type(value) is list and len(value) == 4 and value[0] == _PAGE:
+        return Page(value[1], tuple(value[2]))
+    return None
 
 
 def unpack(value: Any) -> Answer:
     """The answer that :func:`pack` made a value of; a response is one of the app's own class."""
-    if page_in(value):
+    if type(value) is not list or not value:
+        return value
+    if value[0] == _PAGE and len(value) == 4:
         value = value[3]
-    if type(value) is tuple and value:
+    if type(value) is list and value:
         if value[0] == _RESPONSE and len(value) == 4:
             kind = current_app.response_class if current_app else Response
             _, status, headers, body = value
-            return kind(body, status=status, headers=Headers(headers))
+            return kind(body, status=status, headers=Headers([(name, text) for name, text in headers]))
         if value[0] == _ERROR and len(value) == 3:
             return default_exceptions[value[1]](description=value[2])
     return value

@@ -22,7 +22,7 @@ from ..model.callable_keys import Identity, signature_of
 from ..model.keys import Key, is_plain, key_id
 from ..model.objects import class_fingerprint, class_name, type_name
 
-__all__ = ["Memoized"]
+__all__ = ["Memoized", "function_namespace"]
 
 
 class Memoized:
@@ -95,6 +95,25 @@ class Memoized:
         if self.owner != "self" or "self" in self._ignored or not args:
             return (self.tag(),)
         return self.tag(), self.tag_of(args[0])
+
+
+def function_namespace(f: Callable[..., Any], args: Any = None) -> tuple[str, str | None]:
+    """The names of a function, and of it on one object, as Flask-Caching spells them; ``make_name`` is given the first.
+
+    Args:
+        f: the function, or a bound method.
+        args: of a call.
+    """
+    names = list(inspect.signature(f).parameters)
+    instance = getattr(f, "__self__", None)
+    if instance is None and names[:1] == ["self"] and args:
+        instance = args[0]
+    name = f"{f.__module__}.{f.__qualname__}"
+    plain = "".join(each for each in name if each.isascii() and (each.isalnum() or each in "_."))
+    if instance is None or isinstance(instance, type):
+        return plain, None
+    token = str(instance.__caching_id__()) if hasattr(instance, "__caching_id__") else repr(instance)
+    return plain, "".join(each for each in f"{name}.{token}" if each.isascii() and (each.isalnum() or each in "_."))
 
 
 def _is_again(given: dict[str, Any], name: str, value: Any) -> bool:

@@ -26,6 +26,7 @@ __all__ = ["KeyValues", "NoValues", "Timeout", "lifetime"]
 Timeout = int | float | str | timedelta | None
 
 _NEVER: Final = 10 * 366 * 86_400
+_MOST_PREFIXES: Final = 1000
 _SAME: Final = re.compile(r"[a-z0-9_]+")
 
 
@@ -92,6 +93,8 @@ class KeyValues:
         self._manager: Final = manager
         self._pack: Final = pack
         self._unpack: Final = unpack
+        #: By prefix: the type as it is known, for what is loaded, and for what is set.
+        self._types: Final[dict[str, tuple[CacheType, CacheType, CacheType]]] = {}
 
     # The contract
 
@@ -102,7 +105,8 @@ class KeyValues:
 
     def get_many(self, *keys: object) -> list[Any]:
         """The values in the order of the keys, ``None`` for each that has none; one round trip."""
-        manager, ids = self._manager(), [self._id(key) for key in keys]
+        manager = self._manager()
+        ids = [self._id(manager, key) for key in keys]
         found = manager.get_many(self._type(manager), ids)
         return [self._unpack(found[id]) if id in found else None for id in ids]
 
@@ -122,7 +126,7 @@ class KeyValues:
         """Store values in one round trip; the keys of those that were stored."""
         manager, ttl = self._manager(), lifetime(timeout, self.default_timeout)
         cache_type = self._type(manager)
-        ids = {key: self._id(key) for key in mapping}
+        ids = {key: self._id(manager, key) for key in mapping}
         values = {ids[key]: self._packed(manager, cache_type, ids[key], value) for key, value in mapping.items()}
         refused = [id for id, value in values.items() if value is MISSING]
         for id in refused:  # the value that was there is not what the caller has just said it is
@@ -133,7 +137,8 @@ class KeyValues:
 
     def add(self, key: object, value: object, timeout: Timeout = None) -> bool:
         """Store a value where there is none, atomically; whether it was stored."""
-        manager, id = self._manager(), self._id(key)
+        manager = self._manager()
+        id = self._id(manager, key)
         cache_type = self._type(manager)
         packed = self._packed(manager, cache_type, id, value)
         ttl = lifetime(timeout, self.default_timeout)
@@ -147,7 +152,7 @@ class KeyValues:
         """
         manager = self._manager()
         ttl = lifetime(None, self.default_timeout)
-        value = manager.incr(self._type(manager), self._id(key), delta, ttl=ttl)
+        value = manager.incr(self._type(manager), self._id(manager, key), delta, ttl=ttl)
         return value if manager.is_available else None
 
     def dec(self, key: object, delta: int = 1) -> int | None:
@@ -157,7 +162,7 @@ class KeyValues:
     def delete(self, key: object) -> bool:
         """Remove a value; whether it was there."""
         manager = self._manager()
-        return manager.delete(self._type(manager), self._id(key))
+        return manager.delete(self._type(manager), self._id(manager, key))
 
     def delete_many(self, *keys: Any) -> list[Any]:
         """Remove values in one round trip; the keys, also of those that had none.
@@ -187,7 +192,7 @@ class KeyValues:
     def lookup(self, key: object) -> Any:
         """The value of a key, or ``MISSING``."""
         manager = self._manager()
-        value = manager.get(self._type(manager), self._id(key), MISSING)
+        value = manager.get(self._type(manager), self._id(manager, key), MISSING)
         return value if value is MISSING else self._unpack(value)
 
     def fetch(self, key: object, load: Callable[[], Any], *, ttl: Callable[[Any], float], **how: Any) -> Any:
@@ -197,7 +202,7 @@ class KeyValues:
         replaced, for ``RCACHE_L1_TTL`` at most: the memory tier is used.
         """
         manager = self._manager()
-        return manager.fetch(self._loaded_type(manager), self._id(key), load, ttl=ttl, **how)
+        return manager.fetch(self._types_of(manager)[1], self._id(manager, key), load, ttl=ttl, **how)
 
     def invalidate(self, tag: str) -> None:
         """Make what was loaded with a tag invalid."""
@@ -216,7 +221,7 @@ class KeyValues:
 
     def _removed(self, keys: Iterable[object]) -> Any:
         manager = self._manager()
-        return manager.remove_many(self._type(manager), [self._id(key) for key in keys])
+        return manager.remove_many(self._type(manager), [self._id(manager, key) for key in keys])
 
     def _packed(self, manager: CacheManager, cache_type: CacheType, id: Key, value: object) -> Any:
         try:
@@ -228,24 +233,30 @@ class KeyValues:
             engine.observer.unstorable(engine.policies.policy(cache_type), str(id), error)
             return MISSING
 
-    def _id(self, key: object) -> Key:
+    @staticmethod
+    def _id(manager: CacheManager, key: object) -> Key:
         """The key as text; as a tuple where it would be taken for a stored key of the engine's."""
         text = key if type(key) is str else str(key)
-        return (text,) if text.startswith(self._manager().engine.names.entries) else text
+        return (text,) if text.startswith(manager.engine.names.entries) else text
 
     def _type(self, manager: CacheManager) -> CacheType:
         """The type for a value that others may replace at any time: it is not read from the memory tier."""
-        return _without_memory_tier(self._loaded_type(manager))
+        return self._types_of(manager)[2]
 
-    def _loaded_type(self, manager: CacheManager) -> CacheType:
+    def _types_of(self, manager: CacheManager) -> tuple[CacheType, CacheType, CacheType]:
         prefix = self.key_prefix() if callable(self.key_prefix) else self.key_prefix
-        name = self._family if prefix == self._usual_prefix else _type_name(self._family, prefix)
-        policies = manager.engine.policies
-        known = policies.types.get(name)
-        if known is None:
-            known = CacheType(name)
-            policies.discover(known)
-        return _without_refreshes(known)
+        found, policies = self._types.get(prefix), manager.engine.policies
+        if found is not None and policies.types.get(found[0].name) is found[0]:
+            return found
+        known = CacheType(self._family if prefix == self._usual_prefix else _type_name(self._family, prefix))
+        policies.discover(known)
+        known = policies.types[known.name]  # which the app may have registered
+        # Those libraries run nothing in the background.
+        loaded = known.replace(stale_while_revalidate=0, early_refresh=0)
+        if len(self._types) >= _MOST_PREFIXES:
+            self._types.clear()
+        found = self._types[prefix] = known, loaded, loaded.replace(l1_ttl=0)
+        return found
 
 
 @functools.lru_cache(maxsize=1024)
@@ -257,19 +268,6 @@ def _type_name(family: str, prefix: str) -> str:
     readable = re.sub(r"[^a-z0-9]+", "_", prefix.lower()).strip("_")[:24]
     digest = blake2b(prefix.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
     return f"{family}_{readable}__{digest}"
-
-
-@functools.lru_cache(maxsize=256)
-def _without_refreshes(cache_type: CacheType) -> CacheType:
-    """The type without what runs in the background: those libraries run nothing there."""
-    if cache_type.stale_while_revalidate or cache_type.early_refresh:
-        return cache_type.replace(stale_while_revalidate=0, early_refresh=0)
-    return cache_type
-
-
-@functools.lru_cache(maxsize=256)
-def _without_memory_tier(cache_type: CacheType) -> CacheType:
-    return cache_type.replace(l1_ttl=0)
 
 
 class NoValues:

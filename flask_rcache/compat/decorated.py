@@ -21,7 +21,10 @@ from .answers import Answer, Page, as_page, pack, page_in, refusal, unpack
 from .contract import KeyValues, NoValues, Timeout, lifetime
 from .readers import audience_of, blocked_by, is_for_once, observing_here, read_before, root_here, uncovered
 
-__all__ = ["Load", "Options", "answer_of", "call", "is_true", "reading"]
+__all__ = ["Args", "Kwargs", "Load", "Options", "Plan", "call", "is_true", "reading"]
+
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
 
 
 class Options(NamedTuple):
@@ -34,8 +37,36 @@ class Options(NamedTuple):
     cache_none: bool = False
 
 
-#: Those of the template tag.
-NO_OPTIONS: Final = Options()
+class Plan(NamedTuple):
+    """What is known of something decorated before it is called.
+
+    Args:
+        run: calls the plain function.
+        name: what warnings call it.
+        advice: what a warning says to do about what was read.
+        options: of the decorator.
+        backend: gives where answers are kept.
+        key_of: the key of a call.
+        covered: what is read of the request for the key of a call.
+        timeout_of: the timeout of an answer.
+        tags: of a call.
+        on_miss: called with the key, and the call, before it is run.
+        keeps_errors: whether an ``HTTPException`` that it raises is an answer.
+        is_debug: whether a key that can't be made is an error.
+    """
+
+    run: Callable[[Args, Kwargs], Answer]
+    name: str
+    advice: str
+    options: Options
+    backend: Callable[[], KeyValues | NoValues]
+    key_of: Callable[[Args, Kwargs], str]
+    covered: Callable[[Args, Kwargs], frozenset[str]]
+    timeout_of: Callable[[Answer], Timeout]
+    tags: Callable[[Args], tuple[str, ...]] = lambda _: ()
+    on_miss: Callable[[str, Args, Kwargs], object] = lambda *_: None
+    keeps_errors: bool = False
+    is_debug: Callable[[], bool] = lambda: False
 
 
 def is_true(function: Callable[..., Any] | None, *args: Any, own: int = 0, **kwargs: Any) -> bool:
@@ -68,75 +99,112 @@ def reading(functions: Iterable[Callable[[], object]]) -> frozenset[str]:
 
 
 class Load:
-    """One load of a key: runs what is decorated, and says what is kept of its answer.
+    """One call of something decorated: looks its key up, and, as the loader of the key, runs it and judges its answer.
 
     Args:
-        run: calls it.
-        name: what warnings call it.
-        advice: what a warning says to do about what was read.
-        options: of the decorator.
-        timeout: gives the timeout of an answer.
-        covered: what was read of the request for the key.
-        warn: says once, about what it is given first, that something is not cached.
+        plan: what is decorated.
+        args: of the call.
+        kwargs: the same.
+        is_page: whether it is a view that answers a request for its path.
         is_stored: whether the answer may be stored, whatever it is.
-        is_page: whether it is the answer of a view to a request for its path.
-        given: the arguments of the call.
-        on_run: called before it.
-        keeps_errors: whether an ``HTTPException`` that it raises is an answer.
 
     Attributes:
+        key: of the call, once it is made.
         answer: what was returned, or the ``HTTPException`` that was raised; ``MISSING`` when nothing was run.
-        name: what warnings call it.
         reads: what was read of the request besides.
         reads_covered: what was read of the request and is in the key.
     """
 
+    __slots__ = (
+        "_is_kept",
+        "_is_page",
+        "_is_stored",
+        "_observed",
+        "answer",
+        "args",
+        "key",
+        "kwargs",
+        "plan",
+        "reads",
+        "reads_covered",
+    )
+
     def __init__(
         self,
-        run: Callable[[], Answer],
+        plan: Plan,
+        args: Args,
+        kwargs: Kwargs,
         *,
-        name: str,
-        advice: str,
-        options: Options = NO_OPTIONS,
-        timeout: Callable[[Answer], Timeout],
-        covered: Callable[[], frozenset[str]],
-        warn: Callable[[str, str], None],
-        is_stored: bool = True,
         is_page: bool = False,
-        given: Iterable[object] = (),
-        on_run: Callable[[], object] = lambda: None,
-        keeps_errors: bool = False,
+        is_stored: bool = True,
     ) -> None:
+        self.plan: Final = plan
+        self.args: Final = args
+        self.kwargs: Final = kwargs
+        self.key = ""
         self.answer: Answer = MISSING
-        self.reads_covered: frozenset[str] = frozenset()
-        self._run: Final = run
-        self.name: Final = name
-        self._advice: Final = advice
-        self._options: Final = options
-        self._timeout: Final = timeout
-        self._covered: Final = covered
-        self._is_stored: Final = is_stored
-        self._is_page: Final = is_page
-        self._warner: Final = warn
-        self._given: Final = list(given)
-        self._on_run: Final = on_run
-        self._keeps_errors: Final = keeps_errors
         self.reads: frozenset[str] = frozenset()
+        self.reads_covered: frozenset[str] = frozenset()
+        self._is_page: Final = is_page
+        self._is_stored: Final = is_stored
         self._is_kept: object = True
         self._observed: Observed | None = None
 
+    def get(self) -> Answer:
+        """The cached answer, or the function's. A key that can't be made is no reason to fail."""
+        plan, options = self.plan, self.plan.options
+        try:
+            backend = plan.backend()
+            self.key = plan.key_of(self.args, self.kwargs)
+            tags = plan.tags(self.args)
+            anew = options.forced_update is not None and is_true(options.forced_update, *self.args, **self.kwargs)
+            if options.is_stale is not None and not anew:
+                known = backend.lookup(self.key)
+                if known is not MISSING and known is not None:
+                    anew = is_true(options.is_stale, known, *self.args, own=1, **self.kwargs)
+        except Exception as error:
+            if plan.is_debug():
+                raise
+            self._warn("key", f": its key can't be made: {error}")
+            self()
+            return self.answer
+        answer = self._answer(backend, tags, refresh=anew)
+        if answer is None and not options.cache_none:
+            if self.answer is MISSING:  # what `set` has put there
+                answer = self._answer(backend, tags, refresh=True)
+            elif anew:
+                backend.delete(self.key)  # which Flask-Caching replaces by None
+        return answer
+
+    def _answer(self, backend: KeyValues | NoValues, tags: tuple[str, ...], *, refresh: bool) -> Answer:
+        def fetch(refresh: bool) -> Any:
+            return backend.fetch(
+                self.key, self, ttl=self.ttl, keep=self.keep, refresh=refresh, tags=tags, name=self.plan.name
+            )
+
+        found = fetch(refresh)
+        page = page_in(found) if self.answer is MISSING else None
+        if page is not None and blocked_by(page.fields):
+            self()
+        elif page is not None and page.root != root_here():  # of another host, whose links it has
+            fetch(True)
+        return unpack(found) if self.answer is MISSING else self.answer
+
+    # As a loader
+
     def __call__(self) -> Any:
         """Run it; the answer as it is stored."""
-        self._on_run()
+        plan = self.plan
+        plan.on_miss(self.key, self.args, self.kwargs)
         before = read_before() if self._is_page else ()
         with observing_here() as observed:
             self._observed = observed
             try:
-                answer = self._run()
+                answer = plan.run(self.args, self.kwargs)
                 if inspect.isgenerator(answer):
                     answer = _joined(answer)
             except HTTPException as error:
-                if not self._keeps_errors:
+                if not plan.keeps_errors:
                     raise
                 answer = error
         self.answer = answer
@@ -149,7 +217,7 @@ class Load:
         if self._is_kept and self._is_page:
             return self._for_whom(before, observed, packed)
         if self._is_kept:
-            self._is_kept = self._is_for_all(self.reads | observed.beside(self._given))
+            self._is_kept = self._is_for_all(self.reads | observed.beside([*self.args, *self.kwargs.values()]))
         return packed
 
     def cover(self) -> None:
@@ -159,46 +227,17 @@ class Load:
 
     def ttl(self, _: object) -> float:
         """Seconds that the answer is kept."""
-        return lifetime(self._timeout(self.answer))
+        return lifetime(self.plan.timeout_of(self.answer))
 
     def keep(self, _: object) -> object:
         """Whether the answer is kept."""
         return self._is_kept
 
-    def _for_whom(self, before: Iterable[Field], observed: Observed, packed: Any) -> Any:
-        """The answer with the requests that it is for."""
-        if is_for_once():
-            self._is_kept = False
-            return packed
-        covered = self._covered() if observed.noted or before else frozenset[str]()
-        audience = audience_of(before, observed.noted, covered)
-        if audience.refused:
-            self._is_kept = NEVER
-            self._warn("reads", f": it reads {audience.refused}, which its key does not contain: {self._advice}")
-            return packed
-        blocking = blocked_by(audience.fields)
-        if blocking:
-            self._is_kept = False
-            self._warn(blocking, f" for requests with {blocking}, which it reads: {self._advice}")
-        return as_page(Page(root_here(), audience.fields), packed)
-
-    def _is_for_all(self, reads: frozenset[str]) -> object:
-        """Whether a value of a function may be kept."""
-        reads -= self.reads_covered
-        reads = uncovered(reads, self._covered()) if reads else reads
-        if not reads:
-            return True
-        self._warn("reads", f": it reads {describe(reads)}, which its key does not contain: {self._advice}")
-        return NEVER
-
-    def warn_of(self, error: Exception) -> None:
-        """Say once that the call has no key."""
-        self._warn("key", f": its key can't be made: {error}")
-
-    def _judged(self, answer: Answer) -> object:
-        if not self._is_stored or (answer is None and not self._options.cache_none):
+    def _judged(self, answer: Answer) -> bool:
+        options = self.plan.options
+        if not self._is_stored or (answer is None and not options.cache_none):
             return False
-        accepts = self._options.response_filter
+        accepts = options.response_filter
         if accepts is not None:
             shown = answer.get_response() if isinstance(answer, HTTPException) else answer
             if not accepts(shown):
@@ -208,28 +247,37 @@ class Load:
             self._warn("answer", f": it returns an answer {why}")
         return not why
 
+    def _for_whom(self, before: Iterable[Field], observed: Observed, packed: Any) -> Any:
+        """The answer with the requests that it is for."""
+        if is_for_once():
+            self._is_kept = False
+            return packed
+        plan = self.plan
+        covered = plan.covered(self.args, self.kwargs) if observed.noted or before else frozenset[str]()
+        audience = audience_of(before, observed.noted, covered)
+        if audience.refused:
+            self._is_kept = NEVER
+            self._warn("reads", f": it reads {audience.refused}, which its key does not contain: {plan.advice}")
+            return packed
+        blocking = blocked_by(audience.fields)
+        if blocking:
+            self._is_kept = False
+            self._warn(blocking, f" for requests with {blocking}, which it reads: {plan.advice}")
+        return as_page(Page(root_here(), audience.fields), packed)
+
+    def _is_for_all(self, reads: frozenset[str]) -> object:
+        """Whether a value of a function may be kept."""
+        reads -= self.reads_covered
+        reads = uncovered(reads, self.plan.covered(self.args, self.kwargs)) if reads else reads
+        if not reads:
+            return True
+        self._warn("reads", f": it reads {describe(reads)}, which its key does not contain: {self.plan.advice}")
+        return NEVER
+
     def _warn(self, about: str, text: str) -> None:
         """Say once why it is not cached."""
-        self._warner(f"compat/{about}/{self.name}", f"{self.name} is not cached{text}")
-
-
-def answer_of(backend: KeyValues | NoValues, key: str, load: Load, *, refresh: bool, **how: Any) -> Answer:
-    """The answer under a key, which is loaded when it is not there.
-
-    Args:
-        backend: where it is kept.
-        key: of the call.
-        load: what is run.
-        refresh: load it now, and replace what is there.
-        how: more of ``CacheManager.fetch``.
-    """
-    found = backend.fetch(key, load, ttl=load.ttl, keep=load.keep, refresh=refresh, **how)
-    page = page_in(found) if load.answer is MISSING else None
-    if page is not None and blocked_by(page.fields):
-        load()
-    elif page is not None and page.root != root_here():  # of another host, whose links it has
-        backend.fetch(key, load, ttl=load.ttl, keep=load.keep, refresh=True, **how)
-    return unpack(found) if load.answer is MISSING else load.answer
+        name = self.plan.name
+        self.plan.backend().warn_once(f"compat/{about}/{name}", f"{name} is not cached{text}")
 
 
 def _joined(chunks: Iterable[Any]) -> Any:
@@ -240,7 +288,7 @@ def _joined(chunks: Iterable[Any]) -> Any:
     return b"".join(items) if all(isinstance(each, bytes) for each in items) else items
 
 
-def call(function: Callable[..., Any], app: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def call(function: Callable[..., Any], app: Any, args: Args, kwargs: Kwargs) -> Any:
     """Call a function, or run a coroutine function to its end as Flask does."""
     if not inspect.iscoroutinefunction(function):
         return function(*args, **kwargs)

@@ -9,29 +9,29 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import inspect
 import logging
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, ParamSpec, Protocol, TypeVar, cast
-from urllib.parse import parse_qsl
 
 from blinker import Namespace
-from flask import Flask, Response, after_this_request, current_app, has_request_context, request, url_for
-from werkzeug.datastructures import MultiDict
+from flask import Flask, Response, after_this_request, current_app, has_request_context
 from werkzeug.exceptions import HTTPException
 
-from ..context import EXTENSION, current_cache, manager_of
+from ..context import EXTENSION, current_cache, manager_of, request_context
 from ..engine.fetching import MISSING
 from ..engine.manager import CacheManager
 from ..errors import ConfigError
 from ..extension import RCache
+from ..model.scope import scope_var
+from ..observed import raw_environ
+from ..views.options import has_flashes
 from .answers import pack, unpack
-from .calls import Memoized
+from .calls import Memoized, function_namespace
 from .contract import KeyValues, NoValues, Timeout, lifetime
-from .decorated import Load, Options, answer_of, call, is_true, reading
-from .readers import is_for_once
+from .decorated import Args, Kwargs, Load, Options, Plan, call, is_true, reading
+from .pages import OF_THE_PATH, QueryArgs, ViewKey, source_hash
 from .settings import NULL, PREFIX, backend_options, cache_type, store_settings
 from .template_tag import ATTRIBUTE, CacheExtension
 from .template_tag import fragment_key as make_template_fragment_key
@@ -55,7 +55,6 @@ logger: Final = logging.getLogger("flask_rcache")
 P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
-QueryArgs = str | Mapping[str, Any] | Iterable[tuple[str, Any]]
 
 #: Hash functions of keys that Flask-Caching's tests know; ``hash_method`` takes any of ``hashlib``.
 SUPPORTED_HASH_FUNCTIONS: Final = [
@@ -184,8 +183,12 @@ def _manager_for(app: Flask, config: Mapping[str, Any]) -> CacheManager:
 
 def _current_or(manager: CacheManager) -> Callable[[], CacheManager]:
     """A function that gives a manager: in a context of its app, with the scope of that."""
+    store = manager.engine.store
 
     def current() -> CacheManager:
+        scope = scope_var.get()
+        if scope is not None and scope.is_request and scope.owner is store:
+            return manager
         if current_app and current_app.extensions.get(EXTENSION) is manager:
             return cast(CacheManager, cast(Any, current_cache)._get_current_object())
         return manager
@@ -380,45 +383,52 @@ class Cache:
         lifetime(timeout)
 
         def decorate(f: Callable[P, R]) -> CachedFunction[P, R]:
-            view = _View(self, f, key_prefix, query_string, hash_method, source_check)
-            options = Options(unless, forced_update, is_stale, response_filter, cache_none)
+            view = ViewKey(f, key_prefix, query_string, hash_method, lambda: self, source_check)
+            is_by_path = view.is_by_path and not callable(make_cache_key)
 
-            def key_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+            def key_of(args: Args, kwargs: Kwargs) -> str:
                 if callable(make_cache_key):
                     return cast(str, make_cache_key(*args, **kwargs))
                 return decorated.make_cache_key(*args, use_request=True, **kwargs)
 
-            def covered(args: tuple[Any, ...], kwargs: dict[str, Any]) -> frozenset[str]:
-                asks = [lambda: key_of(args, kwargs), lambda: is_true(unless, f, *args, **kwargs)]
-                return reading(asks) | (view.covers if not callable(make_cache_key) else frozenset())
+            def covered(args: Args, kwargs: Kwargs) -> frozenset[str]:
+                reads = reading([lambda: key_of(args, kwargs), lambda: is_true(unless, f, *args, **kwargs)])
+                return reads | OF_THE_PATH if is_by_path else reads
 
             def timeout_of(answer: object) -> Timeout:
                 own = answer.timeout if isinstance(answer, CachedResponse) else None
                 given = own or decorated.cache_timeout
                 return self.cache.default_timeout if given is None else given
 
+            plan = Plan(
+                lambda args, kwargs: call(f, self.app, args, kwargs),
+                f"{f.__module__}.{f.__qualname__}",
+                "let key_prefix, make_cache_key or unless read it, or for a query set query_string=True",
+                Options(unless, forced_update, is_stale, response_filter, cache_none),
+                self._backend,
+                key_of,
+                covered,
+                timeout_of,
+                on_miss=lambda key, args, kwargs: self._send(cache_view_miss, key, args, kwargs),
+                keeps_errors=True,
+                is_debug=lambda: self.app.debug,
+            )
+
             @functools.wraps(f)
             def call_cached(*args: Any, **kwargs: Any) -> Any:
-                if view.is_for_no_cache(make_cache_key) or is_true(unless, f, *args, **kwargs):
+                context = request_context() if is_by_path else None
+                method = "GET" if context is None else raw_environ(context.request)["REQUEST_METHOD"]
+                is_page = context is not None and EXTENSION in context.app.extensions
+                # The path does not say what a POST asks for, and messages are shown once.
+                if method not in ("GET", "HEAD") or (is_page and has_flashes(context)):
                     return call(f, self.app, args, kwargs)
-                load = Load(
-                    lambda: call(f, self.app, args, kwargs),
-                    name=f"{f.__module__}.{f.__qualname__}",
-                    advice="let key_prefix, make_cache_key or unless read it, or for a query set query_string=True",
-                    options=options,
-                    timeout=timeout_of,
-                    covered=lambda: covered(args, kwargs),
-                    warn=self._warn,
-                    is_stored=not view.is_without_body(make_cache_key),
-                    is_page=view.is_page(make_cache_key),
-                    given=[*args, *kwargs.values()],
-                    on_run=lambda: self._send(cache_view_miss, asked.key, args, kwargs),
-                    keeps_errors=True,
-                )
-                asked = _Asked(self, options, load, key_of, args, kwargs)
-                answer = asked.answer()
-                if asked.was_hit:
-                    self._send(cache_view_hit, asked.key, args, kwargs)
+                if unless is not None and is_true(unless, f, *args, **kwargs):
+                    return call(f, self.app, args, kwargs)
+                # What a HEAD leaves out, a GET must have.
+                load = Load(plan, args, kwargs, is_page=is_page, is_stored=method != "HEAD")
+                answer = load.get()
+                if load.answer is MISSING:
+                    self._send(cache_view_hit, load.key, args, kwargs)
                     if response_hit_indication and has_request_context():
                         after_this_request(_indicate_hit)
                 if isinstance(answer, HTTPException):
@@ -486,35 +496,39 @@ class Cache:
 
         def decorate(f: Callable[P, R]) -> MemoizedFunction[P, R]:
             memoized = Memoized(f, args_to_ignore or (), by_name=source_check is False)
-            options = Options(unless, forced_update, is_stale, response_filter, cache_none)
 
-            def key_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+            def key_of(args: Args, kwargs: Kwargs) -> str:
                 name = make_name(function_namespace(f)[0]) if callable(make_name) else ""
-                return memoized.key(args, kwargs, (name, self._source(f) if self._checks(source_check) else ""))
+                return memoized.key(
+                    args, kwargs, (name, source_hash(f, self.hash_method) if self._checks(source_check) else "")
+                )
 
             def timeout_of(_: object) -> Timeout:
                 given = decorated.cache_timeout
                 return self.cache.default_timeout if given is None else given
 
+            plan = Plan(
+                lambda args, kwargs: call(f, self.app, args, kwargs),
+                f"{f.__module__}.{f.__qualname__}",
+                "pass it as an argument",
+                Options(unless, forced_update, is_stale, response_filter, cache_none),
+                self._backend,
+                key_of,
+                lambda args, kwargs: reading([lambda: is_true(unless, f, *args, **kwargs)]),
+                timeout_of,
+                memoized.tags,
+                on_miss=lambda key, args, kwargs: self._send(cache_memoize_miss, key, args, kwargs, f=f),
+                is_debug=lambda: self.app.debug,
+            )
+
             @functools.wraps(f)
             def call_memoized(*args: Any, **kwargs: Any) -> Any:
-                if is_true(unless, f, *args, **kwargs):
+                if unless is not None and is_true(unless, f, *args, **kwargs):
                     return call(f, self.app, args, kwargs)
-                load = Load(
-                    lambda: call(f, self.app, args, kwargs),
-                    name=f"{f.__module__}.{f.__qualname__}",
-                    advice="pass it as an argument",
-                    options=options,
-                    timeout=timeout_of,
-                    covered=lambda: reading([lambda: is_true(unless, f, *args, **kwargs)]),
-                    warn=self._warn,
-                    given=[*args, *kwargs.values()],
-                    on_run=lambda: self._send(cache_memoize_miss, asked.key, args, kwargs, f=f),
-                )
-                asked = _Asked(self, options, load, key_of, args, kwargs, memoized.tags)
-                answer = asked.answer()
-                if asked.was_hit:
-                    self._send(cache_memoize_hit, asked.key, args, kwargs, f=f)
+                load = Load(plan, args, kwargs)
+                answer = load.get()
+                if load.answer is MISSING:
+                    self._send(cache_memoize_hit, load.key, args, kwargs, f=f)
                 return answer
 
             decorated = cast("MemoizedFunction[P, R]", call_memoized)
@@ -567,163 +581,11 @@ class Cache:
         if self.enable_signals:
             signal.send(cache=self, cache_key=key, args=args, kwargs=kwargs, **more)
 
-    def _warn(self, about: str, message: str) -> None:
-        self.cache.warn_once(about, message)
+    def _backend(self) -> KeyValues | NoValues:
+        return self.cache
 
     def _checks(self, source_check: bool | None) -> bool:
         return self.source_check if source_check is None else source_check
-
-    def _source(self, f: Callable[..., Any], hash_method: Callable[..., Any] | None = None) -> str:
-        """A hash of a function's source."""
-        return str((hash_method or self.hash_method)(inspect.getsource(f).encode()).hexdigest())
-
-
-class _Asked:
-    """One call of a decorated function, on its way through the cache."""
-
-    __slots__ = ("_args", "_cache", "_key_of", "_kwargs", "_load", "_options", "_tags", "key", "was_hit")
-
-    def __init__(
-        self,
-        cache: Cache,
-        options: Options,
-        load: Load,
-        key_of: Callable[[tuple[Any, ...], dict[str, Any]], str],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        tags: Callable[[tuple[Any, ...]], Iterable[str]] = lambda _: (),
-    ) -> None:
-        self.key = ""
-        self.was_hit = False
-        self._cache: Final = cache
-        self._options: Final = options
-        self._load: Final = load
-        self._key_of: Final = key_of
-        self._args: Final = args
-        self._kwargs: Final = kwargs
-        self._tags: Final = tags
-
-    def answer(self) -> Any:
-        """The cached answer, or the function's. A key that can't be made is no reason to fail."""
-        cache, options, load = self._cache, self._options, self._load
-        try:
-            backend = cache.cache
-            self.key = self._key_of(self._args, self._kwargs)
-            tags = tuple(self._tags(self._args))
-            anew = is_true(options.forced_update, *self._args, **self._kwargs)
-            if options.is_stale is not None and not anew:
-                known = backend.lookup(self.key)
-                if known is not MISSING and known is not None:
-                    anew = is_true(options.is_stale, known, *self._args, own=1, **self._kwargs)
-        except Exception as error:
-            if cache.app.debug:
-                raise
-            load.warn_of(error)
-            load()
-            return load.answer
-        answer = answer_of(backend, self.key, load, refresh=anew, tags=tags, name=load.name)
-        if answer is None and load.answer is MISSING and not options.cache_none:  # what `set` has put there
-            answer = answer_of(backend, self.key, load, refresh=True, tags=tags, name=load.name)
-        if anew and load.answer is None and not options.cache_none:
-            backend.delete(self.key)  # which Flask-Caching replaces by None
-        self.was_hit = load.answer is MISSING
-        return answer
-
-
-class _View:
-    """The default key of a view.
-
-    Args:
-        cache: for the settings.
-        f: the view.
-        prefix: ``key_prefix``.
-        query_string: whether the query counts.
-        hash_method: of it.
-        source_check: whether the source counts.
-    """
-
-    def __init__(
-        self,
-        cache: Cache,
-        f: Callable[..., Any],
-        prefix: str | Callable[[], str],
-        query_string: bool,
-        hash_method: Callable[..., Any] | None,
-        source_check: bool | None,
-    ) -> None:
-        self._cache: Final = cache
-        self._f: Final = f
-        self._prefix: Final = prefix
-        self._query_string: Final = query_string
-        self._hash_method: Final = hash_method
-        self._source_check: Final = source_check
-        self._is_by_path: Final = isinstance(prefix, str) and "%s" in prefix
-        #: What the path says as well.
-        self.covers: Final = frozenset({"view_args", "method"}) if self._is_by_path else frozenset[str]()
-        names = inspect.signature(f).parameters.values()
-        self._names: Final = [each.name for each in names if each.kind is each.POSITIONAL_OR_KEYWORD]
-
-    def is_for_no_cache(self, make_cache_key: object) -> bool:
-        """Whether the path does not say what is asked for: by a POST, or while messages wait to be shown."""
-        return self.is_page(make_cache_key) and (request.method not in ("GET", "HEAD") or is_for_once())
-
-    def is_page(self, make_cache_key: object) -> bool:
-        """Whether the path names what is asked for, and not a function of the app's."""
-        is_by_path = self._is_by_path and not callable(make_cache_key)
-        return is_by_path and has_request_context() and EXTENSION in current_app.extensions
-
-    def is_without_body(self, make_cache_key: object) -> bool:
-        """Whether the answer to the request may lack its body, which a GET must have."""
-        return self.is_page(make_cache_key) and request.method == "HEAD"
-
-    def key(self, *args: Any, **kwargs: Any) -> str:
-        """The key of a call; ``path`` and ``query_args`` stand for those of a request."""
-        kwargs.update(zip(self._names, args, strict=False))
-        path: str | None = None
-        query: QueryArgs | None = None
-        in_request = kwargs.pop("use_request", False)
-        if not in_request:
-            path, query = kwargs.pop("path", None), kwargs.pop("query_args", None)
-        if self._query_string:
-            return self._start(path or (request.path if self._is_by_path else "")) + self._query(query)
-        if self._is_by_path and path is None:
-            path = request.path if in_request else url_for(self._f.__name__, _external=False, **kwargs)
-        key = self._start(path or "")
-        return key + self._cache._source(self._f, self._hash_method) if self._checks() else key
-
-    def _start(self, path: str) -> str:
-        if callable(self._prefix):
-            return self._prefix()
-        return self._prefix % path if self._is_by_path else self._prefix
-
-    def _query(self, given: QueryArgs | None) -> str:
-        pairs = list(request.args.items(multi=True)) if given is None else _pairs(given)
-        hashed = (self._hash_method or self._cache.hash_method)(str(tuple(sorted(pairs))).encode())
-        if self._checks():
-            hashed.update(inspect.getsource(self._f).encode())
-        return str(hashed.hexdigest())
-
-    def _checks(self) -> bool:
-        return self._cache._checks(self._source_check)
-
-
-def function_namespace(f: Callable[..., Any], args: Any = None) -> tuple[str, str | None]:
-    """The names of a function, and of it on one object, as Flask-Caching spells them; ``make_name`` is given the first.
-
-    Args:
-        f: the function, or a bound method.
-        args: of a call.
-    """
-    names = list(inspect.signature(f).parameters)
-    instance = getattr(f, "__self__", None)
-    if instance is None and names[:1] == ["self"] and args:
-        instance = args[0]
-    name = f"{f.__module__}.{f.__qualname__}"
-    plain = "".join(each for each in name if each.isascii() and (each.isalnum() or each in "_."))
-    if instance is None or isinstance(instance, type):
-        return plain, None
-    token = str(instance.__caching_id__()) if hasattr(instance, "__caching_id__") else repr(instance)
-    return plain, "".join(each for each in f"{name}.{token}" if each.isascii() and (each.isalnum() or each in "_."))
 
 
 def _memoized(f: Any) -> Memoized:
@@ -732,17 +594,6 @@ def _memoized(f: Any) -> Memoized:
     if not isinstance(memoized, Memoized):
         raise TypeError(f"delete_memoized takes a function that is decorated with memoize, not {f!r:.80}")
     return memoized
-
-
-def _pairs(given: QueryArgs) -> list[tuple[str, str]]:
-    if isinstance(given, str):
-        return parse_qsl(given.lstrip("?"), keep_blank_values=True)
-    items: Any = given
-    if isinstance(given, MultiDict):
-        items = given.items(multi=True)
-    elif isinstance(given, Mapping):
-        items = given.items()
-    return [(name, str(value)) for name, value in items]
 
 
 def _indicate_hit(response: Response) -> Response:

@@ -15,7 +15,7 @@ from jinja2.ext import Extension
 from jinja2.parser import Parser
 
 from ..fragments import FragmentExtension, Used, read_by_processors, used_in
-from .decorated import Load, answer_of
+from .decorated import Load, Options, Plan
 
 __all__ = ["ATTRIBUTE", "CacheExtension", "fragment_key"]
 
@@ -76,23 +76,26 @@ class CacheExtension(Extension):
             cache.delete(key)
             return caller()
 
-        def run() -> str:
+        def run(*_: object) -> str:
             token = _running.set(load)
             try:
                 return caller()
             finally:
                 _running.reset(token)
 
-        def note_processors() -> None:
+        def note_processors(*_: object) -> None:
             load.reads = read_by_processors(self.environment, used)
 
-        load = Load(
+        plan = Plan(
             run,
-            name=f"fragment {name!r}",
-            advice="name it after the fragment's name",
-            timeout=lambda _: cache.cache.default_timeout if timeout is None else timeout,
-            covered=frozenset,
-            warn=cache.cache.warn_once,
-            on_run=note_processors,
+            f"fragment {name!r}",
+            "name it after the fragment's name",
+            Options(),
+            lambda: cache.cache,
+            lambda *_: key,
+            lambda *_: frozenset(),
+            lambda _: cache.cache.default_timeout if timeout is None else timeout,
+            on_miss=note_processors,
         )
-        return str(answer_of(cache.cache, key, load, refresh=False, name=load.name))
+        load = Load(plan, (), {})
+        return str(load.get())
