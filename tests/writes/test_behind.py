@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
-import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +14,6 @@ from flask import Flask
 
 from flask_rcache import (
     MISSING,
-    CacheType,
     ConfigError,
     EncodeError,
     PartialFailure,
@@ -31,12 +25,10 @@ from flask_rcache import (
     current_cache,
 )
 from flask_rcache.writes import Consumer
-from tests.processes import ROOT, wait_until
+from tests.processes import wait_until
 from tests.servers import Server
 from tests.stores.proxy import Proxy
-from tests.writes import apps
-
-THING = CacheType("thing", ttl=600, l1_ttl=0)
+from tests.writes.plant import THING, Plant, behind, check, producer
 
 
 class Shop:
@@ -81,10 +73,6 @@ def shop(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
         current_cache.fresh()
         yield made
         current_cache.close()
-
-
-def behind(key: Any, value: Any, **options: Any) -> str:
-    return current_cache.write_behind(THING, key, value, queue="orders", **options)
 
 
 def test_behind__is_cached_at_once_and_written_later(shop: Shop) -> None:
@@ -339,76 +327,6 @@ def test_writer__two_for_one_queue_are_an_error() -> None:
 
 
 # Processes that die
-
-
-class Plant:
-    """A database, and consumers of its queue in processes of their own."""
-
-    def __init__(self, url: str, directory: Path, **env: str) -> None:
-        self.env = {
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "RCACHE_URL": url,
-            "WRITES_DB": str(directory / "db"),
-            "FLASK_APP": "tests.writes.apps:create_app()",
-            **env,
-        }
-        os.environ["WRITES_DB"] = self.env["WRITES_DB"]
-        apps.make_tables()
-        self.log = (directory / "log").open("ab")
-        self.running: list[subprocess.Popen[bytes]] = []
-
-    def consumer(self, *args: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "flask", "cache", "writer", *args]
-        process = subprocess.Popen(command, env=self.env, stdout=self.log, stderr=self.log)
-        self.running.append(process)
-        return process
-
-    def close(self) -> None:
-        for process in self.running:
-            process.kill()
-            process.wait()
-        self.log.close()
-
-    def query(self, sql: str) -> list[tuple[Any, ...]]:
-        connection = sqlite3.connect(self.env["WRITES_DB"], timeout=30)
-        try:
-            return connection.execute(sql).fetchall()
-        finally:
-            connection.close()
-
-
-@pytest.fixture
-def plant(tmp_path: Path) -> Iterator[Callable[..., Plant]]:
-    """Make one; its processes are killed at the end."""
-    made: list[Plant] = []
-
-    def make(url: str, **env: str) -> Plant:
-        made.append(Plant(url, tmp_path, **env))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
-    os.environ.pop("WRITES_DB", None)
-
-
-def producer(url: str) -> Flask:
-    app = Flask("producer")
-    app.config.update(RCACHE_URL=url, RCACHE_TIMEOUT=2.0)
-    RCache(app, types=[THING]).writer("orders")(apps.apply)
-    return app
-
-
-def check(plant: Plant, last: dict[str, str], total: int) -> None:
-    """Nothing lost, nothing applied twice, the last value of each key at the source and in the cache."""
-    found = dict(plant.query("SELECT key, value FROM source"))
-    assert found == last
-    ids = plant.query("SELECT COUNT(DISTINCT id) FROM applied")
-    assert ids == [(total,)]
-    assert plant.query("SELECT id FROM applied WHERE fresh = 1 GROUP BY id HAVING COUNT(*) > 1") == []
-    for key, value in last.items():
-        assert str(current_cache.get(THING, int(key), MISSING)) == value
 
 
 @pytest.mark.chaos
