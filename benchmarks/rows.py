@@ -199,6 +199,42 @@ def ours_redis_miss(server: Server) -> Row:
     return _ours("redis", server.url, misses=True, RCACHE_L1_TTL=0)
 
 
+def template(server: Server) -> Row:
+    """A view that renders a template whose text is ready: what a fragment is compared with."""
+    app, views = Flask("template"), Counter()
+    page = app.jinja_env.from_string("{{ body() }}")
+
+    @app.get(_PATH)
+    def view() -> str:
+        return page.render(body=lambda: views.body().decode())
+
+    return Row("bare view with a template", wsgi_caller(app), lambda: views.count, False, no_close, app)
+
+
+def _fragment(title: str, url: str, **config: Any) -> Row:
+    app, views = Flask(f"fragment-{title}"), Counter()
+    app.config.update(TESTING=True, RCACHE_URL=url, RCACHE_PREFIX=f"bench-fragment-{title}", **config)
+    RCache(app)
+    page = app.jinja_env.from_string('{% cache "body", ttl=3600, vary=["en"] %}{{ body() }}{% endcache %}')
+
+    @app.get(_PATH)
+    def view() -> str:
+        return page.render(body=lambda: views.body().decode())
+
+    close = app.extensions["rcache"].close
+    return Row(f"fragment of flask_rcache, {title} hit", wsgi_caller(app), lambda: views.count, True, close, app)
+
+
+def fragment_memory(server: Server) -> Row:
+    """The same template with a fragment of this cache in memory around the text."""
+    return _fragment("memory", "memory://")
+
+
+def fragment_redis(server: Server) -> Row:
+    """The same on Redis, asked on every hit."""
+    return _fragment("redis", server.url, RCACHE_L1_TTL=0)
+
+
 def _flask_caching(title: str, config: dict[str, Any], *, memoize: bool = False) -> Row:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what another project's import warns of is not measured here
@@ -249,6 +285,9 @@ ROWS: dict[str, Callable[[Server], Row]] = {
     "redis": ours_redis,
     "front": ours_front,
     "unix": ours_unix,
+    "template": template,
+    "fragment": fragment_memory,
+    "fragment-redis": fragment_redis,
     "memory-miss": ours_memory_miss,
     "redis-miss": ours_redis_miss,
     "fc-simple": flask_caching_simple,
