@@ -146,6 +146,31 @@ def test_sealed__listings_show_what_is_there(shop: Flask) -> None:
     assert len(current_cache.page(limit=10).entries) == 2
 
 
+@pytest.mark.parametrize("size", [0, 1, 300_000, 3_000_000])
+def test_sealed__bodies_of_any_size(shop: Flask, any_server: Server, caches: Caches, size: int) -> None:
+    """Large ones, which are sent after the answer, and empty ones: another process reads them whole."""
+    body = os.urandom(size)
+
+    @cache_response(KIND)
+    def download() -> bytes:
+        return body
+
+    shop.add_url_rule("/download", view_func=download)
+    client = shop.test_client()
+    assert client.get("/download").data == body
+
+    def is_hit() -> bool:
+        response = client.get("/download")
+        assert response.data == body
+        return response.headers["X-Cache"] == "HIT"
+
+    wait_until(is_hit, timeout=10, what="stored after the answer")
+    other = caches(any_server.url, encryption_keys=[OLD], max_bytes=8_000_000)
+    assert other.set(KIND, "value", body)
+    assert other.get(KIND, "value") == body
+    assert failures(other) == 0
+
+
 # Tampering
 
 

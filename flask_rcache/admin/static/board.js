@@ -108,7 +108,7 @@ function tiles(overview, stats, history) {
   const sum = (field) => kept.reduce((total, type) => total + type[field], 0);
   if (unknown(overview)) tile("entries", NONE, "not known while the store is unavailable");
   else tile("entries", count(sum("entries")), `≈ ${bytes(sum("bytes"))}`);
-  tile("errors", count(stats.errors), `${plural(stats.refused, "fill")} refused · ${count(stats.garbage)} unreadable`);
+  tile("errors", count(stats.errors), `${plural(stats.refused, "fill")} refused · ${count(stats.garbage + stats.sealed_failures)} unreadable`);
   $("tile-errors").classList.toggle("bad", stats.errors > 0);
 }
 
