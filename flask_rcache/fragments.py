@@ -203,6 +203,7 @@ class _Part:
             "tags": (f"fragment:{self.name}", *((tags,) if isinstance(tags, str) or tags is AUTO else tags)),
             "keep": self._keep,
             "name": self.shown,
+            "judged": True,
         }
 
     @property

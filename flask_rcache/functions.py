@@ -260,6 +260,7 @@ class CachedFunction(Generic[P, R]):
             return self._function(*args, **kwargs)
         call = _Call(self, args, kwargs)
         how: dict[str, Any] = {"ttl": options.ttl, "tags": tags, "keep": call.keep, "name": self._identity.name}
+        how["judged"] = True
         if options.errors is not None:
             how["errors"] = options.errors.kept_if(call.keep_error)
         if self._is_async:

@@ -1020,3 +1020,62 @@ def test_package__all_is_complete() -> None:
     assert flask_rcache.__all__ == sorted(flask_rcache.__all__, key=lambda name: (not name.isupper(), name))
     for name in flask_rcache.__all__:
         assert getattr(flask_rcache, name) is not None
+
+
+# fetch
+
+
+LOADERS: dict[str, Callable[[], object]] = {
+    "current_user": lambda: flask_login.current_user.get_id(),
+    "session": lambda: session["_user_id"],
+    "authorization": lambda: request.authorization and request.authorization.token,
+    "key": lambda: request.headers.get("X-Api-Key"),
+}
+
+
+@pytest.mark.parametrize("how", ["fetch", "fetch_many", "block", "afetch"])
+@pytest.mark.parametrize("read", LOADERS.values(), ids=LOADERS)
+def test_fetch__a_loader_that_reads_who_is_asking(
+    visitors: Any, read: Callable[[], object], how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A key that is anybody's has nobody's value: it is returned, not stored, and one warning says what to do."""
+    calls = Calls()
+
+    async def load() -> Any:
+        return read(), calls()
+
+    def view() -> Any:
+        if how == "fetch":
+            return current_cache.fetch("default", "me", lambda: (read(), calls()))
+        if how == "fetch_many":
+            return current_cache.fetch_many("default", ["me"], lambda keys: {"me": (read(), calls())})["me"]
+        if how == "afetch":
+            return asyncio.run(current_cache.afetch("default", "me", load))
+        with current_cache.block("default", "me") as block:
+            if block.is_missing:
+                block.value = read(), calls()
+        return block.value
+
+    found = [
+        visitors(view, name, headers={"Authorization": f"Bearer {name}", "X-Api-Key": name})
+        for name in ("ann", "bob", "ann")
+    ]
+    assert found == [("ann", 1), ("bob", 2), ("ann", 3)]
+    warned = [each.getMessage() for each in caplog.records if "the loader reads" in each.getMessage()]
+    assert len(warned) == 1
+    assert "per_user=True" in warned[0]
+
+
+def test_fetch__a_key_that_names_the_user(visitors: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """On a type with ``per_user`` the key says who it is; what was read before the call is not the loader's."""
+    calls = Calls()
+
+    def view() -> Any:
+        name = flask_login.current_user.get_id()
+        mine = current_cache.fetch("user", name, lambda: (flask_login.current_user.get_id(), calls()))
+        return mine, current_cache.fetch("default", name, lambda: (name, calls()))
+
+    found = [visitors(view, name) for name in ("ann", "bob", "ann", "bob")]
+    assert found[:2] == found[2:]
+    assert found[0] == (("ann", 1), ("ann", 2))
+    assert not caplog.records

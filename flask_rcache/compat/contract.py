@@ -202,7 +202,7 @@ class KeyValues:
         replaced, for ``RCACHE_L1_TTL`` at most: the memory tier is used.
         """
         manager = self._manager()
-        return manager.fetch(self._types_of(manager)[1], self._id(manager, key), load, ttl=ttl, **how)
+        return manager.fetch(self._types_of(manager)[1], self._id(manager, key), load, ttl=ttl, judged=True, **how)
 
     def invalidate(self, tag: str) -> None:
         """Make what was loaded with a tag invalid."""

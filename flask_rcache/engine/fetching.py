@@ -10,7 +10,7 @@ import inspect
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, Final, Literal, NoReturn, TypeVar, cast
 
 from ..codec import Errors, Raised, ValueCodec, is_raised
@@ -96,10 +96,11 @@ class Call:
         name: the function that loads, for warnings.
         observes: whether the value depends on what was observed to be read (``AUTO``).
         is_independent: whether it depends on nothing that was read before its load began.
+        is_judged: whether its caller looks at what the loader reads of the request, or the key names who is asking.
         errors: the exceptions that are answers; ``None``: none is.
     """
 
-    __slots__ = ("errors", "is_independent", "keep", "name", "observes", "policy", "tags", "ttl")
+    __slots__ = ("errors", "is_independent", "is_judged", "keep", "name", "observes", "policy", "tags", "ttl")
 
     def __init__(
         self,
@@ -111,8 +112,10 @@ class Call:
         name: str | None = None,
         observes: bool = False,
         is_independent: bool = False,
+        is_judged: bool = False,
         errors: Errors | None = None,
     ) -> None:
+        self.is_judged: Final = is_judged or policy.type.per_user
         self.errors: Final = errors
         self.observes: Final = observes
         self.is_independent: Final = is_independent
@@ -198,6 +201,8 @@ class Fetching:
         self._settings: Final = settings
         self.codec: Final = codec
         self._refresher: Final = refresher
+        #: Around a loader: gives what it has read of who is asking, as messages name it. Of the layers above.
+        self.identities_read: Callable[[], AbstractContextManager[Callable[[], str]]] = _nobody_asks
         self._unstorable: Final[BoundedDict[str, float]] = BoundedDict(_UNSTORABLE_KEPT)
 
     # One key
@@ -477,6 +482,18 @@ class Fetching:
             reason,
         )
 
+    def not_for_all(self, call: Call, key: str, identity: str) -> None:
+        """A loader has read who is asking, under a key that is anybody's: say so once, and remember it for the key."""
+        self.remember_unstorable(key)
+        shown = call.name or f"cache type {call.policy.name!r}"
+        self._observer.warn_once(
+            f"identity/{shown}/{identity}",
+            "results of %s are not stored: the loader reads %s. Read that before the call and put it in the key, or "
+            "use a type with per_user=True, whose keys name the user",
+            shown,
+            identity,
+        )
+
     def copied(self, value: T) -> T:
         """An equal value that shares no object with it; the value itself when it can't be stored."""
         try:
@@ -677,7 +694,7 @@ class _LoaderError(Exception):
 class _Run:
     """The run of one loader for some keys, and what it gave."""
 
-    __slots__ = ("_answers", "_call", "_fetching", "_loader", "error", "ran", "values")
+    __slots__ = ("_answers", "_call", "_fetching", "_identity", "_loader", "error", "ran", "values")
 
     def __init__(self, fetching: Fetching, call: Call, loader: Callable[[list[str]], Any]) -> None:
         self._fetching: Final = fetching
@@ -688,6 +705,8 @@ class _Run:
         self.values: Final[dict[str, Any]] = {}
         self.error: Exception | None = None
         self.ran: list[str] = []
+        #: What of who is asking the loader has read.
+        self._identity: Callable[[], str] = str
 
     def loader(self, loads: Sequence[Load]) -> Loaded:
         """Run it in this thread."""
@@ -722,8 +741,10 @@ class _Run:
         together.keys = tuple(each.key for each in loads)
         together.tags.update(dict.fromkeys(self._call.tags))
         self.ran = list(together.keys)
+        watching = _nobody_asks if self._call.is_judged else self._fetching.identities_read
         try:
-            yield together
+            with watching() as self._identity:
+                yield together
         except Exception as error:  # somebody's loader: the algorithm says what becomes of it
             self.error = error
             raise _LoaderError from error
@@ -734,7 +755,7 @@ class _Run:
 
     def _kept(self, loads: Sequence[Load], given: Mapping[str, Any]) -> Loaded:
         """The drafts of what the loader gave; what can't be stored, or is not to be, has none."""
-        call, together = self._call, loads[0]
+        call, together, identity = self._call, loads[0], self._identity()
         drafts: dict[str, Draft] = {}
         for each in loads:
             if each is not together:  # one loader: what it depends on, all of them depend on
@@ -752,6 +773,9 @@ class _Run:
                 if kept is NEVER:
                     self._fetching.remember_unstorable(each.key)
                 continue
+            if identity:
+                self._fetching.not_for_all(call, each.key, identity)
+                continue
             if together.unstorable is not None:
                 self._fetching.not_for_others(call, each.key, together.unstorable)
                 continue
@@ -759,6 +783,12 @@ class _Run:
             if content is not None:
                 drafts[each.key] = call.drafted(each, content, value)
         return Loaded(drafts)
+
+
+@contextmanager
+def _nobody_asks() -> Iterator[Callable[[], str]]:
+    """Where there are no requests, nobody is asking."""
+    yield str
 
 
 def _raise(answer: Raised) -> NoReturn:

@@ -307,6 +307,7 @@ class CacheManager:
         name: str | None = None,
         refresh: bool = False,
         independent: bool = False,
+        judged: bool = False,
         errors: ErrorTtls | None = None,
     ) -> T:
         """The value of a key, loaded once in all processes when it is not there.
@@ -323,6 +324,8 @@ class CacheManager:
             refresh: load now, whatever lies there, and replace it on success.
             independent: for ``sql``: ``loader`` reads no cached values, and nothing that the request has read before
                 is part of its result.
+            judged: for decorators: they look themselves at what ``loader`` reads of the request. Else a value for which
+                it has read the session, ``current_user`` or a credential is stored only if the type is ``per_user``.
             errors: the exceptions of ``loader`` that are answers, by class, with the seconds that each is stored: it is
                 raised again for those who ask meanwhile.
 
@@ -331,7 +334,7 @@ class CacheManager:
             Exception: whatever ``loader`` raises; nothing is stored then, unless ``errors`` names it.
         """
         engine = self.engine
-        call = self._call(cache_type, ttl, tags, keep, name, independent=independent, errors=errors)
+        call = self._call(cache_type, ttl, tags, keep, name, independent=independent, judged=judged, errors=errors)
         stored = engine.names.stored(call.policy.name, key, hashed=False)
         if not engine.enabled:
             engine.observer.bypassed(call.policy)
@@ -353,6 +356,7 @@ class CacheManager:
         tags: Tags = (),
         keep: Callable[[Any], object] | None = None,
         name: str | None = None,
+        judged: bool = False,
     ) -> Iterator[Block]:
         """:meth:`fetch` where the loader is the block of a ``with`` statement, which sets ``value`` when it is missing.
 
@@ -365,12 +369,13 @@ class CacheManager:
             tags: labels by which it can be invalidated.
             keep: called with the value; false: it is not stored.
             name: what warnings call the block.
+            judged: as for :meth:`fetch`.
 
         Raises:
             ConfigError: the type, key, ttl or tags are not usable.
         """
         engine = self.engine
-        call = self._call(cache_type, ttl, tags, keep, name)
+        call = self._call(cache_type, ttl, tags, keep, name, judged=judged)
         stored = engine.names.stored(call.policy.name, key, hashed=False)
         if engine.enabled:
             with engine.fetching.block(call, stored) as block:
@@ -391,11 +396,12 @@ class CacheManager:
         name: str | None = None,
         refresh: bool = False,
         independent: bool = False,
+        judged: bool = False,
         errors: ErrorTtls | None = None,
     ) -> T:
         """:meth:`fetch` with an async loader; neither Redis nor waiting for another's load blocks the event loop."""
         engine = self.engine
-        call = self._call(cache_type, ttl, tags, keep, name, independent=independent, errors=errors)
+        call = self._call(cache_type, ttl, tags, keep, name, independent=independent, judged=judged, errors=errors)
         stored = engine.names.stored(call.policy.name, key, hashed=False)
         if not engine.enabled:
             engine.observer.bypassed(call.policy)
@@ -876,6 +882,7 @@ class CacheManager:
         name: str | None = None,
         *,
         independent: bool = False,
+        judged: bool = False,
         errors: ErrorTtls | None = None,
     ) -> Call:
         answers = errors if errors is None or isinstance(errors, Errors) else Errors(errors)
@@ -884,7 +891,16 @@ class CacheManager:
         if policy.ttl is FROM_HEADERS and by_result is None:
             raise ConfigError(f"a value has no headers: give a ttl for cache type {policy.name!r} here")
         if tags == ():
-            return Call(policy, (), ttl=by_result, keep=keep, name=name, is_independent=independent, errors=answers)
+            return Call(
+                policy,
+                (),
+                ttl=by_result,
+                keep=keep,
+                name=name,
+                is_independent=independent,
+                is_judged=judged,
+                errors=answers,
+            )
         observes, checked = split_tags(tags)
         return Call(
             policy,
@@ -894,6 +910,7 @@ class CacheManager:
             name=name,
             observes=observes,
             is_independent=independent,
+            is_judged=judged,
             errors=answers,
         )
 

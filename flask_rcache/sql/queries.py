@@ -128,6 +128,7 @@ class Queries:
             "keep": _is_packed,
             "name": query.figures.shown,
             "refresh": options["refresh"],
+            "judged": True,
             "independent": True,  # what it depends on is in its key, and in its tables
         }
 

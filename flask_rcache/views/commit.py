@@ -14,7 +14,7 @@ from typing import Any, Final
 from flask import Flask, Response, request_finished
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
-from ..context import request_context
+from ..context import manager_of, request_context
 from ..engine.load import PASS_SECONDS, Loaded, record_read
 from ..http import (
     Reason,
@@ -40,6 +40,7 @@ from ..stores.protocol import Outcome
 from .background import REFRESHED, REFRESHING
 from .exchange import Exchange
 from .layers import Conversion, HandedResponse, Layers, Mode, Returned, is_response
+from .loaders import watch_loaders
 from .options import EXTENSION, AppViews, Options, is_session_changed
 from .reply import built, conditional, mark, own_response, privately, say, varying
 from .unsafe import invalidate_unsafe
@@ -110,6 +111,7 @@ class _Pending:
 def install(app: Flask) -> None:
     """Have the results of an app's decorated views committed; once for each app."""
     request_finished.connect(_on_finished, app)
+    watch_loaders(manager_of(app))
     # In the first place: they run from the last to the first, and after all of them the session is saved.
     app.after_request_funcs.setdefault(None, []).insert(0, _before_session)
 

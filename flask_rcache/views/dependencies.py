@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from ..http import ADDRESS, BODY, QUIET_SESSION, FieldRules, environ_field, is_field, is_own_field, shown_field
 from ..observed import Field, field_text
 
-__all__ = ["Counting", "Dependencies", "dependencies", "fields_noted"]
+__all__ = ["Counting", "Dependencies", "dependencies", "fields_noted", "identities"]
 
 #: More than a view reads by names of its own: they come from the client.
 _MOST_FIELDS: Final = 64
@@ -71,7 +71,7 @@ def dependencies(before: Iterable[Field], inside: Iterable[Field], counting: Cou
             fields.add(field)
     if len(fields) > _MOST_FIELDS:
         whole.add("more fields than are compared")
-    secrets = {_secret(read, counting) for read in inside if counting.secrets} - {""}
+    secrets = {_secret(read, counting.secrets) for read in inside if counting.secrets} - {""}
     return Dependencies(tuple(sorted(filter(is_field, fields))), " and ".join(sorted(whole)), tuple(sorted(secrets)))
 
 
@@ -122,17 +122,28 @@ def _argument(name: str, counting: Counting) -> str:
     return "" if counting.query is None or name in counting.query else f"arg:{name}"
 
 
-def _secret(read: Field, counting: Counting) -> str:
+def _secret(read: Field, known: frozenset[str]) -> str:
     """What a read says of who is asking; empty for nothing."""
     kind, name = read
     if kind == "session":
         return "the session" if name not in QUIET_SESSION else ""
     text = field_text(read)
-    if text not in counting.secrets:
+    if text not in known:
         return ""
     if kind == "g":
         return {"_login_user": "current_user", "csrf_token": "the CSRF token"}.get(name, f"g.{name}")
     return shown_field(text.removeprefix("header:"))
+
+
+def identities(reads: Iterable[Field], known: frozenset[str]) -> str:
+    """What of some reads says who is asking, as a message names it; empty for nothing.
+
+    Args:
+        reads: of the request.
+        known: the reads that identify a caller, see :func:`secrets_of`.
+    """
+    found = {_secret(read, known) for read in reads} - {""}
+    return " and ".join(sorted(found))
 
 
 def shown_fields(fields: Iterable[str]) -> str:
