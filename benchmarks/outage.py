@@ -93,7 +93,7 @@ def _said(milliseconds: float, cap: float) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure from the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.outage", description=__doc__)
-    parser.add_argument("--requests", type=int, default=10)
+    parser.add_argument("--requests", type=int, default=5)
     parser.add_argument("--cap", type=float, default=20.0, help="seconds after which a request is given up")
     parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
     report.options(parser)

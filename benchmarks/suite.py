@@ -20,7 +20,7 @@ BENCHMARKS: dict[str, tuple[list[str], list[str]]] = {
     "benchmarks.gateway": ([], ["--rounds", "1", "--seconds", "1"]),
     "benchmarks.stampede": ([], ["--rounds", "1"]),
     "benchmarks.invalidation": ([], ["--entries", "50000"]),
-    "benchmarks.sizing": ([], ["--entries", "1000"]),
+    "benchmarks.sizing": (["--entries", "5000"], ["--entries", "1000"]),
     "benchmarks.growth": ([], ["--entries", "20000", "--seconds", "1"]),
     "benchmarks.outage": ([], ["--requests", "3", "--cap", "6"]),
     "benchmarks.sql": (["--rows"], ["--rounds", "20"]),

@@ -35,6 +35,7 @@ _LONG = (
     "tests/cli/test_terminal.py",
     "tests/metrics/",
     "tests/typing/",
+    "tests/test_distribution.py",
 )
 
 
