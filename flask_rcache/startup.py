@@ -23,6 +23,7 @@ from .engine.manager import CacheManager
 from .errors import ConfigError, UnknownTypeError
 from .functions import misplaced as misplaced_functions
 from .model.cache_type import FROM_HEADERS, CacheType
+from .model.observations import sources
 from .views.layers import install as install_layers
 from .views.options import Options, options_of
 from .views.options import misplaced as misplaced_views
@@ -138,6 +139,7 @@ def check(app: Flask, registered: frozenset[str]) -> None:
         _compare_ttls(manager, endpoint, options, name)
     _check_ttl_settings(manager)
     _warn_of_misplaced(app, manager)
+    _warn_of_unwatched(app, manager)
 
 
 def _warn_of_misplaced(app: Flask, manager: CacheManager) -> None:
@@ -150,6 +152,18 @@ def _warn_of_misplaced(app: Flask, manager: CacheManager) -> None:
             "the view %s is not cached: its @%s stands above the route. Put the route above it",
             name,
             decorator,
+        )
+
+
+def _warn_of_unwatched(app: Flask, manager: CacheManager) -> None:
+    """Warn of views whose tags are ``AUTO`` where no database is watched: their answers are not stored."""
+    views = [] if sources else [options.function for _, options in decorated(app) if options.observes]
+    if views:
+        manager.engine.observer.warn_once(
+            f"unwatched/{app.name}",
+            "tags=AUTO, but no database is watched: answers of %s are not stored. Make an SQLCache of the engine, or "
+            "of Flask-SQLAlchemy's db, before the first request",
+            ", ".join(views),
         )
 
 

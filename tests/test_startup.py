@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -231,3 +233,34 @@ def test_startup__costs_nothing_later(new_app: NewApp) -> None:
     assert len(list(request_started.receivers_for(app))) == 1
     ask(app)
     assert list(request_started.receivers_for(app)) == []
+
+
+_UNWATCHED = """
+from flask import Flask
+from flask_rcache import AUTO, CacheType, RCache, cache_response, cached, current_cache
+app = Flask("shop")
+RCache(app)
+
+@app.get("/")
+@cache_response(CacheType.PRODUCT, tags=AUTO)
+def page():
+    return "page"
+
+@cached(CacheType.PRODUCT, tags=AUTO)
+def rows():
+    return ["row"]
+
+client = app.test_client()
+print({client.get("/").headers["X-Cache"] for _ in range(3)})
+with app.app_context():
+    rows(), rows(), current_cache.fetch("product", "k", lambda: 1, tags=AUTO)
+    print(len(list(current_cache.entries())))
+"""
+
+
+def test_auto__without_a_watched_database() -> None:
+    """What it depends on would not be seen: nothing is stored, and the log says at once what is missing."""
+    found = subprocess.run([sys.executable, "-c", _UNWATCHED], capture_output=True, text=True, timeout=60, check=True)
+    assert found.stdout.splitlines() == ["{'MISS'}", "0"]
+    assert "answers of __main__:page are not stored. Make an SQLCache of the engine" in found.stderr
+    assert "results of __main__:rows are not stored" in found.stderr

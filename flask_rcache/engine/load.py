@@ -20,7 +20,7 @@ from weakref import WeakSet
 
 from ..model.entry import MICROSECONDS, Content, Draft, Entry, Freshness
 from ..model.moment import AsOf, Epoch, Moment, known_at, least
-from ..model.observations import Observations, Seen
+from ..model.observations import Observations, Seen, sources
 from ..model.scope import Scope, scope_var
 from ..stores.protocol import Begin, Begun, Filled, Lease, LoadedResult, Lookup, Outcome, Want
 from .policies import Policy
@@ -63,6 +63,7 @@ _LOADS_WAITED_FOR: Final = 2
 _FILLS_LOOKED_AT: Final = 5
 #: Seconds in which nobody waits for loads of a key whose last result could not be stored, or whose loader failed.
 PASS_SECONDS: Final = 2.0
+_UNWATCHED: Final = "a database that nobody watches, for its tags are AUTO: make an SQLCache of its engine, or of db"
 
 
 # --- What an entry is good for
@@ -269,6 +270,8 @@ class Load:
         # Readings of another epoch mean nothing in this one.
         is_foreign, self.reads = scope.dependencies(self.moment, observes=self.observes)
         self.is_tainted = self.is_tainted or scope.is_tainted or is_foreign
+        if self.observes and not sources:  # what it depends on is not seen, nor invalidated
+            self.unstorable = _UNWATCHED
         if self.observes and scope.observed is not None:
             self.unstorable = self.unstorable or scope.observed.unstorable
             self.is_tainted = self.is_tainted or scope.observed.is_uncommitted
