@@ -13,7 +13,7 @@ import os
 import secrets
 import weakref
 from collections.abc import Callable, Iterable
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import Any, Final
 
 from ..errors import InvalidKeyError
@@ -34,10 +34,12 @@ class Memoized:
         by_name: whether another function of its name is taken for the same, whatever its code.
     """
 
-    __slots__ = ("_identity", "_ignored", "_keywords", "_names", "_parameters", "name", "owner")
+    __slots__ = ("_bound", "_identity", "_ignored", "_keywords", "_names", "_parameters", "name", "owner")
 
     def __init__(self, function: Callable[..., Any], ignored: Iterable[str] = (), *, by_name: bool = False) -> None:
-        self._identity: Final = Identity(function)
+        #: What a bound method that is decorated is bound to.
+        self._bound: Final = (function.__self__,) if isinstance(function, MethodType) else ()
+        self._identity: Final = Identity(function.__func__ if isinstance(function, MethodType) else function)
         self._parameters: Final = Parameters(function)
         name = self._identity.name
         #: ``module:qualname``, with a fingerprint of the code where several functions have it.
@@ -76,7 +78,7 @@ class Memoized:
                 arguments[self._keywords] = {name: given[name] for name in given if name not in self._ignored}
         if self.owner in arguments:
             arguments[self.owner] = _token(arguments[self.owner])
-        around = (self.name, self._identity(), more)
+        around = (self.name, self._identity(), *map(_token, self._bound), more)
         try:
             return key_id((*around, arguments))
         except InvalidKeyError:

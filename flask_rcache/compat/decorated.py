@@ -19,7 +19,7 @@ from ..errors import EncodeError
 from ..observed import Field, Observed, describe
 from .answers import Answer, Page, as_page, pack, page_in, refusal, unpack
 from .contract import KeyValues, NoValues, Timeout, lifetime
-from .readers import audience_of, blocked_by, is_for_once, observing_here, read_before, root_here, uncovered
+from .readers import audience_of, blocked_by, is_for_once, observing_here, read_before, root_of, uncovered
 
 __all__ = ["Args", "Kwargs", "Load", "Options", "Plan", "call", "is_true", "reading"]
 
@@ -105,7 +105,7 @@ class Load:
         plan: what is decorated.
         args: of the call.
         kwargs: the same.
-        is_page: whether it is a view that answers a request for its path.
+        page: the context of the request whose path is asked for, where that is what is decorated.
         is_stored: whether the answer may be stored, whatever it is.
 
     Attributes:
@@ -117,9 +117,9 @@ class Load:
 
     __slots__ = (
         "_is_kept",
-        "_is_page",
         "_is_stored",
         "_observed",
+        "_page",
         "answer",
         "args",
         "key",
@@ -135,7 +135,7 @@ class Load:
         args: Args,
         kwargs: Kwargs,
         *,
-        is_page: bool = False,
+        page: Any = None,
         is_stored: bool = True,
     ) -> None:
         self.plan: Final = plan
@@ -145,7 +145,7 @@ class Load:
         self.answer: Answer = MISSING
         self.reads: frozenset[str] = frozenset()
         self.reads_covered: frozenset[str] = frozenset()
-        self._is_page: Final = is_page
+        self._page: Final = page
         self._is_stored: Final = is_stored
         self._is_kept: object = True
         self._observed: Observed | None = None
@@ -183,12 +183,17 @@ class Load:
             )
 
         found = fetch(refresh)
-        page = page_in(found) if self.answer is MISSING else None
-        if page is not None and blocked_by(page.fields):
-            self()
-        elif page is not None and page.root != root_here():  # of another host, whose links it has
-            fetch(True)
-        return unpack(found) if self.answer is MISSING else self.answer
+        if self.answer is not MISSING:
+            return self.answer
+        if self._page is not None:
+            page = page_in(found)
+            if page is not None and blocked_by(page.fields, self._page):
+                self()
+                return self.answer
+            if page is not None and page.root != root_of(self._page):  # whose links have another host in them
+                fetch(True)
+                return self.answer
+        return unpack(found)
 
     # As a loader
 
@@ -196,7 +201,7 @@ class Load:
         """Run it; the answer as it is stored."""
         plan = self.plan
         plan.on_miss(self.key, self.args, self.kwargs)
-        before = read_before() if self._is_page else ()
+        before = () if self._page is None else read_before(self._page)
         with observing_here() as observed:
             self._observed = observed
             try:
@@ -214,7 +219,7 @@ class Load:
         except EncodeError:
             self._is_kept = False
             return None
-        if self._is_kept and self._is_page:
+        if self._is_kept and self._page is not None:
             return self._for_whom(before, observed, packed)
         if self._is_kept:
             self._is_kept = self._is_for_all(self.reads | observed.beside([*self.args, *self.kwargs.values()]))
@@ -249,7 +254,7 @@ class Load:
 
     def _for_whom(self, before: Iterable[Field], observed: Observed, packed: Any) -> Any:
         """The answer with the requests that it is for."""
-        if is_for_once():
+        if is_for_once(self._page):
             self._is_kept = False
             return packed
         plan = self.plan
@@ -259,11 +264,11 @@ class Load:
             self._is_kept = NEVER
             self._warn("reads", f": it reads {audience.refused}, which its key does not contain: {plan.advice}")
             return packed
-        blocking = blocked_by(audience.fields)
+        blocking = blocked_by(audience.fields, self._page)
         if blocking:
             self._is_kept = False
             self._warn(blocking, f" for requests with {blocking}, which it reads: {plan.advice}")
-        return as_page(Page(root_here(), audience.fields), packed)
+        return as_page(Page(root_of(self._page), audience.fields), packed)
 
     def _is_for_all(self, reads: frozenset[str]) -> object:
         """Whether a value of a function may be kept."""

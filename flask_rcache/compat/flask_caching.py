@@ -25,13 +25,11 @@ from ..engine.manager import CacheManager
 from ..errors import ConfigError
 from ..extension import RCache
 from ..model.scope import scope_var
-from ..observed import raw_environ
-from ..views.options import has_flashes
 from .answers import pack, unpack
 from .calls import Memoized, function_namespace
 from .contract import KeyValues, NoValues, Timeout, lifetime
 from .decorated import Args, Kwargs, Load, Options, Plan, call, is_true, reading
-from .pages import OF_THE_PATH, QueryArgs, ViewKey, source_hash
+from .pages import OF_THE_PATH, Asked, QueryArgs, ViewKey, asked_by, source_hash
 from .settings import NULL, PREFIX, backend_options, cache_type, store_settings
 from .template_tag import ATTRIBUTE, CacheExtension
 from .template_tag import fragment_key as make_template_fragment_key
@@ -384,11 +382,14 @@ class Cache:
 
         def decorate(f: Callable[P, R]) -> CachedFunction[P, R]:
             view = ViewKey(f, key_prefix, query_string, hash_method, lambda: self, source_check)
+            own_key = view.key
             is_by_path = view.is_by_path and not callable(make_cache_key)
 
             def key_of(args: Args, kwargs: Kwargs) -> str:
                 if callable(make_cache_key):
                     return cast(str, make_cache_key(*args, **kwargs))
+                if is_by_path and decorated.make_cache_key is own_key:
+                    return view.of_request()
                 return decorated.make_cache_key(*args, use_request=True, **kwargs)
 
             def covered(args: Args, kwargs: Kwargs) -> frozenset[str]:
@@ -416,16 +417,10 @@ class Cache:
 
             @functools.wraps(f)
             def call_cached(*args: Any, **kwargs: Any) -> Any:
-                context = request_context() if is_by_path else None
-                method = "GET" if context is None else raw_environ(context.request)["REQUEST_METHOD"]
-                is_page = context is not None and EXTENSION in context.app.extensions
-                # The path does not say what a POST asks for, and messages are shown once.
-                if method not in ("GET", "HEAD") or (is_page and has_flashes(context)):
+                asked = asked_by(request_context()) if is_by_path else Asked()
+                if asked.is_bypassed or (unless is not None and is_true(unless, f, *args, **kwargs)):
                     return call(f, self.app, args, kwargs)
-                if unless is not None and is_true(unless, f, *args, **kwargs):
-                    return call(f, self.app, args, kwargs)
-                # What a HEAD leaves out, a GET must have.
-                load = Load(plan, args, kwargs, is_page=is_page, is_stored=method != "HEAD")
+                load = Load(plan, args, kwargs, page=asked.page, is_stored=asked.is_stored)
                 answer = load.get()
                 if load.answer is MISSING:
                     self._send(cache_view_hit, load.key, args, kwargs)
@@ -438,7 +433,7 @@ class Cache:
             decorated = cast("CachedFunction[P, R]", call_cached)
             decorated.uncached = f
             decorated.cache_timeout = timeout
-            decorated.make_cache_key = view.key
+            decorated.make_cache_key = own_key
             return decorated
 
         return decorate

@@ -1,24 +1,52 @@
 """Keys of decorated views: the path of a request, with its query and the view's source where they count.
 
-Owns the default keys of ``cached``, spelled as Flask-Caching spells them: apps delete by them.
+Owns the default keys of ``cached``, spelled as Flask-Caching spells them, since apps delete by them; and which requests
+they stand for.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 from urllib.parse import parse_qsl
 
 from flask import request, url_for
 from werkzeug.datastructures import MultiDict
 
-__all__ = ["OF_THE_PATH", "QueryArgs", "ViewKey", "source_hash"]
+from ..context import EXTENSION
+from ..observed import raw_environ
+from ..views.options import has_flashes
+
+__all__ = ["OF_THE_PATH", "Asked", "QueryArgs", "ViewKey", "asked_by", "source_hash"]
 
 #: A query: as a string, a mapping, or pairs.
 QueryArgs = str | Mapping[str, Any] | Iterable[tuple[str, Any]]
 #: What the path of a page says as well.
 OF_THE_PATH: Final = frozenset({"view_args", "method"})
+
+
+class Asked(NamedTuple):
+    """What a request asks of a view whose answers are kept by the path.
+
+    Args:
+        page: the context of the request; ``None`` outside of one, or where the app has no cache.
+        is_bypassed: whether the path does not say what is asked for: by a POST, or while messages wait to be shown.
+        is_stored: whether the answer may be stored: what a HEAD leaves out, a GET must have.
+    """
+
+    page: Any = None
+    is_bypassed: bool = False
+    is_stored: bool = True
+
+
+def asked_by(context: Any) -> Asked:
+    """What the request of a context asks for; ``None`` for no context."""
+    if context is None or EXTENSION not in context.app.extensions:
+        return Asked()
+    method = raw_environ(context.request)["REQUEST_METHOD"]
+    is_bypassed = method not in ("GET", "HEAD") or has_flashes(context)
+    return Asked(context, is_bypassed, method != "HEAD")
 
 
 class ViewKey:
@@ -68,6 +96,13 @@ class ViewKey:
         if self.is_by_path and path is None:
             path = request.path if in_request else url_for(self._f.__name__, _external=False, **kwargs)
         key = self._start(path or "")
+        return key + source_hash(self._f, self._hash()) if self._checks() else key
+
+    def of_request(self) -> str:
+        """The key of the current request, where it is made of its path."""
+        if self._query_string:
+            return self._start(request.path) + self._query(None)
+        key = self._start(request.path)
         return key + source_hash(self._f, self._hash()) if self._checks() else key
 
     def _start(self, path: str) -> str:

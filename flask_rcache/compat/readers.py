@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..context import EXTENSION, current_cache, request_context
 from ..http import ADDRESS, FieldRules, Selection, shown_field
@@ -27,7 +27,7 @@ __all__ = [
     "is_for_once",
     "observing_here",
     "read_before",
-    "root_here",
+    "root_of",
     "uncovered",
 ]
 
@@ -53,10 +53,9 @@ def observing_here() -> AbstractContextManager[Observed]:
     return observing(context, current_cache.settings.identity_g)
 
 
-def read_before() -> tuple[Field, ...]:
-    """What was read of the current request so far."""
-    context = request_context()
-    return () if context is None else tuple(observe(context.request, session_of(context)))
+def read_before(context: Any) -> tuple[Field, ...]:
+    """What was read of a request so far."""
+    return tuple(observe(context.request, session_of(context)))
 
 
 def uncovered(reads: frozenset[str], covered: frozenset[str]) -> frozenset[str]:
@@ -89,10 +88,14 @@ def audience_of(before: Iterable[Field], inside: Iterable[Field], covered: froze
     return Audience(tuple(f"!{field}" for field in found.fields), found.whole)
 
 
-def blocked_by(fields: tuple[str, ...]) -> str:
-    """The field for whose sake the current request gets no answer that is for others; empty when there is none."""
-    context = request_context()
-    if context is None or not fields:
+def blocked_by(fields: tuple[str, ...], context: Any) -> str:
+    """The field for whose sake a request gets no answer that is for others; empty when there is none.
+
+    Args:
+        fields: those that it must not have.
+        context: of the request.
+    """
+    if not fields:
         return ""
     field = _selection(fields).blocked_by(raw_environ(context.request), session_of(context))
     return shown_field(field) if field else ""
@@ -103,20 +106,16 @@ def _selection(fields: tuple[str, ...]) -> Selection:
     return Selection(fields)
 
 
-def root_here() -> str:
-    """Where the current request has found the app: scheme, host and script name; empty outside of one."""
-    context = request_context()
-    if context is None:
-        return ""
+def root_of(context: Any) -> str:
+    """Where a request has found the app: scheme, host and script name."""
     environ = raw_environ(context.request)
     host = environ.get("HTTP_HOST") or f"{environ.get('SERVER_NAME')}:{environ.get('SERVER_PORT')}"
     return f"{environ.get('wsgi.url_scheme')}://{host}{environ.get('SCRIPT_NAME', '')}"
 
 
-def is_for_once() -> bool:
-    """Whether the current request has, or has just made, what its next page must not show again, or what is its own."""
-    context = request_context()
-    return context is not None and (has_flashes(context) or is_session_changed(context))
+def is_for_once(context: Any) -> bool:
+    """Whether a request has what its next page must not show again, or has changed what is its own."""
+    return has_flashes(context) or is_session_changed(context)
 
 
 def _beside(fields: Iterable[Field], covered: frozenset[str]) -> list[Field]:

@@ -474,6 +474,22 @@ def test_memoize__what_a_function_reads_of_the_request(made: Made) -> None:
         assert client.get("/").text == name
 
 
+def test_memoize__a_bound_method(made: Made) -> None:
+    """A method that was bound before it was decorated has the values of its object."""
+    app, cache = made
+
+    class Die:
+        def roll(self) -> float:
+            return random.random()
+
+    one, two = (cache.memoize()(die.roll) for die in (Die(), Die()))
+    with app.app_context():
+        assert one() == one() != two()
+        before = one()
+        cache.delete_memoized(one)
+        assert one() != before
+
+
 def test_memoize__errors_are_not_values(made: Made) -> None:
     """An exception is not stored, an HTTP error neither."""
     app, cache = made
