@@ -34,7 +34,9 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Any:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Expect the deviations to fail, and nothing else."""
+    """Expect the deviations to fail, and nothing else; mark what waits for a server's clock."""
+    if "test_redis_cache" in item.nodeid and "test_expiration" in item.nodeid:
+        item.add_marker(pytest.mark.slow)
     item.config.stash.setdefault(COLLECTED, []).append(item.nodeid)
     reason = reason_of(item.nodeid)
     if reason is not None:
