@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from typing import Any, Final, NamedTuple, Protocol, cast
 
 import flask.globals
-from flask import Flask, appcontext_pushed, current_app, has_request_context
+from flask import Flask, appcontext_pushed, current_app
 from flask.ctx import AppContext
 from flask.globals import app_ctx
 from werkzeug.http import parse_cookie
@@ -23,7 +23,7 @@ from .engine.manager import CacheManager
 from .engine.parts import Engine
 from .errors import ConfigError
 from .model.scope import Scope, scope_var
-from .observed import observe, observed_from_making, observed_when_made, raw_environ, watch_environ
+from .observed import observed_from_making, raw_environ
 
 __all__ = [
     "EXTENSION",
@@ -74,22 +74,25 @@ def _current() -> CacheManager:
 current_cache: Final = cast(CacheManager, LocalProxy(_current))
 
 
-def _request_proxy(contexts: Any, app_context: type) -> Any:
-    """The proxy of the context that has the request: up to Flask 3.1 one of its own, afterwards the app's.
+def _request_variable(contexts: Any, app_context: type) -> ContextVar[Any]:
+    """Where the context is that has the request: up to Flask 3.1 one of its own, afterwards the app's.
 
     Args:
         contexts: ``flask.globals``.
         app_context: the class of app contexts.
     """
-    return contexts.app_ctx if hasattr(app_context, "has_request") else contexts.request_ctx
+    found: ContextVar[Any] = contexts._cv_app if hasattr(app_context, "has_request") else contexts._cv_request
+    return found
 
 
-_found: Final[Callable[[], Any]] = _request_proxy(flask.globals, AppContext)._get_current_object
+# The variables themselves: the proxies cost each hit several times as much.
+_request_var: Final = _request_variable(flask.globals, AppContext)
 
 
 def request_context() -> Any:
     """The context of the current request, or ``None`` outside of one."""
-    return _found() if has_request_context() else None
+    ctx = _request_var.get(None)
+    return ctx if ctx is None or getattr(ctx, "has_request", True) else None
 
 
 def carries_credential_cookie(environ: Mapping[str, Any], names: Iterable[str]) -> bool:
@@ -207,8 +210,8 @@ installed: Final[weakref.WeakSet[Flask]] = weakref.WeakSet()
 
 def install(
     app: Flask, manager: CacheManager, front_of: Callable[[Flask, bool], FrontLayer | None] | None = None
-) -> None:
-    """Have each request and each app context of an app opened a scope, and each request observed; once for each app.
+) -> InScope:
+    """Have each request and each app context of an app opened a scope; once for each app.
 
     Args:
         app: the app.
@@ -219,9 +222,6 @@ def install(
     engine = manager.engine
     in_scope = InScope(app.wsgi_app, engine, app, front_of)
     app.wsgi_app = in_scope  # type: ignore[method-assign]
-    # The first that runs of a request when Flask has opened its session and matched its URL. The signal that is sent
-    # before it costs each request five times as much.
-    app.preprocess_request = _observing(app.preprocess_request, in_scope)  # type: ignore[method-assign]
     appcontext_pushed.connect(_on_pushed, sender=app)
     living = weakref.ref(app)
 
@@ -232,21 +232,7 @@ def install(
         return app.app_context()
 
     engine.refresher.context = context_for_refreshes
-
-
-def _observing(preprocess: Callable[..., Any], in_scope: InScope) -> Callable[..., Any]:
-    """Have what is read of a request noted, before any function of the app sees it."""
-
-    def preprocess_request(*args: Any) -> Any:
-        ctx = _found()
-        reads = observe(ctx.request, getattr(ctx, "_session", None))
-        if reads.made_by is not None:
-            ctx.app.request_class = observed_when_made(reads.made_by, has_environ=in_scope.front is not None)
-        if in_scope.front is not None:
-            watch_environ(ctx.request)
-        return preprocess(*args)
-
-    return preprocess_request
+    return in_scope
 
 
 def enter(engine: Engine, ctx: Any) -> Scope:

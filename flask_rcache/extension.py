@@ -114,8 +114,7 @@ class RCache:
         app.extensions[EXTENSION] = manager
         self._engines.add(manager.engine)
         app.cli.add_command(cache)
-        context.install(app, manager, front_of)
-        views.install(app)
+        views.install(app, context.install(app, manager, front_of))
         _add_template_tag(app)
         check_at_first_use(app)
         self._apps.add(app)

@@ -32,6 +32,8 @@ __all__ = [
     "Field",
     "Observed",
     "Reads",
+    "answered",
+    "defer",
     "describe",
     "field_text",
     "has_plain_sessions",
@@ -42,6 +44,7 @@ __all__ = [
     "raw_environ",
     "session_of",
     "unobserved",
+    "view_args_of",
     "watch_environ",
     "watch_g",
 ]
@@ -52,6 +55,10 @@ Field = tuple[str, str]
 
 #: Where a watched object has the record of its request.
 _RECORD: Final = "_rcache_reads"
+#: What it has there before, where nothing can read of the request until a view looks it up in the cache …
+_DEFERRED: Final = None
+#: … and after that was answered from there, with nothing noted.
+_ANSWERED: Final = False
 #: Where a request has it while it is being made.
 _EARLY: Final = "_rcache_early"
 #: Whether what runs between the making of a request and its beginning is the app's as well.
@@ -124,6 +131,7 @@ class Reads(dict[Field, None]):
         from_making: whether the record is older than the session and the arguments.
         of_session: what was read to open the session, apart from the rest.
         has_environ: whether what is read of the environ itself is noted until the end.
+        is_late: whether the record begins after an answer from the cache: nobody knows what was read in between.
     """
 
     view_args: dict[str, Any] | None = None
@@ -134,6 +142,7 @@ class Reads(dict[Field, None]):
     from_making: bool = False
     of_session: dict[Field, None] | None = None
     has_environ: bool = False
+    is_late: bool = False
 
     def note(self, kind: str, name: str) -> None:
         """A field was read."""
@@ -246,17 +255,19 @@ def observe(request: Any, session: Any = None) -> Reads:
         The record, which is there already when the request is observed.
     """
     held: dict[str, Any] = request.__dict__
-    reads: Reads | None = held.get(_RECORD)
-    if reads is not None:
-        if reads.from_making and session is not None:
-            reads.from_making = False
-            _begin(held, session, reads)
-        return reads
+    known = held.get(_RECORD)
+    if known.__class__ is Reads:
+        if known.from_making and session is not None:
+            known.from_making = False
+            _begin(held, session, known)
+        return known
     kind, headers = request.__class__, held["headers"]
     reads = cast(Reads, held.pop(_EARLY, None) or Reads())
     held[_RECORD] = reads
     if reads:
         _keep_early(reads)
+    if known is _ANSWERED:
+        reads.is_late = True
     watching = _requests.get(kind)
     if watching is None:
         watching = _watching_request(kind)
@@ -289,6 +300,33 @@ def _begin(held: dict[str, Any], session: Any, reads: Reads) -> None:
             reads.session = dict(session)
         if not _watch(session, reads, _watching_session):
             reads.unseen = frozenset({("session", "*")})
+
+
+def defer(request: Any) -> bool:
+    """Leave it to the view to have a request observed, if it is not answered from the cache.
+
+    For a request whose view looks it up before anything of the app can read of it. An app's own class may, and so may
+    what has a request observed from its making.
+
+    Returns:
+        Whether that is so.
+    """
+    if request.__class__ is not Request:
+        return False
+    return request.__dict__.setdefault(_RECORD, _DEFERRED) is _DEFERRED
+
+
+def answered(request: Any) -> None:
+    """A request is answered from the cache: it needs no record, and one that is begun later is not complete."""
+    held: dict[str, Any] = request.__dict__
+    if held.get(_RECORD, held) is _DEFERRED:
+        held[_RECORD] = _ANSWERED
+
+
+def view_args_of(request: Any) -> Any:
+    """What the URL map gave to the view of a request, before anybody could change it."""
+    held: dict[str, Any] = request.__dict__
+    return held.get("view_args") if held.get(_RECORD, held) is _DEFERRED else observe(request).view_args
 
 
 def watch_environ(request: Any) -> None:

@@ -44,7 +44,8 @@ class GuardedStore:
             return None
         if lookup.error is not None:
             self.failed(policy.name, "lookup", lookup.error)
-        return withheld(lookup)
+        scope = scope_var.get()
+        return lookup if scope is None or not scope.uncommitted else withheld(lookup)
 
     def read_many(self, policy: Policy, keys: Sequence[str], tags: tuple[str, ...]) -> list[Lookup | None]:
         """Look up several keys in one round trip."""

@@ -11,7 +11,7 @@ import importlib.util
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from types import MethodType
+from types import CodeType, MethodType
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar, cast, overload
 from weakref import WeakKeyDictionary
 
@@ -26,7 +26,7 @@ from ..model.cache_type import CacheType, Tags, Ttl, check_lifetime, check_tags,
 from ..model.callable_keys import Identity, is_method
 from ..model.keys import Key, user_tag
 from ..model.objects import attributes
-from ..observed import raw_environ
+from ..observed import observe, raw_environ, session_of
 from . import calls
 from .commit import bypassed, conclude
 from .exchange import Found
@@ -279,9 +279,14 @@ def _wrapper(view: Callable[..., Any], options: Options) -> Callable[..., Any]:
             return bypassed(current_app, view(*args, **kwargs), Reason.CONTEXT, options)
         views = ctx.app.extensions.get(EXTENSION) or AppViews.of(ctx.app)
         if views.observer.tracer is not None:
+            observe(ctx.request, session_of(ctx))
             with views.observer.span(views.view(options).policy.name):
                 return answered(look_up(views, ctx, options, args, kwargs), args, kwargs, ctx)
-        found = look_up(views, ctx, options, args, kwargs)
+        try:
+            found = look_up(views, ctx, options, args, kwargs)
+        except BaseException:
+            observe(ctx.request, session_of(ctx))  # an error handler may call a decorated view
+            raise
         return found if isinstance(found, Response) else answered(found, args, kwargs, ctx)
 
     def answered(found: Found, args: tuple[Any, ...], kwargs: dict[str, Any], ctx: Any) -> Any:
@@ -308,6 +313,12 @@ def _wrapper(view: Callable[..., Any], options: Options) -> Callable[..., Any]:
         return conclude(found, returned)
 
     return cached
+
+
+#: The code of the functions that it makes, by which they are known from what other decorators copy of them.
+LOOKS_UP: Final = next(
+    each for each in _wrapper.__code__.co_consts if isinstance(each, CodeType) and each.co_name == "cached"
+)
 
 
 def _async_wrapper(view: Callable[..., Any], options: Options) -> Callable[..., Coroutine[Any, Any, Any]]:

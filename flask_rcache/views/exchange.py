@@ -619,8 +619,11 @@ class Exchange:
         observed.__exit__()
         counting = self.view.counting(trusted=self.trusted)
         self.dependencies = dependencies(self._before, tuple(observed.noted), counting)
-        if observe(self.ctx.request).made_by is not None:
+        reads = observe(self.ctx.request)
+        if reads.made_by is not None:
             self.dependencies = self.dependencies._replace(whole="what the app's request class has read")
+        elif reads.is_late:
+            self.dependencies = self.dependencies._replace(whole="what ran after an answer from the cache has read")
         session = session_of(self.ctx)
         if self._modified is not None:
             self.changed = bool(session.modified)

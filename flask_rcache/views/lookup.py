@@ -16,7 +16,7 @@ from ..model import chance
 from ..model.entry import MICROSECONDS, Entry, StoredResponse
 from ..model.keys import key_tag, url_tag
 from ..model.scope import Scope, scope_var
-from ..observed import observe, raw_environ, session_of
+from ..observed import answered, observe, raw_environ, session_of
 from ..stores.protocol import Lookup
 from .background import REFRESHING, refresh_job, refreshable
 from .exchange import Exchange, Found, may_have
@@ -78,8 +78,16 @@ def look_up(  # noqa: C901  # each hit passes here: a call costs as much as a st
     reason, trusted, named, own = None, view.credentials_ok, None, (0, 0)
     if view.reads_itself:
         own = (len(observe(request, session_of(ctx))), 0)
-    is_off = not engine.enabled or (conversion is not None and conversion.is_off)
-    if is_off or view.is_judged or not _is_plain(view, ctx, environ):
+    method = environ["REQUEST_METHOD"]
+    if (  # whatever may make a request bypass the cache, whatever answers depend on
+        view.is_judged
+        or not engine.enabled
+        or (conversion is not None and conversion.is_off)
+        or not (method == "GET" or method == "HEAD")
+        or not environ.keys().isdisjoint(view.to_judge)
+        or getattr(ctx, "_session", None)
+        or getattr(ctx, "flashes", None)
+    ):
         reason = view.bypass(ctx, environ, args, kwargs)
         if reason is Reason.AUTHORIZATION and view.may_permit_authorization() and REFRESHING not in environ:
             return _with_authorization(view, ctx, scope, conversion, own[0], args, kwargs)
@@ -89,6 +97,7 @@ def look_up(  # noqa: C901  # each hit passes here: a call costs as much as a st
     if url_key is None:
         reason = reason or Reason.KEY
         view.bypassed(reason)
+        observe(request, session_of(ctx))
         return reason
     key, tags, field = url_key, view.tags, ""
     if views.fields or options.vary:
@@ -115,6 +124,7 @@ def look_up(  # noqa: C901  # each hit passes here: a call costs as much as a st
             if decision is Decision.HIT or decision is Decision.REFRESH:
                 if decision is Decision.REFRESH and refreshable(view, ctx, kwargs):
                     engine.refresher.submit(key, refresh_job(view, ctx, url_key, lookup.identity))
+                answered(request)
                 views.observer.hit(policy, key, lookup, began)
                 record_read(engine.store, entry)
                 if key != url_key:
@@ -128,6 +138,7 @@ def look_up(  # noqa: C901  # each hit passes here: a call costs as much as a st
                 if view.has_front and conversion is None and is_wrapper(view.endpoint_function(ctx)):
                     environ[SERVED] = Served(view, request, url_key, key, lookup, tuple(found.headers))
                 return found if conversion is None else conversion.hand_response(found)
+    observe(request, session_of(ctx))
     exchange = Exchange(view, ctx, scope, url_key=url_key, args=args, kwargs=kwargs)
     exchange.conversion = conversion
     exchange.key, exchange.tags, exchange.began, exchange.lookup = key, tags, began, lookup
@@ -154,6 +165,7 @@ def _with_authorization(
     Source: RFC 9111 section 3.5.
     """
     environ = raw_environ(ctx.request)
+    observe(ctx.request, session_of(ctx))
     others = {name: value for name, value in environ.items() if name != "HTTP_AUTHORIZATION"}
     url_key = None
     if view.bypass(ctx, others, args, kwargs) is None:
@@ -170,14 +182,6 @@ def _with_authorization(
             return exchange.look() or exchange
     view.bypassed(Reason.AUTHORIZATION)
     return Reason.AUTHORIZATION
-
-
-def _is_plain(view: BoundView, ctx: Any, environ: dict[str, Any]) -> bool:
-    """Whether nothing of a request may make it bypass the cache, whatever answers depend on."""
-    method = environ["REQUEST_METHOD"]
-    if not (method == "GET" or method == "HEAD") or not environ.keys().isdisjoint(view.to_judge):
-        return False
-    return not (getattr(ctx, "_session", None) or getattr(ctx, "flashes", None))
 
 
 def _selected(

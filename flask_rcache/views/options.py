@@ -43,7 +43,7 @@ from ..model.bounded import BoundedDict
 from ..model.cache_type import FROM_HEADERS, CacheType, Lifetime, Tags, split_tags
 from ..model.callable_keys import Identity
 from ..model.keys import Key, key_id, user_tag
-from ..observed import observe, raw_environ, session_of
+from ..observed import observe, raw_environ, session_of, view_args_of
 from .dependencies import Counting, secrets_of
 from .identity import default_id, filtered_query, leave_session_protection_alone, target_of
 from .layers import CONVERSION, is_wrapper, reachable
@@ -619,7 +619,7 @@ class BoundView:
         The very objects: what runs before the view may have put another in the place of one that it equals.
         """
         request = ctx.request
-        given = observe(request).view_args
+        given = view_args_of(request)
         if args[self.options.is_method :]:
             return False
         if not given or not kwargs:

@@ -324,8 +324,7 @@ class World:
         config = {"RCACHE_ENABLED": enabled}
         store = MemoryStore(Names(), max_bytes=2**26, clock=lambda: (self.model.now + 1_000_000) * 1_000_000)
         app.extensions["rcache"] = manager = CacheManager(load_settings(config, {}), store)
-        context.install(app, manager)
-        views.install(app)
+        views.install(app, context.install(app, manager))
         methods = ["GET", "POST", "DELETE", "PROPFIND"]
         decorators: dict[str, Any] = {
             "open": cache_response(OPEN),

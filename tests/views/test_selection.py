@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import threading
 import time
@@ -28,7 +29,7 @@ from flask_wtf.csrf import generate_csrf  # type: ignore[import-untyped]
 from werkzeug.routing import BaseConverter, UnicodeConverter
 
 from flask_rcache import CacheType, ConfigError, RCache, by_caller, by_user, cache_response, unobserved
-from tests.views.kit import PAGE, Counted, detail, in_threads, verdicts
+from tests.views.kit import PAGE, Counted, detail, in_threads, manager, verdicts
 
 MINE = CacheType("mine", ttl=60, per_user=True)
 
@@ -245,6 +246,115 @@ def test_selection__a_request_class_that_reads_when_it_makes_a_request(new_app, 
     assert [get(app, X_Tenant=name).text for name in ("a", "b", "a")] == ["of a", "of b", "of a"]
     assert get(app, Host="shop.example").headers["X-Cache"] == "MISS"  # the host is in the key, and no field
     assert issubclass(app.request_class, AppRequest)
+
+
+class _Dispatching(Flask):
+    def dispatch_request(self, *args: Any) -> Any:
+        _note()
+        return super().dispatch_request(*args)
+
+
+class _Preprocessing(Flask):
+    def preprocess_request(self, *args: Any) -> Any:
+        _note()
+        return super().preprocess_request(*args)
+
+
+class _Ensuring(Flask):
+    def ensure_sync(self, func: Any) -> Any:
+        _note()
+        return super().ensure_sync(func)
+
+
+def _note() -> None:
+    """What an app keeps of a request for its view."""
+    g.token = request.headers.get("X-Token", "nobody")
+
+
+def _wrapped(function: Any) -> Any:
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        _note()
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+class _Request(Request):
+    @property
+    def view_args(self) -> Any:
+        g.token = self.headers.get("X-Token", "nobody")
+        return self._given
+
+    @view_args.setter
+    def view_args(self, given: Any) -> None:
+        self._given = given
+
+
+@pytest.mark.parametrize(
+    ("kind", "install"),
+    [
+        (Flask, lambda app: app.before_request(_note)),
+        (Flask, lambda app: app.url_value_preprocessor(lambda endpoint, values: _note())),
+        (Flask, lambda app: setattr(app, "dispatch_request", _wrapped(app.dispatch_request))),
+        (Flask, lambda app: setattr(app, "ensure_sync", _wrapped(app.ensure_sync))),
+        (Flask, lambda app: setattr(app, "request_class", _Request)),
+        (Flask, lambda app: app.view_functions.update({"/": _wrapped(app.view_functions["/"])})),
+        (_Dispatching, lambda app: None),
+        (_Preprocessing, lambda app: None),
+        (_Ensuring, lambda app: None),
+    ],
+    ids=["before", "values", "dispatch", "ensure", "request", "wrapped", "dispatches", "preprocesses", "ensures"],
+)
+def test_selection__whatever_runs_before_a_view_is_seen(kind, install) -> None:
+    """Nobody has the answer of another token, wherever between the beginning and the view it is read."""
+    app = kind("shop")
+    app.config.update(TESTING=True, RCACHE_URL="memory://")
+    RCache(app)
+    view(app, lambda: g.token if "token" in g else "nobody")
+    install(app)
+    found = [get(app, **headers).text for headers in ({}, {"X_Token": "ann"}, {"X_Token": "bob"}, {})]
+    assert found == ["nobody", "ann", "bob", "nobody"]
+    manager(app).close()
+
+
+def test_hits__without_a_record(new_app) -> None:
+    """A request that is answered before anything could read of it stays as Flask has made it; others are observed."""
+    app = new_app()
+    kinds: list[type] = []
+    view(app, lambda: "page")
+    view(app, lambda number: str(number), "/<int:number>")
+
+    @app.after_request
+    def note(response: Response) -> Response:
+        kinds.append(type(request._get_current_object()))  # type: ignore[attr-defined]
+        return response
+
+    for path in ("/", "/7"):
+        assert verdicts(app.test_client(), path) == ["MISS", "HIT"]
+        missed, hit = kinds[-2:]
+        assert missed is not Request
+        assert hit is Request
+
+
+def test_hits__what_is_read_after_one(new_app) -> None:
+    """A view that is called after an answer from the cache is not stored, as nobody knows what was read in between."""
+    app = new_app()
+    view(app, lambda: "page")
+    corner = cache_response(CacheType("corner", ttl=60))(lambda: f"of {g.token}")
+    app.add_url_rule("/corner", "corner", corner)
+
+    @app.after_request
+    def decorated(response: Response) -> Response:
+        if request.endpoint == "/":
+            _note()
+            response.set_data(f"{response.get_data(as_text=True)} {corner().get_data(as_text=True)}")
+        return response
+
+    get(app)
+    answers = [get(app, X_Token=name) for name in ("ann", "bob", "ann")]
+    assert [each.text for each in answers] == ["page of ann", "page of bob", "page of ann"]
+    assert answers[0].headers["X-Cache"] == "HIT"
 
 
 class Tenants(Flask):
