@@ -5,6 +5,7 @@ Owns :class:`RCacheStore`. It needs the package ``cachelib``.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any, Final
@@ -31,7 +32,8 @@ class RCacheStore(BaseCache):
         ignore_delete_many_errors: whether ``delete_many`` is silent when Redis is away.
         check_connection: whether a store that is away is an error now.
         values: classes of your own that are stored; with ``url`` only, otherwise ``RCache(values=[…])`` has them.
-        settings: others of the settings ``RCACHE_*``, with ``url`` only.
+        settings: others of the settings ``RCACHE_*``, with ``url`` only. Of the environment ``RCACHE_ENCRYPTION_KEYS``
+            applies as well, and nothing else.
 
     Raises:
         ConfigError: an argument is not usable.
@@ -125,5 +127,7 @@ def _own_manager(url: str | None, values: Iterable[type], settings: Mapping[str,
     """A cache that belongs to no app; ``None`` where there is no URL."""
     if url is None:
         return None
-    loaded = load_settings({**(settings or {}), "RCACHE_URL": url}, {})
+    # Of the environment only what keeps data from others: nobody expects that a store beside the app's is not sealed.
+    environ = {name: value for name, value in os.environ.items() if name == "RCACHE_ENCRYPTION_KEYS"}
+    loaded = load_settings({**(settings or {}), "RCACHE_URL": url}, environ)
     return CacheManager(loaded, store_of(loaded), values=values)

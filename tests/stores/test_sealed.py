@@ -27,6 +27,7 @@ from flask_rcache import (
     cached,
     current_cache,
 )
+from flask_rcache.compat.cachelib import RCacheStore
 from flask_rcache.config.settings import load_settings
 from flask_rcache.extension import store_of
 from flask_rcache.signals import cache_miss
@@ -493,3 +494,20 @@ def test_store__has_no_encryption_without_keys(any_server: Server) -> None:
     assert raw.startswith(b"RCE\x03")
     assert SECRET.encode() in raw
     cache.close()
+
+
+@pytest.mark.parametrize("where", ["environment", "settings"])
+def test_cachelib__a_store_of_its_own_is_sealed(
+    any_server: Server, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Sessions that a library keeps beside the app are sealed with the keys of the environment, or with those given."""
+    settings = {}
+    if where == "environment":
+        monkeypatch.setenv("RCACHE_ENCRYPTION_KEYS", OLD)
+    else:
+        settings["RCACHE_ENCRYPTION_KEYS"] = OLD
+    store = RCacheStore(any_server.url, settings=settings)
+    assert store.set("session:1", {"user": SECRET})
+    assert store.get("session:1") == {"user": SECRET}
+    assert not [key for key, value in stored(any_server.client()) if SECRET.encode() in value]
+    store.close()
