@@ -10,6 +10,7 @@ import socket
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import hiredis
@@ -23,6 +24,8 @@ from tests.servers import Server
 BODY = (b"0123456789abcdef" * 128)[:2048]
 _PATH = "/x"
 _RAW_KEY = "bench-raw"
+_LOOK_ALIKE = "flask_rcache.compat.flask_caching"
+_LIBRARIES = {"flask_caching": "Flask-Caching", _LOOK_ALIKE: "the look-alike in flask_rcache"}
 
 
 @dataclass(slots=True)
@@ -235,10 +238,10 @@ def fragment_redis(server: Server) -> Row:
     return _fragment("redis", server.url, RCACHE_L1_TTL=0)
 
 
-def _flask_caching(title: str, config: dict[str, Any], *, memoize: bool = False) -> Row:
+def _flask_caching(title: str, config: dict[str, Any], *, memoize: bool = False, module: str = "flask_caching") -> Row:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what another project's import warns of is not measured here
-        from flask_caching import Cache
+        Cache = import_module(module).Cache  # noqa: N806  # a class
     app, views = Flask(f"flask-caching-{title}"), Counter()
     cache = Cache(app, config={"CACHE_DEFAULT_TIMEOUT": 3600, **config})
     if memoize:
@@ -247,7 +250,7 @@ def _flask_caching(title: str, config: dict[str, Any], *, memoize: bool = False)
     else:
         app.add_url_rule(_PATH, view_func=cache.cached(timeout=3600)(views.respond))
     return Row(
-        f"Flask-Caching, {title} {'memoize ' if memoize else ''}hit",
+        f"{_LIBRARIES[module]}, {title} {'memoize ' if memoize else ''}hit",
         wsgi_caller(app),
         lambda: views.count,
         True,
@@ -276,6 +279,16 @@ def flask_caching_redis_memoize(server: Server) -> Row:
     return _flask_caching("RedisCache", {"CACHE_TYPE": "RedisCache", "CACHE_REDIS_URL": server.url}, memoize=True)
 
 
+def moved_simple(server: Server) -> Row:
+    """An app of Flask-Caching's that has moved by changing its import."""
+    return _flask_caching("SimpleCache", {"CACHE_TYPE": "SimpleCache"}, module=_LOOK_ALIKE)
+
+
+def moved_redis(server: Server) -> Row:
+    """The same on Redis, behind the memory tier."""
+    return _flask_caching("RedisCache", {"CACHE_TYPE": "RedisCache", "CACHE_REDIS_URL": server.url}, module=_LOOK_ALIKE)
+
+
 ROWS: dict[str, Callable[[Server], Row]] = {
     "bare": bare,
     "raw": raw_socket,
@@ -294,4 +307,6 @@ ROWS: dict[str, Callable[[Server], Row]] = {
     "fc-redis": flask_caching_redis,
     "fc-memoize": flask_caching_memoize,
     "fc-redis-memoize": flask_caching_redis_memoize,
+    "moved-simple": moved_simple,
+    "moved-redis": moved_redis,
 }
