@@ -14,7 +14,7 @@ from ..errors import StoreError
 from .findings import Finding, fail, ok, warn
 from .output import seconds_text
 
-__all__ = ["data_findings"]
+__all__ = ["data_findings", "hazards"]
 
 #: Seconds between two looks at a queue.
 _APART: Final = 1.0
@@ -33,19 +33,21 @@ def data_findings(manager: CacheManager) -> Iterator[Finding]:
 
 
 def _evicted(manager: CacheManager) -> Iterator[Finding]:
-    for hazard in dict.fromkeys(_hazards(manager)):
+    for hazard in hazards(manager):
         message, _, remedy = hazard.partition(": ")
         yield fail("queues", f"{message}: every write behind is refused.", f"{remedy[:1].upper()}{remedy[1:]}.")
 
 
-def _hazards(manager: CacheManager) -> Iterator[str]:
+def hazards(manager: CacheManager) -> list[str]:
+    """Why servers may lose queues, each reason once; none of a server that is away."""
+    found: dict[str, None] = {}
     for part in manager.engine.store.queues:
         try:
-            hazard = part.hazard()
+            found[part.hazard()] = None
         except StoreError:  # said elsewhere
             continue
-        if hazard:
-            yield hazard
+    found.pop("", None)
+    return list(found)
 
 
 def _queues(manager: CacheManager, queues: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:

@@ -1,12 +1,10 @@
 """The command ``events``: handle the events of the stream.
 
-Owns signals (SIGTERM and SIGINT end it after the events that are being handled) and what is printed. How an event is
+Owns what is printed; SIGTERM and SIGINT end it after the events that are being handled. How an event is
 handled is the package ``events``'s.
 """
 
 from __future__ import annotations
-
-import signal
 
 import click
 from flask import Flask, current_app
@@ -14,6 +12,7 @@ from redis.exceptions import RedisError
 
 from ..events.bus import Events
 from ..events.consumer import EventConsumer, EventProgress
+from .consuming import stopped_by_signals
 from .output import Command, Failure, answer, answers, note, store_away
 
 __all__ = ["events"]
@@ -30,8 +29,7 @@ def events(*, once: bool, as_json: bool) -> None:
     known.check_types()
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # a proxy's, which its type hides
     consumer = EventConsumer(app, known)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: consumer.stop())
+    stopped_by_signals(consumer)
     if not once:
         note(f"Handling the events of stream {known.stream!r} as group {known.group!r}. SIGTERM ends it.")
     try:

@@ -1,12 +1,11 @@
 """The command ``writer``: apply the writes behind of some queues, or deal with their dead letters.
 
-Owns signals (SIGTERM and SIGINT end it after the batch that is being applied), the progress that is shown, and what is
+Owns the progress that is shown (SIGTERM and SIGINT end it after the batch that is being applied), and what is
 printed. How writes are applied is the package ``writes``'s.
 """
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -22,6 +21,8 @@ from ..engine.writes import Writer
 from ..errors import CodecError, StoreError
 from ..stores.queueing import DeadLetter
 from ..writes import Consumer, Progress
+from .consuming import stopped_by_signals
+from .dataside import hazards
 from .output import Column, Command, Failure, answer, answers, note, printable, store_away, table, user
 
 __all__ = ["writer"]
@@ -76,8 +77,9 @@ def _consume(manager: CacheManager, writers: Sequence[Writer], *, once: bool, as
     consumer = Consumer(
         app, writers, engine.store.queues, codec=engine.fetching.codec, attempts=manager.settings.write_attempts
     )
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: consumer.stop())
+    stopped_by_signals(consumer)
+    for hazard in hazards(manager):
+        note(f"{hazard}; until then every write behind is refused.")
     if not once:
         note(f"Applying the writes of {', '.join(each.queue for each in writers)}. SIGTERM ends it.")
     shown = [time.monotonic(), 0]

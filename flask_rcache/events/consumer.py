@@ -8,10 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import secrets
-import socket
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,6 +16,7 @@ from flask import Flask
 from redis.exceptions import RedisError, ResponseError
 
 from ..errors import RCacheError
+from ..streaming import StreamConsumer
 from .bus import HANDLED_BY, Event, Events
 
 __all__ = ["EventConsumer", "EventProgress"]
@@ -31,7 +28,6 @@ _BLOCK_MS: Final = 100
 #: Milliseconds after which an event is taken from a consumer that has not ended it, or is tried again.
 _CLAIM_MS: Final = 5_000
 _ATTEMPTS: Final = 5
-_AWAY: Final = 0.5
 
 
 @dataclass(slots=True)
@@ -56,13 +52,15 @@ class EventConsumer:
         self.progress: Final = EventProgress()
         self._app: Final = app
         self._events: Final = events
-        self._name: Final = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        self._is_stopped = False
+        self._stream: Final = StreamConsumer(
+            "the stream of events", self._round, (RedisError, OSError), lost=self._lose_group, rests=False
+        )
+        self._name: Final = self._stream.name
         self._has_group = False
 
     def stop(self) -> None:
         """End after the events that are being handled."""
-        self._is_stopped = True
+        self._stream.stop()
 
     def run(self, *, once: bool = False, report: Callable[[EventProgress], Any] = lambda _: None) -> None:
         """Handle events.
@@ -70,21 +68,17 @@ class EventConsumer:
         Args:
             once: end when there is no new event.
             report: called after each round.
+
+        Raises:
+            RedisError: with ``once``, when the server is away.
+            OSError: the same.
         """
-        while not self._is_stopped:
-            try:
-                busy = self._round()
-            except (RedisError, OSError) as error:
-                logger.warning("[CACHE] the stream of events is away: %s", error)
-                self._has_group = False
-                if once:
-                    raise
-                time.sleep(_AWAY)
-                continue
-            report(self.progress)
-            if once and not busy:
-                break
+        self._stream.run(once=once, report=lambda: report(self.progress))
         self._leave()
+
+    def _lose_group(self) -> None:
+        """A server that has taken over, or was emptied, may not have it."""
+        self._has_group = False
 
     def _round(self) -> bool:
         client, stream, group = self._events.client, self._events.stream, self._events.group

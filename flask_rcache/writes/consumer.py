@@ -10,9 +10,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
-import secrets
-import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +23,7 @@ from ..engine.writes import Write, Writer
 from ..errors import CodecError, PartialFailure, StoreError
 from ..model import chance
 from ..stores.queueing import Queued, Queues
+from ..streaming import StreamConsumer
 
 __all__ = ["Consumer", "Progress"]
 
@@ -40,8 +38,6 @@ _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 60.0
 #: An id after all.
 _LAST: Final = "9" * 18
-_IDLE: Final = 0.1
-_LONGEST_IDLE: Final = 0.5
 
 
 @dataclass(slots=True)
@@ -307,17 +303,16 @@ class Consumer:
         self, app: Flask, writers: Sequence[Writer], queues: Sequence[Queues], *, codec: ValueCodec, attempts: int
     ) -> None:
         self.progress: Final = Progress()
-        token = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._stream: Final = StreamConsumer("a server of queues", self._round, (StoreError,))
         self._parts: Final = [
-            _Part(app, writer, each, codec=codec, token=token, attempts=attempts, progress=self.progress)
+            _Part(app, writer, each, codec=codec, token=self._stream.name, attempts=attempts, progress=self.progress)
             for writer in writers
             for each in queues
         ]
-        self._is_stopped = False
 
     def stop(self) -> None:
         """End after the batch that is being applied; what is taken and not applied, the next consumer has."""
-        self._is_stopped = True
+        self._stream.stop()
 
     def run(self, *, once: bool = False, report: Callable[[Progress], Any] = lambda _: None) -> None:
         """Apply writes.
@@ -325,26 +320,19 @@ class Consumer:
         Args:
             once: end when everything there was is applied or waits for its next try.
             report: called after each round.
+
+        Raises:
+            StoreError: with ``once``, when a server is away.
         """
-        idle = _IDLE
+
+        def seen() -> None:
+            self.progress.waiting = sum(part.waiting for part in self._parts)
+            report(self.progress)
+
         ended = threading.Event()
         threading.Thread(target=self._keep, args=(ended,), name="flask_rcache-writer", daemon=True).start()
         try:
-            while not self._is_stopped:
-                try:
-                    busy = self._round()
-                except StoreError as error:
-                    logger.warning("[CACHE] the queues are away: %s", error)
-                    busy, idle = False, _LONGEST_IDLE
-                self.progress.waiting = sum(part.waiting for part in self._parts)
-                report(self.progress)
-                if busy:
-                    idle = _IDLE
-                    continue
-                if once:
-                    return
-                time.sleep(idle)
-                idle = min(_LONGEST_IDLE, idle * 1.5)
+            self._stream.run(once=once, report=seen)
         finally:
             ended.set()
             for part in self._parts:
@@ -366,7 +354,7 @@ class Consumer:
         busy = False
         for part in self._parts:
             busy = part.take() or busy
-            while not self._is_stopped and part.apply():
+            while not self._stream.is_stopped and part.apply():
                 busy = True
         return busy
 

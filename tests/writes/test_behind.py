@@ -290,6 +290,51 @@ def test_behind__value_that_cannot_be_restored_is_an_error(shop: Shop) -> None:
     assert shop.state().length == 0
 
 
+def test_behind__value_that_is_too_large_is_an_error(server: Server) -> None:
+    """With the setting's name, before anything is queued or cached."""
+    made = Shop(server.url, RCACHE_MAX_BYTES=2000)
+    with made.flask.app_context():
+        current_cache.fresh()
+        with pytest.raises(EncodeError, match=r"more than RCACHE_MAX_BYTES = 2000"):
+            behind("a", "x" * 3000)
+        assert made.state().length == 0
+        assert current_cache.get(THING, "a", MISSING) is MISSING
+        current_cache.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "args", "message"),
+    [
+        ("redis", ["nobody"], "no writer is registered for queue 'nobody' (there are: 'orders')"),
+        ("memory", [], "On memory:// writes are applied at once: there is no queue. Set RCACHE_URL."),
+    ],
+)
+def test_command__mistakes_are_named(redis_server: Server, url: str, args: list[str], message: str) -> None:
+    """Before it begins to wait for writes."""
+    made = Shop(redis_server.url if url == "redis" else "memory://")
+    result = made.flask.test_cli_runner().invoke(args=["cache", "writer", *args, "--once"])
+    assert (result.exit_code, message in result.output) == (2, True), result.output
+    made.flask.extensions["rcache"].close()
+
+
+def test_command__without_any_writer_is_an_error(redis_server: Server) -> None:
+    """It says how to register one."""
+    app = Flask("shop")
+    app.config["RCACHE_URL"] = redis_server.url
+    RCache(app)
+    result = app.test_cli_runner().invoke(args=["cache", "writer"])
+    assert (result.exit_code, "decorate one with @rcache.writer()" in result.output) == (2, True), result.output
+    app.extensions["rcache"].close()
+
+
+def test_command__names_a_server_that_may_evict_the_queue(private_server: Callable[..., Server]) -> None:
+    """At its start, and not only when a write is refused."""
+    made = Shop(private_server(maxmemory="50mb", maxmemory_policy="allkeys-lru").url)
+    result = made.flask.test_cli_runner().invoke(args=["cache", "writer", "--once"])
+    assert "may evict a queue of writes (maxmemory-policy allkeys-lru)" in result.output
+    made.flask.extensions["rcache"].close()
+
+
 def test_behind__on_memory_is_written_at_once() -> None:
     """There is nobody who could later; what the writer raises is the caller's."""
     shop = Shop("memory://")
