@@ -23,7 +23,7 @@ from .engine.manager import CacheManager
 from .engine.parts import Engine
 from .errors import ConfigError
 from .model.scope import Scope, scope_var
-from .observed import observed_from_making, raw_environ
+from .observed import is_flask_s_own, observed_from_making, raw_environ
 
 __all__ = [
     "EXTENSION",
@@ -143,9 +143,10 @@ class InScope:
 
     Attributes:
         front: of the app, if it has one and its first request came.
+        preprocess: what begins to observe a request, as it was installed.
     """
 
-    __slots__ = ("_app", "_front_of", "_store", "_wsgi_app", "front")
+    __slots__ = ("_app", "_front_of", "_store", "_wsgi_app", "front", "preprocess")
 
     def __init__(
         self,
@@ -159,6 +160,7 @@ class InScope:
         self._app = app
         self._front_of: Final = front_of
         self.front: FrontLayer | None = None
+        self.preprocess: Any = None
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
         """Answer a request."""
@@ -187,8 +189,11 @@ class InScope:
         """The first request comes: all of the app is set up."""
         front = None
         if self._front_of is not None:
-            front = self._front_of(app, getattr(self._wsgi_app, "__func__", None) is Flask.wsgi_app)
-        observed_from_making(app, has_front=front is not None)
+            own: Any = Flask.wsgi_app
+            is_own = getattr(self._wsgi_app, "__func__", None) is own and is_flask_s_own(own)
+            front = self._front_of(app, is_own)
+        is_first = app.preprocess_request is self.preprocess
+        observed_from_making(app, has_front=front is not None, is_first=is_first)
         self.front = front
 
 

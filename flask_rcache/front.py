@@ -14,18 +14,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from flask import Flask, request_finished, request_started
 from werkzeug.wsgi import ClosingIterator
 
 from .context import carries_credential_cookie, manager_of
-from .engine.load import Decision, decide
+from .engine.load import Decision, decide, record_read
 from .engine.manager import CacheManager
 from .engine.policies import Policy
-from .http import SERVERS, HeaderLines, environ_field, environ_key, is_own_field, united
+from .http import BODY, NEUTRAL, HeaderLines, environ_field, environ_key, is_own_field, united
 from .model import chance, forks
 from .model.bounded import BoundedDict
 from .model.cache_type import CacheType
@@ -41,16 +40,20 @@ __all__ = ["Front", "front_of"]
 
 logger: Final = logging.getLogger("flask_rcache")
 
-#: URLs that are remembered, what is remembered of each, and bytes of bodies that are not the entries' own, in all.
+#: URLs that are remembered, answers of each, and bytes in all (of bodies, those that are not the entries' own); and
+#: what an answer, or a URL, takes beside its texts.
 _URLS_KEPT: Final = 4096
 _ANSWERS_KEPT: Final = 64
 _BYTES_KEPT: Final = 16 * 1024 * 1024
+_BYTES_AROUND: Final = 1024
 #: Nanoseconds after which an answer is compared with that of the ordinary way again: what the app's functions add to
 #: it, and whether they still let such a request pass, is never older.
 _COMPARED_NS: Final = 2 * 10**9
 #: Where an environ has the answer that has to be compared.
 _DUE: Final = "flask_rcache.due"
 _SENT: Final = "flask_rcache.sent"
+#: … and has itself as it came: the app may take away what it has read.
+_ASKED: Final = "flask_rcache.asked"
 
 #: The conditions by which an answer is another one; those of a part, and others, are left to the ordinary way.
 _CONDITIONS: Final = ("HTTP_IF_MODIFIED_SINCE", "HTTP_IF_NONE_MATCH")
@@ -76,6 +79,10 @@ _METHODS: Final = (
     "preprocess_request",
     "process_response",
 )
+
+
+#: The method, the host, the path, the query, the script root and the scheme, as they came.
+_Address = tuple[str | None, ...]
 
 
 class _Fields(NamedTuple):
@@ -104,16 +111,30 @@ class _Url:
     """What is remembered of a URL.
 
     Attributes:
+        address: the URL.
         selection: what selected its answers in the cache; when that has changed, nothing of this counts.
         noted: names of which most requests have none; whoever has one is looked at closely.
         plain: the answer to requests without any of the selecting fields.
-        answers: the others, by the values of these fields.
-        kept: bytes of bodies.
+        answers: all of them, by the values of these fields.
+        kept: bytes; 0 once it is forgotten.
     """
 
-    __slots__ = ("answers", "cookies", "fields", "kept", "never", "noted", "plain", "selecting", "selection", "url_key")
+    __slots__ = (
+        "address",
+        "answers",
+        "cookies",
+        "fields",
+        "kept",
+        "never",
+        "noted",
+        "plain",
+        "selecting",
+        "selection",
+        "url_key",
+    )
 
-    def __init__(self, fields: _Fields, url_key: str, selection: object) -> None:
+    def __init__(self, address: _Address, fields: _Fields, url_key: str, selection: object) -> None:
+        self.address: Final = address
         self.fields: Final = fields
         self.never, self.selecting, self.cookies = fields
         self.noted: Final = self.never.union(self.selecting, ("CONTENT_LENGTH", "HTTP_COOKIE"))
@@ -121,7 +142,7 @@ class _Url:
         self.selection: Final = selection
         self.plain: _Answer | None = None
         self.answers: Final[BoundedDict[tuple[Any, ...], _Answer]] = BoundedDict(_ANSWERS_KEPT)
-        self.kept = 0
+        self.kept = _BYTES_AROUND + sum(map(len, filter(None, address)))
 
 
 class _Answer:
@@ -130,7 +151,7 @@ class _Answer:
     ``lines`` are the header lines, in which ``age_at`` and ``status_at`` are the places of ``Age`` and of
     ``Cache-Status``, whose value is what is ``around`` the seconds left; -1 where the answer has none. ``upstream`` are
     the seconds that the response was old when it was stored. ``body`` is ``None`` where it is the entry's own.
-    ``is_sure`` says that the app's functions have added nothing, or twice the same.
+    ``is_sure`` says that the app's functions have added nothing, or twice the same. ``size`` is in bytes.
     """
 
     __slots__ = (
@@ -143,6 +164,7 @@ class _Answer:
         "lines",
         "made",
         "policy",
+        "size",
         "status",
         "status_at",
         "until",
@@ -181,6 +203,8 @@ class _Answer:
                 if not after[:1].isdigit():
                     self.status_at, self.around, made[place] = place, (f"{before}; ttl=", after), (name, "")
         self.lines: Final = tuple(made)
+        # The lines are kept twice.
+        self.size = _BYTES_AROUND + len(body or b"") + 2 * sum([len(name) + len(value) for name, value in lines])
 
     def says_the_same(self, other: _Answer) -> bool:
         """Whether another is the same answer."""
@@ -205,20 +229,18 @@ class Front:
     """What answers requests before anything of an app runs.
 
     Args:
-        app: the app.
-        manager: its manager.
+        manager: the app's manager.
         cookies: those that identify a caller, whatever reads them.
     """
 
-    __slots__ = ("__weakref__", "_context", "_cookies", "_engine", "_kept", "_lock", "_never", "_urls")
+    __slots__ = ("__weakref__", "_cookies", "_engine", "_kept", "_lock", "_never", "_urls")
 
-    def __init__(self, app: Flask, manager: CacheManager, cookies: Iterable[str]) -> None:
+    def __init__(self, manager: CacheManager, cookies: Iterable[str]) -> None:
         self._engine: Final = manager.engine
-        self._context: Final[Callable[[dict[str, Any]], Any]] = app.request_context
         self._cookies: Final = tuple(cookies)
         refreshes = manager.settings.allow_refresh is not None
         self._never: Final = _NEVER | ({"HTTP_CACHE_CONTROL", "HTTP_PRAGMA"} if refreshes else set())
-        self._urls: Final[BoundedDict[tuple[str | None, ...], _Url]] = BoundedDict(_URLS_KEPT)
+        self._urls: Final[BoundedDict[_Address, _Url]] = BoundedDict(_URLS_KEPT)
         self._kept = 0
         self._lock: Final = forks.new_lock()
         forks.register(self)
@@ -253,6 +275,8 @@ class Front:
             environ[_DUE] = url, answer
             return None
         engine, policy = self._engine, answer.policy
+        if cache_hit.receivers and cache_hit.has_receivers_for(engine.observer.sender):
+            return None  # they may look at the request, its session, and what the app's functions have found out
         if not engine.enabled or answer.views.fields.get(answer.url_key) is not url.selection:
             return None
         lookup = engine.store.recall(answer.key, policy.l1_ttl)
@@ -269,19 +293,20 @@ class Front:
             uses = answer.views.uses
             uses[answer.key] = uses.get(answer.key, 0) + 1
         observer = engine.observer
-        if cache_hit.receivers or observer.tracer is not None:
-            # A listener may look at the request; its context opens the session, and runs none of the app's functions.
-            with self._context(environ) if cache_hit.receivers else nullcontext(), observer.span(policy.name):
+        if observer.tracer is not None:
+            with observer.span(policy.name):
                 observer.hit(policy, answer.key, lookup, began)
         else:
             policy.counters.hit((time.monotonic_ns() - began) / 1e9)
+        record_read(engine.store, entry)  # where another request has sent this one
         start_response(answer.status, lines)
         return [answer.body if answer.body is not None else entry.content.body]  # type: ignore[union-attr]
 
     # Learning
 
     def watched(self, environ: dict[str, Any], start_response: Any) -> Any:
-        """A ``start_response`` that notes what it is given."""
+        """A ``start_response`` that notes what it is given; the environ is noted as it is now."""
+        environ[_ASKED] = environ.copy()
 
         def start(status: str, headers: Any, *exc_info: Any) -> Any:
             environ[_SENT] = status, tuple(headers)
@@ -294,14 +319,15 @@ class Front:
         served: Served | None = environ.pop(SERVED, None)
         sent = environ.pop(_SENT, None)
         due = environ.pop(_DUE, None)
+        asked = environ.pop(_ASKED, environ)
         if served is None or sent is None:
             if due is not None:  # what would have been answered is not what the app answers now
                 self._forget(*due)
             return body
         status, lines = sent
-        body, content = _read(environ, status, lines, body)
+        body, content = _read(asked, status, lines, body)
         with self._lock:
-            is_known = content is not None and self._remember(environ, served, status, lines, content)
+            is_known = content is not None and self._remember(asked, served, status, lines, content)
             if due is not None and not is_known:
                 self._drop(*due)
         return body
@@ -324,6 +350,7 @@ class Front:
             return False
         answer = _Answer(served, status, lines, None if content == own else content)
         values = tuple([environ.get(name) for name in url.selecting])
+        answer.size += sum(map(len, filter(None, values)))
         known = url.answers.get(values)
         answer.is_sure = is_pure or (known is not None and known.says_the_same(answer))
         answer.until = time.monotonic_ns() + _COMPARED_NS
@@ -343,22 +370,25 @@ class Front:
             get("SCRIPT_NAME"),
             get("wsgi.url_scheme"),
         )
-        selection = served.view.views.fields.get(served.url_key)
+        selection = served.selection
         url = self._urls.get(address)
         if url is not None:
             fields = url.fields.with_more(fields)
         if url is None or fields != url.fields or url.url_key != served.url_key or url.selection is not selection:
             self._take_out(address)
             self._make_room()
-            url = self._urls[address] = _Url(fields, served.url_key, selection)
+            url = self._urls[address] = _Url(address, fields, served.url_key, selection)
+            self._kept += url.kept
         return url
 
     def _keep(self, url: _Url, values: tuple[Any, ...], answer: _Answer) -> None:
-        """Keep an answer, in place of another with these values or the oldest; and count the bytes of its body."""
+        """Keep an answer, in place of another with these values or the oldest; and count its bytes."""
         gone = url.answers.get(values)
         if gone is None and len(url.answers) >= _ANSWERS_KEPT:
             gone = url.answers.pop(next(iter(url.answers)))
-        size = len(answer.body or b"") - (0 if gone is None else len(gone.body or b""))
+        if gone is not None and url.plain is gone:
+            url.plain = None
+        size = answer.size - (0 if gone is None else gone.size)
         url.kept += size
         self._kept += size
         url.answers[values] = answer
@@ -370,10 +400,11 @@ class Front:
         while self._urls and (len(self._urls) >= _URLS_KEPT or self._kept > _BYTES_KEPT):
             self._take_out(next(iter(self._urls)))
 
-    def _take_out(self, address: tuple[str | None, ...]) -> None:
+    def _take_out(self, address: _Address) -> None:
         url = self._urls.pop(address, None)
         if url is not None:
             self._kept -= url.kept
+            url.kept = 0
 
     def _forget(self, url: _Url, answer: _Answer) -> None:
         with self._lock:
@@ -386,6 +417,9 @@ class Front:
         for values, known in list(url.answers.items()):
             if known is answer:
                 del url.answers[values]
+                if self._urls.get(url.address) is url:
+                    url.kept -= answer.size
+                    self._kept -= answer.size
 
     def _fields(self, environ: dict[str, Any], served: Served, *, is_pure: bool) -> _Fields | None:
         """What an answer depends on; ``None`` when that can't be compared, or identifies who has asked."""
@@ -397,7 +431,7 @@ class Front:
             found.read(kind, name)
         entry = served.lookup.entry
         assert entry is not None
-        kept = united(entry.fields, view.views.selection_of(served.url_key, view).fields, view.options.vary)
+        kept = united(entry.fields, (served.selection or view.always).fields, view.options.vary)
         for field in kept:
             found.depends_on(field)
         if found.is_unknown:
@@ -431,7 +465,7 @@ class _Finding:
     def read(self, kind: str, name: str) -> None:
         """A field was read by something of the app."""
         if kind == "header":
-            self._header(name.lower().replace("_", "-"))
+            self._header(name.lower().replace("_", "-"), traces=self._is_pure)
         elif kind == "cookie":
             self._cookie(name)
         elif kind == "environ":
@@ -451,7 +485,7 @@ class _Finding:
             self.is_unknown = True
         # An argument is in the URL; a session is found by what is read for it.
 
-    def _header(self, field: str) -> None:
+    def _header(self, field: str, *, traces: bool = False) -> None:
         if field == "*":
             self.is_unknown = True
         elif field == "cookie":
@@ -460,7 +494,7 @@ class _Finding:
             return
         elif self._rules.negotiates(field):
             self.selecting.add(environ_key(field))
-        elif not (self._is_pure and self._rules.traces(field) and environ_key(field) in self._environ):
+        elif not (traces and self._rules.traces(field) and environ_key(field) in self._environ):
             self._absent(environ_key(field))
 
     def _cookie(self, name: str) -> None:
@@ -475,7 +509,9 @@ class _Finding:
             self.is_unknown = True
         elif name.startswith("HTTP_") or name == "CONTENT_TYPE":
             self._header(environ_field(name))
-        elif name.startswith(SERVERS):
+        elif name == "wsgi.input":
+            self.read(*BODY.split(":"))
+        elif name.startswith(NEUTRAL):
             return
         elif environ_field(name):  # who is asking, as the server or another middleware knows
             self._absent(name)
@@ -573,7 +609,7 @@ def front_of(app: Flask, is_innermost: bool) -> Front | None:
     interface = app.session_interface
     own = [interface.get_cookie_name(app)] if has_plain_sessions(app) else []
     more = (app.config.get(name) for name in ("REMEMBER_COOKIE_NAME", "JWT_ACCESS_COOKIE_NAME"))
-    return Front(app, manager, filter(None, [*own, *settings.credential_cookies, *more]))
+    return Front(manager, filter(None, [*own, *settings.credential_cookies, *more]))
 
 
 def _types(app: Flask, manager: CacheManager) -> Iterator[CacheType]:

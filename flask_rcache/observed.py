@@ -37,6 +37,7 @@ __all__ = [
     "describe",
     "field_text",
     "has_plain_sessions",
+    "is_flask_s_own",
     "observe",
     "observed_from_making",
     "observed_when_made",
@@ -386,7 +387,7 @@ def observed_when_made(kind: type, *, onwards: bool = False, has_environ: bool =
     return cast(type, observed)
 
 
-def observed_from_making(app: Any, *, has_front: bool = False) -> None:
+def observed_from_making(app: Any, *, has_front: bool = False, is_first: bool = True) -> None:
     """Have each request of an app observed from its making, where code of the app may run before it begins.
 
     Such are a request class, methods that a subclass of Flask or the app itself has in place of Flask's, converters,
@@ -397,8 +398,11 @@ def observed_from_making(app: Any, *, has_front: bool = False) -> None:
         app: all of it is set up.
         has_front: whether requests may be answered before their sessions are opened: then it has to be known what
             opens one, and what is read of the environ itself.
+        is_first: whether nothing was put around what begins to observe a request.
     """
-    onwards = type(app) is not Flask or _runs_code_early(app) or (has_front and not has_plain_sessions(app))
+    onwards = (
+        not is_first or type(app) is not Flask or _runs_code_early(app) or (has_front and not has_plain_sessions(app))
+    )
     if not onwards and app.request_class.__init__ is _PLAIN_INIT:
         return
     app.request_class = observed_when_made(app.request_class, onwards=onwards, has_environ=has_front)
@@ -432,10 +436,20 @@ def has_plain_sessions(app: Flask) -> bool:
 
 def _runs_code_early(app: Flask) -> bool:
     replaced = (getattr(Flask, name, None) for name in vars(app).keys() - {"preprocess_request", "wsgi_app"})
+    patched = not all(map(is_flask_s_own, vars(Flask).values()))
     foreign: list[Any] = [*app.url_map.converters.values(), *request_started.receivers_for(app)]
-    return any(isinstance(each, FunctionType) for each in replaced) or not all(
-        getattr(each, "__module__", "").startswith(_NO_APP) for each in foreign
+    return (
+        patched
+        or any(isinstance(each, FunctionType) for each in replaced)
+        or not all(getattr(each, "__module__", "").startswith(_NO_APP) for each in foreign)
     )
+
+
+def is_flask_s_own(method: object) -> bool:
+    """Whether what a class of Flask's has is Flask's: a library that traces or guards apps may have replaced it."""
+    if isinstance(method, FunctionType):  # whatever it says of itself, as a copy of Flask's name does
+        return str(method.__globals__.get("__name__")).startswith("flask.")
+    return not callable(method) or isinstance(method, type) or type(method).__module__ == "builtins"
 
 
 def _keep_early(reads: Reads) -> None:

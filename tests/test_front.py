@@ -21,7 +21,7 @@ from flask_login import LoginManager, UserMixin, current_user, login_user  # typ
 from waitress.server import create_server  # type: ignore[import-untyped]
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from flask_rcache import CacheType, RCache, by_caller, cache_hit, cache_response, invalidate_cache_type
+from flask_rcache import CacheType, RCache, by_caller, cache_response, invalidate_cache_type
 from tests.front_site import create_app
 from tests.gunicorns import Gunicorn
 from tests.views.kit import PAGE, TIERED, Counted, make_app, manager
@@ -555,23 +555,6 @@ def test_front__early_refreshes(new_app) -> None:
         assert time.monotonic() < deadline
 
 
-def test_front__listeners(new_app) -> None:
-    """A listener to `cache_hit` is called as before, and may look at the request."""
-    app = new_app()
-    watched = Watched(app)
-    app.add_url_rule("/", "page", cache_response(PAGE)(lambda: "page"))
-    assert is_in_front(app, watched)
-    seen: list[tuple[str, str]] = []
-
-    def listener(_: Flask, event: Any) -> None:
-        seen.append((request.path, event.type))
-
-    with cache_hit.connected_to(listener, app):
-        assert is_in_front(app, watched)
-    assert len(seen) >= 4
-    assert set(seen) == {("/", "page")}
-
-
 def test_front__remembers_so_many(new_app) -> None:
     """URLs beyond those that fit push out the first ones; what is kept of bodies is bounded, and counted to the end."""
     app = new_app()
@@ -587,7 +570,8 @@ def test_front__remembers_so_many(new_app) -> None:
     front: Any = app.wsgi_app.front
     assert 0 < front._kept <= 16 * 1024 * 1024 + 800_000
     assert front._kept == sum(url.kept for url in front._urls.values())
-    assert sum(len(each.body) for url in front._urls.values() for each in url.answers.values()) == front._kept
+    bodies = sum(len(each.body) for url in front._urls.values() for each in url.answers.values())
+    assert front._kept - 100_000 < bodies < front._kept
 
 
 def test_front__a_forked_child_begins_anew(new_app) -> None:

@@ -21,8 +21,8 @@ from .vary import cookies_of, environ_key, variant_id
 __all__ = [
     "ADDRESS",
     "BODY",
+    "NEUTRAL",
     "QUIET_SESSION",
-    "SERVERS",
     "FieldRules",
     "Selection",
     "environ_field",
@@ -126,8 +126,9 @@ _OF_THE_SERVER: Final = re.compile(
     r"(?:SERVER|CONTEXT|DOCUMENT|GATEWAY|SCRIPT)_.*|(?:REQUEST_(?:METHOD|SCHEME|URI|TIME.*)|PATH_INFO|"
     r"PATH_TRANSLATED|RAW_URI|RAW_PATH|HTTPS|UNIQUE_ID|QUERY_STRING)"
 )
-#: Whose items with a dot are a server's; those of another middleware may say who is asking.
-SERVERS: Final = ("wsgi.", "werkzeug.", "flask.", "flask_rcache.", "gunicorn.", "uwsgi.", "mod_wsgi.", "waitress.")
+#: How the items begin that say nothing of who is asking: those of the WSGI specification, and ours. Those of servers
+#: and middlewares may: a socket has an address and a certificate.
+NEUTRAL: Final = ("wsgi.", "flask_rcache.")
 _FIELD: Final = re.compile(r"[!-+\--~]{1,200}")
 
 
@@ -139,13 +140,11 @@ class FieldRules:
         ignored: the same, of those that are ignored when they are read before the view: ``ignored_fields``.
     """
 
-    __slots__ = ("_ignored", "_negotiated", "_traces")
+    __slots__ = ("_ignored", "_negotiated")
 
     def __init__(self, negotiated: Iterable[str] = (), ignored: Iterable[str] = ()) -> None:
         self._negotiated: Final = _NEGOTIATED.union(name.lower() for name in negotiated)
-        added = frozenset(name.lower() for name in ignored)
-        self._ignored: Final = _IGNORED | added
-        self._traces: Final = _TRACING | added
+        self._ignored: Final = _IGNORED.union(name.lower() for name in ignored)
 
     def negotiates(self, field: str) -> bool:
         """Whether a field asks for one of several representations, so that each value may have an answer.
@@ -168,10 +167,12 @@ class FieldRules:
     def traces(self, field: str) -> bool:
         """Whether a field only follows a request, so that nothing that reads it may decide by it who is asking.
 
-        >>> [FieldRules().traces(each) for each in ("x-request-id", "x-forwarded-for")]
-        [True, False]
+        Of a name that an app ignores nobody knows that: a key that a function before the view checks is such a one.
+
+        >>> [FieldRules(ignored=["x-key"]).traces(each) for each in ("x-request-id", "x-forwarded-for", "x-key")]
+        [True, False, False]
         """
-        return field in self._traces or field.startswith(_TRACING_BEGINNINGS)
+        return field in _TRACING or field.startswith(_TRACING_BEGINNINGS)
 
 
 def is_field(field: str) -> bool:
@@ -207,7 +208,7 @@ def environ_field(name: str) -> str:
         return name.removeprefix("HTTP_").lower().replace("_", "-")
     if name in ("REMOTE_ADDR", "REMOTE_PORT", "REMOTE_HOST"):
         return ADDRESS
-    if name.startswith(SERVERS) or _OF_THE_SERVER.fullmatch(name):
+    if name.startswith(NEUTRAL) or _OF_THE_SERVER.fullmatch(name):
         return ""
     return f"environ:{name}"
 

@@ -31,7 +31,8 @@ def install(app: Flask, in_scope: InScope, looks_up: CodeType) -> None:
     """
     # The first that runs of a request when Flask has opened its session and matched its URL. The signal that is sent
     # before it costs each request five times as much.
-    app.preprocess_request = _observing(app, app.preprocess_request, in_scope, looks_up)  # type: ignore[method-assign]
+    in_scope.preprocess = _observing(app, app.preprocess_request, in_scope, looks_up)
+    app.preprocess_request = in_scope.preprocess  # type: ignore[method-assign]
 
 
 def _observing(app: Flask, preprocess: Callable[..., Any], in_scope: InScope, looks_up: CodeType) -> Callable[..., Any]:

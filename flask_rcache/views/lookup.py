@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from ..context import SCOPE, enter
 from ..engine.load import Decision, decide, record_read
-from ..http import Reason
+from ..http import Reason, Selection
 from ..model import chance
 from ..model.entry import MICROSECONDS, Entry, StoredResponse
 from ..model.keys import key_tag, url_tag
@@ -42,6 +42,7 @@ class Served(NamedTuple):
         key: of the entry.
         lookup: the entry, and when it was looked up.
         headers: of the answer, before anybody has changed them.
+        selection: what was known to select the answers of the URL when it was looked up; ``None``: nothing.
     """
 
     view: BoundView
@@ -50,6 +51,7 @@ class Served(NamedTuple):
     key: str
     lookup: Lookup
     headers: tuple[tuple[str, str], ...]
+    selection: Selection | None
 
 
 def look_up(  # noqa: C901  # each hit passes here: a call costs as much as a step
@@ -99,9 +101,10 @@ def look_up(  # noqa: C901  # each hit passes here: a call costs as much as a st
         view.bypassed(reason)
         observe(request, session_of(ctx))
         return reason
-    key, tags, field = url_key, view.tags, ""
+    key, tags, field, known = url_key, view.tags, "", None
     if views.fields or options.vary:
-        key, tags, field = _selected(view, ctx, environ, url_key, trusted=trusted)
+        known = views.fields.get(url_key)
+        key, tags, field = _selected(view, ctx, environ, url_key, known or view.always, trusted=trusted)
     if view.reads_itself:
         own = (own[0], len(observe(request)))
     began = time.monotonic_ns()
@@ -136,7 +139,7 @@ def look_up(  # noqa: C901  # each hit passes here: a call costs as much as a st
                 shown = key if view.show_key else None
                 found = hit(ready_class(ctx.app.response_class), content, asked, age=age, ttl=entry.ttl, key=shown)
                 if view.has_front and conversion is None and is_wrapper(view.endpoint_function(ctx)):
-                    environ[SERVED] = Served(view, request, url_key, key, lookup, tuple(found.headers))
+                    environ[SERVED] = Served(view, request, url_key, key, lookup, tuple(found.headers), known)
                 return found if conversion is None else conversion.hand_response(found)
     observe(request, session_of(ctx))
     exchange = Exchange(view, ctx, scope, url_key=url_key, args=args, kwargs=kwargs)
@@ -171,7 +174,8 @@ def _with_authorization(
     if view.bypass(ctx, others, args, kwargs) is None:
         url_key = view.key(ctx, environ, args, kwargs, None)
     if url_key is not None and view.may_permit_authorization(url_key):
-        key, tags, field = _selected(view, ctx, environ, url_key, trusted=False)
+        known = view.views.selection_of(url_key, view)
+        key, tags, field = _selected(view, ctx, environ, url_key, known, trusted=False)
         if not field:
             exchange = Exchange(view, ctx, scope, url_key=url_key, args=args, kwargs=kwargs)
             exchange.conversion, exchange.has_authorization = conversion, True
@@ -185,18 +189,16 @@ def _with_authorization(
 
 
 def _selected(
-    view: BoundView, ctx: Any, environ: dict[str, Any], url_key: str, *, trusted: bool
+    view: BoundView, ctx: Any, environ: dict[str, Any], url_key: str, selection: Selection, *, trusted: bool
 ) -> tuple[str, tuple[str, ...], str]:
     """The key and the tags of the variant that a request asks for; or the field by which it identifies its caller."""
-    views = view.views
-    selection = views.selection_of(url_key, view)
     if selection.identifying and not trusted:
         field = selection.blocked_by(environ, session_of(ctx))
         if field:
             return url_key, view.tags, field
     if not selection.selecting:
         return url_key, view.tags, ""
-    key = selected_key(views.engine.names, url_key, selection, environ, ctx.request)
+    key = selected_key(view.views.engine.names, url_key, selection, environ, ctx.request)
     return key, (*view.tags, key_tag(url_key)), ""
 
 
