@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from flask import Response, current_app
+from flask import Response as FlaskResponse
+from flask import current_app
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException, default_exceptions
+from werkzeug.wrappers import Response
 
 from ..errors import EncodeError
 from ..http import parse_cache_control
 from ..http.storable import STORABLE
 
-__all__ = ["Answer", "Page", "as_page", "pack", "page_in", "refusal", "unpack"]
+__all__ = ["Answer", "Page", "as_page", "pack", "page_in", "refusal", "unpack", "whole"]
 
 _RESPONSE: Final = "flask_rcache.compat:response"
 _ERROR: Final = "flask_rcache.compat:error"
@@ -41,6 +43,13 @@ def pack(answer: Answer) -> Any:
         if why:
             raise EncodeError(f"an HTTP error {why}: return a response instead of raising one")
         return [_ERROR, answer.code, answer.description]
+    return answer
+
+
+def whole(answer: Answer) -> Answer:
+    """The answer of a view; a response with a status or headers beside it as one response."""
+    if isinstance(answer, tuple) and answer and isinstance(answer[0], Response) and current_app:
+        return current_app.make_response(answer)
     return answer
 
 
@@ -76,7 +85,7 @@ def unpack(value: Any) -> Answer:
         value = value[3]
     if type(value) is list and value:
         if value[0] == _RESPONSE and len(value) == 4:
-            kind = current_app.response_class if current_app else Response
+            kind = current_app.response_class if current_app else FlaskResponse
             _, status, headers, body = value
             return kind(body, status=status, headers=Headers([(name, text) for name, text in headers]))
         if value[0] == _ERROR and len(value) == 3:

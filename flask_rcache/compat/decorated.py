@@ -17,7 +17,7 @@ from werkzeug.exceptions import HTTPException
 from ..engine.fetching import MISSING, NEVER
 from ..errors import EncodeError
 from ..observed import Field, Observed, describe
-from .answers import Answer, Page, as_page, pack, page_in, refusal, unpack
+from .answers import Answer, Page, as_page, pack, page_in, refusal, unpack, whole
 from .contract import KeyValues, NoValues, Timeout, lifetime
 from .readers import audience_of, blocked_by, is_for_once, observing_here, read_before, root_of, uncovered
 
@@ -208,6 +208,8 @@ class Load:
                 answer = plan.run(self.args, self.kwargs)
                 if inspect.isgenerator(answer):
                     answer = _joined(answer)
+                if plan.keeps_errors:
+                    answer = whole(answer)
             except HTTPException as error:
                 if not plan.keeps_errors:
                     raise

@@ -12,6 +12,7 @@ from typing import Any
 import flask
 import flask_caching as original
 import pytest
+import werkzeug
 from flask import abort, make_response, request, session
 from flask_login import LoginManager, UserMixin  # type: ignore[import-untyped]
 
@@ -255,6 +256,24 @@ def test_cached__answers_for_one_visitor_or_for_now(made: Made, answer: Callable
     client, counted = _view(made, answer)
     assert [client.get("/").status_code for _ in range(3)] == [status] * 3
     assert counted.calls == 3
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda: (make_response("x"), 203, {"X-A": "b"}),
+        lambda: ("x", 203, [("X-A", "b")]),
+        lambda: werkzeug.Response("x", 203, {"X-A": "b"}),
+    ],
+    ids=["response-and-status", "tuple", "werkzeug"],
+)
+def test_cached__every_form_of_an_answer(made: Made, answer: Callable[[], Any]) -> None:
+    """What Flask takes from a view is stored, however it is put together."""
+    client, counted = _view(made, answer)
+    for _ in range(2):
+        response = client.get("/")
+        assert (response.text, response.status_code, response.headers["X-A"]) == ("x", 203, "b")
+    assert counted.calls == 1
 
 
 def test_cached__an_aborted_404_is_an_answer(made: Made) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from typing import Any
 
 import flask
@@ -12,6 +14,7 @@ from flask_rcache.compat.flask_caching import Cache
 from flask_rcache.compat.settings import backend_options, store_settings
 from flask_rcache.config.settings import load_settings
 from flask_rcache.errors import ConfigError
+from tests.processes import ROOT
 
 
 @pytest.mark.parametrize(
@@ -109,3 +112,11 @@ def test_cache__hash_method() -> None:
     assert Cache(app).hash_method is hashlib.md5
     with pytest.raises(ValueError, match=r"hashlib\.sha256"):
         Cache(flask.Flask("no"), config={"CACHE_TYPE": "SimpleCache", "CACHE_HASH_METHOD": "md5"})
+
+
+def test_look_alike__needs_neither_library() -> None:
+    """An app that has moved may uninstall Flask-Caching, and cachelib with it."""
+    without = "import sys; sys.modules['flask_caching'] = sys.modules['cachelib'] = None"
+    code = f"{without}; from flask import Flask; from flask_rcache.compat.flask_caching import Cache; "
+    code += "Cache(Flask('a'), config={'CACHE_TYPE': 'SimpleCache'}).set('a', 1)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
