@@ -3,7 +3,7 @@
 The source has rows with a number that only grows, and a column that is only ever written by what is rolled back.
 Whoever commits notes the number afterwards, in memory that all processes share; whoever reads looks there before. So an
 answer that is older than what a commit has returned before the read began is seen, and so is one that was never
-committed.
+committed. Each process writes to a part of its own of that memory: a lock would be lost with one that is killed.
 
 As a command: `python -m tests.sql.racing --seconds 30`.
 """
@@ -18,8 +18,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from multiprocessing.context import SpawnProcess
-from multiprocessing.sharedctypes import SynchronizedArray
+from multiprocessing.context import ForkServerProcess
 from typing import Any, NamedTuple
 
 from flask import Flask, g
@@ -36,8 +35,12 @@ ROWS = 4
 NEVER = 1_000_000
 LEVELS = ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
 _RAISE = "UPDATE item SET n = n + 1 WHERE id = :id RETURNING n"
-_COUNTS = ("reads", "hits", "commits", "rollbacks", "stale", "phantoms", "errors")
+_COUNTS = ("started", "reads", "hits", "commits", "rollbacks", "stale", "phantoms", "errors")
 PAGE = CacheType("page", ttl=600, l1_ttl=0)
+#: Processes at most, those that were killed included; and seconds in which one has to be at work.
+_PROCESSES = 200
+_START_SECONDS = 60.0
+_LEAST_KILLED = 2
 
 
 class Site(NamedTuple):
@@ -77,16 +80,17 @@ def site(url: str, redis: str) -> Site:
 class Worker:
     """What one process does until it is told to stop."""
 
-    def __init__(self, url: str, redis: str, ledger: SynchronizedArray[int], counts: SynchronizedArray[int]) -> None:
+    def __init__(self, url: str, redis: str, ledger: Any, counts: Any, number: int) -> None:
         self._site = site(url, redis)
         self._ledger = ledger
         self._counts = counts
+        self._number = number
         self._dice = random.Random(os.getpid())
 
-    def run(self, seconds: float) -> None:
-        """Read and write."""
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
+    def run(self, stop: Any) -> None:
+        """Read and write until the first item is not 0."""
+        self._count("started")
+        while not stop[0]:
             act = self._write if self._dice.random() < 0.2 else self._read
             try:
                 act()
@@ -95,8 +99,7 @@ class Worker:
                     self._count("errors")
 
     def _count(self, name: str, by: int = 1) -> None:
-        with self._counts.get_lock():
-            self._counts[_COUNTS.index(name)] += by
+        self._counts[self._number * len(_COUNTS) + _COUNTS.index(name)] += by
 
     def _opened(self) -> Session:
         """A session at a level of its own; its snapshot may be older than what is read of it."""
@@ -105,7 +108,8 @@ class Worker:
         return session
 
     def _read(self) -> None:
-        before = self._ledger[:]
+        noted = self._ledger[:]
+        before = [max(noted[id::ROWS]) for id in range(ROWS)]
         with self._site.app.test_request_context("/"), self._opened() as session:
             g.session = session
             if self._dice.random() < 0.3:
@@ -153,13 +157,12 @@ class Worker:
         self._committed(id, int(n or 0))
 
     def _committed(self, id: int, n: int) -> None:
-        with self._ledger.get_lock():
-            self._ledger[id] = max(self._ledger[id], n)
+        self._ledger[self._number * ROWS + id] = n
         self._count("commits")
 
 
-def _work(url: str, redis: str, ledger: Any, counts: Any, seconds: float) -> None:
-    Worker(url, redis, ledger, counts).run(seconds)
+def _work(url: str, redis: str, ledger: Any, counts: Any, stop: Any, number: int) -> None:
+    Worker(url, redis, ledger, counts, number).run(stop)
 
 
 @dataclass
@@ -185,11 +188,14 @@ class Race:
 
     def __init__(self, url: str, redis: str, *, workers: int = 4) -> None:
         self._url, self._redis, self._workers = url, redis, workers
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("forkserver")  # whose processes need not import everything anew
+        context.set_forkserver_preload([__name__])
         self._context = context
-        self._ledger = context.Array("q", ROWS)
-        self._counts = context.Array("q", len(_COUNTS))
-        self._processes: list[SpawnProcess] = []
+        self._ledger: Any = context.RawArray("q", _PROCESSES * ROWS)
+        self._counts: Any = context.RawArray("q", _PROCESSES * len(_COUNTS))
+        self._stop: Any = context.RawArray("b", 1)
+        self._processes: list[tuple[int, ForkServerProcess]] = []
+        self._begun = 0
         self.killed = 0
         engine = create_engine(url)
         with engine.begin() as connection:
@@ -197,43 +203,61 @@ class Race:
             connection.execute(text(f"INSERT INTO item SELECT i, 1, 0 FROM generate_series(0, {ROWS - 1}) i"))
         engine.dispose()
 
-    def _start(self, seconds: float) -> None:
-        arguments = (self._url, self._redis, self._ledger, self._counts, seconds)
+    def _start(self) -> None:
+        arguments = (self._url, self._redis, self._ledger, self._counts, self._stop, self._begun)
         process = self._context.Process(target=_work, args=arguments, daemon=True)
         process.start()
-        self._processes.append(process)
+        self._processes.append((self._begun, process))
+        self._begun += 1
+
+    def _is_at_work(self, number: int) -> bool:
+        """Whether a process has begun, and has read."""
+        of_one = self._counts[number * len(_COUNTS) : (number + 1) * len(_COUNTS)]
+        return bool(of_one[_COUNTS.index("reads")])
+
+    def _await_work(self) -> None:
+        """Wait until every process is at work, however long it takes to begin."""
+        until = time.monotonic() + _START_SECONDS
+        while not all(self._is_at_work(number) for number, _ in self._processes):
+            if time.monotonic() > until or not all(process.is_alive() for _, process in self._processes):
+                raise RuntimeError("a process has not begun to work")
+            time.sleep(0.05)
 
     def run(self, seconds: float, *, kills: bool = False, torment: Callable[[], object] | None = None) -> Report:
         """Race for so long.
 
         Args:
             seconds: how long, beside starting.
-            kills: whether a process is killed now and then, and another one started.
+            kills: whether a process that is at work is killed each second, two at least, and another one started.
             torment: called in the middle.
         """
         for _ in range(self._workers):
-            self._start(seconds + 3)
-        until, tormented = time.monotonic() + seconds + 3, False
-        while time.monotonic() < until:
-            time.sleep(1.0)
-            left = until - time.monotonic()
-            if kills and left > 2:
-                victim = self._processes.pop(0)
+            self._start()
+        self._await_work()
+        until, tormented = time.monotonic() + seconds, False
+        while time.monotonic() < until or (kills and self.killed < _LEAST_KILLED):
+            time.sleep(0.5)
+            if kills and self._is_at_work(self._processes[0][0]) and self._begun < _PROCESSES:
+                _, victim = self._processes.pop(0)
                 if victim.pid is not None:
                     os.kill(victim.pid, signal.SIGKILL)
                 victim.join()
                 self.killed += 1
-                self._start(left)
-            if torment is not None and not tormented and left < (seconds + 3) / 2:
+                self._start()
+            if torment is not None and not tormented and until - time.monotonic() < seconds / 2:
                 tormented = True
                 torment()
-        for process in self._processes:
+        self._await_work()
+        self._stop[0] = 1
+        for _, process in self._processes:
             process.join(30)
         return self._report()
 
     def _report(self) -> Report:
         """What was counted; what is served once every stamp ahead has passed is what the database has."""
-        report = Report(dict(zip(_COUNTS, self._counts[:], strict=True)), self.killed)
+        counts = self._counts[:]
+        totals = {name: sum(counts[at :: len(_COUNTS)]) for at, name in enumerate(_COUNTS)}
+        report = Report(totals, self.killed)
         if self.killed:
             time.sleep(5.5)
         here = site(self._url, self._redis)
