@@ -174,7 +174,7 @@ def ours_memory(server: Server) -> Row:
 
 def ours_redis(server: Server) -> Row:
     """This cache on Redis, asked on every hit."""
-    return _ours("redis", server.url, RCACHE_L1_TTL=0)
+    return _ours("Redis", server.url, RCACHE_L1_TTL=0)
 
 
 def ours_tiered(server: Server) -> Row:
@@ -189,7 +189,7 @@ def ours_front(server: Server) -> Row:
 
 def ours_unix(server: Server) -> Row:
     """This cache on Redis over a unix socket, asked on every hit."""
-    return _ours("redis, unix socket", server.socket_url, RCACHE_L1_TTL=0)
+    return _ours("Redis, unix socket", server.socket_url, RCACHE_L1_TTL=0)
 
 
 def ours_memory_miss(server: Server) -> Row:
@@ -199,7 +199,7 @@ def ours_memory_miss(server: Server) -> Row:
 
 def ours_redis_miss(server: Server) -> Row:
     """The same on Redis: lookup, lease and fill."""
-    return _ours("redis", server.url, misses=True, RCACHE_L1_TTL=0)
+    return _ours("Redis", server.url, misses=True, RCACHE_L1_TTL=0)
 
 
 def template(server: Server) -> Row:

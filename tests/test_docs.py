@@ -11,12 +11,14 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import flask_rcache
 from flask_rcache.config.settings import SETTINGS
 from tests.processes import ROOT
+from tests.transcripts import curl, curl_commands
 
 _FENCE = re.compile(r"^```(\w*)")
 _ALONE = "<!-- each example runs by itself -->"
@@ -76,6 +78,20 @@ def test_docs__examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monk
     """What a page shows works as it stands there."""
     monkeypatch.chdir(tmp_path)
     assert run_page(page) > 0
+
+
+def test_docs__the_readme_shows_what_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The README's `curl` commands print on its example what the README shows."""
+    monkeypatch.delenv("RCACHE_URL", raising=False)
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    readme = ROOT / "README.md"
+    (example,) = python_blocks(readme.read_text(encoding="utf-8"))
+    namespace: dict[str, Any] = {"__name__": "shop"}
+    exec(example.source, namespace)
+    client, commands = namespace["app"].test_client(), curl_commands(readme)
+    assert len(commands) == 4
+    for command, shown in commands:
+        assert curl(client, command) == shown, command
 
 
 def test_docs__a_wrong_example_fails(tmp_path: Path) -> None:

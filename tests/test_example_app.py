@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import shutil
 import signal
 import socket
@@ -30,6 +29,7 @@ from example_app.app import store_label
 from example_app.schema import TABLES
 from tests.processes import wait_until
 from tests.servers import Gunicorn, Server, find_binary
+from tests.transcripts import curl, curl_commands
 
 ROOT = Path(__file__).resolve().parent.parent
 KEY = "a key for tests, and for nothing else: 32 bytes or more"
@@ -748,52 +748,10 @@ def test_fleet__signs_in_once_for_all_workers(fleet: Gunicorn) -> None:
 # --- the tutorial ---
 
 
-def tutorial_commands() -> list[tuple[str, list[str]]]:
-    """The `curl` commands of docs/tutorial.md on the demo, each with the lines that the page shows below it."""
-    page = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
-    commands: list[tuple[str, list[str]]] = []
-    for block in re.findall(r"^```console\n(.*?)^```$", page, re.DOTALL | re.MULTILINE):
-        shown: list[str] = []
-        for line in block.splitlines():
-            if line.startswith("$ curl "):
-                shown = []
-                commands.append((line.removeprefix("$ "), shown))
-            elif line.startswith("$ "):
-                shown = []
-            else:
-                shown.append(line)
-    return commands
-
-
-def curl(visitor: FlaskClient, command: str) -> list[str]:
-    """What a command prints: the answer of a test client, and of it the lines that `grep` leaves."""
-    words, _, filter_ = command.partition(" | ")
-    options: dict[str, Any] = {"method": "GET", "headers": {}}
-    parts = iter(shlex.split(words)[1:])
-    for word in parts:
-        if word == "-X":
-            options["method"] = next(parts)
-        elif word == "-H":
-            name, _, value = next(parts).partition(": ")
-            options["headers"][name] = value
-        elif word == "--json":
-            options["json"] = json.loads(next(parts))
-        elif word.startswith("http://127.0.0.1:5000/"):
-            options["path"] = word.removeprefix("http://127.0.0.1:5000")
-        else:
-            assert word in ("-s", "-si"), f"the test does not know curl {word}"
-    answer = visitor.open(**options)
-    printed = answer.text.splitlines()
-    if "-si" in words:
-        printed = [f"HTTP/1.1 {answer.status}", *(f"{name}: {value}" for name, value in answer.headers), *printed]
-    wanted = [word for word in shlex.split(filter_)[1:] if word != "-e"]
-    return [line for line in printed if not wanted or any(word in line for word in wanted)]
-
-
 @pytest.mark.slow
 def test_tutorial__shows_what_happens(copy: Path) -> None:
     """Every `curl` of the tutorial prints what the page shows, in the page's order."""
-    visitor, commands = visitor_of(copy), tutorial_commands()
+    visitor, commands = visitor_of(copy), curl_commands(ROOT / "docs" / "tutorial.md")
     assert len(commands) > 8
     for command, shown in commands:
         assert curl(visitor, command) == shown, command
