@@ -26,8 +26,8 @@ class RCacheStore(BaseCache):
 
     Args:
         url: of the store, as ``RCACHE_URL``: the cache is then one of its own. Left out, it is that of the current app.
-        key_prefix: keeps the keys of several caches apart, or a function that returns it. ``clear`` removes those of
-            this prefix, and no others.
+        key_prefix: keeps the keys of several caches apart, or a function that returns it, such as one for each tenant:
+            each has a cache type. ``clear`` removes those of this prefix, and no others.
         default_timeout: seconds, or a ``timedelta``, for a timeout of ``None``; 0 never expires.
         ignore_delete_many_errors: whether ``delete_many`` is silent when Redis is away.
         check_connection: whether a store that is away is an error now.

@@ -222,6 +222,16 @@ def test_cached__what_the_key_contains(made: Made, answer: Callable[[], str], op
     assert counted.calls == 1
 
 
+def test_cached__whoever_comes_first(made: Made) -> None:
+    """Visitors who are signed in do not keep the others' page from being stored."""
+    app, cache = made
+    counted = Counted(lambda: str(session.get("user", "nobody")))
+    app.add_url_rule("/", "root", cache.cached()(lambda: counted()))
+    users = ("ann", "bob", None, None, "ann", None)
+    assert _texts(app, "/", users) == [user or "nobody" for user in users]
+    assert counted.calls == 4
+
+
 def test_cached__two_callers(made: Made) -> None:
     """Nobody is shown a page that was made for somebody else, whoever came first."""
     app, cache = made
