@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -688,7 +688,12 @@ def _served(server: str) -> Iterator[int]:
         return
     app = create_app({"RCACHE_FRONT": True, "RCACHE_URL": "memory://"})
     waiting = create_server(app, host="127.0.0.1", port=0, threads=2)
-    thread = threading.Thread(target=waiting.run, daemon=True)
+
+    def run() -> None:
+        with suppress(OSError):  # its socket is closed while it waits for it
+            waiting.run()
+
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     try:
         yield waiting.effective_port

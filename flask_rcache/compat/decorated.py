@@ -190,10 +190,18 @@ class Load:
             if page is not None and blocked_by(page.fields, self._page):
                 self()
                 return self.answer
-            if page is not None and page.root != root_of(self._page):  # whose links have another host in them
-                fetch(True)
+            if page is not None and not self._is_own(page):
+                fetch(True)  # of a view whose key is spelled like this one's, or with links to another host
+                if self.answer is MISSING:  # another request has loaded it, for its own host perhaps
+                    self()
                 return self.answer
         return unpack(found)
+
+    def _is_own(self, page: Page) -> bool:
+        """Whether a page that may be shown is of this view, at this endpoint, with links to where the app is."""
+        context = self._page
+        is_of_view = page.view == self.plan.name and page.endpoint == context.request.endpoint
+        return is_of_view and page.root == root_of(context)
 
     # As a loader
 
@@ -249,7 +257,7 @@ class Load:
             shown = answer.get_response() if isinstance(answer, HTTPException) else answer
             if not accepts(shown):
                 return False
-        why = refusal(answer)
+        why = refusal(answer, is_of_view=self.plan.keeps_errors)
         if why and not why.startswith("with status"):
             self._warn("answer", f": it returns an answer {why}")
         return not why
@@ -270,7 +278,7 @@ class Load:
         if blocking:
             self._is_kept = False
             self._warn(blocking, f" for requests with {blocking}, which it reads: {plan.advice}")
-        return as_page(Page(root_of(self._page), audience.fields), packed)
+        return as_page(Page(root_of(self._page), audience.fields, plan.name, self._page.request.endpoint), packed)
 
     def _is_for_all(self, reads: frozenset[str]) -> object:
         """Whether a value of a function may be kept."""

@@ -25,13 +25,15 @@ _running: Final[ContextVar[Load | None]] = ContextVar("rcache_compat_fragment", 
 
 
 def fragment_key(fragment_name: str, vary_on: list[str] | None = None) -> str:
-    """The key of a fragment.
+    """The key of a fragment. What its parts have of the character between them is told apart: users may choose one.
 
     >>> fragment_key("sidebar", ["en", "7"])
     '_template_fragment_cache_sidebar_en_7'
+    >>> fragment_key("cart", ["ann_1", "2"]) == fragment_key("cart", ["ann", "1_2"])
+    False
     """
-    rest = "_".join(vary_on or ())
-    return f"_template_fragment_cache_{fragment_name}{'_' if vary_on else ''}{rest}"
+    parts = [str(each).replace("\\", "\\\\").replace("_", "\\_") for each in (fragment_name, *(vary_on or ()))]
+    return f"_template_fragment_cache_{'_'.join(parts)}"
 
 
 class CacheExtension(Extension):

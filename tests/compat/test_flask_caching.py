@@ -653,3 +653,68 @@ def test_cache__an_app_without_settings_is_warned() -> None:
     app.add_url_rule("/", "root", cache.cached()(lambda: counted()))
     assert [app.test_client().get("/").text for _ in range(2)] == ["x", "x"]
     assert counted.calls == 2
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        ["flask_rcache.compat:response", "200 OK", [["Set-Cookie", "a=b"]], "text"],
+        ["flask_rcache.compat:error", 404, "text"],
+        ["flask_rcache.compat:error", "none", 1],
+        ["flask_rcache.compat:page", "http://localhost/", [], 1, "view", "view"],
+        ["flask_rcache.compat:list", [1]],
+    ],
+    ids=lambda value: value[0].partition(":")[2],
+)
+def test_cache__lists_of_clients_are_lists(made: Made, value: list[Any]) -> None:
+    """A list from a client's JSON is never taken for a response or an error, however it is spelled."""
+    app, cache = made
+    memoized = cache.memoize()(lambda x: x)
+    with app.app_context():
+        cache.set("key", value)
+        assert cache.get("key") == value
+        assert cache.get_many("key") == [value]
+        assert [memoized(value) for _ in range(2)] == [value] * 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ("down", 503),
+        ("denied", 403, {"X-One": "1"}),
+        ("down", "503 SERVICE UNAVAILABLE"),
+        ("page", {"Set-Cookie": "a=b"}),
+        ("page", (("Set-Cookie", "a=b"),)),
+        ("page", 200, [("set-cookie", "a=b")]),
+    ],
+    ids=str,
+)
+def test_cached__tuples_are_judged_as_responses(made: Made, answer: Any) -> None:
+    """Errors that may be over soon, and cookies, are not for the next visitor, in whatever form they are returned."""
+    client, counted = _view(made, lambda: answer)
+    for _ in range(2):
+        client.get("/")
+    assert counted.calls == 2
+
+
+def test_cached__two_views_with_one_key(made: Made) -> None:
+    """A path that is spelled like another view's path and the hash of its query gets the answer of its own view."""
+    app, cache = made
+    listed = cache.cached(query_string=True)(lambda: f"page {request.args['q']}")
+    app.add_url_rule("/page", "page", listed)
+    named: Any = cache.cached()(lambda name: f"named {name[:4]}")
+    app.add_url_rule("/<name>", "named", named)
+    client = app.test_client(use_cookies=False)
+    with app.test_request_context("/page?q=1"):
+        path = listed.make_cache_key(use_request=True).removeprefix("view/")
+    for _ in range(2):
+        assert client.get(path).text == "named page"
+        assert client.get("/page?q=1").text == "page 1"
+
+
+def test_fragment_key__parts_are_told_apart() -> None:
+    """Users may choose one: what it has of the character between the parts makes no other list of parts of it."""
+    lists = [["a_b", "c"], ["a", "b_c"], ["a", "b", "c"], ["a_", "b"], ["a", "_b"], ["a\\", "b"], ["a\\_b"], ["a_b"]]
+    keys = {make_template_fragment_key("cart", parts) for parts in lists}
+    assert len(keys | {make_template_fragment_key("cart_a", ["b", "c"])}) == len(lists) + 1
+    assert make_template_fragment_key("cart", ["a", "b"]) == "_template_fragment_cache_cart_a_b"
