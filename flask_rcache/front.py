@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 from flask import Flask, request_finished, request_started
 from werkzeug.wsgi import ClosingIterator
 
-from .context import carries_credential_cookie, manager_of
+from .context import SCOPE, carries_credential_cookie, manager_of
 from .engine.load import Decision, decide, record_read
 from .engine.manager import CacheManager
 from .engine.policies import Policy
@@ -49,6 +49,9 @@ _BYTES_AROUND: Final = 1024
 #: Nanoseconds after which an answer is compared with that of the ordinary way again: what the app's functions add to
 #: it, and whether they still let such a request pass, is never older.
 _COMPARED_NS: Final = 2 * 10**9
+#: After an answer that could not be learned so many of its key are let pass: an attempt costs as much as a hit does.
+_REFUSED_FOR: Final = 16
+_REFUSED_KEPT: Final = 4096
 #: Where an environ has the answer that has to be compared.
 _DUE: Final = "flask_rcache.due"
 _SENT: Final = "flask_rcache.sent"
@@ -233,7 +236,7 @@ class Front:
         cookies: those that identify a caller, whatever reads them.
     """
 
-    __slots__ = ("__weakref__", "_cookies", "_engine", "_kept", "_lock", "_never", "_urls")
+    __slots__ = ("__weakref__", "_cookies", "_engine", "_kept", "_lock", "_never", "_refused", "_urls")
 
     def __init__(self, manager: CacheManager, cookies: Iterable[str]) -> None:
         self._engine: Final = manager.engine
@@ -241,6 +244,8 @@ class Front:
         refreshes = manager.settings.allow_refresh is not None
         self._never: Final = _NEVER | ({"HTTP_CACHE_CONTROL", "HTTP_PRAGMA"} if refreshes else set())
         self._urls: Final[BoundedDict[_Address, _Url]] = BoundedDict(_URLS_KEPT)
+        #: By the key of an entry, how many more requests are let pass without an attempt.
+        self._refused: Final[BoundedDict[str, int]] = BoundedDict(_REFUSED_KEPT)
         self._kept = 0
         self._lock: Final = forks.new_lock()
         forks.register(self)
@@ -324,18 +329,29 @@ class Front:
             if due is not None:  # what would have been answered is not what the app answers now
                 self._forget(*due)
             return body
+        refused = self._refused.get(served.key, 0)
+        if due is None and refused:
+            self._refused[served.key] = refused - 1
+            return body
         status, lines = sent
         body, content = _read(asked, status, lines, body)
         with self._lock:
-            is_known = content is not None and self._remember(asked, served, status, lines, content)
-            if due is not None and not is_known:
-                self._drop(*due)
+            is_known = (
+                content is not None
+                # Other values that took part may be invalidated by themselves.
+                and environ[SCOPE].values_read == 1
+                and self._remember(asked, served, status, lines, content)
+            )
+            if not is_known:
+                self._refused[served.key] = _REFUSED_FOR
+                if due is not None:
+                    self._drop(*due)
         return body
 
     def _remember(
         self, environ: dict[str, Any], served: Served, status: str, lines: HeaderLines, content: bytes
     ) -> bool:
-        """Remember an answer; whether it could be. The lock is held."""
+        """Remember an answer; whether it could be, and was not another one than before. The lock is held."""
         entry = served.lookup.entry
         assert entry is not None
         own: bytes = entry.content.body  # type: ignore[union-attr]
@@ -357,7 +373,7 @@ class Front:
         self._keep(url, values, answer)
         if environ.keys().isdisjoint(url.selecting):
             url.plain = answer
-        return True
+        return answer.is_sure or known is None or known.identity != answer.identity
 
     def _url(self, environ: dict[str, Any], served: Served, fields: _Fields) -> _Url:
         """What is remembered of the URL, where it depends on these fields too; a change of them begins it anew."""

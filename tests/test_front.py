@@ -21,7 +21,7 @@ from flask_login import LoginManager, UserMixin, current_user, login_user  # typ
 from waitress.server import create_server  # type: ignore[import-untyped]
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from flask_rcache import CacheType, RCache, by_caller, cache_response, invalidate_cache_type
+from flask_rcache import CacheType, RCache, by_caller, cache_response, cached, invalidate_cache_type
 from tests.front_site import create_app
 from tests.gunicorns import Gunicorn
 from tests.views.kit import PAGE, TIERED, Counted, make_app, manager
@@ -313,6 +313,15 @@ def _all_headers(app: Flask) -> Any:
     return cache_response(PAGE)(lambda: "page")
 
 
+def _cached_value(app: Flask) -> Any:
+    @cached(CacheType("flags", ttl=60))
+    def flags() -> list[str]:
+        return []
+
+    app.before_request(lambda: g.setdefault("flags", flags()) and None)
+    return cache_response(PAGE)(lambda: "page")
+
+
 def _decorated(app: Flask) -> Any:
     cached = cache_response(PAGE)(lambda: "page")
 
@@ -364,6 +373,7 @@ def _failing(app: Flask) -> Any:
         _vary_function,
         _address,
         _all_headers,
+        _cached_value,
         _decorated,
         _number,
         _cookie,

@@ -81,6 +81,11 @@ class Scope:
         self.is_finished = False
         self._known: dict[Epoch, dict[str, AsOf]] = {}
 
+    @property
+    def values_read(self) -> int:
+        """How many cached values were read since it began, each tag of those before a load for one."""
+        return len(self.reads) + sum(map(len, self._known.values()))
+
     def within(self, around: Scope) -> None:
         """It begins within another one: what that has read of the source, and written, is at hand."""
         self.observed = around.observed = around.observed or Observations()

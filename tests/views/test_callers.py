@@ -96,6 +96,7 @@ WAYS: dict[str, Way] = {
     "address": Way(
         lambda who: {"environ_overrides": {"REMOTE_ADDR": who}}, lambda: request.remote_addr or "", BEFORE, "BYPASS"
     ),
+    "socket of the server": environ("gunicorn.socket"),
     "address by a proxy": Way(
         lambda who: {"headers": {"X-Forwarded-For": who}},
         lambda: request.access_route[0] if "X-Forwarded-For" in request.headers else "",
