@@ -336,12 +336,13 @@ class Front:
         status, lines = sent
         body, content = _read(asked, status, lines, body)
         with self._lock:
-            is_known = (
-                content is not None
+            is_known = False
+            try:
                 # Other values that took part may be invalidated by themselves.
-                and environ[SCOPE].values_read == 1
-                and self._remember(asked, served, status, lines, content)
-            )
+                if content is not None and environ[SCOPE].values_read == 1:
+                    is_known = self._remember(asked, served, status, lines, content)
+            except Exception:  # a good answer is under way
+                logger.exception("[CACHE ERROR] the front could not learn an answer; it is sent as usual")
             if not is_known:
                 self._refused[served.key] = _REFUSED_FOR
                 if due is not None:
