@@ -17,6 +17,7 @@ from flask_rcache.cli.findings import State
 from flask_rcache.events.consumer import EventConsumer
 from flask_rcache.metrics.prometheus import instrument, uninstrument
 from flask_rcache.writes import Consumer
+from tests.clusters import Cluster
 from tests.metrics.kit import scrape
 from tests.processes import wait_until
 from tests.servers import Server
@@ -180,6 +181,30 @@ def test_overview__without_redis_has_none_of_them(private_server: Callable[..., 
         assert [(queue["name"], queue["parts_away"], queue["has_consumer"]) for queue in overview["queues"]] == [
             ("orders", 1, False)
         ]
+        current_cache.close()
+
+
+def test_overview__adds_up_the_parts_of_a_cluster(redis_cluster: Cluster) -> None:
+    """Each shard has a part of a queue; it has a consumer when each part has one."""
+    made = Shop(redis_cluster.url)
+    with made.flask.app_context():
+        current_cache.fresh()
+        for key in range(40):
+            behind(key, 1)
+        queue = made.queue()
+        assert (queue["length"], queue["has_consumer"], queue["parts_away"]) == (40, False, 0)
+        consumer = made.consumer()
+        parts = consumer._parts
+        assert sum(part.take() for part in parts) > 1
+        assert made.queue()["pending"] == 40
+        assert made.queue()["has_consumer"]
+        parts[0].leave()
+        assert not made.queue()["has_consumer"]
+        for part in parts[1:]:
+            part.leave()
+        consumer.run(once=True)
+        assert (made.queue()["length"], made.queue()["pending"]) == (0, 0)
+        assert made.overview()["events"]["stream"] == "shop:events"
         current_cache.close()
 
 
