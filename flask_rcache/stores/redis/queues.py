@@ -30,6 +30,8 @@ _CONSUMER: Final = "writer"
 _FIELD: Final = b"queue:"
 #: Writes taken of which those are picked that were tried more than once.
 _LOOKED_AT: Final = 100
+#: Of a number of attempts; what has more, somebody else has put there.
+_DIGITS: Final = 10
 
 
 class RedisQueues:
@@ -204,7 +206,8 @@ class RedisQueues:
         letters = []
         for id, fields in self._server.replies(payload, 1)[0]:
             known = _fields(fields)
-            attempts = int(known.get(b"attempts", b"0"))
+            tried = known.get(b"attempts", b"")
+            attempts = int(tried) if tried.isdigit() and len(tried) < _DIGITS else 0
             write, error = _queued(id, fields, attempts), known.get(b"error", b"")
             try:
                 error = self._codec.decrypt(error, "error", queue, write.key, write.type)
@@ -238,7 +241,7 @@ def _queued(id: bytes, fields: Sequence[Any], deliveries: int) -> Queued:
     known = _fields(fields)
     return Queued(
         id=id.decode(),
-        write_id=known.get(b"id", id).decode(),
+        write_id=known.get(b"id", id).decode("utf-8", "replace"),
         key=known.get(b"entry", b"").decode("utf-8", "replace"),
         type=known.get(b"type", b"").decode("utf-8", "replace"),
         given_key=known.get(b"key", b""),
