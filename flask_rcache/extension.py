@@ -28,16 +28,17 @@ from .engine.manager import CacheManager
 from .engine.parts import Engine
 from .engine.writes import Writer
 from .errors import ConfigError
-from .front import front_of
 from .model.cache_type import CacheType
 from .model.keys import Names
 from .startup import check_at_first_use
 from .stores.memory import MemoryStore
 from .stores.protocol import Store
+from .views.options import options_of
 
 if TYPE_CHECKING:
     from .codec.encryption import Encryption
     from .events.bus import Events, Handlers
+    from .front import Front
     from .warming import Warming
 
 __all__ = ["RCache"]
@@ -114,7 +115,7 @@ class RCache:
         app.extensions[EXTENSION] = manager
         self._engines.add(manager.engine)
         app.cli.add_command(cache)
-        views.install(app, context.install(app, manager, front_of))
+        views.install(app, context.install(app, manager, _front_of))
         _add_template_tag(app)
         check_at_first_use(app)
         self._apps.add(app)
@@ -354,6 +355,19 @@ def _export_to(name: str, manager: CacheManager) -> None:
         if (error.name or "").startswith("flask_rcache"):
             raise
         raise ConfigError(f"RCACHE_METRICS names {name}: install it with `pip install flask-rcache[{name}]`") from error
+
+
+def _front_of(app: Flask, is_innermost: bool) -> Front | None:
+    """The front of an app, if its settings or one of its types ask for one; see :func:`.front.front_of`."""
+    manager = manager_of(app)
+    types = [*manager.engine.policies.types.values()]
+    for view in app.view_functions.values():
+        types += [each.cache_type for each in options_of(view) if isinstance(each.cache_type, CacheType)]
+    if not manager.settings.front and not any(each.front for each in types):
+        return None
+    from .front import front_of  # costs an app that has none nothing
+
+    return front_of(app, is_innermost)
 
 
 def _add_admin_api(app: Flask, settings: Settings) -> None:

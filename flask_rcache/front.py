@@ -27,14 +27,12 @@ from .engine.policies import Policy
 from .http import BODY, NEUTRAL, HeaderLines, environ_field, environ_key, is_own_field, united
 from .model import chance, forks
 from .model.bounded import BoundedDict
-from .model.cache_type import CacheType
 from .model.entry import MICROSECONDS, Entry
 from .observed import has_plain_sessions, observe
 from .signals import cache_hit
 from .stores.protocol import Lookup
 from .views.background import REFRESHING, RELOADING
 from .views.lookup import DRAW, SERVED, Served
-from .views.options import options_of
 
 __all__ = ["Front", "front_of"]
 
@@ -599,15 +597,13 @@ def _read(environ: dict[str, Any], status: str, lines: HeaderLines, body: Any) -
 
 
 def front_of(app: Flask, is_innermost: bool) -> Front | None:
-    """The front of an app, if its settings or one of its types ask for one.
+    """The front of an app that asks for one.
 
     Args:
         app: all of it is set up.
         is_innermost: whether nothing stands between the cache and Flask's own WSGI callable.
     """
     manager = manager_of(app)
-    if not manager.settings.front and not any(each.front for each in _types(app, manager)):
-        return None
     if not is_innermost:
         logger.warning(
             "[CACHE] the front is off: a WSGI middleware was put around %r before its cache, or its class has a "
@@ -627,12 +623,6 @@ def front_of(app: Flask, is_innermost: bool) -> Front | None:
     own = [interface.get_cookie_name(app)] if has_plain_sessions(app) else []
     more = (app.config.get(name) for name in ("REMEMBER_COOKIE_NAME", "JWT_ACCESS_COOKIE_NAME"))
     return Front(manager, filter(None, [*own, *settings.credential_cookies, *more]))
-
-
-def _types(app: Flask, manager: CacheManager) -> Iterator[CacheType]:
-    yield from manager.engine.policies.types.values()
-    for view in app.view_functions.values():
-        yield from (each.cache_type for each in options_of(view) if isinstance(each.cache_type, CacheType))
 
 
 def _skipped(app: Flask) -> Iterator[str]:
