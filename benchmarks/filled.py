@@ -21,7 +21,8 @@ _WORDS = [f"{first}{second}" for first in ("north", "south", "spring", "winter")
 def cache_on(server: Server, *types: CacheType) -> Iterator[CacheManager]:
     """The manager of an application on the server, which knows the types."""
     app = Flask("filled")
-    app.config.update(RCACHE_URL=server.url)
+    # Filling sends megabytes at once, on a machine that may be busy; what is measured has its own clock.
+    app.config.update(RCACHE_URL=server.url, RCACHE_TIMEOUT=10.0)
     RCache(app, types=types)
     manager: CacheManager = app.extensions["rcache"]
     try:

@@ -61,13 +61,15 @@ def hung(name: str, server: Server, *, requests: int, cap: float) -> tuple[list[
     """
     command = [sys.executable, "-m", "benchmarks.outage", "--serve", name, server.url, str(requests)]
     answers: queue.SimpleQueue[str] = queue.SimpleQueue()
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    # What each library logs of an outage would bury the table.
+    pipe, quiet = subprocess.PIPE, subprocess.DEVNULL
+    with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=quiet, text=True) as process:
         assert process.stdin
         assert process.stdout
         threading.Thread(target=_read, args=(process.stdout, answers), daemon=True).start()
         try:
             if answers.get(timeout=60).strip() != "ready":
-                raise RuntimeError(f"{name} did not start")
+                raise RuntimeError(f"{name} did not start; see: {' '.join(command)}")
             server.pause()
             process.stdin.write("go\n")
             process.stdin.flush()
