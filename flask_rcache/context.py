@@ -19,6 +19,7 @@ from flask.globals import app_ctx
 from werkzeug.http import parse_cookie
 from werkzeug.local import LocalProxy
 
+from .engine.load import current_load
 from .engine.manager import CacheManager
 from .engine.parts import Engine
 from .errors import ConfigError
@@ -183,6 +184,9 @@ class InScope:
             scope_var.reset(token)
             if scope.exchanges:
                 _end_exchanges(scope, None)
+            around = token.old_value
+            if isinstance(around, Scope) and around.owner is store and (around.is_request or current_load()):
+                around.include(scope)
         return body if front is None else front.learned(environ, body)
 
     def _begin(self, app: Flask) -> None:

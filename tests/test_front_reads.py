@@ -12,7 +12,7 @@ from werkzeug.routing import BaseConverter
 
 from flask_rcache import CacheType, RCache, cache_hit, cache_response
 from tests.test_front import MakeApp, Watched, get, is_in_front
-from tests.views.kit import PAGE, make_app, manager
+from tests.views.kit import PAGE, Counted, make_app, manager
 
 
 @pytest.fixture
@@ -249,3 +249,16 @@ def test_front__what_is_kept_is_bounded(new_app) -> None:
     for address in list(front._urls):
         front._take_out(address)
     assert front._kept == 0
+
+
+@pytest.mark.parametrize("has_front", [False, True])
+def test_front__a_page_made_of_another(new_app, has_front) -> None:
+    """What an answer that is loaded has asked the app for, in a request of its own, makes it invalid too."""
+    app, body = new_app(RCACHE_FRONT=has_front), Counted()
+    app.add_url_rule("/part", "part", cache_response(PAGE, tags=["part"])(lambda: body()))
+    whole = cache_response(CacheType("whole", ttl=60))(lambda: f"<{get(app, '/part').text}>")
+    app.add_url_rule("/", "whole", whole)
+    get(app, "/part", times=3)
+    assert [get(app).text for _ in range(2)] == ["<1>"] * 2
+    manager(app).invalidate_tags("part")
+    assert get(app).text == "<2>"

@@ -91,6 +91,12 @@ class Scope:
         self.observed = around.observed = around.observed or Observations()
         self.uncommitted = around.uncommitted
 
+    def include(self, inner: Scope) -> None:
+        """Another request was sent inside this one, and has ended: what it has read of the cache was read here."""
+        self.reads += inner.reads
+        self.reads += [(epoch, tuple(known.items())) for epoch, known in inner._known.items()]
+        self.is_tainted = self.is_tainted or inner.is_tainted
+
     def is_uncommitted(self, tags: Iterable[str]) -> bool:
         """Whether what has these tags depends on what this context has written and not committed."""
         return any(each.touches(tags) for each in self.uncommitted)
