@@ -257,7 +257,7 @@ def observe(request: Any, session: Any = None) -> Reads:
     """
     held: dict[str, Any] = request.__dict__
     known = held.get(_RECORD)
-    if known.__class__ is Reads:
+    if known is not None and known.__class__ is Reads:
         if known.from_making and session is not None:
             known.from_making = False
             _begin(held, session, known)

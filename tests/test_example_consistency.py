@@ -151,7 +151,7 @@ def test_pages__cached_equals_uncached(tmp_path: Path, redis_server: Any) -> Non
             derandomize=not STEPS,
             database=None,
             deadline=None,
-            suppress_health_check=list(HealthCheck),
+            suppress_health_check=list(HealthCheck),  # pyright: ignore[reportArgumentType]
         ),
     )
     print(states)

@@ -110,6 +110,7 @@ def test_front__the_same_answer_without_the_app(new_app, store_url) -> None:
     get(app)
     tag = get(app).headers["ETag"]
     counters = manager(app).engine.statistics.of("page")
+    options: dict[str, Any]
     for options in ({}, {"method": "HEAD"}, {"If_None_Match": tag}):
         ordinary = get(app, **options)
         answer = fronted(app, watched, **options)
@@ -257,7 +258,7 @@ def test_front__sessions(new_app) -> None:
 
 def _user(name: str) -> UserMixin:
     user = UserMixin()
-    user.id = name
+    user.id = name  # pyright: ignore[reportAttributeAccessIssue]
     return user
 
 
@@ -271,7 +272,7 @@ def test_front__sessions_of_an_app_s_own(new_app) -> None:
                 found["user"] = request.headers["X-Sid"]
             return found
 
-        def save_session(self, *_: Any) -> None: ...
+        def save_session(self, *_: Any) -> None: ...  # pyright: ignore[reportIncompatibleMethodOverride]
 
     app = new_app()
     app.session_interface = Interface()
@@ -706,7 +707,7 @@ def _served(server: str) -> Iterator[int]:
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     try:
-        yield waiting.effective_port
+        yield waiting.effective_port  # pyright: ignore[reportAttributeAccessIssue]
     finally:
         waiting.close()
         thread.join(10)

@@ -287,7 +287,7 @@ class _Request(Request):
         return self._given
 
     @view_args.setter
-    def view_args(self, given: Any) -> None:
+    def view_args(self, given: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         self._given = given
 
 
