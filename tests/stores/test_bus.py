@@ -175,7 +175,7 @@ def test_bus__a_lost_subscription(proxy: Proxy, redis_server: Server, buses: Cal
     elif how == "another generation":
         heard.transport.pool.end_generation(StoreUnavailableError("another server"))
         assert not heard.is_alive(), "at once: the messages of that server are not heard"
-    wait_until(lambda: not heard.is_alive() or heard.listener.distrusted > distrusted, timeout=3.0, what="dead")
+    wait_until(lambda: not heard.is_alive() or heard.listener.distrusted > distrusted, timeout=15, what="dead")
     wait_until(lambda: heard.listener.distrusted > distrusted, timeout=PATIENCE, what="distrusted")
     proxy.deaf.clear()
     if how == "cut":

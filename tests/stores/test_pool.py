@@ -190,14 +190,14 @@ def test_generation__ended_while_an_exchange_is_under_way(server: Server, transp
     answers: list[Any] = []
     asking = threading.Thread(target=lambda: answers.append(transport.ask("BLPOP", "list", 5)))
     asking.start()
-    wait_until(lambda: server.client().info("clients")["blocked_clients"] == 1, timeout=5, what="it waits")
+    wait_until(lambda: server.client().info("clients")["blocked_clients"] == 1, timeout=15, what="it waits")
     transport.pool.end_generation(StoreUnavailableError("a test"))
     assert transport.pool.connections == 1
     server.client().rpush("list", "x")
     asking.join()
     assert answers == [[b"list", b"x"]]
     assert (transport.pool.connections, transport.pool.generation) == (0, 2)
-    wait_until(lambda: not kept & connected(server), timeout=5, what="the server sees them closed")
+    wait_until(lambda: not kept & connected(server), timeout=15, what="the server sees them closed")
     assert transport.ask("PING") == b"PONG"
 
 
@@ -318,7 +318,7 @@ def test_close_idle__one_that_was_never_used(server: Server, transports: Transpo
     made = threading.Event()
     first = threading.Thread(target=lambda: transport.ask("BLPOP", "list", 5))
     first.start()
-    wait_until(lambda: server.client().info("clients")["blocked_clients"] == 1, timeout=5, what="one is in use")
+    wait_until(lambda: server.client().info("clients")["blocked_clients"] == 1, timeout=15, what="one is in use")
 
     def attach(_: object) -> None:
         made.wait(10)
@@ -326,13 +326,13 @@ def test_close_idle__one_that_was_never_used(server: Server, transports: Transpo
     transport._then = attach
     second = threading.Thread(target=lambda: transport.ask("PING"))
     second.start()
-    wait_until(lambda: transport.attached == 2, timeout=5, what="another is being made")
+    wait_until(lambda: transport.attached == 2, timeout=15, what="another is being made")
     server.client().rpush("list", "x")
     first.join()
     second.join()
     assert transport.pool.connections == 1
     made.set()
-    wait_until(lambda: transport.pool.connections == 2, timeout=5, what="it is made")
+    wait_until(lambda: transport.pool.connections == 2, timeout=15, what="it is made")
     assert transport.pool.close_idle() == 0
 
 
@@ -357,7 +357,7 @@ def test_max_connections__none_free_in_time(server: Server, transports: Transpor
     slow = threading.Thread(target=lambda: transport.ask("BLPOP", "list", 5, patient=True))
     transport.pool._timeout = 5.0  # type: ignore[misc]  # of the slow one
     slow.start()
-    wait_until(lambda: server.client().info("clients")["blocked_clients"] == 1, timeout=5, what="it is in use")
+    wait_until(lambda: server.client().info("clients")["blocked_clients"] == 1, timeout=15, what="it is in use")
     with request() as scope, pytest.raises(StoreUnavailableError, match="RCACHE_MAX_CONNECTIONS"):
         transport.ask("PING")
     assert 0.4 < scope.waited < 0.6
@@ -431,7 +431,7 @@ def test_fork__a_child_has_its_own_connections(server: Server, transports: Trans
     reading, writing = os.pipe()
     asking = threading.Thread(target=lambda: transport.ask("BLPOP", "list", 20))
     asking.start()
-    wait_until(lambda: server.client().info("clients")["blocked_clients"] == 1, timeout=5, what="one is in use")
+    wait_until(lambda: server.client().info("clients")["blocked_clients"] == 1, timeout=15, what="one is in use")
     transport.pool._lock.acquire()
     pid = os.fork()
     if pid == 0:

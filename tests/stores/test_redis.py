@@ -958,7 +958,7 @@ def test_moment__comes_over_the_bus(shared_kit: Kit) -> None:
     for _ in range(5):
         other.invalidate([user_tag("eu")])
         stamp = rows(kit)[user_tag("eu")]
-        wait_until(lambda stamp=stamp: kit.moment().clock >= stamp, timeout=5, what="the message")  # type: ignore[misc]
+        wait_until(lambda stamp=stamp: kit.moment().clock >= stamp, timeout=15, what="the message")  # type: ignore[misc]
 
 
 class Listener:

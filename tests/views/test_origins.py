@@ -129,7 +129,7 @@ def test_origin__a_write_reaches_what_a_factory_made(new_app, store_url) -> None
     here, there = build("here"), build("there")
     assert verdicts(here, "/") == ["MISS", "HIT"]
     there.post("/")
-    wait_until(lambda: verdicts(here, "/", 1) != ["HIT"], timeout=5, what="a miss")
+    wait_until(lambda: verdicts(here, "/", 1) != ["HIT"], timeout=15, what="a miss")
     assert here.get("/").text == "here"
 
 

@@ -66,7 +66,7 @@ def test_task__runs_at_start_and_then_regularly(site: Site) -> None:
     """In an app context, without any request."""
     site.rcache.warming.register_task("often", site.noted("often"), every=0.2)
     site.rcache.warming.register_task("once", lambda: current_cache.set("query", "a", 1), every=timedelta(hours=1))
-    wait_until(lambda: site.runs.count("often") >= 3, timeout=10, what="three runs")
+    wait_until(lambda: site.runs.count("often") >= 3, timeout=30, what="three runs")
     figures = site.figures("often")
     assert figures["execution_count"] == figures["success_count"] >= 2
     assert figures["failure_count"] == 0
@@ -86,29 +86,29 @@ def test_task__registered_before_and_after_the_app(redis_server: Server) -> None
     app.config["RCACHE_URL"] = redis_server.url
     rcache.init_app(app)
     rcache.warming.register_task("after", lambda: runs.append("after"))
-    wait_until(lambda: sorted(runs) == ["after", "before"], timeout=10, what="both")
+    wait_until(lambda: sorted(runs) == ["after", "before"], timeout=30, what="both")
     app.extensions["rcache"].close()
 
 
 def test_task__runs_again_when_the_cache_was_emptied(site: Site) -> None:
     """After `clear_all`, long before it is due."""
     site.rcache.warming.register_task("fill", site.noted("fill"), every=3600)
-    wait_until(lambda: len(site.runs) == 1, timeout=10, what="the first run")
-    wait_until(lambda: not site.figures("fill")["running"], timeout=10, what="its end")
+    wait_until(lambda: len(site.runs) == 1, timeout=30, what="the first run")
+    wait_until(lambda: not site.figures("fill")["running"], timeout=30, what="its end")
     with site.flask.app_context():
         current_cache.clear_all()
     site.warmer._wake.set()
-    wait_until(lambda: len(site.runs) == 2, timeout=10, what="the second run")
+    wait_until(lambda: len(site.runs) == 2, timeout=30, what="the second run")
 
 
 def test_task__runs_again_after_a_flush(redis_server: Server) -> None:
     """The epoch is new: noticed by the heartbeat, without a question of its own."""
     site = Site(redis_server.url)
     site.rcache.warming.register_task("fill", site.noted("fill"), every=3600)
-    wait_until(lambda: len(site.runs) == 1, timeout=10, what="the first run")
-    wait_until(lambda: not site.figures("fill")["running"], timeout=10, what="its end")
+    wait_until(lambda: len(site.runs) == 1, timeout=30, what="the first run")
+    wait_until(lambda: not site.figures("fill")["running"], timeout=30, what="its end")
     redis_server.client().flushall()
-    wait_until(lambda: len(site.runs) == 2, timeout=10, what="the second run")
+    wait_until(lambda: len(site.runs) == 2, timeout=30, what="the second run")
     site.warmer.close()
     site.flask.extensions["rcache"].close()
 
@@ -130,7 +130,7 @@ def test_task__of_another_version_is_due_once(redis_server: Server) -> None:
         site = Site(redis_server.url)
         site.rcache.warming.register_task("fill", task, every=3600)
         sites.append(site)
-        wait_until(lambda: {"old", "new"} >= set(runs) != set(), timeout=10, what="a run")
+        wait_until(lambda: {"old", "new"} >= set(runs) != set(), timeout=30, what="a run")
         time.sleep(0.4)  # in which a second run would come
     assert sorted(runs) == ["new", "new", "old"]
     for site in sites:
@@ -143,11 +143,11 @@ def test_task__that_hangs_delays_no_other(site: Site) -> None:
     release = threading.Event()
     site.rcache.warming.register_task("hangs", lambda: release.wait(30), every=0.1)
     site.rcache.warming.register_task("goes", site.noted("goes"), every=0.1)
-    wait_until(lambda: len(site.runs) >= 3, timeout=10, what="runs of the other")
+    wait_until(lambda: len(site.runs) >= 3, timeout=30, what="runs of the other")
     assert site.figures("hangs")["running"]
     assert site.figures("hangs")["execution_count"] == 0
     release.set()
-    wait_until(lambda: site.figures("hangs")["execution_count"] >= 1, timeout=10, what="its end")
+    wait_until(lambda: site.figures("hangs")["execution_count"] >= 1, timeout=30, what="its end")
 
 
 def test_task__that_fails_is_a_warning_only_when_critical(site: Site, caplog: pytest.LogCaptureFixture) -> None:
@@ -178,7 +178,7 @@ def test_task__most_costly_first(site: Site) -> None:
         site.rcache.warming.register_task(name, task, every=3600)
     for name in ("cheap", "dear", "middle"):
         done(site, name)
-    wait_until(lambda: not site.warmer._running, timeout=10, what="their ends")
+    wait_until(lambda: not site.warmer._running, timeout=30, what="their ends")
     site.runs.clear()
     with site.flask.app_context():  # they are due again, and what each cost is known here
         states, _ = site.warmer._states()
@@ -186,7 +186,7 @@ def test_task__most_costly_first(site: Site) -> None:
             state.versions = {}
             assert site.warmer._store(task_, state, identity)
     site.warmer._wake.set()
-    wait_until(lambda: len(site.runs) == 3, timeout=10, what="the second runs")
+    wait_until(lambda: len(site.runs) == 3, timeout=30, what="the second runs")
     assert site.runs == ["dear", "middle", "cheap"]
 
 
@@ -244,7 +244,7 @@ def page_site(site: Site) -> None:
 
 
 def done(site: Site, name: str) -> dict[str, Any]:
-    wait_until(lambda: site.figures(name)["execution_count"] >= 1, timeout=10, what=f"a run of {name}")
+    wait_until(lambda: site.figures(name)["execution_count"] >= 1, timeout=30, what=f"a run of {name}")
     return site.figures(name)
 
 
@@ -308,7 +308,7 @@ def test_view__without_an_address_is_warned_of_once(caplog: pytest.LogCaptureFix
     rcache.warming.register_view("/b")
     warmer = warmer_of(app)
     assert warmer is not None
-    wait_until(lambda: all(task["execution_count"] for task in warmer.report()), timeout=10, what="both")
+    wait_until(lambda: all(task["execution_count"] for task in warmer.report()), timeout=30, what="both")
     assert sum("RCACHE_WARMING_URL" in each.getMessage() for each in caplog.records) == 1
     warmer.close()
 
@@ -358,7 +358,7 @@ def test_worker__goes_with_its_app() -> None:
     for _ in range(20):
         RCache(Flask("site")).warming.register_task("a", lambda: None)
     gc.collect()
-    wait_until(lambda: threading.active_count() <= before + 1, timeout=10, what="the end of the threads")
+    wait_until(lambda: threading.active_count() <= before + 1, timeout=30, what="the end of the threads")
 
 
 # Operators
@@ -387,11 +387,11 @@ def test_admin__shows_and_starts_tasks(redis_server: Server) -> None:
     }
     answer = client.post("/api/cache/warm", headers=bearer(), json={"names": ["two"]})
     assert (answer.status_code, answer.get_json()) == (202, {"status": "accepted", "started": ["two"], "running": []})
-    wait_until(lambda: site.figures("two")["execution_count"] == 1, timeout=10, what="its run")
-    wait_until(lambda: not site.warmer._running, timeout=10, what="its end")
+    wait_until(lambda: site.figures("two")["execution_count"] == 1, timeout=30, what="its run")
+    wait_until(lambda: not site.warmer._running, timeout=30, what="its end")
     answer = client.post("/api/cache/warm", headers=bearer())
     assert answer.status_code == 202
-    wait_until(lambda: sorted(site.runs) == ["one", "two", "two"], timeout=10, what="all runs")
+    wait_until(lambda: sorted(site.runs) == ["one", "two", "two"], timeout=30, what="all runs")
     answer = client.post("/api/cache/warm", headers=bearer(), json={"names": ["three"]})
     assert (answer.status_code, answer.get_json()["known"]) == (404, ["one", "two"])
     assert client.post("/api/cache/warm", headers=bearer(), json={"names": "two"}).status_code == 400

@@ -99,7 +99,7 @@ def test_behind__is_not_sent_again(redis_server: Server) -> None:
             with pytest.raises(StoreUnavailableError):
                 behind(2, "in place of an answer")
             line.unanswered = b""
-            wait_until(lambda: current_cache.is_available, timeout=10, what="it is asked again")
+            wait_until(lambda: current_cache.is_available, timeout=30, what="it is asked again")
             assert made.state().length == 2
             made.drain()
             assert [value for _, value in made.applied] == ["first", "in place of an answer"]

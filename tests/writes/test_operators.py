@@ -107,7 +107,7 @@ def test_overview__says_how_a_queue_is(shop: Shop, monkeypatch: pytest.MonkeyPat
     }
     behind("a", "secret")
     behind("b", 2)
-    wait_until(lambda: shop.queue()["lag"] > 0, timeout=10, what="a lag")
+    wait_until(lambda: shop.queue()["lag"] > 0, timeout=30, what="a lag")
     assert (shop.queue()["length"], shop.queue()["pending"]) == (2, 0)
     consumer = shop.consumer()
     (part,) = consumer._parts
@@ -216,7 +216,7 @@ def test_metrics__of_queues_events_and_warming(shop: Shop) -> None:
     behind("a", 1)
     shop.rcache.emit("order.created", id=1)
     shop.flask.test_cli_runner().invoke(args=["cache", "warm"])
-    wait_until(lambda: shop.queue()["lag"] > 0, timeout=10, what="a lag")
+    wait_until(lambda: shop.queue()["lag"] > 0, timeout=30, what="a lag")
     series = scrape(registry)
     assert series["cache_queue_length", ORDERS] == 1
     assert series["cache_queue_lag_seconds", ORDERS] > 0
@@ -251,8 +251,8 @@ def test_check__all_is_well(shop: Shop) -> None:
     for thread in threads:
         thread.start()
     try:
-        wait_until(lambda: shop.queue()["has_consumer"], timeout=10, what="a consumer")
-        wait_until(lambda: shop.overview()["events"]["consumers"] == 1, timeout=10, what="a consumer of events")
+        wait_until(lambda: shop.queue()["has_consumer"], timeout=30, what="a consumer")
+        wait_until(lambda: shop.overview()["events"]["consumers"] == 1, timeout=30, what="a consumer of events")
         assert [finding[:2] for finding in shop.findings()] == [("queues", "ok"), ("events", "ok"), ("warming", "ok")]
     finally:
         for consumer in consumers:
