@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-fast test-sabotage test-lowest test-pythons check bench docs dist clean
+.PHONY: help demo test test-fast test-long test-lowest test-pythons check bench docs dist clean
 .PHONY: environment-demo environment-test environment-dev environment-lowest
 
 PYTHON ?=
@@ -18,13 +18,13 @@ RUN := "$(VENV)/bin/python" -m
 DOCS := docs/_build
 # The workers, and what each is given: tests/lanes.py.
 PARALLEL := -n auto
-FAST := not race and not chaos and not slow
+FAST := not race and not chaos and not slow and not long
 
 help:
 	@echo "make demo          run the example: a flight board on a free port of this machine"
-	@echo "make test          run the tests, on a real Redis (if there is one) and a real Valkey"
-	@echo "make test-fast     all but races, chaos, browsers and what else takes long"
-	@echo "make test-sabotage breaks each of the engine's rules in turn, and runs the test that must notice"
+	@echo "make test          run the tests but the longest, on a real Redis (if there is one) and a real Valkey"
+	@echo "make test-fast     test without races, chaos, browsers and what else is slow"
+	@echo "make test-long     failovers, soaks, and each of the engine's rules broken in turn"
 	@echo "make test-lowest   test-fast with the lowest versions of other packages"
 	@echo "make test-pythons  test-fast with each Python that is on the path"
 	@echo "make check         lint, format, types, import layers, documentation"
@@ -49,13 +49,13 @@ demo: environment-demo
 	@exec $(RUN) example_app $(ARGS)
 
 test: environment-dev
-	$(RUN) pytest $(PARALLEL) -m "not sabotage" $(ARGS)
+	$(RUN) pytest $(PARALLEL) -m "not long" $(ARGS)
 
 test-fast: environment-test
 	$(RUN) pytest $(PARALLEL) -m "$(FAST)" $(ARGS)
 
-test-sabotage: environment-dev
-	$(RUN) pytest -m sabotage $(ARGS)
+test-long: environment-dev
+	$(RUN) pytest -n 1 -m long $(ARGS)
 
 test-lowest: environment-lowest
 	"$(LOWEST)/bin/python" -m pytest $(PARALLEL) -m "$(FAST) and not jwks" $(ARGS)

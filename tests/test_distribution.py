@@ -227,6 +227,7 @@ print(importlib.metadata.version("flask-rcache"))
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("minor", sorted(_PYTHONS))
@@ -238,6 +239,7 @@ def test_wheel__works_in_an_empty_environment(built: Built, environments: dict[i
     assert done.stdout.strip() == _VERSION
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("checker", ["mypy", "pyright"])

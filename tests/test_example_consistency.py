@@ -26,7 +26,7 @@ from example_app import auth, create_app, data
 from example_app.db import session
 from example_app.schema import Airline, Counter, Flight, Plane
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1000)]
+pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.timeout(1000)]
 
 STEPS = int(os.environ.get("STATEFUL_STEPS", "0"))
 KEY = "a key for tests, and for nothing else: 32 bytes or more"

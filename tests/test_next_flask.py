@@ -18,6 +18,7 @@ PARTS = (
 )
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_next_flask__views_and_contexts() -> None:

@@ -18,7 +18,7 @@ from tests.chaos.sluggish import Sluggish
 from tests.chaos.visitors import Added, Call, Visitors, ask
 from tests.processes import scratch_directory, wait_until
 
-pytestmark = [pytest.mark.race, pytest.mark.chaos, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.long, pytest.mark.race, pytest.mark.chaos, pytest.mark.timeout(180)]
 
 _WORKERS, _THREADS, _VISITORS = 3, 8, 8
 #: The promise, in seconds.

@@ -10,7 +10,7 @@ import pytest
 from tests.chaos.leftovers import look_around
 from tests.chaos.soak import WORKERS, soak
 
-pytestmark = [pytest.mark.race, pytest.mark.chaos, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.long, pytest.mark.race, pytest.mark.chaos, pytest.mark.timeout(180)]
 
 
 def test_soak__of_mixed_traffic__leaves_nothing_behind(valkey_server):

@@ -19,7 +19,7 @@ from tests.race.cluster_app import COUNTERS, Counters
 from tests.race.cluster_race import SHARDS, Race, cold_loads, numbers_on
 from tests.stores.kit import manager
 
-pytestmark = [pytest.mark.race, pytest.mark.slow]
+pytestmark = [pytest.mark.long, pytest.mark.race, pytest.mark.slow]
 
 _SECONDS = float(os.environ.get("RACE_SECONDS", "12"))
 

@@ -26,7 +26,7 @@ _SLOWEST = 1_500_000 if "RACE_SECONDS" in os.environ else 3_000_000
 #: Seconds after which there are hits again.
 _BACK = 10.0
 
-pytestmark = [pytest.mark.race, pytest.mark.chaos, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.long, pytest.mark.race, pytest.mark.chaos, pytest.mark.slow, pytest.mark.timeout(240)]
 
 
 def _race(server: Server, url: str, fail_over: Callable[[], object]) -> None:

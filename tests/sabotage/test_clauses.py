@@ -12,7 +12,7 @@ import pytest
 from tests.processes import ROOT
 from tests.sabotage.clauses import SABOTAGES
 
-pytestmark = [pytest.mark.sabotage, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.timeout(600)]
 
 _PASSED, _FAILED = pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED
 

@@ -15,7 +15,7 @@ from .servers import Postgres
 
 _SECONDS = float(os.environ.get("RACE_SECONDS", "5"))
 
-pytestmark = [pytest.mark.race, pytest.mark.timeout(120 + 4 * _SECONDS)]
+pytestmark = [pytest.mark.long, pytest.mark.race, pytest.mark.timeout(120 + 4 * _SECONDS)]
 
 
 def _assert_right(report: Report) -> None:

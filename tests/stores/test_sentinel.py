@@ -19,7 +19,7 @@ from tests.sentinels import MakesSentinels, Sentinels
 from tests.servers import Server
 from tests.stores.transport import Transport
 
-pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.long, pytest.mark.chaos, pytest.mark.slow, pytest.mark.timeout(120)]
 
 Caches = Callable[..., CacheManager]
 

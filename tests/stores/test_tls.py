@@ -13,7 +13,7 @@ from tests.clusters import Cluster
 from tests.processes import wait_until
 from tests.sentinels import MakesSentinels
 
-pytestmark = [pytest.mark.chaos, pytest.mark.slow]
+pytestmark = [pytest.mark.long, pytest.mark.chaos, pytest.mark.slow]
 
 Caches = Callable[..., CacheManager]
 

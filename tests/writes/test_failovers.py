@@ -68,6 +68,7 @@ def _over(site: Plant, url: str, masters: list[Server], fail: Callable[[], objec
         current_cache.close()
 
 
+@pytest.mark.long
 @pytest.mark.chaos
 def test_behind__over_a_failover_of_sentinel(sentinels: Callable[..., Sentinels], plant: Callable[..., Plant]) -> None:
     """The master is killed while a consumer is at work; both sides go on with the new one."""
@@ -76,6 +77,7 @@ def test_behind__over_a_failover_of_sentinel(sentinels: Callable[..., Sentinels]
     _over(site, trio.url, [trio.master], trio.master.kill)
 
 
+@pytest.mark.long
 @pytest.mark.chaos
 def test_behind__over_a_failover_of_a_cluster_s_node(
     private_cluster: Callable[..., Cluster], plant: Callable[..., Plant]
