@@ -46,7 +46,7 @@ def test_glob_regex__agrees_with_the_server(server: Server) -> None:
     client.mset(dict.fromkeys(texts, b"x"))
     for _ in range(3000):
         pattern = "".join(random.choice("ab]^!-\\[?c*") for _ in range(random.randint(1, 7)))
-        found = {key.decode() for key in client.keys(pattern)}
+        found = {key.decode() for key in client.keys(pattern)} & set(texts)  # an earlier test's cache may live on
         assert {text for text in texts if glob_regex(pattern).fullmatch(text)} == found, pattern
 
 
