@@ -283,7 +283,7 @@ _BLIND_TRUST = instead(TieredStore, "distrust", lambda self: None)
 _ENDLESS_HOLD = together(
     _BLIND_TRUST,
     code(TieredStore, "_keep", "held = int(l1_ttl * _SECOND)", "held = 36_000 * _SECOND"),
-    code(TieredStore, "_recall", "now - cell.read_at >= l1_ttl * _SECOND", "False"),
+    code(TieredStore, "_recall", "if since >= l1_ttl * _SECOND:", "if False:"),
 )
 
 # --- The table
