@@ -34,7 +34,9 @@ def test_behaviour_16__the_memory_tier_is_not_trusted(
         proxy.deaf.set()
     else:
         proxy.deaf.set()
-        assert any_server.client().client_kill_filter(_type="pubsub") == 2  # each process listens
+        assert (
+            any_server.client().client_kill_filter(_type="pubsub") >= 2
+        )  # and those of earlier tests  # each process listens
     invalidate(other, means)
     wait_until(lambda: not there(here), timeout=PATIENCE, what="distrusted, long before its hold ends")
     proxy.deaf.clear()
