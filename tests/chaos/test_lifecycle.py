@@ -206,6 +206,7 @@ def _hears(server: Server, port: int, board: Board, text: str) -> int:
     return ask(port, "GET", "/value", {}).pid
 
 
+@pytest.mark.long
 def test_creations__of_many_applications__leave_no_threads_and_no_sockets(redis_server):
     """Applications made, read from once each, and forgotten: threads and sockets go with them.
 

@@ -124,6 +124,7 @@ def test_reads__in_a_storm_of_invalidations__do_not_starve(request, server):
     assert outcome.total.slowest_us / 1e6 <= 3 * STORM.load_seconds + 0.6, outcome.describe()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("sabotage", "scenario", "server"),
     [

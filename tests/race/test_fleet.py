@@ -69,6 +69,7 @@ def test_fleet__without_a_hold__serves_nothing_outdated_at_all(private_server):
     assert outcome.stale == 0, said
 
 
+@pytest.mark.long
 def test_harness__with_a_deaf_bus__reports_ages_up_to_the_hold(private_server):
     """No message is heard while the bus looks alive: old answers are the rule, and the hold still bounds them."""
 
@@ -85,6 +86,7 @@ def test_harness__with_a_deaf_bus__reports_ages_up_to_the_hold(private_server):
     assert outcome.late == 0, said
 
 
+@pytest.mark.long
 def test_harness__with_an_endless_hold__finds_answers_that_are_too_old(private_server):
     """A message lost in a cut is missed for ever: that is found out."""
     server = private_server("redis")

@@ -27,7 +27,15 @@ def _page(engine: Engine, reading: Reading) -> Callable[[], str]:
     return page
 
 
-@pytest.mark.parametrize(("kind", "name"), [(kind, name) for name, write in WRITES.items() for kind in write.on])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        # MariaDB has the fewest kinds of writes of its own, and takes longest.
+        pytest.param(kind, name, marks=[pytest.mark.long, pytest.mark.slow] if kind == "mariadb" else [])
+        for name, write in WRITES.items()
+        for kind in write.on
+    ],
+)
 def test_pages__right_after_a_write(kind: str, name: str, request: pytest.FixtureRequest, redis_server: Any) -> None:
     """Pages of every kind are cached; after the write each shows what an uncached one shows, and untouched ones hit."""
     writing = WRITES[name]

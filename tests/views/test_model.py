@@ -512,6 +512,7 @@ reply_evaluate: Any = vars(reply)["evaluate"]
 SABOTAGES = list(_sabotages())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("module", "name", "wrong"), [each[1:] for each in SABOTAGES], ids=[each[0] for each in SABOTAGES]
 )
