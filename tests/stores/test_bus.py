@@ -169,7 +169,7 @@ def test_bus__a_lost_subscription(proxy: Proxy, redis_server: Server, buses: Cal
     if how != "another generation":
         proxy.deaf.set()
     if how == "killed":
-        assert redis_server.client().client_kill_filter(_type="pubsub") == 1
+        assert redis_server.client().client_kill_filter(_type="pubsub") >= 1
     elif how == "cut":
         proxy.cut()
     elif how == "another generation":
