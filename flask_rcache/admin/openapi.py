@@ -78,7 +78,10 @@ def _changed(**more: Schema) -> Schema:
     """The answer to an invalidation."""
     return _object(
         {
-            "status": {"enum": ["success", "accepted"], "description": "accepted: Redis is told once it is back."},
+            "status": {
+                "enum": ["success", "accepted"],
+                "description": "accepted: Redis is unavailable; the invalidation is sent when it is back.",
+            },
             **more,
             "deleted_keys": _COUNT,
             "message": _ANY_TEXT,

@@ -53,7 +53,7 @@ def hazards(manager: CacheManager) -> list[str]:
 def _queues(manager: CacheManager, queues: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
     later: dict[str, Mapping[str, Any]] = {}
     if any(queue["length"] and queue["has_consumer"] for queue in queues):
-        time.sleep(_APART)
+        time.sleep(_APART)  # a command that looks twice, to see whether a queue grows
         later = {queue["name"]: queue for queue in manager.overview()["queues"]}
     for queue in queues:
         found = list(_wrong(queue, later.get(queue["name"], queue)))

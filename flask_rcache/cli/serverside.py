@@ -240,7 +240,7 @@ def _sentinels(manager: CacheManager) -> Iterator[Finding]:
         known = topology.get("sentinels", [])
         if all(each["state"] != "unknown" for each in known) or time.monotonic() > deadline:
             break
-        time.sleep(0.05)
+        time.sleep(0.05)  # the cache's own threads ask; a command may wait for them
     if known:
         yield from advice.sentinels(topology["service"], known)
 
@@ -286,7 +286,7 @@ def _wait_for_breaker(store: Any) -> None:
     """Wait until this process uses the server again, which has not answered earlier and answers now."""
     deadline = time.monotonic() + _BACK_WITHIN
     while getattr(store, "outage", store.incident) is not None and time.monotonic() < deadline:
-        time.sleep(0.05)
+        time.sleep(0.05)  # the cache's own threads ask; a command may wait for them
 
 
 #: What a server says that refuses every write, and the remedy.
@@ -420,7 +420,7 @@ def _bus_of_shards(manager: CacheManager) -> Finding:
         deaf = [str(shard["number"]) for shard in shards if shard["is_available"] and shard["bus"] != "alive"]
         if not deaf or time.monotonic() > deadline:
             break
-        time.sleep(0.05)
+        time.sleep(0.05)  # the cache's own threads ask; a command may wait for them
     if not deaf:
         return ok("bus", f"invalidations of {sum(shard['is_available'] for shard in shards)} shards arrive")
     return fail(

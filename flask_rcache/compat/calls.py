@@ -1,8 +1,8 @@
-"""Keys of memoized calls: what tells two calls of a function apart, and the calls of two objects.
+"""Keys of memoized calls: when two calls of a function, or of a method on two objects, have the same key.
 
-Owns what an argument is in such a key. An argument that has a key as everywhere else (``model.typed_keys``) is told by
-that; Flask-Caching's rules apply to the others: ``__caching_id__()``, then a ``__repr__`` of the class's own. Any other
-object is only itself, as long as it lives and in this process.
+Owns what an argument is in such a key. An argument that has a key as everywhere else (``model.typed_keys``) is
+identified by that; Flask-Caching's rules apply to the others: ``__caching_id__()``, then a ``__repr__`` of the class's
+own. Any other object is only itself, as long as it lives and in this process.
 """
 
 from __future__ import annotations
