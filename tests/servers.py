@@ -130,6 +130,8 @@ class Server:
                 if attempt == 2 or "Address already in use" not in str(error):
                     raise
                 self.port = 0
+                if "cluster_port" in self.config:
+                    self.config["cluster_port"] = free_port()
                 (self.directory / "log").unlink()
             else:
                 break

@@ -85,7 +85,8 @@ def version(server: ServerInfo) -> Finding:
     """Whether it has all the commands."""
     facts = _facts(server)
     if not facts.version:
-        return warn("server", "INFO is not allowed: version and memory policy are not known.", "Grant +info.")
+        message = "INFO is not allowed: version and memory policy are not known, and patterns walk all keys."
+        return warn("server", message, "Grant +info, where the server has it; the cache works without.")
     name = f"{facts.name} {facts.version}"
     if facts.too_old:
         return fail("server", name, sentence(facts.too_old))

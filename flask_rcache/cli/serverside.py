@@ -106,6 +106,9 @@ COMMANDS: Final = tuple(
     """.strip().splitlines()
 )
 
+#: Of them, those without which the cache works, with less to go by; who looks at a server says what is missing then.
+_OPTIONAL: Final = frozenset({"info"})
+
 #: Those that queues of writes need beside them; ``{q}`` is a stream of its own.
 QUEUE_COMMANDS: Final = tuple(
     line.split()
@@ -364,8 +367,10 @@ def _rights(manager: CacheManager, ask: Ask) -> Finding:
             refused.add("|".join(command).lower() if command[0] == "CLUSTER" else str(command[0]).lower())
         elif not refusal:
             places -= {"key"} if words != command else {"channel"} if channel in command else set()
+    needed = {str(command[0]).lower() for command in (*commands, *more)} - (refused & _OPTIONAL)
+    refused -= _OPTIONAL
     if not refused and not places:
-        return ok("rights", f"all {len({command[0] for command in (*commands, *more)})} commands are allowed")
+        return ok("rights", f"all {len(needed)} commands are allowed")
     user = address.username or "default"
     grants = [f"+{name}" for name in sorted(refused)]
     grants += [f"~{names.prefix}:* ~{names.prefix}~*"] * ("key" in places) + [

@@ -15,7 +15,7 @@ from flask_rcache.config.address import parse_address
 from flask_rcache.errors import ConfigError, StoreUnavailableError
 from flask_rcache.stores.redis.topology import endpoint_of
 from tests.certificates import Certificate
-from tests.processes import free_port, wait_until
+from tests.processes import free_port
 from tests.servers import Server
 from tests.stores.kit import redis_store
 from tests.stores.transport import Transport, at_once
@@ -245,30 +245,3 @@ def test_wire__gevent(secure: tuple[Server, str, Path], tls: bool) -> None:
     command = [sys.executable, "-W", "ignore", "-c", GEVENT, url, str(server.pid)]
     done: Any = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "GOOD", done.stderr
-
-
-def test_wire__acl_without_info(
-    private_server: Servers, caches: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Without INFO a restart from an old snapshot could not be noticed: the cache stays away and says what to grant."""
-    acl = tmp_path / "users.acl"
-    acl.write_text(
-        "user default on nopass ~* &* +@all\n"
-        "user app on nopass ~cache* &* +@all -@admin -@dangerous\n"
-        "user granted on nopass ~cache* &* +@all -@admin -@dangerous +info\n"
-    )
-    server = private_server("redis", save="3600 1000000", aclfile=str(acl))
-    without, granted = (caches(f"redis://{user}:x@127.0.0.1:{server.port}/0") for user in ("app", "granted"))
-    assert without.fetch("search", "a", lambda: "loaded") == "loaded"
-    assert not without.is_available
-    assert "+info" in caplog.text
-    granted.fetch("search", "a", lambda: "old", tags=["eu"])
-    server.client().save()
-    granted.invalidate_tags("eu")
-    server.kill()
-    server.restart()
-    assert server.client().exists("cache:search:a") == 1
-    assert granted.get("search", "a") is None
-    assert granted.fetch("search", "a", lambda: "new") == "new"
-    wait_until(lambda: granted.is_available, timeout=20, what="what it had acknowledged is sent again")
-    assert granted.fetch("search", "a", lambda: "newer") in ("new", "newer")

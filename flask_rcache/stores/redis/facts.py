@@ -72,6 +72,11 @@ class Facts:
         ()
         """
         found = [self.too_old] if self.too_old else []
+        if self.name and not self.policy:
+            found.append(
+                "its maxmemory-policy is not known, as INFO does not say it or is not allowed: patterns walk all keys; "
+                "grant +info to the user of the cache, where the server has it"
+            )
         if self.policy.startswith("allkeys") or (self.policy == "noeviction" and self.maxmemory):
             found.append(f"maxmemory-policy {self.policy}: {POLICIES.get(self.policy, '')}; {EVICTION_ADVICE}")
         return tuple(found)

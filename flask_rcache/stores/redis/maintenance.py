@@ -265,6 +265,7 @@ class Maintenance:
         self._beats += 1
         keys = [names.stamps, names.loads, *[names.lease(lease.key) for lease in held]]
         args: list[Argument] = [new_epoch(), self._lease_ms, self._max_stamps, most, server.history.until]
+        args.append(server.run_hash)
         for lease in held:
             args += (lease.token, lease.key)
         calls = [Call(self._beat_script, keys, args)]
@@ -273,9 +274,10 @@ class Maintenance:
                 calls += self._invalidator.renewals(commit.tags, token, seconds=self._ahead, epoch=commit.epoch)
         generation = server.pool.generation
         replies = yield from server.run_steps(calls)
-        epoch, clock, server_time, _, *later = replies[0]
+        epoch, clock, server_time, _, run, *later = replies[0]
         server.clock.heard_time(int(server_time))
         server.clock.heard(int(epoch), int(clock), generation)
+        server.check_run(run.decode(), generation)
         if server.pool.generation == generation:  # else it may be another server's
             server.history.beat(int(epoch), int(clock), later)
 

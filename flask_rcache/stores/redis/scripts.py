@@ -47,7 +47,10 @@ class Script:
         if found is None:
             return error
         lines = self._text.splitlines()
-        line = lines[min(int(found[1]), len(lines)) - 1].strip()
+        at = min(int(found[1]), len(lines)) - 1
+        line = lines[at].strip()
+        if line.endswith("("):  # the command stands in the next
+            line += "".join(lines[at + 1 : at + 2]).strip()
         return type(error)(f"{error} ({self.name}: {line})")
 
 

@@ -11,6 +11,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from redis.exceptions import ResponseError
@@ -30,7 +31,9 @@ from .history import History
 from .housekeeper import Housekeeper
 from .journal import Journal
 from .pool import Pool
-from .scripts import Argument, Call, load, run, run_steps
+from .runs import Run, run_of
+from .scripts import Argument, Call, load, run_steps
+from .scripts import run as run_script
 from .steps import Ask, Steps, drive
 from .topology import Endpoint
 from .transport import Connect, Transport
@@ -52,6 +55,8 @@ _LATE_TRIES: Final = 3
 #: In which they have all ended, and in which what is written is asked of the clock.
 _TRYING: Final = 10 * MICROSECONDS
 _RUNS_LEFT: Final = 20
+#: Attempts to learn which run it is, while others that connect at the same time name it.
+_RUN_TRIES: Final = 5
 #: Seconds for which a failover that was announced may take to be carried out.
 _MOVING: Final = 5.0
 _TYPE_FIELD: Final = re.compile(rb"type:([a-z][a-z0-9_]*)")
@@ -382,17 +387,21 @@ class Server:
     def _attach(self, exchange: Exchange) -> None:
         """Compare the server's run with the one that was asked so far, before anything is trusted (Outages 5 and 6)."""
         generation = self.pool.generation
-        args: list[Argument] = [_FORMAT, "cold" if self._cold else "warm", new_epoch(), self._shards]
-        args += [part for pair in self._runs_left.items() for part in pair]
-        reply = run(exchange, [Call(self._attach_script, [self.names.stamps, self.names.meta], args)])[0]
-        if isinstance(reply, Exception):
-            raise _as_wrong_server(reply, exchange)
+        run: Run | None = None
+        for _ in range(_RUN_TRIES):
+            reply = self._asked_to_attach(exchange, run)
+            if reply[0] != b"run":
+                break
+            run = run_of(exchange, reply[2].decode(), is_needed=self._cold)
+            if run is None:
+                raise ResponseError(
+                    f"{reply[1].decode()}: without INFO a restart goes unnoticed on a server before version 7, and an "
+                    "old snapshot would be served; grant +info to the user of the cache, or set RCACHE_ON_FAILOVER "
+                    "to warm"
+                )
+        else:
+            raise StoreUnavailableError(f"{self.pool.location} names another run of itself each time it is asked")
         state, *rest = reply
-        if state == b"info":
-            raise ResponseError(
-                f"{rest[0].decode()}: without INFO a restart goes unnoticed, and an old snapshot would be served; "
-                "grant +info to the user of the cache, or set RCACHE_ON_FAILOVER to warm"
-            )
         if state == b"format":
             raise ResponseError(
                 f"the cache under prefix {self.names.prefix!r} records invalidations in format {rest[0].decode()}, and "
@@ -408,7 +417,19 @@ class Server:
         self.clock.heard_time(int(now))
         self.clock.heard(int(epoch), int(clock), generation)
         self.facts = Facts.of(*facts)
+        if run is not None and not self.facts.version:
+            self.facts = replace(self.facts, name=run.server, version=run.version)
         self._warn()
+
+    def _asked_to_attach(self, exchange: Exchange, run: Run | None) -> list[Any]:
+        name, unlike = ("", "") if run is None else (run.name, run.unlike)
+        args: list[Argument] = [_FORMAT, "cold" if self._cold else "warm", new_epoch(), self._shards, name, unlike]
+        args += [part for pair in self._runs_left.items() for part in pair]
+        reply: Any = run_script(exchange, [Call(self._attach_script, [self.names.stamps, self.names.meta], args)])[0]
+        if isinstance(reply, Exception):
+            raise _as_wrong_server(reply, exchange)
+        found: list[Any] = reply
+        return found
 
     def _compare(self, run_hash: str, generation: int, *, epoch: int, taken: int) -> None:
         """End the generation when another run answers than before.
@@ -441,6 +462,15 @@ class Server:
         latest = self.clock.latest
         self._runs_left[run_hash] = 0 if latest is None else latest.epoch
         self.pool.farewell(self._leave_script.packed([self.names.stamps], [run_hash], with_text=True))
+
+    def check_run(self, named: str, generation: int) -> None:
+        """Have the server compared again when its set names another run than its connections of a generation do.
+
+        Processes that know a run by different means would refuse each other's fills for good else.
+        """
+        if named and self._runs.get(generation, named) != named and self.pool.generation == generation:
+            cause = StoreUnavailableError(f"{self.pool.location}: the run of the server has a new name")
+            self.pool.end_generation(cause)
 
     def topology(self) -> dict[str, Any]:
         """Where the server is, as operators see it.

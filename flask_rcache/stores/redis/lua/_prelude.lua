@@ -37,10 +37,10 @@ local function stored_key(place)
   return (string.gsub(place, '^([^:]+:){%d+}:', '%1', 1))
 end
 
--- The name of the server's run, as moments have it: of its id, or of nothing where an ACL forbids INFO.
+-- The name of the server's run, as moments have it: of its id; nil where INFO does not say it.
 local function run_name(info)
-  local id = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or ''
-  return text(NAMES + tonumber(string.sub(redis.sha1hex(id), 1, 13), 16))
+  local id = type(info) == 'string' and string.match(info, 'run_id:(%w+)')
+  return id and text(NAMES + tonumber(string.sub(redis.sha1hex(id), 1, 13), 16))
 end
 
 -- Rule R4.4. A write is wanted from the TIME that its sender has heard last until its deadline. Before: TIME was set back.

@@ -3,10 +3,12 @@
 -- KEYS  1: stamp set  2: meta
 -- ARGV  1: version of the internal keys and messages (not of entries)  2: 'cold' to give up what another server run left behind, 'warm' to keep it if it is recent
 --       3: a random name for a new stamp set  4: the number of shards of the cluster, 1 on one server
---       5...: the runs that this process has left: the hash of each, and the epoch that its set had then
+--       5, 6: where INFO is refused: the run of this server, or '' when that is not known, and another run that it is
+--       known not to be, '*' for any  7...: the runs that this process has left: the hash of each, and the epoch that its
+--       set had then
 -- reply {'ok', epoch, clock, TIME, the reading from which on it knows of all invalidations, hash of the run,
 --       maxmemory-policy or '', 'redis' or 'valkey', version, maxmemory}, or {'format', the other version}, or {'shards',
---       the other number}, or {'info', the error}
+--       the other number}, or {'run', the error of INFO, the run that the set names}: to be called again with 5 and 6
 -- atomicity: one step. A server run that this cache has not seen (a restart, a failover), and one that the process has
 --            left and now returns to, begins with a new set, so that nothing is valid which an old snapshot, a lagging
 --            replica, or a server that missed invalidations holds. Of several processes that return the first does that.
@@ -15,15 +17,11 @@
 local stamps, meta, format, mode, epoch = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3]
 local RECENT = 20 * SECOND
 
--- pcall: an ACL may forbid INFO; then a restart from an old snapshot could not be distinguished from the run before it
+-- pcall: an ACL may forbid INFO; then whoever connects finds out otherwise which run this is, see runs.py
 local info, memory = redis.pcall('INFO', 'server'), redis.pcall('INFO', 'memory')
-if type(info) ~= 'string' and mode == 'cold' then
-  return {'info', info.err}
-end
 local function fact(section, pattern)
   return type(section) == 'string' and string.match(section, pattern) or ''
 end
-local run = run_name(info)
 
 local known = redis.pcall('HGET', meta, 'format')
 if type(known) == 'table' then -- of another kind
@@ -50,8 +48,17 @@ if redis.pcall('ZSCORE', stamps, '=fence') then -- nobody is on its successor an
   redis.call('DEL', stamps)
 end
 local set, time = read_set(stamps), server_time()
+local run = run_name(info)
+if not run then
+  local named = set and set.run or ''
+  local is_other = ARGV[6] == '*' or named == '' or named == ARGV[5] or named == ARGV[6]
+  if ARGV[5] == '' or not is_other then -- of two that name the run at the same time, the second takes the first's name
+    return {'run', type(info) == 'table' and info.err or 'INFO has no run_id', named}
+  end
+  run = ARGV[5]
+end
 local is_left = false
-for i = 5, #ARGV, 2 do
+for i = 7, #ARGV, 2 do
   is_left = is_left or set and ARGV[i] == run and ARGV[i + 1] == text(set.epoch)
 end
 if not set then
