@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from flask_rcache import CacheManager, CacheType
+from flask_rcache.stores.redis.scripts import load
 from tests.processes import wait_until
 from tests.servers import Server
 from tests.stores.kit import manager
@@ -164,3 +165,27 @@ def test_outage__ends_although_the_app_writes_all_the_time(private_server: Calla
     while cache.invalidate_tags("eu").journalled:
         assert time.monotonic() < deadline, "the store was never probed"
     cache.close()
+
+
+@pytest.mark.parametrize("script", ["begin", "fill", "release"])
+def test_outage__nobody_waits_for_a_lease_whose_answer_was_lost(
+    redis_server: Server, tiers: Tiers, script: str
+) -> None:
+    """Redis did it, and the answer was lost: the lease that nobody knows of is given back, long before it runs out."""
+    with Proxy(redis_server.port) as proxy, redis_server.client() as client:
+        here, other = tiers(proxy.url, lease=60), tiers(redis_server.url, lease=60)
+        here.fetch(KIND, "warm", lambda: 1)
+        warm_up_release(here)
+        proxy.unanswered = load(script).packed([], [])[:-1].split(b"\r\n")[4]
+        assert here.fetch(KIND, "k", lambda: "here", keep=lambda value: script != "release") == "here"
+        proxy.unanswered = b""
+        wait_until(lambda: here.is_available, timeout=10, what="it is asked again")
+        began = time.monotonic()
+        assert other.fetch(KIND, "k", lambda: "here") == "here"
+        assert time.monotonic() - began < 20
+        wait_until(lambda: not client.exists(f"cache~lease:{KIND.name}:k"), timeout=10, what="no lease is left")
+
+
+def warm_up_release(cache: CacheManager) -> None:
+    """Have the server know the script by its hash, as it does in production."""
+    cache.fetch(KIND, "not kept", lambda: 1, keep=lambda value: False)

@@ -23,7 +23,7 @@ from ..protocol import Lease
 from .connection import pack
 from .counting import Counters
 from .housekeeper import Housekeeper
-from .invalidating import Invalidator
+from .invalidating import Invalidator, chunks
 from .journal import Invalidation, Journal
 from .scripts import Argument, Call, load
 from .server import Server, new_epoch
@@ -40,6 +40,8 @@ _DROPPING_ROUNDS: Final = 10
 _ROWS_DROPPED: Final = 500
 #: Rounds from one in which the server's name is resolved anew to the next.
 _RESOLVING_ROUNDS: Final = 6
+#: Leases remembered at most to be given back; others run out.
+_MOST_LEFT_BEHIND: Final = 10_000
 
 T = TypeVar("T")
 
@@ -93,8 +95,11 @@ class Maintenance:
         self._max_stamps: Final = max_stamps
         self._ahead: Final = ahead
         self._beat_script: Final = load("beat")
+        self._release_script: Final = load("release")
         #: The leases of this process, and since when (monotonic seconds).
         self._held: Final[dict[Lease, float]] = {}
+        #: Leases that the server may hold for this process though nobody loads, and since when.
+        self._left_behind: Final[dict[Lease, float]] = {}
         #: The commits of this process that are under way, by token.
         self._commits: Final[dict[str, _Commit]] = {}
         self._lock: Final = forks.new_lock()
@@ -107,6 +112,7 @@ class Maintenance:
     def reset_after_fork(self) -> None:
         """The leases and the commits are the parent's."""
         self._held.clear()
+        self._left_behind.clear()
         self._commits.clear()
 
     # --- Leases
@@ -118,6 +124,37 @@ class Maintenance:
     def drop(self, lease: Lease) -> None:
         """Renew it no more."""
         self._held.pop(lease, None)
+
+    def leave_behind(self, leases: Sequence[Lease]) -> None:
+        """Give leases back as soon as the server answers again: what took them, or ended them, was not answered.
+
+        Else everyone elsewhere waits for a load that nobody runs, until they run out.
+        """
+        now = time.monotonic()
+        for lease in leases:
+            self._held.pop(lease, None)
+            if len(self._left_behind) < _MOST_LEFT_BEHIND:
+                self._left_behind[lease] = now
+        self._housekeeper.wake()
+
+    def _give_back(self) -> Steps[None]:
+        """Release what was left behind; what has run out meanwhile needs it no more."""
+        since = time.monotonic() - self._lease_ms / 1000
+        left = dict(self._left_behind)
+        leases = [lease for lease, when in left.items() if when > since and lease not in self._held]
+        calls = [
+            Call(
+                self._release_script,
+                [self._server.names.lease(lease.key) for lease in chunk],
+                [0, "p", *[lease.token for lease in chunk]],
+            )
+            for chunk in chunks(leases)
+        ]
+        if calls:
+            yield from self._server.run_in_time_steps(calls)
+        for lease, when in left.items():
+            if self._left_behind.get(lease) == when:
+                del self._left_behind[lease]
 
     # --- Commits
 
@@ -214,10 +251,13 @@ class Maintenance:
     @property
     def has_to_tidy(self) -> bool:
         """Whether :meth:`tidy` has something to do."""
-        return self._server.breaker.incident is not None or self._invalidator.has_space_to_free
+        breaker, invalidator = self._server.breaker, self._invalidator
+        return bool(self._left_behind) or breaker.incident is not None or invalidator.has_space_to_free
 
     def tidy(self) -> Steps[None]:
-        """What can wait: free some space, and see whether a full server has room again."""
+        """What can wait: give leases back, free some space, and see whether a full server has room again."""
+        if self._left_behind:
+            yield from self._give_back()
         if self._server.breaker.incident is not None:
             reply = (yield Ask(pack(("SET", self._server.names.probe, "1", "PX", 1000)), 1))[0]
             if not isinstance(reply, Exception):  # a small write that a full server refuses

@@ -268,7 +268,13 @@ class RedisStore:
             calls.append(Call(self._begin, keys, args))
         generation = self._server.pool.generation
         begun: list[Begun] = []
-        replies = yield from self._server.run_in_time_steps(calls)
+        is_asked = not self._server.breaker.is_open
+        try:
+            replies = yield from self._server.run_in_time_steps(calls)
+        except BaseException:  # it may have granted them all the same
+            if is_asked:
+                self._maintenance.leave_behind([Lease(want.key, token) for want in wants])
+            raise
         for chunk, reply in zip(chunks(wants), replies, strict=True):
             answers = self._heard(reply, generation)
             begun += [self._begun(want.key, answer, token) for want, answer in zip(chunk, answers, strict=True)]
@@ -337,9 +343,11 @@ class RedisStore:
         generation = self._server.pool.generation
         try:
             replies = yield from self._server.run_in_time_steps(calls, size=sum(sizes))
-        finally:
-            for result in results:
-                self._maintenance.drop(result.lease)
+        except BaseException:
+            self._maintenance.leave_behind([result.lease for result in results])
+            raise
+        for result in results:
+            self._maintenance.drop(result.lease)
         outcomes = [Outcome(outcome) for reply in replies for outcome in self._heard(reply, generation)]
         return self._filled(outcomes, sizes, [(result.lease.key, result.draft) for result in results])
 
@@ -445,7 +453,11 @@ class RedisStore:
             )
             for chunk in chunks(leases)
         ]
-        yield from self._server.run_in_time_steps(calls)
+        try:
+            yield from self._server.run_in_time_steps(calls)
+        except BaseException:
+            self._maintenance.leave_behind(leases)
+            raise
 
     # --- Invalidating
 
