@@ -18,14 +18,15 @@ from xdist.scheduler import LoadScopeScheduling
 _ALONE = ("tests/race/", "tests/chaos/")
 #: Of them, what waits more than it computes.
 _BESIDE = ("tests/chaos/test_restarts.py",)
-#: What takes too long for one worker, so that it is handed out by the first of a test's parameters: the database.
-_SPLIT = ("tests/sql/test_reads_and_writes.py", "tests/sql/test_databases.py")
+#: Its tests are handed out by the database that they run on, so that one worker starts it, and no other.
+_DATABASES = "tests/sql/"
+#: What a test on another database than PostgreSQL has in its name or its parameters.
+_OTHERS = ("mariadb", "sqlite")
 #: What takes longest, so what is begun first.
 _LONG = (
     "tests/race/",
     "tests/chaos/",
-    "tests/sql/test_reads_and_writes.py",
-    "tests/sql/test_databases.py",
+    "tests/sql/",
     "tests/test_example_app.py",
     "tests/views/test_model.py",
     "tests/admin/test_dashboard.py",
@@ -47,11 +48,11 @@ def unit_of(nodeid: str) -> str:
     >>> unit_of("tests/race/test_crash.py::test_a")
     'alone'
     >>> unit_of("tests/sql/test_databases.py::test_a[sqlite-1]")
-    'tests/sql/test_databases.py sqlite'
+    'tests/sql/ sqlite'
     """
     path, _, name = nodeid.partition("::")
-    if path.startswith(_SPLIT):
-        return f"{path} {name.partition('[')[2].partition('-')[0]}"
+    if path.startswith(_DATABASES):
+        return f"{_DATABASES} {next((each for each in _OTHERS if each in name), 'postgresql')}"
     return "alone" if path.startswith(_ALONE) and path not in _BESIDE else path
 
 

@@ -28,6 +28,8 @@ def test_noted(number):
         ("tests/race/test_fleet.py::test_a[redis]", "alone"),
         ("tests/chaos/test_soak.py::test_a", "alone"),
         ("tests/race.py::test_a", "tests/race.py"),
+        ("tests/sql/test_queries.py::test_a", "tests/sql/ postgresql"),
+        ("tests/sql/test_transactions.py::test_a[mariadb]", "tests/sql/ mariadb"),
         ("tests/chaos/test_restarts.py::test_a", "tests/chaos/test_restarts.py"),
     ],
 )

@@ -42,7 +42,7 @@ from sqlalchemy.orm import (
     selectinload,
 )
 
-__all__ = ["READS", "WRITES", "Base", "Writer", "prepare"]
+__all__ = ["READS", "WRITES", "Base", "Writer", "fill", "foreign_keys", "prepare"]
 
 ALL: Final = ("postgresql", "mariadb", "sqlite")
 PG: Final = ("postgresql",)
@@ -125,7 +125,7 @@ class Elsewhere(Base):
 
 
 def prepare(engine: Engine, kind: str) -> None:
-    """Make the tables, and fill them."""
+    """Make the tables, views and functions; there is nothing in the tables yet."""
     Base.metadata.create_all(engine)
     with engine.begin() as connection:
         connection.execute(text("CREATE VIEW cheap AS SELECT id, title FROM book WHERE price < 50"))
@@ -133,26 +133,35 @@ def prepare(engine: Engine, kind: str) -> None:
             connection.execute(text("CREATE MATERIALIZED VIEW prices AS SELECT sum(price) AS total FROM book"))
             connection.execute(text("CREATE SCHEMA attic"))
             connection.execute(text("CREATE TABLE attic.book (id int PRIMARY KEY, title text)"))
-            connection.execute(text("INSERT INTO attic.book VALUES (1, 'dust')"))
             connection.execute(
                 text("CREATE FUNCTION book_count() RETURNS bigint LANGUAGE sql STABLE AS 'SELECT count(*) FROM book'")
             )
-    with Session(engine) as session:
-        labels = [Label(id=number, name=f"label {number}") for number in (1, 2)]
-        session.add_all(labels)
-        for number in (1, 2, 3):
-            session.add(Author(id=number, name=f"author {number}"))
-        session.flush()
-        for number in (1, 2, 3, 4):
-            book = Book(id=number, title=f"book {number}", price=10 * number, author_id=number % 2 + 1)
-            book.labels.append(labels[number % 2])
-            session.add(book)
-        session.flush()
-        session.add_all(Review(id=number, book_id=number, stars=number) for number in (1, 2, 3))
-        session.add_all(Place(id=number, within=number - 1 or None, name=f"place {number}") for number in (1, 2, 3))
-        session.add(Line(id=1, amount=5))
-        session.add(Elsewhere(id=1, value=1))
-        session.commit()
+
+
+def fill(engine: Engine, kind: str) -> None:
+    """Put the rows in that every test begins with, in place of all others."""
+    rows: dict[str, list[dict[str, Any]]] = {
+        "label": [{"id": number, "name": f"label {number}"} for number in (1, 2)],
+        "author": [{"id": number, "name": f"author {number}"} for number in (1, 2, 3)],
+        "book": [
+            {"id": number, "title": f"book {number}", "price": 10 * number, "author_id": number % 2 + 1}
+            for number in (1, 2, 3, 4)
+        ],
+        "book_label": [{"book_id": number, "label_id": number % 2 + 1} for number in (1, 2, 3, 4)],
+        "review": [{"id": number, "book_id": number, "stars": number} for number in (1, 2, 3)],
+        "place": [{"id": number, "within": number - 1 or None, "name": f"place {number}"} for number in (1, 2, 3)],
+        "Order Lines": [{"id": 1, "amount": 5}],
+        "elsewhere": [{"id": 1, "value": 1}],
+    }
+    with engine.begin() as connection:
+        for table in reversed(Base.metadata.sorted_tables):
+            connection.execute(table.delete())
+        for table in Base.metadata.sorted_tables:
+            connection.execute(table.insert().values(rows[table.name]))
+        if kind == "postgresql":
+            connection.execute(text("DELETE FROM attic.book"))
+            connection.execute(text("INSERT INTO attic.book VALUES (1, 'dust')"))
+            connection.execute(text("REFRESH MATERIALIZED VIEW prices"))
 
 
 # --- Reads
@@ -285,19 +294,27 @@ Write = Callable[[Writer], None]
 
 @dataclass(frozen=True)
 class Writing:
-    """A kind of write, and where there is such a thing; ``keeps`` are the reads that must stay hits."""
+    """A kind of write, and where there is such a thing.
+
+    Args:
+        write: it.
+        on: the databases.
+        keeps: the reads that must stay hits.
+        is_ddl: whether the tables have to be made anew afterwards.
+    """
 
     write: Write
     on: tuple[str, ...] = ALL
     keeps: tuple[str, ...] = ()
+    is_ddl: bool = False
 
 
 WRITES: Final[dict[str, Writing]] = {}
 
 
-def _writes(*on: str, keeps: tuple[str, ...] = ()) -> Callable[[Write], Write]:
+def _writes(*on: str, keeps: tuple[str, ...] = (), is_ddl: bool = False) -> Callable[[Write], Write]:
     def register(write: Write) -> Write:
-        WRITES[write.__name__.replace("_", " ").strip()] = Writing(write, on or ALL, keeps)
+        WRITES[write.__name__.replace("_", " ").strip()] = Writing(write, on or ALL, keeps, is_ddl)
         return write
 
     return register
@@ -641,14 +658,14 @@ def truncate(w: Writer) -> None:
         connection.execute(text("TRUNCATE TABLE review"))
 
 
-@_writes("postgresql", "mariadb")
+@_writes("postgresql", "mariadb", is_ddl=True)
 def ddl(w: Writer) -> None:
     with w.engine.begin() as connection:
         connection.execute(text("DROP VIEW cheap"))
         connection.execute(text("CREATE VIEW cheap AS SELECT id, title FROM book WHERE price < 15"))
 
 
-@_writes("mariadb")
+@_writes("mariadb", is_ddl=True)
 def ddl_that_commits(w: Writer) -> None:
     """On MariaDB a DDL statement commits what was written before; the rollback afterwards undoes nothing."""
     with w.engine.connect() as connection:

@@ -13,6 +13,7 @@ In tests: the fixtures `postgres`, `mariadb`, `sqlite_file`, `database_url` and 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -33,6 +34,19 @@ __all__ = ["MariaDB", "NoServerError", "Postgres"]
 _LOOPBACK = "127.0.0.1"
 _BOOT_SECONDS = 20.0
 _ROOT_ID = 0
+#: Nobody reads these data after a crash of the machine, and nobody but the tests is served.
+_UNSAFE = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "max_wal_size": "1GB",
+    "checkpoint_timeout": "1h",
+    "autovacuum": "off",
+    "shared_buffers": "16MB",
+    "jit": "off",
+}
 
 
 def _unprivileged(*names: str) -> str | None:
@@ -122,9 +136,7 @@ class Postgres:
         settings = {
             "listen_addresses": _LOOPBACK,
             "unix_socket_directories": str(self.directory),
-            "fsync": "off",
-            "synchronous_commit": "off",
-            "full_page_writes": "off",
+            **_UNSAFE,
             "max_connections": "100",
             "max_prepared_transactions": "20",
             **self._settings,
@@ -151,15 +163,28 @@ class Postgres:
                 connection.execute(f'CREATE DATABASE "{name}"'.encode())
         return self.url_of(name)
 
-    def empty(self) -> None:
-        """Drop everything in the database `test`, prepared transactions too, and end its other connections."""
-        with psycopg.connect(self.dsn("postgres"), autocommit=True) as connection:
-            prepared = connection.execute("SELECT gid, database FROM pg_prepared_xacts").fetchall()
-            for gid, database in prepared:
-                with psycopg.connect(self.dsn(database), autocommit=True) as there:
-                    there.execute(f"ROLLBACK PREPARED '{gid}'".encode())
-            connection.execute("DROP DATABASE IF EXISTS test WITH (FORCE)")
-        self.create("test")
+    def empty(self, name: str = "test") -> None:
+        """Drop every schema of a database, prepared transactions too, and end its other connections.
+
+        That takes a tenth of the time of dropping the database itself, with which a checkpoint comes.
+        """
+        with psycopg.connect(self.dsn(name), autocommit=True) as connection:
+            here = "= current_database()"
+            prepared = connection.execute(f"SELECT gid FROM pg_prepared_xacts WHERE database {here}".encode())
+            for (gid,) in prepared.fetchall():
+                connection.execute(f"ROLLBACK PREPARED '{gid}'".encode())
+            connection.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+                f"WHERE datname {here} AND pid <> pg_backend_pid()".encode()
+            )
+            found = connection.execute(
+                "SELECT quote_ident(nspname) FROM pg_namespace "
+                "WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'"
+            )
+            for (schema,) in found.fetchall():
+                connection.execute(f"DROP SCHEMA {schema} CASCADE".encode())
+            connection.execute("CREATE SCHEMA public")
+            connection.execute("GRANT USAGE ON SCHEMA public TO PUBLIC")
 
     def kill(self) -> None:
         """SIGKILL: nobody is told."""
@@ -231,8 +256,14 @@ class MariaDB:
             "socket": str(self.directory / "s"),
             "pid-file": str(self.directory / "pid"),
             "innodb-flush-log-at-trx-commit": "0",
+            "innodb-flush-method": "nosync",
+            "innodb-doublewrite": "0",
+            "innodb-file-per-table": "0",
             "innodb-buffer-pool-size": "32M",
             "innodb-log-file-size": "8M",
+            "innodb-stats-persistent": "0",
+            "performance-schema": "0",
+            "sync-frm": "0",
             **{name.replace("_", "-"): value for name, value in self._settings.items()},
         }
         command = [self._program, "--no-defaults", *[f"--{name}={value}" for name, value in settings.items()]]
@@ -258,11 +289,18 @@ class MariaDB:
             cursor.execute(f"CREATE DATABASE IF NOT EXISTS `{name}` CHARACTER SET utf8mb4")
         return self.url_of(name)
 
-    def empty(self) -> None:
-        """Drop everything in the database `test`."""
+    def empty(self, name: str = "test") -> None:
+        """Drop everything in a database, prepared transactions too, and end its other connections."""
         with self.connect() as connection, connection.cursor() as cursor:
-            cursor.execute("DROP DATABASE IF EXISTS test")
-        self.create("test")
+            cursor.execute("XA RECOVER FORMAT='SQL'")
+            for *_, xid in cursor.fetchall():
+                cursor.execute(f"XA ROLLBACK {xid}")
+            cursor.execute("SELECT id FROM information_schema.processlist WHERE db = %s", [name])
+            for (number,) in cursor.fetchall():
+                with contextlib.suppress(pymysql.OperationalError):  # it has ended by itself
+                    cursor.execute(f"KILL {number}")
+            cursor.execute(f"DROP DATABASE IF EXISTS `{name}`")
+        self.create(name)
 
     def kill(self) -> None:
         """SIGKILL: nobody is told."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,7 +30,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, joinedload, mapped_
 from flask_rcache.sql.databases import Database, statement_of
 from flask_rcache.sql.declarations import Declarations
 from flask_rcache.sql.statements import Statement
-from tests.sql.servers import Postgres
+from tests.sql.conftest import DATABASES
 
 
 class Base(DeclarativeBase):
@@ -79,10 +80,11 @@ class Note(Base):
 
 
 class Watched:
-    """An engine with a record of what was found of each statement."""
+    """An engine with a record of what was found of each statement; shared until a test has changed more than rows."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self._is_changed = False
         self.database = Database(engine, declarations=Declarations())
         self.statements: list[Statement] = []
         event.listen(engine, "before_cursor_execute", self._note)
@@ -109,9 +111,20 @@ class Watched:
 
     def make(self, *statements: str) -> None:
         """Run DDL."""
+        self._is_changed = True
         with self.engine.begin() as connection:
             for each in statements:
                 connection.execute(text(each))
+
+    def listen(self, name: str, function: Any) -> None:
+        """Have a function called at an event of the engine."""
+        self._is_changed = True
+        event.listen(self.engine, name, function)
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether the next test needs another one."""
+        return self._is_changed or self.database.declarations.generation > 0
 
 
 def names(found: Any) -> set[str]:
@@ -119,16 +132,54 @@ def names(found: Any) -> set[str]:
     return {str(each).partition(".")[2] for each in found}
 
 
-@pytest.fixture
-def watched(engine: Engine) -> Watched:
-    return Watched(engine)
+class Shared:
+    """One of each kind of database, in a database of their own."""
+
+    def __init__(self, request: pytest.FixtureRequest, directory: Path) -> None:
+        self._request = request
+        self._file = directory / "watched.db"
+        self._made: dict[str, Watched] = {}
+
+    def of(self, kind: str) -> Watched:
+        """The one of a kind, as if it had just been made."""
+        found = self._made.get(kind)
+        if found is None or found.is_changed:
+            if found is not None:
+                found.engine.dispose()
+            found = self._made[kind] = Watched(create_engine(self._url(kind)))
+        found.statements.clear()
+        return found
+
+    def _url(self, kind: str) -> str:
+        if kind == "sqlite":
+            self._file.unlink(missing_ok=True)
+            return f"sqlite:///{self._file}"
+        server = self._request.getfixturevalue(f"_shared_{'postgres' if kind == 'postgresql' else kind}")
+        url = str(server.create("watched"))
+        server.empty("watched")
+        return url
+
+    def close(self) -> None:
+        """End its connections."""
+        for each in self._made.values():
+            each.engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    made = Shared(request, tmp_path_factory.mktemp("watched"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=DATABASES)
+def watched(request: pytest.FixtureRequest, shared: Shared) -> Watched:
+    return shared.of(request.param)
 
 
 @pytest.fixture
-def on_postgres(postgres: Postgres) -> Iterator[Watched]:
-    engine = create_engine(postgres.url)
-    yield Watched(engine)
-    engine.dispose()
+def on_postgres(shared: Shared) -> Watched:
+    return shared.of("postgresql")
 
 
 # Reads
@@ -285,6 +336,7 @@ def test_functions__that_are_not_declared(on_postgres: Watched, caplog: pytest.L
         "CREATE FUNCTION i() RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1'",
     )
     caplog.set_level(logging.WARNING)
+    before = on_postgres.database.not_understood
     found = on_postgres.run("SELECT v()")
     assert (found.reads_all, found.writes_all, found.volatile) == (True, True, "v()")
     assert "sql.depends(function='v'" in caplog.text
@@ -292,13 +344,13 @@ def test_functions__that_are_not_declared(on_postgres: Watched, caplog: pytest.L
     assert (found.reads_all, found.writes_all, found.volatile) == (True, False, None)
     found = on_postgres.run("SELECT i(), lower('X'), now(), count(*) FROM item")
     assert (found.understood, found.volatile, names(found.reads)) == (True, None, {"item"})
-    assert on_postgres.database.not_understood == 3 + 2  # CREATE FUNCTION itself, and the two
+    assert on_postgres.database.not_understood - before == 2
 
 
 VOLATILE = (
     "SELECT random()",
     "SELECT current_user",
-    "SELECT nextval('s')",
+    "SELECT nextval('item_id_seq')",
     "SELECT current_setting('application_name')",
     "SELECT pg_advisory_xact_lock(1)",
     "SELECT pg_backend_pid()",
@@ -315,7 +367,6 @@ VOLATILE = (
 @pytest.mark.parametrize("query", VOLATILE)
 def test_volatile__on_postgresql(on_postgres: Watched, query: str) -> None:
     """Answers that differ each time, or for each asker, have a reason that they are not stored for."""
-    on_postgres.make("CREATE SEQUENCE s")
     assert on_postgres.run(query).volatile
 
 
@@ -331,7 +382,7 @@ def test_volatile__is_corrected(on_postgres: Watched) -> None:
 def test_volatile__after_a_setting_until_it_is_undone(on_postgres: Watched) -> None:
     """What a connection was set to may change its answers; what is local ends with the transaction."""
     database = on_postgres.database
-    event.listen(on_postgres.engine, "rollback", database.transaction_ended)
+    on_postgres.listen("rollback", database.transaction_ended)
     with on_postgres.engine.connect() as connection:
         for setting in ("SET LOCAL app.tenant = '3'", "SELECT set_config('app.tenant', '3', true)"):
             connection.execute(text(setting))
@@ -352,6 +403,7 @@ def test_volatile__temporary_tables(watched: Watched) -> None:
     with watched.engine.connect() as connection:
         connection.execute(text("CREATE TEMPORARY TABLE mine (id INTEGER)"))
         connection.execute(text("SELECT * FROM mine"))
+        connection.invalidate()
     assert watched.statements[-1].volatile == "the temporary table mine"
 
 
@@ -427,7 +479,7 @@ def test_writes__of_the_orm(watched: Watched) -> None:
 def test_writes__of_keys_that_the_database_makes_are_known_at_the_commit(watched: Watched) -> None:
     """A row that appears where there was none has a key by then; until then its table counts as a whole."""
     contexts = []
-    event.listen(watched.engine, "before_cursor_execute", lambda *args: contexts.append(args[4]))
+    watched.listen("before_cursor_execute", lambda *args: contexts.append(args[4]))
     with Session(watched.engine) as session:
         item = Item(name="made")
         session.add(item)
@@ -519,7 +571,8 @@ def test_rows__by_several_keys_of_a_tuple_are_the_table(watched: Watched) -> Non
 def test_parsing__is_done_once_for_each_statement(watched: Watched) -> None:
     """The second execution finds the plan of the first, by its compiled form or its text."""
     plans = set()
-    event.listen(watched.engine, "before_cursor_execute", lambda *args: plans.add(id(args[4].rcache_plan)))
+    watched.database.outdate()  # not by itself, in the middle of the test
+    watched.listen("before_cursor_execute", lambda *args: plans.add(id(args[4].rcache_plan)))
     for number in (1, 2, 3):
         watched.run(select(Item).where(Item.id == number))
         watched.run("SELECT * FROM tag WHERE id = :id", {"id": number})

@@ -233,7 +233,7 @@ def test_commit__that_fails_for_certain_stamps_nothing(postgres: Postgres) -> No
     site.engine.dispose()
 
 
-def test_commit__as_text_while_another_connection_is_in_a_two_phase_call(mariadb: MariaDB) -> None:
+def test_commit__as_text_on_mariadb_while_another_connection_is_in_a_two_phase_call(mariadb: MariaDB) -> None:
     """What a two-phase call sends is a part of it; a COMMIT that another thread sends meanwhile is a commit."""
     site = _site_of(mariadb.url)
     with site.engine.begin() as connection:
