@@ -1,7 +1,6 @@
-"""Every Python block of the README and of the documentation runs, page by page, in the order of the page.
+"""Every Python block of the README and of the documentation runs by itself, as if it were pasted into an empty file.
 
-A block that is not to run says why in a line above its fence: `<!-- not run: it needs a Sentinel -->`. On a page with
-`<!-- each example runs by itself -->` each block has to bring its own imports, so that it can be pasted alone.
+A block that is not to run says why in a line above its fence: `<!-- not run: it needs a Sentinel -->`.
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ from tests.processes import ROOT
 from tests.transcripts import curl, curl_commands
 
 _FENCE = re.compile(r"^```(\w*)")
-_ALONE = "<!-- each example runs by itself -->"
 _NOT_RUN = re.compile(r"^<!-- not run: .{8,} -->$")
 
 
@@ -53,17 +51,10 @@ def python_blocks(text: str) -> list[Block]:
     return blocks
 
 
-def run_page(path: Path) -> int:
-    """Run the blocks of a page in one namespace, or each by itself; tracebacks point at the page's own lines."""
-    text = path.read_text(encoding="utf-8")
-    namespace: dict[str, object] = {"__name__": path.stem}
-    blocks = python_blocks(text)
-    for block in blocks:
-        if _ALONE in text:
-            namespace = {"__name__": path.stem}
-        code = compile("\n" * (block.line - 1) + block.source, str(path), "exec", dont_inherit=True)
-        exec(code, namespace)
-    return len(blocks)
+def run_block(path: Path, block: Block) -> None:
+    """Run a block in a module of its own; tracebacks point at the page's own lines."""
+    code = compile("\n" * (block.line - 1) + block.source, str(path), "exec", dont_inherit=True)
+    exec(code, {"__name__": path.stem})
 
 
 PAGES = [
@@ -71,13 +62,20 @@ PAGES = [
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
     if "_build" not in page.parts and python_blocks(page.read_text(encoding="utf-8"))
 ]
+EXAMPLES = [
+    pytest.param(page, block, id=f"{os.fspath(page.relative_to(ROOT))}:{block.line}")
+    for page in PAGES
+    for block in python_blocks(page.read_text(encoding="utf-8"))
+]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: os.fspath(page.relative_to(ROOT)))
-def test_docs__examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a page shows works as it stands there."""
+@pytest.mark.parametrize(("page", "block"), EXAMPLES)
+def test_docs__each_example_runs_alone(
+    page: Path, block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a page shows works as it stands there, in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    assert run_page(page) > 0
+    run_block(page, block)
 
 
 def test_docs__the_readme_shows_what_happens(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,20 +93,21 @@ def test_docs__the_readme_shows_what_happens(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_docs__a_wrong_example_fails(tmp_path: Path) -> None:
-    """A block whose assertion is wrong fails the page, at the page's own line."""
+    """A block whose assertion is wrong fails, at the page's own line."""
     page = tmp_path / "page.md"
-    page.write_text("# Title\n\n```python\nx = 1\n```\n\ntext\n\n```python\nassert x == 2\n```\n")
+    (block,) = python_blocks("# Title\n\ntext\n\n```python\nx = 1\nassert x == 2\n```\n")
     with pytest.raises(AssertionError) as failure:
-        run_page(page)
-    assert failure.traceback[-1].lineno + 1 == 10
+        run_block(page, block)
+    assert failure.traceback[-1].lineno + 1 == 7
 
 
 def test_docs__an_example_that_needs_another_fails(tmp_path: Path) -> None:
-    """Where each example is to run by itself, one that uses a name of another fails."""
+    """One that uses a name of an example before it fails."""
     page = tmp_path / "page.md"
-    page.write_text(f"# Title\n\n{_ALONE}\n\n```python\nx = 1\n```\n\ntext\n\n```python\nx += 1\n```\n")
+    first, second = python_blocks("```python\nx = 1\n```\n\ntext\n\n```python\nx += 1\n```\n")
+    run_block(page, first)
     with pytest.raises(NameError):
-        run_page(page)
+        run_block(page, second)
 
 
 def test_docs__only_explained_blocks_are_left_out() -> None:
