@@ -23,7 +23,8 @@ from tests.processes import ROOT
 
 _PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 _VERSION: str = _PROJECT["project"]["version"]
-_SOURCE: str = _PROJECT["project"]["urls"]["Source"]
+#: Where the tests' builds say that the project lives.
+_SOURCE = "https://host.example/it"
 _MINORS = (11, 12, 13, 14)
 
 #: What a typed application has of the package: its types survive in the wheel, and a wrong call is found.
@@ -54,9 +55,10 @@ found: float = current_cache.fetch(CacheType.PRODUCT, 1, lambda: 2.5)
 _WRONG = _CONSUMER + 'price("one")\n'
 
 
-def _run(*command: str | Path, cwd: Path, timeout: float = 280) -> subprocess.CompletedProcess[str]:
+def _run(*command: str | Path, cwd: Path, timeout: float = 280, **variables: str) -> subprocess.CompletedProcess[str]:
     # What the tests run with (PYTHONPATH, the virtual environment) is nothing that a user has.
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV", "SOURCE_"))}
+    env |= variables
     return subprocess.run(
         [str(each) for each in command], cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout, check=False
     )
@@ -115,7 +117,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     (source / "docs" / "_build" / "left.html").write_text("")
     (source / ".venv").mkdir()
     (source / ".venv" / "left.py").write_text("")
-    done = _run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder / "dist", source, cwd=folder)
+    build = (sys.executable, "-m", "build", "--no-isolation", "--outdir", folder / "dist", source)
+    done = _run(*build, cwd=folder, SOURCE_URL=_SOURCE)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr
     assert "WARNING" not in done.stdout + done.stderr
     (sdist,) = (folder / "dist").glob("*.tar.gz")
@@ -158,6 +161,26 @@ def test_metadata__is_for_users(built: Built) -> None:
     assert [minor for minor in _MINORS if f"Programming Language :: Python :: 3.{minor}" not in classifiers] == []
     labels = {url.partition(",")[0] for url in built.metadata.get_all("Project-URL", [])}
     assert labels >= {"Homepage", "Documentation", "Changes", "Issues", "Source"}
+
+
+@pytest.mark.slow
+def test_metadata__names_no_address_that_nobody_gave(built: Built, tmp_path: Path) -> None:
+    """A build of a source distribution has its address; one of a checkout has no URLs, and no links to files."""
+
+    def metadata(folder: Path) -> Message:
+        done = _run(sys.executable, "setup.py", "-q", "egg_info", "--egg-base", tmp_path, cwd=folder)
+        assert done.returncode == 0, done.stderr
+        (path,) = tmp_path.glob("*.egg-info/PKG-INFO")
+        return message_from_bytes(path.read_bytes())
+
+    with tarfile.open(built.sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (unpacked,) = tmp_path.glob("flask_rcache-*")
+    assert metadata(unpacked).get_all("Project-URL") == built.metadata.get_all("Project-URL")
+    (unpacked / "PKG-INFO").unlink()
+    bare = metadata(unpacked)
+    assert bare.get_all("Project-URL") is None
+    assert [target for target in re.findall(r"\]\(([^)\s]+)\)", str(bare.get_payload())) if "://" not in target] == []
 
 
 def test_readme__relative_links_lead_somewhere() -> None:
