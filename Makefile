@@ -21,7 +21,7 @@ PARALLEL := -n auto
 FAST := not race and not chaos and not slow and not long
 
 help:
-	@echo "make demo          run the example: a flight board on a free port of this machine"
+	@echo "make demo          run the example: a flight board, on port 5000 or a free one"
 	@echo "make test          run the tests but the longest, on a real Redis (if there is one) and a real Valkey"
 	@echo "make test-fast     test without races, chaos, browsers and what else is slow"
 	@echo "make test-long     failovers, soaks, and each of the engine's rules broken in turn"

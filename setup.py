@@ -1,8 +1,8 @@
 """What pyproject.toml can't say: the project's address, and the README with links that work outside the repository.
 
-The address is not in the repository, which may be hosted anywhere: the workflow that publishes a release gives it in the
-environment variable `SOURCE_URL`, and a source distribution keeps it in its PKG-INFO. A build that has none names no
-address, and its README has no links to files.
+The address is not in the repository, which may be hosted anywhere: the workflow that publishes a release gives it in
+the environment variable `SOURCE_URL`, and a source distribution keeps it in its PKG-INFO. A build that has none names
+no address, and its README has no links to files.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def store_label(config: Mapping[str, Any]) -> str:
         return f"Redis at {os.environ['REDIS_HOST']}"
     parts = urlsplit(url)
     if parts.scheme in ("", "memory"):
-        return "embedded memory of each process"
+        return "the memory of this process"
     place = parts.netloc.rpartition("@")[2] + parts.path.rstrip("/")
     return f"Redis at {place}"
 

@@ -57,7 +57,9 @@ _WRONG = _CONSUMER + 'price("one")\n'
 
 def _run(*command: str | Path, cwd: Path, timeout: float = 280, **variables: str) -> subprocess.CompletedProcess[str]:
     # What the tests run with (PYTHONPATH, the virtual environment) is nothing that a user has.
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV", "SOURCE_"))}
+    env = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV", "SOURCE_"))
+    }
     env |= variables
     return subprocess.run(
         [str(each) for each in command], cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout, check=False

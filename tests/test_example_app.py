@@ -598,7 +598,7 @@ def test_home__brings_everything_along(database: Path) -> None:
     visitor = create_app(config).test_client()
     page = visitor.get("/")
     assert page.headers["Content-Security-Policy"].startswith("default-src 'self'")
-    assert "embedded memory" in page.text
+    assert "the memory of this process" in page.text
     links = re.findall(r'(?:src|href)="([^"#]+)"', page.text)
     assert len(links) == 4
     scripts = [path.name for path in (ROOT / "example_app" / "static").glob("*.js")]
@@ -617,7 +617,7 @@ def test_home__refuses_foreign_hosts(visitor: FlaskClient) -> None:
 
 def test_healthz__says_which_store(visitor: FlaskClient) -> None:
     """The health check names the store and whether it answers."""
-    store = {"store": "embedded memory of each process", "available": True}
+    store = {"store": "the memory of this process", "available": True}
     assert said(visitor.get("/healthz")) == {"status": "ok", "cache": store}
 
 
@@ -628,7 +628,7 @@ def test_healthz__says_which_store(visitor: FlaskClient) -> None:
         ("rediss://user:s3cret@cache.internal:6380", "Redis at cache.internal:6380"),
         ("redis://:p%40ss@h/1?password=s3cret", "Redis at h/1"),
         ("unix://:s3cret@/run/redis.sock?db=1", "Redis at /run/redis.sock"),
-        ("memory://", "embedded memory of each process"),
+        ("memory://", "the memory of this process"),
     ],
 )
 def test_store_label__never_shows_a_password(url: str, label: str) -> None:
@@ -662,7 +662,7 @@ def test_main__takes_a_free_port_and_stops_cleanly(database: Path, taken_port: i
         assert demo.stdout is not None
         lines = [demo.stdout.readline() for _ in range(5)]
         assert lines[0] == f"Port {taken_port} is taken, using another.\n"
-        assert lines[1] == "Cache:  embedded memory of each process\n"
+        assert lines[1] == "Cache:  the memory of this process\n"
         url = re.search(r"http://127\.0\.0\.1:\d+/", lines[2])
         assert url is not None
         with urllib.request.urlopen(f"{url[0]}healthz", timeout=60) as answer:

@@ -49,7 +49,10 @@ def invalidate_type(*, type_name: str, as_json: bool) -> None:
 @click.argument("tags", metavar="TAG...", nargs=-1, required=True)
 @answers
 def invalidate_tags(*, tags: tuple[str, ...], as_json: bool) -> None:
-    """Make every entry that has any of the tags invalid, in all processes."""
+    """Make every entry that has any of the tags invalid.
+
+    It applies in all processes.
+    """
     manager = manager_of(current_app)
     count = _delivered(manager, "invalidate-tags", tags, lambda: manager.invalidate_tags(*tags))
     document = {"status": "success", "tags": list(dict.fromkeys(tags)), "deleted_keys": count}
@@ -61,7 +64,9 @@ def invalidate_tags(*, tags: tuple[str, ...], as_json: bool) -> None:
 @click.option("--type", "type_name", metavar="TYPE", help="Only entries of this type; GLOB is then relative to it.")
 @answers
 def invalidate_pattern(*, pattern: str, type_name: str | None, as_json: bool) -> None:
-    """Remove the entries whose key matches, such as 'search:*' or 'cache:search:*'.
+    """Remove the entries whose key matches.
+
+    GLOB is such as 'search:*' or 'cache:search:*'.
 
     It walks the keys, so it takes longer the more there are; a type or a tag is invalidated at once.
     """
@@ -82,7 +87,10 @@ def invalidate_pattern(*, pattern: str, type_name: str | None, as_json: bool) ->
 @click.argument("url", metavar="URL")
 @answers
 def invalidate_url(*, url: str, as_json: bool) -> None:
-    """Make every answer of views to a URL's path invalid: of all hosts, queries, variants and users."""
+    """Make every answer of views to a URL's path invalid.
+
+    All hosts, queries, variants and users are meant.
+    """
     manager = manager_of(current_app)
     count = _delivered(manager, "invalidate-url", (url,), lambda: manager.invalidate_url(url))
     answer({"status": "success", "url": url, "deleted_keys": count}, f"{url} invalidated.", as_json=as_json)
@@ -92,7 +100,10 @@ def invalidate_url(*, url: str, as_json: bool) -> None:
 @click.argument("user_id", metavar="ID")
 @answers
 def invalidate_user(*, user_id: str, as_json: bool) -> None:
-    """Make the answers for one user invalid: those of views whose key_func is by_user or made by by_caller."""
+    """Make the answers for one user invalid.
+
+    They are those of views whose key_func is by_user or made by by_caller.
+    """
     manager = manager_of(current_app)
     count = _delivered(manager, "invalidate-user", (user_id,), lambda: manager.invalidate_user(user_id))
     document = {"status": "success", "user": user_id, "deleted_keys": count}
@@ -103,7 +114,10 @@ def invalidate_user(*, user_id: str, as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @answers
 def clear_all(*, yes: bool, as_json: bool) -> None:
-    """Make every entry of this cache invalid; other keys of the database are not touched."""
+    """Make every entry of this cache invalid.
+
+    Other keys of the database are not touched.
+    """
     manager = manager_of(current_app)
     if not yes:
         _ask(manager)

@@ -31,7 +31,9 @@ _SHORTEST_KEY: Final = 16
 @click.command(cls=Command)
 @answers
 def check(*, as_json: bool) -> None:
-    """Check configuration, connection, server, clock, rights and bus, and show how to correct what is wrong.
+    """Check settings, servers, clock, rights and bus.
+
+    Show how to correct what is wrong.
 
     It writes one entry of its own and removes it again. It fails when something does not work, and not for warnings.
     """
@@ -116,7 +118,7 @@ def _secret_key(app: Flask) -> Finding:
     if len(key) < _SHORTEST_KEY:
         return warn(
             "sessions",
-            f"SECRET_KEY has only {len(key)} characters: whoever guesses it can act as any user.",
+            f"SECRET_KEY is shorter than {_SHORTEST_KEY} characters: whoever guesses it can act as any user.",
             'Make one with python -c "import secrets; print(secrets.token_hex(32))".',
         )
     return ok("sessions", "SECRET_KEY is set")

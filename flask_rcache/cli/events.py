@@ -22,7 +22,10 @@ __all__ = ["events"]
 @click.option("--once", is_flag=True, help="End when there is no new event.")
 @answers
 def events(*, once: bool, as_json: bool) -> None:
-    """Handle the events of RCACHE_EVENTS_STREAM until it is told to end; run as many as you like."""
+    """Handle the events of RCACHE_EVENTS_STREAM.
+
+    It runs until it is told to end; run as many as you like.
+    """
     known: Events | None = current_app.extensions.get("rcache.events")
     if known is None or known.stream is None:
         raise Failure("usage", "There is no stream of events: set RCACHE_EVENTS_STREAM to its key.", exit_code=2)

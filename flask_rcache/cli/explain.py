@@ -75,7 +75,7 @@ _OUTCOME: Final = ("verdict", "reason", "because", "notes")
 @click.option("--run", "runs", is_flag=True, help="Send the request through the app, and explain the answer.")
 @answers
 def explain(*, url: str, method: str, headers: tuple[str, ...], runs: bool, as_json: bool) -> None:
-    """Show whether a request is answered from the cache, and if not, why.
+    """Show whether a request is a hit, and if not, why.
 
     URL is a path, or a whole URL: scheme and host are part of the key. Without --run no view is called; the decorator's
     key_func and unless are. Values of credentials are not printed.

@@ -53,7 +53,7 @@ _KEYS: Final = (
 @click.command(cls=Command)
 @answers
 def stats(*, as_json: bool) -> None:
-    """Show what the cache did: hits, misses, loads, errors, by type.
+    """Show hits, misses, loads and errors, by type.
 
     With Redis the figures are those of all processes, up to the last second.
     """
@@ -132,7 +132,9 @@ def _queues_text(queues: Sequence[Mapping[str, Any]]) -> str:
 def keys(
     *, type_name: str | None, pattern: str | None, limit: int, cursor: str | None, everything: bool, as_json: bool
 ) -> None:
-    """List live entries with ttl, age, size, kind, key and tags; never a value.
+    """List live entries, with times, sizes and tags.
+
+    Values are never shown.
 
     An entry with a negative ttl has expired, and may still be served stale.
     """
@@ -246,7 +248,9 @@ def _progress(manager: CacheManager, type_name: str | None, *, hidden: bool) -> 
 @click.argument("key")
 @answers
 def inspect(*, key: str, as_json: bool) -> None:
-    """Show one entry: its times, size and tags; never its value.
+    """Show one entry's times, size and tags.
+
+    Its value is never shown.
 
     KEY is the stored key as `keys` and X-Cache-Key show it (cache:search:42), or TYPE:ID.
     """

@@ -22,7 +22,7 @@ _EXTENSION: Final = "rcache_sql"
 
 @click.group("sql")
 def sql() -> None:
-    """Show what is known of the databases that SQLCache watches."""
+    """Show what is known of the watched databases."""
 
 
 def watchers() -> list[Any]:
@@ -64,7 +64,9 @@ def database_of(bind: str | None) -> Any:
 @click.option("--bind", metavar="NAME", help="The database, where an app has several.")
 @answers
 def explain(*, statement: str, params: tuple[str, ...], bind: str | None, as_json: bool) -> None:
-    """Show what a statement reads and writes, and when an entry that depends on it would be invalidated.
+    """Show what a statement reads and writes.
+
+    It also says when an entry that depends on it would be invalidated.
 
     STATEMENT is SQL in the database's dialect, with :name parameters. It is not run.
     """
@@ -132,7 +134,9 @@ _MEANING: Final = "(table:* is stamped by writes that can't be understood, rows:
 @click.option("--bind", metavar="NAME", help="The database, where an app has several.")
 @answers
 def triggers(*, tables: tuple[str, ...], bind: str | None, as_json: bool) -> None:
-    """Print the SQL that has PostgreSQL announce what any program writes to tables; without any, to all of the schema.
+    """Print the triggers by which PostgreSQL announces writes.
+
+    They are for the tables named, or for all of the schema.
 
     Apply it with your migrations, and call listen() of the app's SQLCache. It may be run again.
     """

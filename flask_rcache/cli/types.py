@@ -23,7 +23,10 @@ __all__ = ["ttl_document", "ttl_source", "types"]
 @click.command(cls=Command)
 @answers
 def types(*, as_json: bool) -> None:
-    """List the cache types: ttl and where it comes from, windows, and the views that use them."""
+    """List the cache types, with ttls and views.
+
+    It shows where each ttl comes from, and the windows in which entries may be served stale.
+    """
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # a proxy's, which its type hides
     manager = manager_of(app)
     known = manager.types

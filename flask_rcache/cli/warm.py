@@ -35,7 +35,10 @@ _COLUMNS: Final = (
 @click.option("--list", "only_list", is_flag=True, help="Show the tasks and their figures; run nothing.")
 @answers
 def warm(*, names: tuple[str, ...], only_list: bool, as_json: bool) -> None:
-    """Run warming tasks now, all of them or those named, one after another."""
+    """Run warming tasks now, all or those named.
+
+    They run one after another.
+    """
     manager = manager_of(current_app)
     warmer = warmer_of(current_app)
     if warmer is None or not warmer.check(()):

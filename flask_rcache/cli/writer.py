@@ -49,7 +49,10 @@ _REPORTED: Final = 10.0
 def writer(
     *, queues: tuple[str, ...], once: bool, dead: bool, retry: tuple[str, ...], drop: tuple[str, ...], as_json: bool
 ) -> None:
-    """Apply the writes behind of all queues, or of those named, until it is told to end."""
+    """Apply queued writes, of all queues or those named.
+
+    It runs until it is told to end.
+    """
     manager = manager_of(current_app)
     writes = manager.engine.writes
     names = list(dict.fromkeys(queues)) or sorted(writes.writers)

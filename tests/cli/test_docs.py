@@ -8,6 +8,7 @@ import shlex
 
 import click
 import pytest
+from click.testing import CliRunner
 from flask import Flask
 
 from flask_rcache.cli import cache
@@ -90,3 +91,12 @@ def test_advice_on_eviction__is_one_sentence() -> None:
     for page in ("how-it-works", "installation", "outages"):
         text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
         assert EVICTION_ADVICE in " ".join(text.split()), page
+
+
+def test_help__lists_whole_sentences() -> None:
+    """What `flask cache --help` and `flask cache sql --help` say of each command fits a terminal of 80 columns."""
+    for group in (cache, cache.get_command(click.Context(cache), "sql")):
+        assert isinstance(group, click.Group)
+        shown = CliRunner().invoke(group, ["--help"], terminal_width=80).output.partition("Commands:")[2]
+        assert len(shown.splitlines()) > 2
+        assert [line for line in shown.splitlines() if line and not line.endswith(".")] == []
