@@ -4,8 +4,11 @@
 #   make test ARGS="-n 0 --pdb"     the tests one after another, in one process
 
 .DEFAULT_GOAL := help
-.NOTPARALLEL:
+ifndef TOGETHER
+.NOTPARALLEL: # two environments are never made at a time
+endif
 .PHONY: help demo test test-fast test-long test-lowest test-pythons check bench docs dist clean
+.PHONY: check-mypy check-pyright check-docs
 .PHONY: environment-demo environment-test environment-dev environment-lowest
 
 PYTHON ?=
@@ -73,9 +76,17 @@ test-pythons:
 check: environment-dev
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
-	$(RUN) mypy
-	$(RUN) pyright --pythonpath "$(VENV)/bin/python"
 	"$(VENV)/bin/lint-imports" --no-cache
+	@$(MAKE) --no-print-directory --output-sync -j 2 TOGETHER=yes check-mypy check-pyright check-docs
+
+# What takes long and keeps one processor busy.
+check-mypy:
+	$(RUN) mypy
+
+check-pyright:
+	$(RUN) pyright --pythonpath "$(VENV)/bin/python"
+
+check-docs:
 	$(RUN) sphinx -b html -n -W --keep-going -q docs $(DOCS)/html
 
 bench: environment-dev

@@ -17,7 +17,7 @@ import hypothesis
 import pytest
 
 from tests.clusters import Cluster
-from tests.lanes import Lanes, long_first
+from tests.lanes import Lanes, import_share, long_first
 from tests.sentinels import Sentinels
 from tests.servers import Binary, Gunicorn, NoServerError, Server, find_binary
 
@@ -56,6 +56,19 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         return None
     config.option.loadscopereorder = False  # the order is `long_first`'s
     return Lanes(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """In a parallel run, divide what is to be compiled among the workers."""
+    import_share(session.config)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Keep the tests themselves out of later collections of garbage, each of which would look at a million objects."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)
