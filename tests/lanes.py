@@ -1,9 +1,9 @@
 """How a parallel run (`pytest -n`) hands out tests to its workers.
 
-Owns the order and the grouping, and who compiles what, nothing else. A file is one unit, so that its module fixtures are made once. Races and
-chaos are one unit together, run one after another by one worker: each of their tests keeps all processors busy by
-itself, and two at a time would time each other. That unit comes first, then the other long files, so that no worker
-ends long after the others.
+Owns the order and the grouping, and who compiles what. A file is one unit, so that its module fixtures are made once.
+Races and chaos are one unit together, run one after another by one worker: each of their tests keeps all processors
+busy by itself, and two at a time would time each other. That unit comes first, then the other long files, so that no
+worker ends long after the others.
 
 The unit is read from a test's id. `xdist_group` marks would do the same, but pytest-xdist 3.8 passes them on in an
 attribute that pytest 9 no longer reads: they are ignored without a word.
@@ -79,7 +79,8 @@ def import_share(config: pytest.Config) -> None:
     if worker is None or sys.dont_write_bytecode:
         return
     places = {Path(config.invocation_params.dir, arg.partition("::")[0]) for arg in config.args}
-    files = sorted({file for place in places for file in ([place] if place.is_file() else place.rglob("test_*.py"))})
+    found = {file for place in places for file in ([place] if place.is_file() else place.rglob("test_*.py"))}
+    files = sorted(file for file in found if file.with_name("__init__.py").exists())
     for file in files[int(worker["workerid"].removeprefix("gw")) :: worker["workercount"]]:
         importlib.import_module(".".join(file.relative_to(config.rootpath).with_suffix("").parts))
 
