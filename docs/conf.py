@@ -19,7 +19,7 @@ html_theme = "furo"
 html_title = "flask_rcache"
 exclude_patterns = ["_build"]
 
-myst_enable_extensions = ["colon_fence", "deflist"]
+myst_enable_extensions = ["colon_fence", "deflist", "html_image"]
 myst_heading_anchors = 3
 
 # An annotation `type` is the builtin; some events have a field of that name.

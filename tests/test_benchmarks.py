@@ -69,7 +69,7 @@ def test_performance_page__has_a_place_for_every_benchmark() -> None:
     """Each command of `make bench` is on the page, with its table and its plot, and can be imported."""
     page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
     assert set(re.findall(r"<!-- benchmark: (\w+) -->", page)) == _NAMES
-    assert set(re.findall(r"\{image\} benchmarks/(\w+)\.svg", page)) == _NAMES
+    assert set(re.findall(r"!\[[^\]]+\]\(benchmarks/(\w+)\.svg\)", page)) == _NAMES
     assert [name for name in BENCHMARKS if importlib.util.find_spec(name) is None] == []
 
 

@@ -24,7 +24,7 @@ __all__ = ["events"]
 def events(*, once: bool, as_json: bool) -> None:
     """Handle the events of RCACHE_EVENTS_STREAM.
 
-    It runs until it is told to end; run as many as you like.
+    It runs until SIGTERM; run as many as you like.
     """
     known: Events | None = current_app.extensions.get("rcache.events")
     if known is None or known.stream is None:

@@ -51,7 +51,7 @@ def writer(
 ) -> None:
     """Apply queued writes, of all queues or those named.
 
-    It runs until it is told to end.
+    It runs until SIGTERM.
     """
     manager = manager_of(current_app)
     writes = manager.engine.writes
