@@ -10,7 +10,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
-from typing import Any, Final, NamedTuple, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 import flask.globals
 from flask import Flask, appcontext_pushed, current_app
@@ -23,6 +23,7 @@ from .engine.load import current_load
 from .engine.manager import CacheManager
 from .engine.parts import Engine
 from .errors import ConfigError
+from .model.named_tuple import NamedTuple
 from .model.scope import Scope, scope_var
 from .observed import is_flask_s_own, observed_from_making, raw_environ
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from flask import Flask, request_finished, request_started
 from werkzeug.wsgi import ClosingIterator
@@ -28,6 +28,7 @@ from .http import BODY, NEUTRAL, HeaderLines, environ_field, environ_key, is_own
 from .model import chance, forks
 from .model.bounded import BoundedDict
 from .model.entry import MICROSECONDS, Entry
+from .model.named_tuple import NamedTuple
 from .observed import has_plain_sessions, observe
 from .signals import cache_hit
 from .stores.protocol import Lookup

@@ -7,9 +7,11 @@ is logged and never reaches the request. The sender is the app; the event is the
 # Annotations are types here, not their names: a named tuple compiles each name, which takes longer than all else.
 
 import logging
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from blinker import NamedSignal, Namespace
+
+from .model.named_tuple import NamedTuple
 
 __all__ = [
     "Audited",

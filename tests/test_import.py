@@ -87,7 +87,7 @@ def test_import__a_command_is_loaded_when_it_is_called() -> None:
 
 @pytest.mark.slow
 def test_import__time_and_memory(tmp_path: Path) -> None:
-    """Importing it and making a cache takes at most 0.35 of the time of importing Flask (goal: 0.25), and 6 MB."""
+    """Importing it and making a cache takes at most 0.27 of the time of importing Flask, and 6 MB."""
     clocks = """
 def used():
     return time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -100,6 +100,6 @@ flask_is_there = used()
     runs = [_run(code, PYTHONPYCACHEPREFIX=str(tmp_path)) for _ in range(15)]
     # Each run is compared with itself, and the best counts: other programs only ever make one slower.
     shares = [(end[0] - before[0]) / (there[0] - start[0]) for start, there, before, end in runs]
-    assert min(shares) <= 0.35, sorted(shares)
+    assert min(shares) <= 0.27, sorted(shares)
     memory = [end[1] - before[1] for _, _, before, end in runs]
     assert min(memory) <= 6, sorted(memory)

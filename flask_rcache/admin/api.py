@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from .. import audit, signals
 from ..engine.manager import CacheManager, Invalidated
 from ..engine.statistics import FIELDS
 from ..errors import ConfigError, StoreError, UnknownTypeError
+from ..model.named_tuple import NamedTuple
 from ..stores.protocol import Listed
 from ..warming import Warmer
 from . import openapi

@@ -11,7 +11,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 import jwt
@@ -20,6 +20,7 @@ from ..config.jwt_keys import ASYMMETRIC, KeyAndAlgorithms, algorithms_of, confi
 from ..config.redaction import redacted
 from ..errors import AuthError, ConfigError
 from ..model.forks import new_lock
+from ..model.named_tuple import NamedTuple
 
 __all__ = ["FixedKey", "KeyAndAlgorithms", "Keyring", "RemoteKeys", "fixed_key", "remote_keys"]
 

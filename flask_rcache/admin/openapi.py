@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from ..engine.statistics import FIELDS
+from ..model.named_tuple import NamedTuple
 from .bodies import LONGEST_TEXT, MOST_ENTRIES, MOST_TAGS
 
 __all__ = ["OPERATIONS", "Operation", "document"]

@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 from functools import cache
 from importlib import resources
-from typing import Final, NamedTuple
+from typing import Final
 
 from flask import Blueprint, Response, abort, redirect, request
 from werkzeug.wrappers import Response as Reply
+
+from ..model.named_tuple import NamedTuple
 
 __all__ = ["PUBLIC", "register"]
 

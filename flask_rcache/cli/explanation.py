@@ -10,7 +10,7 @@ import contextvars
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 from flask import Flask
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
@@ -23,6 +23,7 @@ from ..errors import ConfigError, StoreError
 from ..http import Reason, parse_cache_control, shown_field
 from ..model.entry import Freshness, StoredResponse, VariantMarker
 from ..model.keys import key_tag
+from ..model.named_tuple import NamedTuple
 from ..observed import raw_environ, session_of
 from ..stores.protocol import Lookup
 from ..views.background import refreshable

@@ -11,13 +11,14 @@ import functools
 import getpass
 import json
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, NamedTuple, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import click
 from flask.cli import with_appcontext
 
 from ..engine.manager import CacheManager
 from ..errors import ConfigError, StoreFullError
+from ..model.named_tuple import NamedTuple
 from ..stores.protocol import Listed
 from .group import usage_errors
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 import ormsgpack
 from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, ResponseError
@@ -25,6 +25,7 @@ from ..engine.manager import CacheManager
 from ..errors import StoreError, StoreFullError, StoreUnavailableError
 from ..model.cache_type import CacheType
 from ..model.entry import Draft
+from ..model.named_tuple import NamedTuple
 from ..stores.redis.connection import Connection, pack
 from ..stores.redis.driver import Connector
 from ..stores.redis.facts import EVICTION_ADVICE

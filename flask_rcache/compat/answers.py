@@ -6,7 +6,7 @@ Owns that form, and which answers are not for the next visitor. Flask-Caching pi
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from flask import Response as FlaskResponse
 from flask import current_app
@@ -17,6 +17,7 @@ from werkzeug.wrappers import Response
 from ..errors import EncodeError
 from ..http import parse_cache_control
 from ..http.storable import STORABLE
+from ..model.named_tuple import NamedTuple
 
 __all__ = ["Answer", "Page", "as_page", "pack", "page_in", "refusal", "unpack", "whole"]
 

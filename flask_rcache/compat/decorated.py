@@ -9,13 +9,14 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from flask import current_app
 from werkzeug.exceptions import HTTPException
 
 from ..engine.fetching import MISSING, NEVER
 from ..errors import EncodeError
+from ..model.named_tuple import NamedTuple
 from ..observed import Field, Observed, describe
 from .answers import Answer, Page, as_page, pack, page_in, refusal, unpack, whole
 from .contract import KeyValues, NoValues, Timeout, lifetime

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 from urllib.parse import parse_qsl
 
 from flask import request, url_for
 from werkzeug.datastructures import MultiDict
 
 from ..context import EXTENSION
+from ..model.named_tuple import NamedTuple
 from ..observed import raw_environ
 from ..views.options import has_flashes
 

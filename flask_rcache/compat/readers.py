@@ -11,10 +11,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..context import EXTENSION, current_cache, request_context
 from ..http import ADDRESS, FieldRules, Selection, shown_field
+from ..model.named_tuple import NamedTuple
 from ..observed import Field, Observed, field_text, observe, observing, raw_environ, session_of
 from ..views.dependencies import Counting, dependencies
 from ..views.identity import leave_session_protection_alone

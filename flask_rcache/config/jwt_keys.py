@@ -11,12 +11,13 @@ import base64
 import binascii
 import functools
 import re
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import jwt
 from jwt.algorithms import HMACAlgorithm
 
 from ..errors import AuthError, ConfigError
+from ..model.named_tuple import NamedTuple
 from .settings import Settings
 
 __all__ = [

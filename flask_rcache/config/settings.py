@@ -11,10 +11,11 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NoReturn
 from urllib.parse import quote, urlsplit
 
 from ..errors import ConfigError
+from ..model.named_tuple import NamedTuple
 from . import parsers
 from .redaction import redacted
 

@@ -15,11 +15,12 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextvars import ContextVar, Token
 from enum import Enum
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from weakref import WeakSet
 
 from ..model.entry import MICROSECONDS, Content, Draft, Entry, Freshness
 from ..model.moment import AsOf, Epoch, Moment, known_at, least
+from ..model.named_tuple import NamedTuple
 from ..model.observations import Observations, Seen, sources
 from ..model.scope import Scope, scope_var
 from ..stores.protocol import Begin, Begun, Filled, Lease, LoadedResult, Lookup, Outcome, Want

@@ -13,10 +13,11 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple
+from typing import Final
 
 from ..model.entry import Entry
 from ..model.forks import new_lock, register
+from ..model.named_tuple import NamedTuple
 
 __all__ = ["Flight", "Flights", "Landing"]
 

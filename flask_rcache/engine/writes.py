@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ..config.settings import Settings
 from ..errors import ConfigError, EncodeError, StoreError
 from ..model.entry import Draft
+from ..model.named_tuple import NamedTuple
 from ..stores.protocol import Lease, LoadedResult, Outcome
 from .fetching import Call, Fetching
 from .guard import GuardedStore

@@ -10,7 +10,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from weakref import ref
 
 from flask import Flask
@@ -19,6 +19,7 @@ from .. import signals
 from ..context import manager_of
 from ..errors import ConfigError, StoreUnavailableError
 from ..model import forks
+from ..model.named_tuple import NamedTuple
 from .rules import Rule, rules_of
 
 __all__ = ["Event", "Events", "Handlers"]

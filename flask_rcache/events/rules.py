@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import string
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from ..errors import ConfigError
+from ..model.named_tuple import NamedTuple
 
 __all__ = ["Rule", "Targets", "rules_of"]
 

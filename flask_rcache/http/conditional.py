@@ -10,10 +10,11 @@ import re
 from collections.abc import Mapping
 from enum import Enum
 from hashlib import blake2b
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from werkzeug.http import parse_etags, parse_range_header
 
+from ..model.named_tuple import NamedTuple
 from .freshness import parse_http_date
 from .headers import Fields, HeaderLines, by_name
 

@@ -8,7 +8,9 @@ Owns the grammar and what is done with what does not follow it. Judging a respon
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import Final
+
+from ..model.named_tuple import NamedTuple
 
 __all__ = ["MAX_DELTA_SECONDS", "CacheControl", "parse_cache_control", "parse_delta_seconds"]
 

@@ -7,8 +7,9 @@ finds out; what the response rules out is judged in :mod:`~flask_rcache.http.sto
 # Annotations are types here, not their names: a named tuple compiles each name, which takes longer than all else.
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from ..model.named_tuple import NamedTuple
 from .directives import parse_cache_control
 from .reasons import Reason
 

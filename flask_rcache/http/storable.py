@@ -7,8 +7,9 @@ show one user's page to another. It reads the *final* headers. It does not decid
 
 # Annotations are types here, not their names: a named tuple compiles each name, which takes longer than all else.
 
-from typing import Final, NamedTuple
+from typing import Final
 
+from ..model.named_tuple import NamedTuple
 from .directives import CacheControl, parse_cache_control
 from .freshness import current_age, freshness_lifetime
 from .headers import Fields, HeaderLines, by_name

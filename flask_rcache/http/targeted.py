@@ -8,8 +8,9 @@ directives mean is no different from Cache-Control's.
 
 import functools
 import re
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from ..model.named_tuple import NamedTuple
 from .directives import MAX_DELTA_SECONDS, CacheControl, parse_cache_control
 from .headers import Fields
 

@@ -7,9 +7,10 @@ whether a decorated view serves such a URL, and under which keys, is done by the
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import Final
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
+from ..model.named_tuple import NamedTuple
 from .headers import HeaderLines, by_name
 
 __all__ = ["Target", "unsafe_targets"]

@@ -10,9 +10,10 @@ import logging
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from ..engine.manager import CacheManager
+from ..model.named_tuple import NamedTuple
 from .names import Labels
 
 __all__ = ["Figure", "Watched"]

@@ -5,9 +5,10 @@ Owns the one table that both exporters read, and the bound on label values. Impo
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from ..model.forks import new_lock
+from ..model.named_tuple import NamedTuple
 
 __all__ = [
     "BUCKETS",

@@ -10,9 +10,10 @@ durations are seconds.
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from .moment import A, AsOf, Epoch, Moment, Parts, least
+from .named_tuple import NamedTuple
 
 __all__ = [
     "MICROSECONDS",

@@ -8,7 +8,9 @@ shards cannot be compared. Pure.
 # Annotations are types here, not their names: a named tuple compiles each name, which takes longer than all else.
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
+
+from .named_tuple import NamedTuple
 
 __all__ = ["AsOf", "Epoch", "Moment", "Parts", "Vector", "known_at", "least"]
 

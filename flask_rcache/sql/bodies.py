@@ -7,8 +7,9 @@ looked at. One that puts statements together as it runs is not known.
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import Final
 
+from ..model.named_tuple import NamedTuple
 from .text import calls_of, shape_of_text, sqlglot_dialect
 
 __all__ = ["Body", "body_of", "body_of_query"]

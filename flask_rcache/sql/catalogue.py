@@ -14,8 +14,9 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from ..model.named_tuple import NamedTuple
 from .bodies import Body, body_of, body_of_query
 from .rows import KeyKind, kind_of_name
 

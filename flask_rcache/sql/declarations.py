@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Final
 
 from ..errors import ConfigError
+from ..model.named_tuple import NamedTuple
 
 __all__ = ["TIME", "Declarations", "Does", "is_built_in_volatile", "is_harmless_setting"]
 

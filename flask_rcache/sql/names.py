@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Final
 
 from ..model.keys import user_tag
+from ..model.named_tuple import NamedTuple
 
 __all__ = [
     "ANY",

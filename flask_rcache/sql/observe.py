@@ -7,12 +7,13 @@ is found out once (``databases``), and nothing is done for one that reads nothin
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from sqlalchemy import event
 
 from ..engine.load import current_load, observe
 from ..model.moment import Moment
+from ..model.named_tuple import NamedTuple
 from ..model.observations import Observations
 from ..model.scope import scope_var
 from .cursors import announce

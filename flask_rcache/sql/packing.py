@@ -12,13 +12,14 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import repeat
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from uuid import UUID, SafeUUID
 
 import ormsgpack
 
 from ..codec import ValueCodec
 from ..errors import DecodeError, EncodeError
+from ..model.named_tuple import NamedTuple
 
 __all__ = ["Rows", "pack", "unpack"]
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from ..model.named_tuple import NamedTuple
 from .bodies import Body
 from .catalogue import Catalogue, Place, Relation
 from .declarations import Declarations, is_built_in_volatile

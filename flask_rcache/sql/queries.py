@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, CursorResult, Engine, text
 from sqlalchemy.engine import Result, Row, RowMapping
@@ -28,6 +28,7 @@ from ..functions import CachedFunction, FoundTags, ResultTtl, cached
 from ..model.bounded import BoundedDict
 from ..model.cache_type import AUTO, CacheType, Tags, split_tags
 from ..model.keys import Key, tag_of
+from ..model.named_tuple import NamedTuple
 from .databases import Database
 from .figures import Figures, StatementFigures
 from .packing import Rows, pack, unpack

@@ -7,8 +7,9 @@ a name stands for, which columns are the primary key, and what a function does i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from ..model.named_tuple import NamedTuple
 from .statements import Kind
 
 __all__ = ["Pin", "Ref", "Shape", "ShapeBuilder", "Source"]

@@ -7,8 +7,8 @@ known of a database (views, functions, keys, cascades) is ``catalogue``'s.
 from __future__ import annotations
 
 from enum import Enum
-from typing import NamedTuple
 
+from ..model.named_tuple import NamedTuple
 from .names import RowName, TableName, stamped
 
 __all__ = ["Kind", "Statement"]

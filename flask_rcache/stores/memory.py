@@ -9,12 +9,13 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import StoreFullError, StoreUnavailableError
 from ..model import forks
 from ..model.entry import MICROSECONDS, Draft, Entry, Freshness, Moment
 from ..model.keys import Names, key_tag, type_tag
+from ..model.named_tuple import NamedTuple
 from .glob import glob_regex
 from .lru import BUCKETS, Cell, Lru
 from .protocol import (

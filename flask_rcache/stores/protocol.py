@@ -9,10 +9,11 @@ and pass one conformance suite. Nothing here does I/O.
 
 from collections.abc import Iterator, Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ..errors import StoreUnavailableError
 from ..model.entry import MICROSECONDS, Draft, Entry, Moment, StoredResponse, VariantMarker
+from ..model.named_tuple import NamedTuple
 
 if TYPE_CHECKING:
     from .queueing import Queues

@@ -4,9 +4,10 @@ Owns what passes between ``engine.writes``, the consumers in ``writes``, and a s
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from ..model.entry import Draft
+from ..model.named_tuple import NamedTuple
 
 __all__ = ["Behind", "DeadLetter", "QueueState", "Queued", "Queues"]
 

@@ -7,9 +7,10 @@ tracing and proxies only where the view itself reads them.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from ..http import ADDRESS, BODY, QUIET_SESSION, FieldRules, environ_field, is_field, is_own_field, shown_field
+from ..model.named_tuple import NamedTuple
 from ..observed import Field, field_text
 
 __all__ = ["Counting", "Dependencies", "dependencies", "fields_noted", "identities"]

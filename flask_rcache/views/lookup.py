@@ -7,7 +7,7 @@ ask, is ``options``'s.
 from __future__ import annotations
 
 import time
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from ..context import SCOPE, enter
 from ..engine.load import Decision, decide, record_read
@@ -15,6 +15,7 @@ from ..http import Reason, Selection
 from ..model import chance
 from ..model.entry import MICROSECONDS, Entry, StoredResponse
 from ..model.keys import key_tag, url_tag
+from ..model.named_tuple import NamedTuple
 from ..model.scope import Scope, scope_var
 from ..observed import answered, observe, raw_environ, session_of
 from ..stores.protocol import Lookup

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from math import ceil
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..http import Selection
 from ..model.entry import MICROSECONDS, Draft, Entry, VariantMarker
 from ..model.keys import Names, key_tag
+from ..model.named_tuple import NamedTuple
 
 __all__ = ["Known", "Placed", "place", "selected_key"]
 

@@ -14,12 +14,13 @@ import threading
 import time
 import weakref
 from contextlib import suppress
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
 import ormsgpack
 
 from ...errors import StoreError
 from ...model import forks
+from ...model.named_tuple import NamedTuple
 from .connection import Connection
 from .failures import Failure, classify
 from .pool import Pool

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from ...model import forks
 from ...model.entry import Moment
 from ...model.keys import BARRIER, FLOOR, FORGOTTEN
+from ...model.named_tuple import NamedTuple
 
 __all__ = ["History"]
 

@@ -12,13 +12,14 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import ormsgpack
 
 from ...codec.envelope import Codec
 from ...errors import DecodeError, StoreError
 from ...model.entry import MICROSECONDS, Entry, Freshness, is_valid
+from ...model.named_tuple import NamedTuple
 from ..glob import glob_regex
 from ..protocol import Activity, Counts, CountsSource, Listed, Page, Size
 from .connection import pack

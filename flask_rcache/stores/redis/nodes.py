@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 from redis.crc import key_slot
 from redis.exceptions import RedisError
@@ -23,6 +23,7 @@ from redis.exceptions import RedisError
 from ...config.address import Node as Place
 from ...errors import StoreError, StoreUnavailableError
 from ...model import chance, forks
+from ...model.named_tuple import NamedTuple
 from ..protocol import Incident
 from .breaker import Breaker
 from .budget import Budget, request_scope

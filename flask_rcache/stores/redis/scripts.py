@@ -11,11 +11,12 @@ import re
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from redis.exceptions import NoScriptError, ResponseError
 
 from ...model.entry import Draft
+from ...model.named_tuple import NamedTuple
 from .connection import Exchange, pack
 from .steps import Ask, Steps, drive
 

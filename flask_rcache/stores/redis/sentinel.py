@@ -13,7 +13,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import redis
 from redis.connection import AbstractConnection
@@ -23,6 +23,7 @@ from redis.sentinel import Sentinel
 
 from ...config.address import Address, Node
 from ...model import forks
+from ...model.named_tuple import NamedTuple
 from .connection import Connection
 from .driver import Connector
 from .failures import WrongServerError

@@ -8,7 +8,9 @@ sent together (``cluster``). Does no I/O itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
+
+from ...model.named_tuple import NamedTuple
 
 __all__ = ["Ask", "Driven", "Steps", "drive"]
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from ...codec.envelope import Codec
 from ...config.address import parse_address
 from ...errors import CodecError, StoreError
 from ...model.entry import Draft, Moment, StoredResponse
 from ...model.keys import Names, key_tag
+from ...model.named_tuple import NamedTuple
 from ..protocol import (
     Activity,
     Begin,
