@@ -30,7 +30,6 @@ from .names import TableName
 from .observe import observe_statement, watch_statements
 from .pending import databases_of, watch_sessions
 from .queries import Queries, on_engine, on_given
-from .snapshots import moment_of
 from .statements import Kind, Statement
 from .transactions import Transactions
 
@@ -161,7 +160,6 @@ class SQLCache:
         self._databases[engine] = database
         databases_of[engine] = ref(database)
         transactions = self._transactions[database] = Transactions(database, self._commits)
-        database.moment_of = moment_of(transactions)
         transactions.watch()
         watch_statements(database, transactions)
         watch_sessions()

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 __all__ = [
     "Observer",
-    "announce",
+    "running",
     "unobserved",
     "unwatch_cursors",
     "watch_cursors",
@@ -29,19 +29,20 @@ Observer = Callable[[str | None, bool], AbstractContextManager[Any]]
 #: Where the connections of drivers have the class of their cursors.
 _CLASSES: Final = ("cursor_factory", "cursorclass")
 _OBSERVER: Final = "rcache_observer"
-#: What a cursor's next statement is: SQLAlchemy's; or one that is under way.
-_ANNOUNCED: Final = 1
-_RUNNING: Final = 2
+#: Where a watched cursor has whether a statement is under way.
+_IS_RUNNING: Final = "rcache_is_running"
 
 
 @cache
 def watched_cursor(base: type[Any]) -> type[Any]:
-    """A class of cursors whose connection is told of each statement that SQLAlchemy has not announced."""
-    if hasattr(base, "rcache_is_announced"):
+    """A class of cursors whose connection is told of each statement that SQLAlchemy does not run."""
+    if hasattr(base, _IS_RUNNING):
         return base
 
     class Watched(base):  # type: ignore[misc]
-        __slots__ = ("rcache_is_announced",)
+        __slots__ = (_IS_RUNNING,)
+        #: The driver's own, for statements of which is known what they do.
+        rcache_execute = base.execute
 
     Watched.__name__ = Watched.__qualname__ = base.__name__
     Watched.__module__ = base.__module__
@@ -88,44 +89,36 @@ def with_watched_cursors(base: type[Any]) -> type[Any]:
     return Watched
 
 
-def announce(cursor: Any) -> None:
-    """The next statement on a cursor is SQLAlchemy's, which has said what it is."""
-    # Each statement runs through here: suppress() would cost as much as all the rest.
-    try:  # noqa: SIM105
-        cursor.rcache_is_announced = _ANNOUNCED
-    except AttributeError:  # it is not watched
-        pass
+@contextmanager
+def running(cursor: Any) -> Iterator[None]:
+    """Around a statement of which is known what it does: what the driver executes within it is a part of it."""
+    if not hasattr(type(cursor), _IS_RUNNING):  # it is not watched
+        yield
+        return
+    cursor.rcache_is_running = True
+    try:
+        yield
+    finally:
+        cursor.rcache_is_running = False
 
 
 @contextmanager
 def _around(cursor: Any, sql: Any, *, commits: bool = False) -> Iterator[None]:
     """Around a statement; what the driver executes within it is a part of it."""
-    state = getattr(cursor, "rcache_is_announced", None)
-    if state == _RUNNING:
+    if getattr(cursor, _IS_RUNNING, False):
         yield
         return
     observer = getattr(cursor.connection, _OBSERVER, None)
-    with nullcontext() if state or observer is None else observer(sql, commits):
-        cursor.rcache_is_announced = _RUNNING
-        try:
-            yield
-        finally:
-            cursor.rcache_is_announced = None
+    with nullcontext() if observer is None else observer(sql, commits), running(cursor):
+        yield
 
 
 def _calling(name: str, base: type[Any], *, is_known: bool = True) -> Callable[..., Any]:
     original = getattr(base, name)
 
     def call(self: Any, sql: Any, *args: Any, **options: Any) -> Any:
-        state = getattr(self, "rcache_is_announced", None)
-        if state == _RUNNING:
+        if getattr(self, _IS_RUNNING, False):
             return original(self, sql, *args, **options)
-        if state == _ANNOUNCED:  # every statement of SQLAlchemy's
-            self.rcache_is_announced = _RUNNING
-            try:
-                return original(self, sql, *args, **options)
-            finally:
-                self.rcache_is_announced = None
         with _around(self, _text(sql, self) if is_known else None, commits=name == "executescript"):
             return original(self, sql, *args, **options)
 

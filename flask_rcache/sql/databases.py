@@ -9,14 +9,13 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from sqlalchemy import Engine
 
 from ..model.bounded import BoundedDict
-from ..model.moment import Moment
 from .catalogue import Catalogue, read_catalogue
 from .constructs import shape_of_compiled, shape_of_ddl
 from .cursors import unobserved
@@ -27,7 +26,7 @@ from .shapes import Shape
 from .statements import Kind, Statement
 from .text import named, shape_of_text
 
-__all__ = ["Database", "statement_of"]
+__all__ = ["Database"]
 
 logger: Final = logging.getLogger("flask_rcache")
 
@@ -58,8 +57,7 @@ class Database:
         declarations: what the app says of it.
 
     Attributes:
-        moment_of: finds the reading up to which what a connection reads now is known; set by what knows of
-            transactions and their snapshots, ``None`` for the moment of the load or the request.
+        has_differed: whether a connection ever had settings or temporary tables of its own.
         not_understood: how many executions could not be understood.
     """
 
@@ -68,14 +66,13 @@ class Database:
         "_catalogue",
         "_era",
         "_generation",
-        "_has_differed",
         "_read_at",
         "_texts",
         "_unknown",
         "_warned",
         "declarations",
         "engine",
-        "moment_of",
+        "has_differed",
         "name",
         "not_understood",
         "source_lag",
@@ -93,13 +90,11 @@ class Database:
         self.name: Final = name
         self.source_lag: Final = source_lag
         self.declarations: Final = declarations or Declarations()
-        self.moment_of: Callable[[Any, Statement], Moment | None] | None = None
         self.not_understood = 0
         #: What was made of compiled statements before it was another one is made anew.
         self._era = object()
         self._generation = 0
-        #: Whether a connection ever had settings or temporary tables of its own.
-        self._has_differed = False
+        self.has_differed = False
         self._texts: Final[BoundedDict[str, Plan]] = BoundedDict(_TEXTS_KEPT)
         self._warned: Final[BoundedDict[str, None]] = BoundedDict(_WARNED_KEPT)
         self._unknown: Final[BoundedDict[str, float]] = BoundedDict(_WARNED_KEPT)
@@ -111,22 +106,31 @@ class Database:
 
     # Statements
 
-    def classify(self, context: Any) -> Statement:
+    def classify(self, context: Any, sql: str | None = None, parameters: Any = ()) -> Statement:
         """What an execution reads and writes, before it runs.
 
         Args:
-            context: SQLAlchemy's execution context, as ``before_cursor_execute`` gets it.
+            context: SQLAlchemy's execution context.
+            sql: what is sent, where that is something else than the context's own statement.
+            parameters: its parameters then.
         """
-        plan = self.plan(context)
+        if sql is None:
+            plan, sets = self.plan(context), _parameters(context)
+        else:
+            plan, sets = self._text_plan(sql, *_place(context)), _by_number(parameters)
         info = context.root_connection.info
         if plan.changes:
-            self._changed(plan, context, info)
-        statement = plan.statement if plan.is_constant else plan.bound(_parameters(context))
+            self._changed(plan, sql or context.statement, info)
+        statement = plan.statement if plan.is_constant else plan.bound(sets)
         if statement.volatile is None and statement.kind is Kind.READ and (_SETTINGS in info or _TEMPORARY in info):
             statement = self._of_connection(plan, statement, info)
         if plan.problem:
             self._not_understood(plan)
         return statement
+
+    def unknown(self) -> Statement:
+        """What a statement of which nothing can be said may read and write."""
+        return Statement(self.name, Kind.WRITE, reads_all=True, writes_all=True)
 
     def completed(self, statement: Statement, context: Any) -> Statement:
         """The same once its results are there, at the latest before the commit: keys that the database has made.
@@ -157,23 +161,25 @@ class Database:
 
     def plan(self, context: Any) -> Plan:
         """What is known of the distinct statement of an execution; found out once."""
-        known: Plan | None = context.__dict__.get("rcache_plan")
-        if known is not None:  # somebody has asked before
-            return known
-        if self._generation != self.declarations.generation:
-            self._forget_plans()
-        compiled, now = context.compiled, time.monotonic()
-        plan: Plan | None
-        if compiled is not None:
+        compiled = context.compiled
+        if compiled is None:
+            return self._text_plan(context.statement, *_place(context))
+        plan = self.known(compiled)
+        if plan is None:
+            if self._generation != self.declarations.generation:
+                self._forget_plans()
+            plan = self._made(*_place(context), _shape(compiled, context))
             # SQLAlchemy keeps these for as long as the statement is in use, and so does what is known of it.
-            era, plan = compiled.__dict__.get(_PLAN, _NO_PLAN)
-            if plan is None or era is not self._era or plan.expires < now:
-                plan = self._made(*_place(context), _shape(compiled, context))
-                compiled.__dict__[_PLAN] = (self._era, plan)
-        else:
-            plan = self._text_plan(context.statement, *_place(context))
-        context.rcache_plan = plan
+            compiled.__dict__[_PLAN] = (self._era, plan)
         return plan
+
+    def known(self, compiled: Any) -> Plan | None:
+        """The plan of a compiled statement; ``None`` when it was not made, or has to be made anew."""
+        era, plan = compiled.__dict__.get(_PLAN, _NO_PLAN)
+        if era is not self._era or self._generation != self.declarations.generation or plan.expires < time.monotonic():
+            return None
+        found: Plan = plan
+        return found
 
     def beside(self, sql: str | None, driver: Any, info: dict[str, Any]) -> Statement:
         """What a statement on a driver's own cursor reads and writes, whatever its parameters.
@@ -188,31 +194,20 @@ class Database:
                 "beside", "a driver's cursor runs what can't be looked into: it invalidates every table of %s", self
             )
             return Statement(self.name, Kind.WRITE, writes_all=True)
-        if self._generation != self.declarations.generation:
-            self._forget_plans()
         plan = self._text_plan(sql, driver, info)
         if plan.problem:
             self._not_understood(plan)
         return plan.bound([{}])._replace(generates_keys=False)
 
     def _text_plan(self, text: str, driver: Any, info: Mapping[str, Any]) -> Plan:
+        if self._generation != self.declarations.generation:
+            self._forget_plans()
         plan = self._texts.get(text)
         if plan is None or plan.expires < time.monotonic():
             dialect = self.engine.dialect
             sql, lists = named(text, dialect.paramstyle)
             plan = self._texts[text] = self._made(driver, info, shape_of_text(sql, dialect.name, lists))
         return plan
-
-    def differs(self, connection: Any) -> bool:
-        """Whether a connection has settings or temporary tables of its own."""
-        if not self._has_differed:
-            return False
-        info = connection.info
-        return _SETTINGS in info or _TEMPORARY in info
-
-    def parameters(self, context: Any) -> Sequence[Mapping[str, Any]]:
-        """The parameters of an execution, each set by name."""
-        return _parameters(context)
 
     def _forget_plans(self) -> None:
         self._era = object()
@@ -274,12 +269,12 @@ class Database:
 
     # What a connection has changed
 
-    def _changed(self, plan: Plan, context: Any, info: dict[str, Any]) -> None:
+    def _changed(self, plan: Plan, sql: str, info: dict[str, Any]) -> None:
         """A statement changes what follows: the tables there are, or how its connection answers."""
         shape = plan.shape
         if shape.kind is Kind.DDL:
             if shape.is_temporary:
-                self._has_differed = True
+                self.has_differed = True
                 info.setdefault(_TEMPORARY, set()).update(ref.name.lower() for ref in shape.writes)
             else:
                 info[_CHANGED] = True
@@ -294,14 +289,17 @@ class Database:
         name = shape.what[0] if shape.what else "set_config"
         if is_harmless_setting(name) or name in self.declarations.pure:
             return
-        self._has_differed = True
+        self.has_differed = True
         info.setdefault(_SETTINGS, {})[name] = f"what {shape.verb or 'set_config()'} {name} has changed".strip()
-        if _SET_LOCALLY.search(context.statement):
+        if _SET_LOCALLY.search(sql):
             info.setdefault(_LOCAL, set()).add(name)
 
-    def transaction_ended(self, connection: Any) -> None:
-        """A transaction has ended on a connection, however: settings that were local to it are undone."""
-        info = connection.info
+    def transaction_ended(self, info: dict[str, Any]) -> None:
+        """A transaction has ended on a connection, however: settings that were local to it are undone.
+
+        Args:
+            info: what the pool keeps with the connection.
+        """
         for name in info.pop(_LOCAL, ()):
             info.get(_SETTINGS, {}).pop(name, None)
         if not info.get(_SETTINGS, True):
@@ -328,23 +326,27 @@ class Database:
         does = "depends on" if not statement.writes_all else "invalidates"
         self._warn(plan.problem, "a statement %s every table of %s: %s", does, self, plan.problem)
 
+    def fault(self, statement: str, error: Exception) -> None:
+        """A statement could not be looked into: a fault of our own, or a parameter of a type that raises.
+
+        Args:
+            statement: or what is known of it.
+            error: what was raised.
+        """
+        self.not_understood += 1
+        logger.debug("[CACHE] %s failed with", statement, exc_info=error)
+        self._warn(
+            repr(error),
+            "a statement can't be looked into (%r): it counts as one that reads and writes every table of %s: %.200s",
+            error,
+            self,
+            statement,
+        )
+
     def _warn(self, about: str, message: str, *args: object) -> None:
         if about not in self._warned:
             self._warned[about] = None
             logger.warning(f"[CACHE] {message}", *args)  # noqa: G004  # the arguments are the message's
-
-
-def statement_of(database: Database, context: Any) -> Statement:
-    """What an execution reads and writes; found out once for each execution, whoever asks first.
-
-    Args:
-        database: the watched database that it runs on.
-        context: SQLAlchemy's execution context.
-    """
-    found = getattr(context, "rcache_statement", None)
-    if found is None:
-        found = context.rcache_statement = database.classify(context)
-    return cast(Statement, found)
 
 
 def _place(context: Any) -> tuple[Any, dict[str, Any]]:
@@ -364,10 +366,18 @@ def _parameters(context: Any) -> Sequence[Mapping[str, Any]]:
     found: Sequence[Mapping[str, Any]] | None = getattr(context, "compiled_parameters", None)
     if context.compiled is not None and found is not None:
         return found
-    sets = context.parameters or [{}]
+    return _by_number(context.parameters or [{}])
+
+
+def _by_number(sets: Any) -> Sequence[Mapping[str, Any]]:
+    """Parameters as a driver takes them: those without names have their numbers for names."""
+    if isinstance(sets, Mapping):
+        return [sets]
+    if sets and not isinstance(sets[0], Mapping | list | tuple):
+        sets = [sets]
     return [
         each if isinstance(each, Mapping) else {f"p{index + 1}": value for index, value in enumerate(each)}
-        for each in sets
+        for each in sets or [{}]
     ]
 
 

@@ -1,110 +1,202 @@
-"""Reads: what a statement reads on a watched engine becomes tags of the loads around it, and of later ones.
+"""Statements: what each reads on a watched engine becomes tags of the loads around it, and of later ones.
 
-Owns the listeners on an engine that concern reads. They run for each statement: what is known of a distinct statement
-is found out once (``databases``), and nothing is done for one that reads nothing.
+Owns what is around a dialect's ``do_execute`` and its like. Nothing is listened to: an engine with listeners takes
+SQLAlchemy longer, statement by statement. What is known of a distinct statement is found out once (``databases``), and
+of a plain read only a note is kept of it and its parameters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from typing import Any, Final
 
-from sqlalchemy import event
+from sqlalchemy.engine.default import DefaultDialect
+from sqlalchemy.engine.interfaces import ExecuteStyle
 
 from ..engine.load import current_load, observe
 from ..model.moment import Moment
 from ..model.named_tuple import NamedTuple
 from ..model.observations import Observations
 from ..model.scope import scope_var
-from .cursors import announce
-from .databases import Database, statement_of
+from .cursors import running
+from .databases import Database
 from .names import TableName, any_tag, row_tag, rows_tag, table_tag
 from .plans import Plan, read_tags
+from .snapshots import Snapshots
 from .statements import Kind, Statement
-from .transactions import Transactions
+from .transactions import Transaction, Transactions, is_pooled
 
 __all__ = ["observe_statement", "watch_statements"]
 
+_COMMENTS: Final = re.compile(r"/\*.*?\*/|--[^\n]*", re.DOTALL)
+
 
 def watch_statements(database: Database, transactions: Transactions) -> None:
-    """Observe what is read on an engine, from now on, and have transactions know of what is more than a read."""
-    engine = database.engine
-    listeners = _Listeners(database, transactions)
-    # A listener that returns what it was given is called as it is; SQLAlchemy puts a function around another one.
-    event.listen(engine, "before_cursor_execute", listeners.before_cursor_execute, retval=True)
-    for name in ("commit", "rollback", "commit_twophase", "rollback_twophase"):
-        event.listen(engine, name, listeners.ended)
+    """Observe what an engine's statements read and write, from now on."""
+    dialect: Any = database.engine.dialect
+    statements = _Statements(database, transactions)
+    dialect.do_execute = statements.around_execute(dialect.do_execute)
+    dialect.do_execute_no_params = statements.around_execute_no_params(dialect.do_execute_no_params)
+    dialect.do_executemany = statements.around_executemany(dialect.do_executemany)
+    transactions.read_beside = statements.read_beside
 
 
-class _Listeners:
-    """The listeners of one engine: one for each event, as they run for each statement."""
+class _Statements:
+    """The statements of one engine."""
 
-    __slots__ = ("_database", "_transactions")
+    __slots__ = ("_database", "_snapshots", "_transactions")
 
     def __init__(self, database: Database, transactions: Transactions) -> None:
         self._database: Final = database
         self._transactions: Final = transactions
+        self._snapshots: Final = Snapshots(transactions)
 
-    def before_cursor_execute(
-        self, connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
-    ) -> tuple[str, Any]:
-        """A statement is about to run; the text and the parameters stay as they are."""
-        announce(cursor)
-        database = self._database
-        plan = database.plan(context)
-        if not plan.is_plain_read:
-            self._transactions.before_execute(connection, context)
-            self._observe(connection, context)
-            return statement, parameters
-        scope = scope_var.get()
-        uncommitted = scope.uncommitted if scope is not None else ()
-        if (uncommitted and uncommitted[0]) or database.differs(connection):
-            self._observe(connection, context)
-            return statement, parameters
-        # What it reads is found when somebody asks: most requests load nothing whose tags are AUTO.
-        moment = _moment(database, plan.statement, connection)
-        observe(_Execution(moment, plan, () if plan.is_constant else database.parameters(context)))
-        return statement, parameters
+    # What is around the dialect's methods
 
-    def _observe(self, connection: Any, context: Any) -> None:
-        """What a statement reads that has to be known now."""
-        database = self._database
-        found = statement_of(database, context)
-        reads = found.reads or found.read_rows or found.reads_all or found.volatile is not None
-        if reads and found.kind is not Kind.TRANSACTION and found.kind is not Kind.SETTING:
-            observe_statement(database, found, connection)
+    def around_execute(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """``do_execute``."""
+        is_plain = getattr(original, "__func__", None) is DefaultDialect.do_execute
 
-    def ended(self, connection: Any, *_: Any) -> None:
-        """A transaction ends."""
-        self._database.transaction_ended(connection)
+        def do_execute(cursor: Any, statement: str, parameters: Any, context: Any = None) -> Any:
+            if not self._is_noted(statement, context):
+                run = partial(original, cursor, statement, parameters, context)
+                return self._run(run, cursor, statement, parameters, context)
+            # Past the class of our own that would ask whether the statement is known.
+            execute = type(cursor).__dict__.get("rcache_execute") if is_plain else None
+            if execute is not None:
+                return execute(cursor, statement, parameters)
+            with running(cursor):
+                return original(cursor, statement, parameters, context)
+
+        return do_execute
+
+    def around_execute_no_params(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """``do_execute_no_params``."""
+
+        def do_execute_no_params(cursor: Any, statement: str, context: Any = None) -> Any:
+            run = partial(original, cursor, statement, context)
+            return self._run(run, cursor, statement, (), context)
+
+        return do_execute_no_params
+
+    def around_executemany(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """``do_executemany``."""
+
+        def do_executemany(cursor: Any, statement: str, parameters: Any, context: Any = None) -> Any:
+            run = partial(original, cursor, statement, parameters, context)
+            return self._run(run, cursor, statement, parameters, context)
+
+        return do_executemany
+
+    # What they do
+
+    def _is_noted(self, statement: str, context: Any) -> bool:
+        """Whether a statement is a plain read, of which no more has to be known than was noted just now.
+
+        What it reads is found when somebody asks: most requests load nothing whose tags are AUTO.
+        """
+        try:
+            compiled, database = context.compiled, self._database
+            if compiled is None or statement is not context.statement:
+                return False
+            plan, scope = database.known(compiled), scope_var.get()
+            if plan is None or not plan.is_plain_read or database.has_differed:
+                return False
+            if scope is None:
+                moment = None
+            elif scope.uncommitted and scope.uncommitted[0]:
+                return False
+            else:
+                moment = self._snapshots.moment(context.root_connection, scope)
+            observe(_Execution(moment, database, plan, () if plan.is_constant else context.compiled_parameters))
+        except Exception:  # noqa: BLE001  # whatever it is, it is found once more, and reported
+            return False
+        return True
+
+    def _run(self, run: Callable[[], Any], cursor: Any, statement: str, parameters: Any, context: Any) -> Any:
+        """Run a statement of which more has to be known before."""
+        if context is None or not is_pooled(context.root_connection.connection):
+            return run()  # the dialect's own: what it asks to find out about the server, for instance
+        connection, database = context.root_connection, self._database
+        with ExitStack() as stack:
+            try:
+                if _is_another(statement, context):
+                    found = database.classify(context, statement, parameters)
+                else:
+                    found = database.classify(context)
+                if found.is_write or found.kind is not Kind.READ:
+                    stack.enter_context(self._transactions.executing(connection, context, found))
+                if found.kind is not Kind.TRANSACTION and found.kind is not Kind.SETTING:
+                    self._observe(found, connection)
+            except Exception as error:  # noqa: BLE001  # no fault here may fail the statement, nor have it missed
+                database.fault(statement, error)
+                stack.enter_context(self._transactions.executing(connection, None, database.unknown()))
+                observe(_Read(None, database.unknown()))
+            stack.enter_context(running(cursor))
+            return run()
+
+    def _observe(self, found: Statement, connection: Any) -> None:
+        """Note what a statement reads that has to be known now."""
+        if _reads(found):
+            scope = scope_var.get()
+            moment = None if scope is None else self._snapshots.moment(connection, scope)
+            observe(_Read(_behind(moment, self._database), found, is_uncommitted=_is_uncommitted(found)))
+
+    def read_beside(self, transaction: Transaction, found: Statement) -> None:
+        """Note what a statement on a driver's own cursor reads."""
+        if _reads(found):
+            scope = scope_var.get()
+            moment = None if scope is None else self._snapshots.moment_in(transaction, scope)
+            observe(_Read(_behind(moment, self._database), found, is_uncommitted=_is_uncommitted(found)))
 
 
-def observe_statement(database: Database, statement: Statement, connection: Any = None) -> None:
-    """Note what a statement reads.
+def _reads(found: Statement) -> bool:
+    return bool(found.reads or found.read_rows or found.reads_all or found.volatile is not None)
+
+
+def _is_another(statement: str, context: Any) -> bool:
+    """Whether what is sent is not the context's statement: a listener has rewritten it, or a default is asked for."""
+    own = getattr(context, "statement", None)
+    if statement is own or context.execute_style is ExecuteStyle.INSERTMANYVALUES:
+        return False
+    return own is None or _COMMENTS.sub("", statement).strip() != _COMMENTS.sub("", own).strip()
+
+
+def observe_statement(database: Database, statement: Statement) -> None:
+    """Note what is declared to be read.
 
     Args:
-        database: on which it runs.
-        statement: what it reads.
-        connection: on which it runs; ``None`` for what is only declared to be read.
+        database: of which.
+        statement: what.
     """
-    moment = _moment(database, statement, connection)
-    observe(_Read(moment, statement, is_uncommitted=_is_uncommitted(statement)))
+    load, scope = current_load(), scope_var.get()
+    moment = load.moment if load is not None and load.is_running else None if scope is None else scope.moment
+    observe(_Read(_behind(moment, database), statement, is_uncommitted=_is_uncommitted(statement)))
 
 
 class _Execution(NamedTuple):
     """A plain read, as it ran."""
 
     moment: Moment | None
+    database: Database
     plan: Plan
     parameters: Sequence[Mapping[str, Any]]
 
     def note_in(self, observations: Observations) -> None:
         """Note its tags."""
-        plan = self.plan
+        plan, moment = self.plan, _behind(self.moment, self.database)
         if plan.is_constant:
-            observations.note(self.moment, plan.tags)
-        else:
-            _Read(self.moment, plan.bound(self.parameters)).note_in(observations)
+            observations.note(moment, plan.tags)
+            return
+        try:
+            found = plan.bound(self.parameters)
+        except Exception as error:  # noqa: BLE001  # a parameter of the app's own type can raise anything
+            self.database.fault(f"one that reads {plan.tags}", error)
+            moment, found = None, self.database.unknown()
+        _Read(moment, found).note_in(observations)
 
 
 class _Read(NamedTuple):
@@ -130,17 +222,9 @@ class _Read(NamedTuple):
             observations.note_members(moment, table_tag(table), members)
 
 
-def _moment(database: Database, statement: Statement, connection: Any) -> Moment | None:
-    """Up to when what is read now is known (rule R3): as the transaction's snapshot says, or no later than the load."""
-    moment: Moment | None
-    if database.moment_of is not None and connection is not None:
-        moment = database.moment_of(connection, statement)
-    else:
-        load, scope = current_load(), scope_var.get()
-        moment = load.moment if load is not None and load.is_running else None if scope is None else scope.moment
-    if moment is not None and database.source_lag:
-        moment = moment.earlier(database.source_lag)
-    return moment
+def _behind(moment: Moment | None, database: Database) -> Moment | None:
+    """Up to when what is read is known (rule R3): a replica may lag."""
+    return moment if moment is None or not database.source_lag else moment.earlier(database.source_lag)
 
 
 def _is_uncommitted(statement: Statement) -> bool:

@@ -40,10 +40,12 @@ class Uncommitted:
         transactions: those that it has written in, with their databases.
     """
 
-    __slots__ = ("_sessions", "transactions")
+    __slots__ = ("_has_written", "_sessions", "transactions")
 
     def __init__(self) -> None:
         self.transactions: Final[WeakKeyDictionary[Any, Database]] = WeakKeyDictionary()
+        #: Whether there ever was one of them.
+        self._has_written = False
         #: Those whose transactions it has begun. They are gone through before each statement, which a ``WeakSet``
         #: makes several times as expensive.
         self._sessions: Final[list[ref[Session]]] = []
@@ -57,6 +59,11 @@ class Uncommitted:
         """A session has begun a transaction in this context."""
         if all(each() is not session for each in tuple(self._sessions)):
             self._sessions.append(ref(session, self._sessions.remove))
+
+    def wrote(self, transaction: Any, database: Database) -> None:
+        """A transaction has written in this context."""
+        self._has_written = True
+        self.transactions[transaction] = database
 
     def touches(self, tags: Iterable[str]) -> bool:
         """Whether anything with these tags depends on what is not committed."""
@@ -73,7 +80,7 @@ class Uncommitted:
 
     def __bool__(self) -> bool:
         """Whether there is anything."""
-        if self.transactions:
+        if self._has_written:
             for transaction, database in tuple(self.transactions.items()):
                 if transaction.pending(database):
                     return True

@@ -87,7 +87,7 @@ class Queries:
         began = time.perf_counter()
         query = self._query(database, statement, params)
         manager: CacheManager = current_cache._get_current_object()  # type: ignore[attr-defined]
-        loading = _Loading(query, manager)
+        loading = _Loading(database, query, manager)
 
         def load() -> bytes | Rows:
             with source() as connection, loading:
@@ -109,7 +109,7 @@ class Queries:
         began = time.perf_counter()
         query = self._query(database, statement, params)
         manager: CacheManager = current_cache._get_current_object()  # type: ignore[attr-defined]
-        loading = _Loading(query, manager)
+        loading = _Loading(database, query, manager)
 
         async def load() -> bytes | Rows:
             async with source() as connection:
@@ -193,7 +193,8 @@ class Queries:
 class _Loading:
     """One run of a query: how long it took, and what is kept of it."""
 
-    def __init__(self, query: _Query, manager: CacheManager) -> None:
+    def __init__(self, database: Database, query: _Query, manager: CacheManager) -> None:
+        self._database: Final = database
         self._query: Final = query
         self._codec: Final[ValueCodec] = manager.engine.fetching.codec
         self._strict: Final = manager.settings.strict
@@ -210,10 +211,8 @@ class _Loading:
     def packed(self, result: CursorResult[Any]) -> bytes | Rows:
         """The bytes of a result; its rows when they can't be stored."""
         rows = Rows(tuple(result.keys()), [tuple(row) for row in result])
-        plan = getattr(result.context, "rcache_plan", None)
-        if plan is not None:
-            read = plan.bound(result.context.compiled_parameters)
-            self._query.figures.tags = frozenset(map(tag_of, read_tags(read)))
+        read = self._database.plan(result.context).bound(result.context.compiled_parameters)
+        self._query.figures.tags = frozenset(map(tag_of, read_tags(read)))
         try:
             return pack(rows, self._codec)
         except CodecError as error:

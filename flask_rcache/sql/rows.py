@@ -85,11 +85,14 @@ def _integer(value: Any) -> str | None:
         return str(value)
     if isinstance(value, int):  # True, or an enum
         return str(int(value))
-    if isinstance(value, float | Decimal):
-        return str(int(value)) if value == value.__floor__() else None
-    if isinstance(value, str):
-        text = value.strip()
-        return str(int(text)) if text.removeprefix("-").isdecimal() and text.isascii() else None
+    try:
+        if isinstance(value, float | Decimal):
+            return str(int(value)) if value == int(value) else None
+        if isinstance(value, str):
+            text = value.strip()
+            return str(int(text)) if text.removeprefix("-").isdecimal() and text.isascii() else None
+    except (ValueError, OverflowError):  # no number, an infinite one, or one of thousands of digits
+        pass
     return None
 
 

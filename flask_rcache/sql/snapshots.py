@@ -1,46 +1,61 @@
 """Snapshots: up to when what a statement reads is known to reflect the database (rule R3; DESIGN, section 5).
 
-Owns :func:`moment_of`. A statement is as new as the latest reading of the store's clock that was heard before it ran;
+Owns :class:`Snapshots`. A statement is as new as the latest reading of the store's clock that was heard before it ran;
 in a transaction that reads from a snapshot, as the one that was heard before it began. That a table was read before in
 the same request, whose identity map may answer without another statement, is what the least of all its readings says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
 from ..model.moment import Moment
-from ..model.scope import scope_var
+from ..model.scope import Scope
 from .pending import TRANSACTION
-from .statements import Statement
 from .transactions import Transaction, Transactions
 
-__all__ = ["moment_of"]
+__all__ = ["Snapshots"]
 
 #: Each statement has a snapshot of its own.
 _BY_STATEMENT: Final = frozenset({"READ COMMITTED", "READ UNCOMMITTED", "AUTOCOMMIT"})
-_OPTION: Final = "rcache_isolation_changed"
 
 
-def moment_of(transactions: Transactions) -> Callable[[Any, Statement], Moment | None]:
-    """The function that :attr:`.Database.moment_of` takes."""
+class Snapshots:
+    """Of the transactions of one watched engine.
 
-    def found(connection: Any, _: Statement) -> Moment | None:
-        scope = scope_var.get()
-        if scope is None:
-            return None
+    Args:
+        transactions: those.
+    """
+
+    __slots__ = ("_transactions",)
+
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions: Final = transactions
+
+    def moment(self, connection: Any, scope: Scope) -> Moment | None:
+        """Up to when what a connection reads now is known.
+
+        Args:
+            connection: SQLAlchemy's, on which a statement is about to run.
+            scope: what it runs in.
+        """
+        transaction: Transaction | None = connection.connection.info.get(TRANSACTION)
+        if transaction is None or not transaction.is_watched:
+            transaction = self._transactions.of(connection)
+        if transaction.reads_by_statement is None:
+            transaction.reads_by_statement = reads_by_statement(connection)
+        return self.moment_in(transaction, scope)
+
+    def moment_in(self, transaction: Transaction, scope: Scope) -> Moment | None:
+        """:meth:`moment` in a transaction."""
         store: Any = scope.owner
-        now: Moment | None = store.moment
-        if reads_by_statement(connection):
+        if transaction.reads_by_statement:
+            now: Moment | None = store.moment
             return now
-        known: Transaction | None = connection.info.get(TRANSACTION)
-        if known is None or not known.is_watched:
-            known = transactions.of(connection)
-        before: Moment | None = known.snapshots.setdefault(store, now)
-        return before
-
-    return found
+        found: Moment | None = transaction.snapshots.get(store)
+        if found is None:
+            found = transaction.snapshots.setdefault(store, store.moment)
+        return found
 
 
 def reads_by_statement(connection: Any) -> bool:
@@ -49,7 +64,7 @@ def reads_by_statement(connection: Any) -> bool:
     What a statement has said of the isolation level (``SET TRANSACTION``) is not looked into: then there is a snapshot.
     """
     dialect = connection.dialect
-    if dialect.name == "sqlite" or connection.info.get(_OPTION):
+    if dialect.name == "sqlite":
         return False
     level = connection.get_execution_options().get("isolation_level")
     if level is None:

@@ -14,18 +14,17 @@ from typing import Any, Final
 from sqlalchemy import event
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.pool import PoolProxiedConnection
-from sqlalchemy.sql.elements import SavepointClause
 
 from ..engine.commits import Commits
 from ..model.scope import scope_var
 from .cursors import watch_cursors
-from .databases import Database, statement_of
+from .databases import Database
 from .drivers import FACTORIES, commits_at_once, driver_commits_at_once, is_rolled_back, watch_connection, watched_class
 from .names import RowName, TableName, any_tag, stamped, unknown_tag
 from .pending import TRANSACTION, uncommitted
 from .statements import Kind, Statement
 
-__all__ = ["Transaction", "Transactions", "Writes"]
+__all__ = ["Transaction", "Transactions", "Writes", "is_pooled"]
 
 #: So many rows of one table are stamped one by one; above that, the table and all its rows.
 _MOST_ROWS: Final = 64
@@ -96,6 +95,8 @@ class Transaction:
         has_begun: whether a ``BEGIN`` was sent as a statement.
         snapshots: by store, the moment heard before the transaction began; see ``snapshots``.
         is_watched: whether the driver's connection says when it commits.
+        reads_by_statement: whether each of its statements sees what was committed before it; ``None`` until somebody
+            asks.
     """
 
     __slots__ = (
@@ -107,6 +108,7 @@ class Transaction:
         "is_committing",
         "is_in_two_phases",
         "is_watched",
+        "reads_by_statement",
         "snapshots",
     )
 
@@ -119,6 +121,7 @@ class Transaction:
         self.is_in_two_phases = False
         self.has_begun = False
         self.is_watched = False
+        self.reads_by_statement: bool | None = None
         self.snapshots: Final[dict[Any, Any]] = {}
 
     def write(self, statement: Statement, context: Any) -> None:
@@ -129,9 +132,14 @@ class Transaction:
         else:
             self._levels[-1].writes.add(statement)
 
-    def complete(self, database: Database) -> None:
-        """The last statement has run, and its keys have been fetched: they are known now."""
-        if self._last is not None:
+    def complete(self, database: Database, context: Any = None) -> None:
+        """The last statement has run, and its keys have been fetched: they are known now.
+
+        Args:
+            database: on which it ran.
+            context: of what runs now: perhaps it is the last statement still, which is sent in several parts.
+        """
+        if self._last is not None and (context is None or self._last[1] is not context):
             statement, context = self._last
             self._last, self._tags = None, None
             self._levels[-1].writes.add(database.completed(statement, context))
@@ -177,6 +185,7 @@ class Transaction:
         self._levels[:] = [_Level("")]
         self._last, self._tags = None, frozenset()
         self.has_begun = False
+        self.reads_by_statement = None
         self.snapshots.clear()
 
     def tags(self, database: Database) -> tuple[str, ...]:
@@ -205,26 +214,30 @@ class Transactions:
     Args:
         database: what is watched.
         caches: lists what is told of commits: the caches of all apps that use the engine.
+
+    Attributes:
+        read_beside: takes what a statement on a driver's own cursor reads.
     """
 
     def __init__(self, database: Database, caches: Callable[[], Sequence[Commits]]) -> None:
         self.database: Final = database
         self._caches: Final = caches
+        self.read_beside: Callable[[Transaction, Statement], None] | None = None
         #: What two-phase transactions that are prepared have written, and the tokens of their stamps ahead.
         self._prepared: Final[dict[str, _Ends]] = {}
 
     def watch(self) -> None:
         """Watch the engine from now on; connections that are there already from their next use on."""
         engine = self.database.engine
-        event.listen(engine, "do_connect", self._on_connect)
         event.listen(engine, "checkout", self._on_checkout)
-        event.listen(engine, "begin", self._on_begin)
-        event.listen(engine, "after_cursor_execute", self._after_execute)
-        event.listen(engine, "handle_error", self._on_error)
-        event.listen(engine, "release_savepoint", self._on_release)
-        event.listen(engine, "rollback_savepoint", self._on_rollback_to)
+        # Listeners on what an engine or a dialect does would have SQLAlchemy look for listeners at each statement.
         dialect: Any = engine.dialect
         for name, around in (
+            ("connect", self._connect),
+            ("do_begin", self._do_begin),
+            ("do_savepoint", self._do_savepoint),
+            ("do_release_savepoint", self._do_release),
+            ("do_rollback_to_savepoint", self._do_rollback_to),
             ("do_commit", self._do_commit),
             ("do_rollback", self._do_rollback),
             ("do_prepare_twophase", self._do_prepare),
@@ -254,8 +267,9 @@ class Transactions:
             watch_cursors(driver, lambda sql, commits: self._beside(transaction, driver, info, sql, commits=commits))
         return found
 
-    def _on_connect(self, dialect: Any, record: Any, arguments: Any, options: dict[str, Any]) -> None:
-        """A connection is about to be made: of a class that can be watched, where its driver's cannot."""
+    def _connect(self, original: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """A connection is made: of a class that can be watched, where its driver's cannot."""
+        dialect: Any = self.database.engine.dialect
         name = FACTORIES.get(dialect.driver)
         if name is not None:
             base = options.get(name) or getattr(dialect.loaded_dbapi, "Connection", None)
@@ -263,41 +277,67 @@ class Transactions:
                 base = dialect.loaded_dbapi.extensions.connection
             if isinstance(base, type):
                 options[name] = watched_class(base)
+        return original(*args, **options)
 
     def _on_checkout(self, _: Any, __: Any, pooled: Any) -> None:
         """A connection is taken from the pool, perhaps for the driver's methods alone."""
         self.of(pooled)
 
-    def _on_begin(self, connection: Any) -> None:
+    def _do_begin(self, original: Callable[..., Any], pooled: Any) -> Any:
         """SQLAlchemy begins a transaction: what is read in it is no later than this."""
-        transaction, scope = self.of(connection), scope_var.get()
-        for cache in self._caches():
-            transaction.snapshots.setdefault(cache.store, cache.store.moment)
-        if scope is not None:
-            transaction.snapshots.setdefault(scope.owner, getattr(scope.owner, "moment", None))
+        if is_pooled(pooled):
+            transaction, scope = self.of(pooled), scope_var.get()
+            transaction.reads_by_statement = None
+            for cache in self._caches():
+                transaction.snapshots.setdefault(cache.store, cache.store.moment)
+            if scope is not None:
+                transaction.snapshots.setdefault(scope.owner, getattr(scope.owner, "moment", None))
+        return original(pooled)
 
-    def _on_release(self, connection: Any, name: str, _: Any) -> None:
+    def _do_savepoint(self, original: Callable[..., Any], connection: Any, name: str) -> Any:
         transaction = self.of(connection)
         transaction.complete(self.database)
-        transaction.release(name)
+        result = original(connection, name)
+        transaction.savepoint(name)
+        return result
 
-    def _on_rollback_to(self, connection: Any, name: str, _: Any) -> None:
+    def _do_release(self, original: Callable[..., Any], connection: Any, name: str) -> Any:
+        transaction = self.of(connection)
+        transaction.complete(self.database)
+        result = original(connection, name)
+        transaction.release(name)
+        return result
+
+    def _do_rollback_to(self, original: Callable[..., Any], connection: Any, name: str) -> Any:
+        result = original(connection, name)
         self.of(connection).rollback_to(name)
+        return result
 
     # --- Statements
 
-    def before_execute(self, connection: Any, context: Any) -> None:
-        """A statement that may be more than a plain read is about to run; what hears of every statement says so."""
-        found = statement_of(self.database, context)
-        if found.kind is Kind.READ and not found.is_write:
-            return  # savepoints as constructs are looked at when they are there
-        transaction = self.of(connection)
-        transaction.complete(self.database)
+    @contextmanager
+    def executing(self, connection: Any, context: Any, found: Statement) -> Iterator[None]:
+        """Around a statement of SQLAlchemy's that is more than a read.
+
+        Args:
+            connection: on which it runs.
+            context: SQLAlchemy's execution context; ``None`` where it can't be asked for keys.
+            found: what it does.
+        """
+        transaction, ends = self.of(connection), None
+        transaction.complete(self.database, context)
         if found.kind is Kind.TRANSACTION:
-            context.rcache_ends = self._before_verb(transaction, found)
+            ends = self._before_verb(transaction, found)
         elif found.is_write:
             at_once = commits_at_once(connection, in_transaction=transaction.has_begun)
-            context.rcache_ends = self._before_write(transaction, found, context, at_once=at_once)
+            ends = self._before_write(transaction, found, context, at_once=at_once)
+        try:
+            yield
+            if found.kind is Kind.TRANSACTION:
+                self._after_verb(transaction, found)
+        finally:  # when it has failed, nobody knows what became of it, should it commit at once
+            if ends is not None:
+                self._settle(*ends)
 
     @contextmanager
     def _beside(
@@ -319,6 +359,8 @@ class Transactions:
             dialect = self.database.engine.dialect
             at_once = driver_commits_at_once(dialect, driver, in_transaction=transaction.has_begun)
             ends = self._before_write(transaction, found, None, at_once=at_once)
+        if self.read_beside is not None and found.kind not in (Kind.TRANSACTION, Kind.SETTING):
+            self.read_beside(transaction, found)
         try:
             yield
             if found.kind is Kind.TRANSACTION and not commits:
@@ -354,25 +396,6 @@ class Transactions:
             return self._begin(transaction.tags(self.database))
         return None
 
-    def _after_execute(
-        self, connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
-    ) -> None:
-        found: Statement | None = getattr(context, "rcache_statement", None)
-        if found is None:
-            return
-        ends = getattr(context, "rcache_ends", None)
-        if found.kind is Kind.TRANSACTION:
-            self._after_verb(self.of(connection), found)
-        elif found.kind is Kind.READ and not found.reads and context.compiled is not None:
-            construct = context.compiled.statement
-            if isinstance(construct, SavepointClause):
-                transaction = self.of(connection)
-                transaction.complete(self.database)
-                transaction.savepoint(construct.ident)
-        if ends is not None:
-            context.rcache_ends = None
-            self._settle(*ends)
-
     def _after_verb(self, transaction: Transaction, found: Statement) -> None:
         name = found.what[0] if found.what else ""
         if found.verb == "SAVEPOINT":
@@ -389,19 +412,11 @@ class Transactions:
             transaction.clear()
             transaction.has_begun = True
 
-    def _on_error(self, context: Any) -> None:
-        """A statement has failed: what became of it nobody knows, should it commit at once."""
-        execution = context.execution_context
-        ends = getattr(execution, "rcache_ends", None)
-        if ends is not None:
-            execution.rcache_ends = None
-            self._settle(*ends)
-
     def _note(self, transaction: Transaction) -> None:
         """This context has written: entries that depend on it are neither served nor stored until it commits."""
         here = uncommitted()
         if here is not None:
-            here.transactions[transaction] = self.database
+            here.wrote(transaction, self.database)
 
     def wrote(self, statement: Statement, connection: Any = None) -> None:
         """Something was written beside the engine, in the transaction of a connection, or is committed already."""
@@ -473,15 +488,25 @@ class Transactions:
             transaction.clear()
 
     def _do_commit(self, original: Callable[..., Any], pooled: Any) -> Any:
-        if not isinstance(pooled, PoolProxiedConnection) or not _has_info(pooled):
+        if not is_pooled(pooled):
             return original(pooled)  # while SQLAlchemy finds out about the server
-        with self.committing(self.of(pooled)):
+        with self._ending(pooled), self.committing(self.of(pooled)):
             return original(pooled)
 
     def _do_rollback(self, original: Callable[..., Any], pooled: Any) -> Any:
-        if not isinstance(pooled, PoolProxiedConnection) or not _has_info(pooled):
+        if not is_pooled(pooled):
             return original(pooled)
-        return self._rollback(self.of(pooled), lambda: original(pooled))
+        with self._ending(pooled):
+            return self._rollback(self.of(pooled), lambda: original(pooled))
+
+    @contextmanager
+    def _ending(self, pooled: Any) -> Iterator[None]:
+        """Around the end of a transaction of SQLAlchemy's."""
+        info = pooled.info
+        try:
+            yield
+        finally:
+            self.database.transaction_ended(info)
 
     # --- Two phases
 
@@ -491,7 +516,8 @@ class Transactions:
         transaction = self.of(connection)
         before, transaction.is_in_two_phases = transaction.is_in_two_phases, True
         try:
-            yield
+            with self._ending(connection.connection):
+                yield
         finally:
             transaction.is_in_two_phases = before
 
@@ -541,10 +567,12 @@ class Transactions:
         return result
 
 
-def _has_info(pooled: PoolProxiedConnection) -> bool:
+def is_pooled(connection: Any) -> bool:
     """Whether it is a connection of the pool that is still there."""
+    if not isinstance(connection, PoolProxiedConnection):
+        return False
     try:
-        return pooled.info is not None
+        return connection.info is not None
     except (NotImplementedError, InvalidRequestError):
         return False
 

@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, joinedload, mapped_column, relationship, selectinload
 
-from flask_rcache.sql.databases import Database, statement_of
+from flask_rcache.sql.databases import Database
 from flask_rcache.sql.declarations import Declarations
 from flask_rcache.sql.statements import Statement
 from tests.sql.conftest import DATABASES
@@ -99,7 +99,7 @@ class Watched:
         self.statements.clear()
 
     def _note(self, _: Any, __: Any, ___: Any, ____: Any, context: Any, _____: Any) -> None:
-        self.statements.append(statement_of(self.database, context))
+        self.statements.append(self.database.classify(context))
 
     def run(self, statement: Any, parameters: Any = None) -> Statement:
         """Run a statement, or its text, and take it back; what was found of it."""
@@ -382,7 +382,7 @@ def test_volatile__is_corrected(on_postgres: Watched) -> None:
 def test_volatile__after_a_setting_until_it_is_undone(on_postgres: Watched) -> None:
     """What a connection was set to may change its answers; what is local ends with the transaction."""
     database = on_postgres.database
-    on_postgres.listen("rollback", database.transaction_ended)
+    on_postgres.listen("rollback", lambda connection: database.transaction_ended(connection.info))
     with on_postgres.engine.connect() as connection:
         for setting in ("SET LOCAL app.tenant = '3'", "SELECT set_config('app.tenant', '3', true)"):
             connection.execute(text(setting))
@@ -416,7 +416,7 @@ def test_volatile__row_level_security(on_postgres: Watched) -> None:
     plain = create_engine(url)
     database = Database(plain)
     found = []
-    event.listen(plain, "before_cursor_execute", lambda *args: found.append(statement_of(database, args[4])))
+    event.listen(plain, "before_cursor_execute", lambda *args: found.append(database.classify(args[4])))
     with plain.connect() as connection:
         connection.execute(text("SELECT * FROM item"))
     plain.dispose()
@@ -484,7 +484,7 @@ def test_writes__of_keys_that_the_database_makes_are_known_at_the_commit(watched
         item = Item(name="made")
         session.add(item)
         session.flush()
-        found = statement_of(watched.database, contexts[-1])
+        found = watched.database.classify(contexts[-1])
         assert (names(found.writes), found.generates_keys) == ({"item"}, True)
         done = watched.database.completed(found, contexts[-1])
         assert (names(done.writes), names(done.written_rows)) == (set(), {f"item:{item.id}"})
@@ -572,7 +572,7 @@ def test_parsing__is_done_once_for_each_statement(watched: Watched) -> None:
     """The second execution finds the plan of the first, by its compiled form or its text."""
     plans = set()
     watched.database.outdate()  # not by itself, in the middle of the test
-    watched.listen("before_cursor_execute", lambda *args: plans.add(id(args[4].rcache_plan)))
+    watched.listen("before_cursor_execute", lambda *args: plans.add(id(watched.database.plan(args[4]))))
     for number in (1, 2, 3):
         watched.run(select(Item).where(Item.id == number))
         watched.run("SELECT * FROM tag WHERE id = :id", {"id": number})
