@@ -1,13 +1,17 @@
-"""The dashboard and the alert rules in docs/monitoring name only what is exported."""
+"""The dashboard and the alert rules in docs/monitoring name only what is exported, and Grafana knows each field."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard as GrafanaDashboard
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -187,3 +191,36 @@ def test_dashboard__can_be_imported() -> None:
     variables = {variable["name"] for variable in dashboard["templating"]["list"]}
     used = set(re.findall(r"\$(?:\{(\w+)\}|([a-z]\w*))", json.dumps(dashboard)))
     assert {name for pair in used for name in pair if name} == variables
+
+
+def _lost(given: Any, kept: Any, path: str = "") -> Iterator[str]:
+    """The paths of what is in one JSON document and not in another."""
+    if isinstance(given, dict):
+        for key, value in given.items():
+            inner = f"{path}/{key}"
+            if isinstance(kept, dict) and key in kept:
+                yield from _lost(value, kept[key], inner)
+            else:
+                yield inner
+    elif isinstance(given, list):
+        for index, value in enumerate(given):
+            yield from _lost(value, kept[index] if index < len(kept) else None, f"{path}/{index}")
+    elif given != kept:
+        yield path
+
+
+def _unknown_to_grafana(dashboard: dict[str, Any]) -> set[str]:
+    """The fields that Grafana's own types have nothing for, of the dashboard, its panels and their queries."""
+    read = json.loads(json.dumps(GrafanaDashboard.from_json(dashboard), cls=JSONEncoder))
+    # Of a query for values of a label Grafana's interface writes down a second form, which the types leave out.
+    return {path for path in _lost(dashboard, read) if not path.endswith("/definition")}
+
+
+def test_dashboard__has_grafanas_fields() -> None:
+    """Grafana's own types read the whole file; a field that is misspelled, at any depth, would be lost."""
+    register_default_plugins()
+    dashboard = _dashboard()
+    assert _unknown_to_grafana(dashboard) == set()
+    panel = next(panel for panel in dashboard["panels"] if panel.get("targets"))
+    panel["gridPoss"] = panel["fieldConfig"]["defaults"]["units"] = panel["targets"][0]["exprr"] = "x"
+    assert {path.rpartition("/")[2] for path in _unknown_to_grafana(dashboard)} == {"gridPoss", "units", "exprr"}
