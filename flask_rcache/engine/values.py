@@ -90,7 +90,9 @@ class Values:
             return list(values)
         written = self._guarded.write(call.policy, list(drafts.items()), moment)
         stored = {
-            key for key, answer in zip(drafts, written, strict=True) if answer and answer.outcome is Outcome.STORED
+            key
+            for key, answer in zip(drafts, written, strict=True)
+            if answer and answer.outcome in (Outcome.STORED, Outcome.SENT)
         }
         if any(answer is not None and answer.outcome is Outcome.OVERTAKEN for answer in written):
             self._observer.warn_once(

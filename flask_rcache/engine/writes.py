@@ -96,7 +96,7 @@ class Writes:
             seized = store.seize(key, lease.token)
         except StoreError as error:
             self._guarded.failed(policy.name, "write_through", error)
-        is_cached = False
+        outcome = None
         try:
             save(value)
             if seized is not None and seized.moment is not None and content is not None:
@@ -104,23 +104,24 @@ class Writes:
                 if version is None or newer is None or newer <= version:
                     origin = "" if version is None else f"{_VERSION}{version}"
                     draft = self._draft(call, value, content, origin)
-                    is_cached = self._filled(call, LoadedResult(lease, draft, seized.moment))
+                    outcome = self._filled(call, LoadedResult(lease, draft, seized.moment))
         finally:
-            store.returned(lease)
-            if not is_cached and seized is not None:
+            if outcome is not Outcome.SENT:  # else it goes on
+                store.returned(lease)
+            if outcome not in (Outcome.STORED, Outcome.SENT) and seized is not None:
                 try:
                     store.release([lease])
                 except StoreError as error:
                     self._guarded.failed(policy.name, "write_through", error)
-        return is_cached
+        return outcome in (Outcome.STORED, Outcome.SENT)
 
-    def _filled(self, call: Call, result: LoadedResult) -> bool:
+    def _filled(self, call: Call, result: LoadedResult) -> Outcome | None:
         try:
             (filled,) = self._guarded.store.fill([result])
         except StoreError as error:
             self._guarded.failed(call.policy.name, "write_through", error)
-            return False
-        return filled.outcome is Outcome.STORED
+            return None
+        return filled.outcome
 
     def _encoded(self, call: Call, key: str, value: object) -> bytes | None:
         """The value's bytes; ``None`` when it can't be cached, which does not keep it from being written."""

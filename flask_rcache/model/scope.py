@@ -47,6 +47,7 @@ class Scope:
         uncommitted: who knows what it has written to a watched database and not committed; one at most, and the same
             list for scopes within each other.
         waited: seconds that it has waited for the store (its budget).
+        glanced: seconds that it has waited to learn what became of what is sent after the answer.
         exchanges: the decorated views of the request that are not finished yet; theirs to use.
         is_finished: whether the final headers of the request are known: what is called now waits for none.
     """
@@ -56,6 +57,7 @@ class Scope:
         "_known",
         "began",
         "exchanges",
+        "glanced",
         "is_finished",
         "is_request",
         "is_tainted",
@@ -77,6 +79,7 @@ class Scope:
         self.observed: Observations | None = None
         self.uncommitted: list[Uncommitted] = []
         self.waited = 0.0
+        self.glanced = 0.0
         self.exchanges: Final[list[Any]] = []
         self.is_finished = False
         self._known: dict[Epoch, dict[str, AsOf]] = {}

@@ -48,6 +48,7 @@ from .redis.steps import Steps
 from .redis.store import Membership, RedisStore
 from .redis.topology import Endpoint
 from .redis.transport import Transport
+from .redis.uploads import Room
 from .tiered import TieredStore
 
 __all__ = ["ClusterStore"]
@@ -126,6 +127,7 @@ class ClusterStore:
         )
         self._bus: Final = ClusterBus(self.nodes)
         self._housekeeper: Final = Housekeeper(name="flask_rcache-maintenance")
+        self._room: Final = Room()
         self._redis: Final = [
             RedisStore(
                 address.location,
@@ -167,7 +169,7 @@ class ClusterStore:
         def connect(breaker: Breaker, attach: Callable[[Exchange], None]) -> Transport:
             return self.nodes.link(number, breaker, attach)
 
-        return Membership(shards, endpoint, connect, self._bus.subscribe, self._housekeeper)
+        return Membership(shards, endpoint, connect, self._bus.subscribe, self._housekeeper, self._room)
 
     # --- What it is, and how it is
 

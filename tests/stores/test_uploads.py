@@ -16,6 +16,7 @@ from flask_rcache import CacheManager, CacheType, RCache, cache_response
 from flask_rcache.errors import StoreUnavailableError
 from flask_rcache.stores.protocol import Outcome
 from flask_rcache.stores.redis.connection import pack
+from tests.clusters import Cluster
 from tests.processes import wait_until
 from tests.servers import Server
 from tests.stores.kit import Kit, redis_store
@@ -108,6 +109,119 @@ def test_fill__large_and_small_ones(redis_server: Server) -> None:
         wait_until(lambda key=keys[1]: kit.value(key) == BODY, timeout=10, what="stored")  # type: ignore[misc]
         assert kit.value(keys[0]) == b"small"
     kit.store.close()
+
+
+# --- Each way by which something large is stored
+
+
+def new_shop(url: str, **config: Any) -> Flask:
+    """An app whose large results are stored in each way there is."""
+    app = Flask("shop")
+    app.config.update(RCACHE_URL=url, **config)
+    RCache(app)
+    cache: CacheManager = app.extensions["rcache"]
+
+    @app.get("/varies")
+    @cache_response(KIND, vary=["Accept-Language"])
+    def varies() -> bytes:
+        return BODY
+
+    @app.get("/set")
+    def set_() -> str:
+        return str(cache.set(KIND, "set", BODY))
+
+    @app.get("/through")
+    def through() -> str:
+        return str(cache.write_through(KIND, "through", BODY, lambda value: None) == BODY)
+
+    @app.get("/fetch")
+    def fetch() -> str:
+        return str(cache.fetch(KIND, "fetch", lambda: BODY) == BODY)
+
+    @app.get("/fetch-many")
+    def fetch_many() -> str:
+        names = [f"many-{number}" for number in range(8)]
+        return str(len(cache.fetch_many(KIND, names, lambda missing: dict.fromkeys(missing, BODY))))
+
+    return app
+
+
+#: What stores something large, and the number of large entries that it makes.
+WAYS = {"varies": 1, "set": 1, "through": 1, "fetch": 1, "fetch-many": 8}
+
+
+def stores_in_each_way(app: Flask, line: Proxy, large_ones: Callable[[], int]) -> None:
+    cache: CacheManager = app.extensions["rcache"]
+    client = app.test_client()
+    wait_until(lambda: cache.is_available and cache.get(KIND, "x") is None, timeout=20, what="connected")
+    expected = 0
+    for way, number in WAYS.items():
+        line.rate = 2_000_000
+        began = time.monotonic()
+        response = client.get(f"/{way}")
+        seconds = time.monotonic() - began
+        assert response.data == BODY or response.text in ("True", "8"), (way, response.text)
+        assert seconds < 1.0, (way, seconds)
+        line.rate = 0
+        expected += number
+        wait_until(lambda expected=expected: large_ones() == expected, timeout=30, what=way)  # type: ignore[misc]
+    assert client.get("/varies").headers["X-Cache"] == "HIT"
+    assert cache.get(KIND, "set") == cache.get(KIND, "through") == BODY
+    assert cache.is_available
+
+
+@pytest.mark.chaos
+def test_large__in_each_way_over_a_slow_line(line: Proxy, redis_server: Server) -> None:
+    """A variant, `set`, `write_through`, `fetch` and `fetch_many`: no request waits, and all of it arrives."""
+    app, client = new_shop(line.url), redis_server.client()
+
+    def large_ones() -> int:
+        return sum(int(client.strlen(key)) > 1_000_000 for key in client.scan_iter("cache:product:*"))
+
+    stores_in_each_way(app, line, large_ones)
+    app.extensions["rcache"].close()
+
+
+@pytest.mark.chaos
+def test_large__on_a_cluster_behind_other_addresses(private_cluster: Callable[..., Cluster]) -> None:
+    """The same on a cluster, whose node is reached by an address that is not its own (NAT)."""
+    cluster = private_cluster(masters=1)
+    (node,) = cluster.nodes
+    with Proxy(node.port) as line:
+        node.client().config_set("cluster-announce-port", line.port)
+        app = new_shop(f"redis+cluster://127.0.0.1:{line.port}", RCACHE_SHARDS=4)
+        client = node.client()
+
+        def large_ones() -> int:
+            return sum(int(client.strlen(key)) > 1_000_000 for key in client.scan_iter("cache:{?}:product:*"))
+
+        stores_in_each_way(app, line, large_ones)
+        nodes = app.extensions["rcache"].overview()["topology"]["nodes"]
+        assert [each["address"] for each in nodes] == [f"127.0.0.1:{line.port}"]
+        app.extensions["rcache"].close()
+
+
+def test_set__a_large_one_is_not_stored_over_a_newer_one(line: Proxy, redis_server: Server) -> None:
+    """While it is under way the old value is gone; what is set or deleted meanwhile, here or elsewhere, stands."""
+    writer, other = (redis_store(url) for url in (line.url, redis_server.url))
+    kit = Kit(writer)
+    for number, later in enumerate(("set", "delete")):
+        key = kit.key(f"k{number}")
+        other.write([(key, kit.draft(key, b"before"))], None)
+        line.rate = 1_000_000
+        with request(is_request=True):
+            assert writer.write([(key, kit.draft(key, BODY))], None)[0].outcome is Outcome.SENT
+        assert other.read(key, ()).entry is None
+        if later == "set":
+            assert other.write([(key, kit.draft(key, b"after"))], None)[0].outcome is Outcome.STORED
+        else:
+            other.delete([key])
+        line.rate = 0
+        wait_until(lambda key=key: not writer._uploads.is_under_way(key), timeout=20, what="sent")  # type: ignore[misc]
+        entry = other.read(key, ()).entry
+        assert (entry.content if entry else None) == (b"after" if later == "set" else None)
+    for store in (writer, other):
+        store.close()
 
 
 # --- What must not be carried out twice

@@ -7,6 +7,7 @@ with the server ``server``'s. The names are ``keys``'s, the bytes ``codec``'s. N
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -50,7 +51,7 @@ from .server import Server
 from .steps import Steps
 from .topology import Endpoint, endpoint_of
 from .transport import Connect, Transport
-from .uploads import Uploads
+from .uploads import Room, Upload, Uploads
 
 __all__ = ["Membership", "RedisStore"]
 
@@ -71,6 +72,7 @@ class Membership(NamedTuple):
         connect: makes what it is asked over.
         subscribe: makes the subscription to its invalidations.
         housekeeper: of all shards.
+        room: for what is sent after the answer, of all shards.
     """
 
     shards: int
@@ -78,6 +80,7 @@ class Membership(NamedTuple):
     connect: Connect
     subscribe: Callable[[Transport, str, Listener], Subscription]
     housekeeper: Housekeeper
+    room: Room
 
 
 class RedisStore:
@@ -176,7 +179,7 @@ class RedisStore:
         self.maintenance: Final = self._maintenance
         self.catalogue: Final = RedisCatalogue(self._server, self._invalidator, codec, counters, journal)
         self.queues: Final = (RedisQueues(self._server, codec, max_stamps=max_stamps),)
-        self._uploads: Final = Uploads(self._fill_one)
+        self._uploads: Final = Uploads(Room() if member is None else member.room)
         self.read: Final = self._reader.read
         self.read_many: Final = self._reader.read_many
         self._begin: Final = load("begin")
@@ -298,33 +301,40 @@ class RedisStore:
 
     def fill_steps(self, results: Sequence[LoadedResult]) -> Steps[list[Filled]]:
         """See :meth:`fill`; in a request, what is large is sent after the answer (Outages 3)."""
-        large = {result.lease for result in results if _size_of(result.draft) > _LARGE}
-        if not large or request_scope() is None:
+        is_large = [_size_of(result.draft) > _LARGE for result in results]
+        if not any(is_large) or request_scope() is None:
             return (yield from self._fill_now(results))
-        small = [result for result in results if result.lease not in large]
-        filled: dict[Lease, Filled] = {}
-        if small:
-            answers = yield from self._fill_now(small)
-            filled = dict(zip([result.lease for result in small], answers, strict=True))
-        for result in results:
-            if result.lease in large:
-                filled[result.lease] = yield from self._fill_later(result)
-        return [filled[result.lease] for result in results]
+        small = [result for result, large in zip(results, is_large, strict=True) if not large]
+        answers = iter((yield from self._fill_now(small)) if small else ())
+        uploads = []
+        for result, large in zip(results, is_large, strict=True):
+            uploads.append((yield from self._fill_later(result)) if large else None)
+        return self._glanced(uploads, answers)
 
-    def _fill_later(self, result: LoadedResult) -> Steps[Filled]:
+    def _fill_later(self, result: LoadedResult) -> Steps[Upload | Filled]:
         """Hand a large fill to the thread that sends them; until it has arrived, others load without waiting."""
         lease, size = result.lease, _size_of(result.draft)
-        has_room = self._uploads.takes(lease.key, size)
+        has_room = not self._uploads.is_under_way(lease.key) and self._uploads.takes(size)
         if lease.token.startswith("l"):  # a marker in place of the lease: nobody waits for it, and it can be filled
-            yield from self.release_steps([lease], pass_for=self._lease)
+            try:
+                yield from self.release_steps([lease], pass_for=self._lease)
+            except BaseException:
+                self._uploads.gives_back(size if has_room else 0)
+                raise
             lease = Lease(lease.key, "p" + lease.token[1:])
         if not has_room:
             return Filled(Outcome.REFUSED)
         self._maintenance.hold(*lease)
-        return self._uploads.send(result._replace(lease=lease), size)
+        later = result._replace(lease=lease)
+        return self._uploads.send(Upload(lease.key, size, lambda: self._server.drive(self._fill_now([later]))[0]))
 
-    def _fill_one(self, result: LoadedResult) -> Filled:
-        return self._server.drive(self._fill_now([result]))[0]
+    def _glanced(self, uploads: Sequence[Upload | Filled | None], answers: Iterator[Filled]) -> list[Filled]:
+        """What became of large results, after a moment, and in their places of the others."""
+        self._uploads.glance([upload for upload in uploads if isinstance(upload, Upload)])
+        return [
+            next(answers) if upload is None else upload.filled if isinstance(upload, Upload) else upload
+            for upload in uploads
+        ]
 
     def _fill_now(self, results: Sequence[LoadedResult]) -> Steps[list[Filled]]:
         names = self._names
@@ -367,13 +377,63 @@ class RedisStore:
     def write_steps(
         self, writes: Sequence[tuple[str, Draft]], moment: Moment | None, expected: Sequence[bytes] | None = None
     ) -> Steps[list[Filled]]:
-        """See :meth:`write`."""
+        """See :meth:`write`; in a request, what is large is sent after the answer, unless the outcome is needed."""
+        is_large = [_size_of(draft) > _LARGE for _, draft in writes]
+        if expected is not None or not any(is_large) or request_scope() is None:
+            conditions = None if expected is None else [b"=" + identity for identity in expected]
+            # What replaces what was read, as `incr` does, counts twice when it is carried out twice.
+            return (yield from self._write_now(writes, moment, conditions, once=expected is not None))
+        small = [write for write, large in zip(writes, is_large, strict=True) if not large]
+        answers = iter((yield from self._write_now(small, moment)) if small else ())
+        uploads = []
+        for write, large in zip(writes, is_large, strict=True):
+            uploads.append((yield from self._write_later(write, moment)) if large else None)
+        return self._glanced(uploads, answers)
+
+    def _write_later(self, write: tuple[str, Draft], moment: Moment | None) -> Steps[Upload | Filled]:
+        """Hand a large write to the thread that sends them.
+
+        What lay under the key is removed at once, and its lease is taken with a token of this write: until it arrives,
+        others load without waiting and store nothing; a later write or deletion takes the token away, and then this one
+        does not come after it.
+        """
+        key, draft = write
+        size = _size_of(draft)
+        if not self._uploads.takes(size):
+            return Filled(Outcome.REFUSED)
+        token = "t" + secrets.token_hex(16)
+        try:
+            seized, _ = yield from self._seize_steps(key, token, is_stamped=False)
+        except BaseException:
+            self._uploads.gives_back(size)
+            raise
+        of = moment or seized
+        if of is None:
+            self._uploads.gives_back(size)
+            return Filled(Outcome.REFUSED)
+
+        def send() -> Filled:
+            try:
+                return self._server.drive(self._write_now([write], of, [b"@" + token.encode()]))[0]
+            finally:
+                self._maintenance.drop(Lease(key, token))
+
+        return self._uploads.send(Upload(key, size, send))
+
+    def _write_now(
+        self,
+        writes: Sequence[tuple[str, Draft]],
+        moment: Moment | None,
+        conditions: Sequence[bytes] | None = None,
+        *,
+        once: bool = False,
+    ) -> Steps[list[Filled]]:
+        """Write; each on its condition, as the script has it."""
         names = self._names
         claimed = _AT_THE_CALL if moment is None else self._claimed_by_write(moment, writes)
         as_of = None if moment is None else int(claimed[2])
         calls, sizes = [], []
-        conditions = [b"*"] * len(writes) if expected is None else [b"=" + identity for identity in expected]
-        parts = chunks(tuple(zip(writes, conditions, strict=True)))
+        parts = chunks(tuple(zip(writes, conditions or [b"*"] * len(writes), strict=True)))
         latest = yield from self._latest([draft for _, draft in writes])
         for chunk in parts:
             keys = [names.stamps, names.meta]
@@ -387,8 +447,6 @@ class RedisStore:
             calls.append(Call(self._write, keys, args))
         generation = self._server.pool.generation
         outcomes: list[Outcome] = []
-        # What replaces what was read, as `incr` does, counts twice when it is carried out twice.
-        once = expected is not None
         replies = yield from self._server.run_in_time_steps(calls, size=sum(sizes), once=once)
         for chunk, (epoch, clock, stamp, *rest) in zip(parts, replies, strict=True):
             stored = [
@@ -476,11 +534,14 @@ class RedisStore:
 
     def seize(self, key: str, token: str) -> Seized:
         """See :meth:`Store.seize`."""
+        return self._server.drive(self._seize_steps(key, token, is_stamped=True))
+
+    def _seize_steps(self, key: str, token: str, *, is_stamped: bool) -> Steps[Seized]:
         server, names = self._server, self._names
         generation = server.pool.generation
         keys = [names.stamps, names.lease(key), names.place(key), names.index(names.type_of(key))]
-        args: list[Argument] = [names.bus, self._max_stamps, "1", token, self._lease_ms]
-        epoch, clock, stamp, _, *before = server.run([Call(self._delete, keys, args)])[0]
+        args: list[Argument] = [names.bus, self._max_stamps, int(is_stamped), token, self._lease_ms]
+        epoch, clock, stamp, _, *before = (yield from server.run_steps([Call(self._delete, keys, args)]))[0]
         server.acknowledged(Message("k", int(epoch), int(stamp), int(clock), (key,)), generation)
         origin = ""
         with suppress(CodecError):

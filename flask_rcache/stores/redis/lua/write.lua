@@ -4,7 +4,7 @@
 -- ARGV  1, 2: since and until when this is wanted  3: rows of the stamp set kept at most  4: the bus
 --       5, 6, 7: the writer's moment: the server's run, the epoch and the reading; or '', 0 and 0 for that of this call;
 --       then for each write:
---       '*', or '=' and the identity of the entry that must lie there · PX, ms · type name
+--       '*', or '=' and the identity of the entry that must lie there, or '@' and the token that the lease must have · PX, ms · type name
 --       · number of tags · (tag, its as_of or '')... · the envelope
 -- reply {'late', TIME}, or {epoch, clock, stamp, outcome...} with one number a write:
 --       1 stored · 2 overtaken · 3 refused · 4 another entry than the one expected
@@ -28,11 +28,15 @@ for i = 3, #KEYS, 3 do
   result.tags, result.since = read_tags(take, entry, result.moment.as_of)
   result.envelope = take()
   local outcome = REFUSED
-  if expected ~= '*' then
+  local kind = string.sub(expected, 1, 1)
+  if kind == '=' then
     local found = redis.pcall('GETRANGE', entry, 4, 27)
     outcome = '=' .. (type(found) == 'string' and found or '') == expected and outcome or CONFLICT
   end
   local held = outcome ~= CONFLICT and read_lease(lease)
+  if kind == '@' and not (held and held.token == string.sub(expected, 2)) then
+    outcome = CONFLICT
+  end
   if outcome ~= CONFLICT and not (held and held.is_write) then
     leases[#leases + 1] = lease
     if set then
