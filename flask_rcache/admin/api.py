@@ -92,7 +92,8 @@ def _keys(question: Question) -> Answer:
         page = manager.page(wanted.pop("type", None), wanted.pop("pattern", None), **wanted)
     if not page.entries and page.cursor is None:
         _need_store(manager)
-    return _success(keys=[_shown(manager, entry) for entry in page.entries], cursor=page.cursor)
+    missing = list(manager.engine.catalogue.missing)
+    return _success(keys=[_shown(manager, entry) for entry in page.entries], cursor=page.cursor, missing=missing)
 
 
 def _key(question: Question) -> Answer:

@@ -151,6 +151,10 @@ _SCHEMAS: Final[dict[str, Schema]] = {
             "status": _SUCCESS,
             "keys": _list_of(_ref("Entry")),
             "cursor": {"type": ["string", "null"], "description": "Of the next page; null at the end."},
+            "missing": {
+                **_list_of(_ANY_TEXT),
+                "description": "Nodes of a cluster that are away; their entries are not listed.",
+            },
         }
     ),
     "OneEntry": _object({"status": _SUCCESS, "entry": _ref("Entry")}),

@@ -66,7 +66,11 @@ def stats(*, as_json: bool) -> None:
     text = _stats_text(manager, figures, topology) + _queues_text(queues)
     answer({**figures, "topology": topology, "queues": queues}, text, as_json=as_json)
     if cause is not None:
-        note(f"The store is unavailable: {cause}. These are the figures of this process only.")
+        missing = "; ".join(manager.engine.catalogue.missing)
+        if figures["scope"] == "all":
+            note(f"Away: {missing}: {cause}.")
+        else:
+            note(f"The store is unavailable: {cause}. These are the figures of this process only.")
         raise click.exceptions.Exit(1)
 
 
@@ -149,6 +153,9 @@ def keys(
     if pages.cause is not None:
         note(f"The listing is not complete. {pages.cause.message}")
         raise click.exceptions.Exit(1)
+    if pages.missing:
+        note(f"The listing is not complete: away are {'; '.join(pages.missing)}.")
+        raise click.exceptions.Exit(1)
 
 
 class _Pages:
@@ -166,6 +173,7 @@ class _Pages:
         self._left: Final = limit
         self.cursor = cursor
         self.cause: Failure | None = None
+        self.missing: list[str] = []
         self._first = self._page(limit)
 
     def _page(self, left: int | None) -> Page:
@@ -174,6 +182,7 @@ class _Pages:
         )
         if not page.entries and page.cursor is None and (cause := away(self._manager)) is not None:
             raise store_away(cause)
+        self.missing = list(self._manager.engine.catalogue.missing)
         return page
 
     def __iter__(self) -> Iterator[list[Listed]]:
@@ -224,7 +233,7 @@ def _write_json(pages: _Pages, seen: Callable[[int], None]) -> int:
             separator = ",\n  "
         count += len(entries)
         seen(len(entries))
-    ending = {"cursor": pages.cursor, "complete": pages.cursor is None and pages.cause is None}
+    ending = {"cursor": pages.cursor, "complete": pages.cursor is None and pages.cause is None and not pages.missing}
     click.echo("\n], " + json.dumps(ending)[1:])
     return count
 

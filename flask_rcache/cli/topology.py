@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from .output import seconds_text
+from .output import bytes_text, seconds_text
 
 __all__ = ["topology_lines"]
 
@@ -34,10 +34,18 @@ def topology_lines(topology: dict[str, Any] | None) -> Iterator[str]:
         yield f"cluster   {len(topology['nodes'])} nodes, {used} of {len(shards)} shards used"
         for node in topology["nodes"]:
             numbers = ", ".join(map(str, node["shards"])) or "none"
-            yield f"          {node['address']}  {_away(node)}  shards {numbers}"
+            yield f"          {node['address']}  {_away(node)}  shards {numbers}{_memory(node['server'])}"
     last = topology["last_failover"]
     if last:
         yield f"failover  {seconds_text(max(0.0, time.time() - last['at']))} ago, from {last['before'] or 'elsewhere'}"
+
+
+def _memory(server: dict[str, Any] | None) -> str:
+    """How full a node is; nothing when it does not say."""
+    if server is None:
+        return ""
+    limit = f" of {bytes_text(server['maxmemory'])}" if server["maxmemory"] else ""
+    return f"  memory {bytes_text(server['used_memory'])}{limit}, {server['evicted_keys']:,} evicted"
 
 
 def _away(node: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, Final
 
 from ..errors import ConfigError, StoreError, UnknownTypeError
@@ -175,10 +176,12 @@ class Inspector:
 
     def _activity(self) -> tuple[Activity | None, dict[str, Size]]:
         engine = self._engine
-        try:
-            return engine.catalogue.activity(), engine.catalogue.sizes(sorted(engine.policies.types))
-        except StoreError:  # as in stats: asking changes nothing
-            return None, {}
+        activity: Activity | None = None
+        sizes: dict[str, Size] = {}
+        with suppress(StoreError):  # as in stats: asking changes nothing
+            activity = engine.catalogue.activity()
+            sizes = engine.catalogue.sizes(sorted(engine.policies.types))
+        return activity, sizes
 
     def known_type(self, cache_type: CacheType | str) -> CacheType:
         """The type that a name stands for when an operator says it.

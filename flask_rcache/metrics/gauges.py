@@ -151,6 +151,11 @@ class Watched:
             is_there = node["is_available"]
             yield "node_available", labels, float(is_there), min
             yield "node_away", labels, 0.0 if is_there else max(0.0, time.time() - (node["since"] or time.time())), max
+            server = node["server"]
+            if server is not None:
+                yield "node_memory", labels, float(server["used_memory"]), max
+                yield "node_memory_max", labels, float(server["maxmemory"]), max
+                yield "node_evicted", labels, float(server["evicted_keys"]), max
             if "shards" in node:
                 yield "node_shards", labels, float(len(node["shards"])), max
         for shard in topology.get("shards", ()):

@@ -215,6 +215,30 @@ GAUGES: Final[dict[str, Instrument]] = {
         _BY_NODE,
         "livemax",
     ),
+    "node_memory": Instrument(
+        "cache_node_memory_bytes",
+        "cache.node.memory.usage",
+        "By",
+        "Memory in use by the node.",
+        _BY_NODE,
+        "livemostrecent",
+    ),
+    "node_memory_max": Instrument(
+        "cache_node_memory_max_bytes",
+        "cache.node.memory.limit",
+        "By",
+        "Memory that the node may use; 0 when it has no limit.",
+        _BY_NODE,
+        "livemostrecent",
+    ),
+    "node_evicted": Instrument(
+        "cache_node_evicted_keys",
+        "cache.node.evicted_keys",
+        "{key}",
+        "Keys that the node has evicted since it was started.",
+        _BY_NODE,
+        "livemostrecent",
+    ),
     "node_shards": Instrument(
         "cache_node_shards", "cache.node.shards", "{shard}", "Shards of a cluster on the node.", _BY_NODE, "livemax"
     ),

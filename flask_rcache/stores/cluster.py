@@ -46,7 +46,6 @@ from .redis.nodes import Link, Nodes
 from .redis.rounds import ClusterRounds, Shard
 from .redis.steps import Steps
 from .redis.store import Membership, RedisStore
-from .redis.topology import Endpoint
 from .redis.transport import Transport
 from .redis.uploads import Room
 from .tiered import TieredStore
@@ -58,26 +57,6 @@ R = TypeVar("R")
 
 _KEYS_KNOWN: Final = 20_000
 _NO_MOMENT: Final = Moment(0, 0)
-
-
-class _ShardEndpoint:
-    """What operators see of where a shard is; connections are made by its node's pool."""
-
-    def __init__(self, location: str) -> None:
-        self.location: Final = location
-
-    def connection(self) -> Any:
-        raise NotImplementedError("a shard has no connections of its own")
-
-    def watch(self, moved: Any) -> None:
-        """See :meth:`Endpoint.watch`: the slot map is looked at regularly."""
-
-    def state(self) -> dict[str, Any]:
-        """See :meth:`Endpoint.state`."""
-        return {"kind": "cluster"}
-
-    def close(self) -> None:
-        """See :meth:`Endpoint.close`."""
 
 
 class ClusterStore:
@@ -134,7 +113,7 @@ class ClusterStore:
                 names=names.of_shard(number),
                 codec=codec,
                 timeout=timeout,
-                member=self._membership(number, shards, address.location),
+                member=self._membership(number, shards),
                 **more,
             )
             for number in range(shards)
@@ -163,13 +142,11 @@ class ClusterStore:
             redis.server.clock.changed = self._changed
             redis.server.breaker.changed = self._changed
 
-    def _membership(self, number: int, shards: int, location: str) -> Membership:
-        endpoint: Endpoint = _ShardEndpoint(location)
-
+    def _membership(self, number: int, shards: int) -> Membership:
         def connect(breaker: Breaker, attach: Callable[[Exchange], None]) -> Transport:
             return self.nodes.link(number, breaker, attach)
 
-        return Membership(shards, endpoint, connect, self._bus.subscribe, self._housekeeper, self._room)
+        return Membership(shards, connect, self._bus.subscribe, self._housekeeper, self._room)
 
     # --- What it is, and how it is
 
@@ -466,13 +443,36 @@ class ClusterStore:
 
     # --- What operators ask
 
+    @property
+    def missing(self) -> list[str]:
+        """See :attr:`Catalogue.missing`."""
+        away: dict[str, list[str]] = {}
+        for link, redis in zip(self._links, self._redis, strict=True):
+            if redis.outage is not None:
+                away.setdefault(link.server or "a node that is not known", []).append(str(link.number))
+        return [f"{node} (shards {', '.join(numbers)})" for node, numbers in away.items()]
+
     def entries(self, type_name: str | None, pattern: str | None) -> Iterator[Listed]:
-        """See :meth:`Catalogue.entries`."""
+        """See :meth:`Catalogue.entries`: of the shards that can be asked, see :attr:`missing`.
+
+        Raises:
+            StoreError: none of them can be.
+        """
+        failures = []
         for redis in self._redis:
-            yield from redis.entries(type_name, pattern)
+            try:
+                yield from redis.entries(type_name, pattern)
+            except StoreError as error:
+                failures.append(error)
+        if len(failures) == len(self._redis):
+            raise failures[0]
 
     def page(self, type_name: str | None, pattern: str | None, cursor: str | None, limit: int) -> Page:
-        """See :meth:`Catalogue.page`: one shard after the other."""
+        """See :meth:`Catalogue.page`: one shard after the other; those that are away are left out.
+
+        Raises:
+            StoreError: all that were to be asked are away.
+        """
         number, following = 0, None
         if cursor is not None:
             head, dot, rest = cursor.partition(".")
@@ -480,13 +480,20 @@ class ClusterStore:
                 raise ValueError("it is not one that a listing gave")
             number, following = int(head), rest or None
         found: list[Listed] = []
+        failures, asked = [], len(self._redis) - number
         while True:
-            page = self._redis[number].page(type_name, pattern, following, limit - len(found))
-            found += page.entries
-            if page.cursor is not None:
-                return Page(found, f"{number}.{page.cursor}")
+            try:
+                page = self._redis[number].page(type_name, pattern, following, limit - len(found))
+            except StoreError as error:
+                failures.append(error)
+            else:
+                found += page.entries
+                if page.cursor is not None:
+                    return Page(found, f"{number}.{page.cursor}")
             number, following = number + 1, None
             if number == len(self._redis):
+                if len(failures) == asked:
+                    raise failures[0]
                 return Page(found, None)
             if len(found) >= limit:
                 return Page(found, f"{number}.")
@@ -496,21 +503,40 @@ class ClusterStore:
         return self._redis[self._names.shard_of(key, len(self._redis))].inspect(key)
 
     def sizes(self, types: Sequence[str]) -> dict[str, Size]:
-        """See :meth:`Catalogue.sizes`."""
+        """See :meth:`Catalogue.sizes`: of the shards that can be asked, all at once.
+
+        Raises:
+            StoreError: none of them can be.
+        """
         found: dict[str, Size] = {}
-        for redis in self._redis:
-            for name, size in redis.sizes(types).items():
+        for sizes in self._of_those_there(lambda redis: redis.catalogue.sizes_steps(types)).values():
+            for name, size in sizes.items():
                 before = found.get(name, Size(0, 0))
                 found[name] = Size(before.entries + size.entries, before.bytes + size.bytes)
         return found
 
     def activity(self) -> Activity | None:
-        """See :meth:`Catalogue.activity`."""
-        first, *others = [redis.activity() for redis in self._redis]
-        if first is None:
-            return None
-        loads = [key for activity in (first, *others) if activity is not None for key in activity.loads]
-        return first._replace(loads=loads)
+        """See :meth:`Catalogue.activity`: costs and log lie on the first shard.
+
+        Raises:
+            StoreError: none of the shards can be asked.
+        """
+        found = self._of_those_there(lambda redis: redis.catalogue.activity_steps())
+        first = found.get(0, Activity([], [], []))
+        return first._replace(loads=[key for activity in found.values() for key in activity.loads])
+
+    def _of_those_there(self, steps: Callable[[RedisStore], Steps[T]]) -> dict[int, T]:
+        """What the shards answer that can be asked, by their numbers.
+
+        Raises:
+            StoreError: none of them can be.
+        """
+        found = self._together({number: steps(redis) for number, redis in enumerate(self._redis)})
+        there = {number: answer for number, answer in found.items() if not isinstance(answer, Exception)}
+        failure = next((answer for answer in found.values() if isinstance(answer, Exception)), None)
+        if not there and failure is not None:
+            raise failure
+        return there
 
     def counts(self, types: Sequence[str]) -> Counts | None:
         """See :meth:`Catalogue.counts`: they lie on the first shard; the types are those of all."""
@@ -528,8 +554,9 @@ class ClusterStore:
         """See :meth:`Catalogue.state`; ``topology`` has all nodes and shards, as this process sees them.
 
         A node has what that of one server has: ``address``, ``role`` (``"master"``), ``is_available``, ``since`` (when
-        it went away, seconds since 1970, else ``None``), ``connections`` of this process and their ``generation``;
-        and its ``shards`` (numbers) and ``replicas`` (addresses).
+        it went away, seconds since 1970, else ``None``), ``connections`` of this process, their ``generation``, and
+        ``server``, what it says of itself (``None`` when it does not);
+        and its ``shards`` (numbers) and ``replicas`` (addresses). ``missing`` names those that are away, with shards.
 
         A shard has ``number``, ``slot``, ``node`` (address, empty while it is not known), ``generation``,
         ``is_available``, ``since``, ``cause`` (why it is away, or ``None``), ``bus`` (``"alive"``, ``"down"``,
@@ -572,6 +599,7 @@ class ClusterStore:
                 "last_failover": dict(zip(("at", "before"), max(failovers), strict=True)) if failovers else None,
                 "nodes": self.nodes.state(),
                 "shards": shards,
+                "missing": self.missing,
             },
             "memory_tier": {name: sum(tier[name] for tier in tiers) for name in tiers[0]} if tiers else None,
             "bus": {"state": next((state for state in ("down", "off") if state in buses), "alive")},

@@ -435,6 +435,11 @@ class MemoryStore:
 
     # Listing
 
+    @property
+    def missing(self) -> list[str]:
+        """See :attr:`Catalogue.missing`: all there is lies here."""
+        return []
+
     def entries(self, type_name: str | None, pattern: str | None) -> Iterator[Listed]:
         """See :meth:`Catalogue.entries`."""
         root = self._names.entries if type_name is None else self._names.entry(type_name, "")

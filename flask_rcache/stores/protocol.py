@@ -439,6 +439,11 @@ class Catalogue(Protocol):
         """Where it is, without a password."""
         ...
 
+    @property
+    def missing(self) -> Sequence[str]:
+        """What is away, and so missing in the answers: addresses of servers, on a cluster each with its shards."""
+        ...
+
     def entries(self, type_name: str | None, pattern: str | None) -> Iterator[Listed]:
         """The live entries, in no particular order."""
         ...

@@ -498,6 +498,11 @@ class TieredStore:
 
     # The rest
 
+    @property
+    def missing(self) -> list[str]:
+        """See :attr:`Catalogue.missing`."""
+        return self.redis.missing
+
     def entries(self, type_name: str | None, pattern: str | None) -> Iterator[Listed]:
         """See :meth:`Catalogue.entries`: the shared store's."""
         return self.redis.entries(type_name, pattern)

@@ -82,6 +82,11 @@ def test_check__a_node_that_is_away(new_app: AppFactory, private_cluster: Cluste
     assert "2 nodes alike" in found["server"][0]["message"]
     text = app.test_cli_runner().invoke(args=["cache", "stats"]).output
     assert re.search(rf"127\.0\.0\.1:{gone.port}  away for .* shards \d", text)
+    assert re.search(r"shards [\d, ]+  memory \S+ [KM]B", text)
+    listing = app.test_cli_runner().invoke(args=["cache", "keys"])
+    assert listing.exit_code == 1
+    assert f"127.0.0.1:{gone.port} (shards " in listing.output
+    assert told(app, "keys", code=1)["complete"] is False
     gone.restart()
     cluster.wait_well()
     wait_until(lambda: states(checked(app))["topology"] == {"ok"}, timeout=60, what="the shards are back")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -278,18 +279,19 @@ def test_stats__of_sentinels(new_app: AppFactory, sentinels: Callable[..., Senti
 def test_topology_lines__of_a_cluster() -> None:
     """Each node with its shards, and since when it is away; the last failover."""
     node = {"is_available": True, "since": None}
+    full = {"used_memory": 3_000_000, "maxmemory": 4_000_000, "evicted_keys": 1234}
     topology = {
         "kind": "cluster",
         "nodes": [
-            {**node, "address": "a:1", "shards": [0, 2]},
-            {"address": "b:2", "is_available": False, "since": time.time() - 90, "shards": []},
+            {**node, "address": "a:1", "shards": [0, 2], "server": full},
+            {"address": "b:2", "is_available": False, "since": time.time() - 90, "shards": [], "server": None},
         ],
         "shards": [{"is_available": True}, {"is_available": False}, {"is_available": True}],
         "last_failover": {"at": time.time() - 5, "before": "b:2"},
     }
     head, first, second, failover = topology_lines(topology)
     assert head == "cluster   2 nodes, 2 of 3 shards used"
-    assert first.split() == ["a:1", "used", "shards", "0,", "2"]
+    assert re.fullmatch(r"a:1  used  shards 0, 2  memory \S+ MB of \S+ MB, 1,234 evicted", first.strip())
     assert second.strip().startswith("b:2  away for 1m30s")
     assert failover.endswith("ago, from b:2")
     assert list(topology_lines(None)) == list(topology_lines({"kind": "server"})) == []

@@ -211,6 +211,20 @@ def test_away__a_node_is_its_shards_trouble(private_cluster: Callable[..., Clust
     assert {shard["node"] for shard in away} == {f"127.0.0.1:{cluster.masters[0].port}"}
     assert all(shard["pending"] == 1 and shard["since"] for shard in away)
     assert [node["is_available"] for node in state["topology"]["nodes"]].count(False) == 1
+    assert all(bool(node["server"]) is node["is_available"] for node in state["topology"]["nodes"])
+    # What operators ask is answered for the rest, and says what is missing.
+    listed, other = [*cache.entries(KIND)], len(there)
+    assert {entry.key for entry in listed} >= {f"cache:kind:{key}" for key in there}
+    assert state["types"]["kind"]["entries"] >= other
+    paged, cursor = 0, None
+    while True:
+        page = cache.page(KIND, cursor=cursor, limit=10)
+        paged, cursor = paged + len(page.entries), page.cursor
+        if cursor is None:
+            break
+    assert paged == len(listed)
+    (missing,) = state["topology"]["missing"]
+    assert missing.startswith(f"127.0.0.1:{cluster.masters[0].port} (shards ")
     for key in there:
         cache.set(KIND, key, "again")
         assert cache.get(KIND, key) == "again"
@@ -229,6 +243,11 @@ def test_paused__a_node_that_is_silent_costs_each_request_little(
         began = time.monotonic()
         for key in keys:
             assert cache.fetch(KIND, key, lambda: 1) == 1
+        assert time.monotonic() - began < 3.0
+        began = time.monotonic()
+        assert sum(1 for _ in cache.entries()) < len(keys)
+        assert cache.overview()["types"]["kind"]["entries"] < len(keys)
+        assert cache.stats()["scope"] in ("all", "process")
         assert time.monotonic() - began < 3.0
     finally:
         cluster.masters[2].resume()

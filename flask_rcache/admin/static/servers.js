@@ -1,7 +1,7 @@
 // The servers behind the cache: the master and its sentinels, or the nodes and shards of a cluster.
 
 import { $, el, follow, setAttribute, setLong, setText } from "./dom.js";
-import { ago, count, lasting, plural } from "./format.js";
+import { ago, bytes, count, lasting, plural } from "./format.js";
 
 const KINDS = { sentinel: "Sentinel", cluster: "Cluster" };
 
@@ -56,11 +56,16 @@ function stateOf({ state, since }, now) {
   return since ? `${state} for ${lasting(since, now)}` : state;
 }
 
-function details({ connections, replicas, shards }, pending) {
+function memoryOf({ used_memory: used, maxmemory: limit, evicted_keys: evicted }) {
+  return `${bytes(used)}${limit ? ` of ${bytes(limit)}` : ""}${evicted ? `, ${count(evicted)} evicted` : ""}`;
+}
+
+function details({ connections, replicas, server, shards }, pending) {
   const parts = [];
   if (shards) parts.push(shards.length ? `${plural(shards.length, "shard")}: ${shards.join(", ")}` : "no shards");
   if (replicas) parts.push(replicas.length ? plural(replicas.length, "replica") : "no replica");
   parts.push(plural(connections, "connection"));
+  if (server) parts.push(memoryOf(server));
   if (pending) parts.push(`${count(pending)} journalled`);
   return parts.join(" · ");
 }

@@ -21,7 +21,7 @@ from .connection import Exchange, pack
 from .failures import Failure, classify
 from .scripts import Argument, Call, load, run
 from .server import Server
-from .steps import drive
+from .steps import Ask, Steps, drive
 
 __all__ = ["Counters"]
 
@@ -101,8 +101,12 @@ class Counters:
 
     def activity(self) -> Activity:
         """See :meth:`Catalogue.activity`."""
+        return self._server.drive(self.activity_steps())
+
+    def activity_steps(self) -> Steps[Activity]:
+        """See :meth:`activity`."""
         names = self._server.names
-        replies = self._server.exchange(
+        replies = yield Ask(
             pack(("ZREVRANGE", names.costs, 0, _COSTLIEST - 1, "WITHSCORES"))
             + pack(("LRANGE", names.log, 0, -1))
             + pack(("ZRANGE", names.loads, 0, _LOADS_SHOWN - 1)),
@@ -114,7 +118,7 @@ class Counters:
         held: list[Any] = []
         if loads:
             leases = b"".join([pack(("EXISTS", names.lease(key))) for key in loads])
-            held = self._server.replies(leases, len(loads))
+            held = yield from self._server.replies_steps(leases, len(loads))
         return Activity(
             costs=[(key.decode(errors="replace"), seconds) for key, seconds in costs if 0 <= seconds < math.inf],
             log=[record for record in map(_record, log) if record is not None],

@@ -18,7 +18,7 @@ import ormsgpack
 
 from ...codec.envelope import Codec
 from ...errors import DecodeError, StoreError
-from ...model.entry import MICROSECONDS, Entry, Freshness, is_valid
+from ...model.entry import Entry, Freshness, is_valid
 from ...model.named_tuple import NamedTuple
 from ..glob import glob_regex
 from ..protocol import Activity, Counts, CountsSource, Listed, Page, Size
@@ -28,6 +28,8 @@ from .invalidating import CHUNK, Invalidator, Walk, chunks
 from .journal import Journal
 from .scripts import Argument, Call, load
 from .server import Server
+from .status import REPLIES, STATUS, status_of
+from .steps import Ask, Steps
 
 __all__ = ["RedisCatalogue"]
 
@@ -229,18 +231,22 @@ class RedisCatalogue:
     # --- How much there is, and how it is
 
     def sizes(self, types: Sequence[str]) -> dict[str, Size]:
-        """See :meth:`Catalogue.sizes`: counted by the index; the bytes are those of a sample, times the number."""
+        """See :meth:`Catalogue.sizes`."""
+        return self._server.drive(self.sizes_steps(types))
+
+    def sizes_steps(self, types: Sequence[str]) -> Steps[dict[str, Size]]:
+        """See :meth:`sizes`: counted by the index; the bytes are those of a sample, times the number."""
         server = self._server
-        names = sorted({*types, *server.types()})
+        names = sorted({*types, *(yield from server.types_steps())})
         if not names:
             return {}
         indexes = [self._names.index(name) for name in names]
-        now_ms = server.time_in(server.exchange(pack(("TIME",)), 1)[0]) // 1000
+        now_ms = server.time_in((yield Ask(pack(("TIME",)), 1))[0]) // 1000
         ask = [pack(("ZCOUNT", index, now_ms, "+inf")) + pack(("ZRANDMEMBER", index, _SAMPLE)) for index in indexes]
-        replies = server.exchange(b"".join(ask), 2 * len(names))
+        replies = yield Ask(b"".join(ask), 2 * len(names))
         samples = [[] if isinstance(keys, Exception) else keys for keys in replies[1::2]]  # of another kind
         asked = [pack(("STRLEN", key)) for keys in samples for key in keys]
-        lengths = iter(server.exchange(b"".join(asked), len(asked)) if asked else ())
+        lengths: Iterator[Any] = iter((yield Ask(b"".join(asked), len(asked))) if asked else ())
         sizes = {}
         for name, count, keys in zip(names, replies[::2], samples, strict=True):
             found = [length for length in (next(lengths) for _ in keys) if isinstance(length, int) and length]
@@ -248,25 +254,30 @@ class RedisCatalogue:
             sizes[name] = Size(there, round(there * sum(found) / len(found)) if found else 0)
         return sizes
 
+    @property
+    def missing(self) -> list[str]:
+        """See :attr:`Catalogue.missing`."""
+        return [] if self._server.breaker.outage is None else [self._server.pool.server or self.location]
+
     def state(self) -> dict[str, Any]:
         """See :meth:`Catalogue.state`."""
-        server = self._server
+        server, status = self._server, self._status()
         return {
             "store": {
                 "kind": "redis",
                 "location": self.location,
-                "server": self._server_state(),
+                "server": status,
                 "connections": server.pool.connections,
                 "warnings": list(server.facts.warnings),
             },
-            "topology": {**server.topology(), "nodes": [self._node()]},
+            "topology": {**server.topology(), "nodes": [self._node(status)], "missing": self.missing},
             "memory_tier": None,
             "bus": {"state": server.bus.state},
             "breaker": {"is_open": server.breaker.is_open, "incidents": server.breaker.incidents},
             "journal": {"pending": len(self._journal)},
         }
 
-    def _node(self) -> dict[str, Any]:
+    def _node(self, status: dict[str, Any] | None) -> dict[str, Any]:
         """The one server, as the nodes of a cluster are shown: available or not, and since when (since 1970)."""
         server = self._server
         outage = server.breaker.outage
@@ -277,37 +288,26 @@ class RedisCatalogue:
             "since": None if outage is None else outage.since,
             "connections": server.pool.connections,
             "generation": server.pool.generation,
+            "server": status,
         }
 
-    def _server_state(self) -> dict[str, Any] | None:
+    def _status(self) -> dict[str, Any] | None:
         """What the server says of itself now; ``None`` when it is away or does not say."""
-        server, before = self._server, time.time()
+        asked_at = time.time()
         try:
-            memory, about, now = server.exchange(
-                pack(("INFO", "memory")) + pack(("INFO", "server")) + pack(("TIME",)), 3
-            )
+            return status_of(self._server.exchange(STATUS, REPLIES), asked_at)
         except StoreError:
             return None
-        if not (isinstance(memory, bytes | str) and isinstance(about, bytes | str) and isinstance(now, list)):
-            return None
-        lines = f"{_text(memory)}\r\n{_text(about)}".split("\r\n")
-        info = dict(line.split(":", 1) for line in lines if ":" in line)
-        return {
-            "name": server.facts.name,
-            "version": server.facts.version,
-            "maxmemory_policy": info.get("maxmemory_policy", ""),
-            "used_memory": int(info.get("used_memory", 0)),
-            "maxmemory": int(info.get("maxmemory", 0)),
-            "uptime": int(info.get("uptime_in_seconds", 0)),
-            # against the middle of the question and its answer
-            "clock_offset": round(server.time_in(now) / MICROSECONDS - (before + time.time()) / 2, 6),
-        }
 
     # --- What all processes recorded
 
     def activity(self) -> Activity | None:
         """See :meth:`Catalogue.activity`."""
         return self._counters.activity()
+
+    def activity_steps(self) -> Steps[Activity]:
+        """See :meth:`activity`."""
+        return self._counters.activity_steps()
 
     def counts(self, types: Sequence[str]) -> Counts | None:
         """See :meth:`Catalogue.counts`."""
@@ -316,7 +316,3 @@ class RedisCatalogue:
     def count_from(self, source: CountsSource) -> None:
         """See :meth:`Catalogue.count_from`."""
         self._counters.count_from(source)
-
-
-def _text(reply: bytes | str) -> str:
-    return reply.decode("utf-8", "replace") if isinstance(reply, bytes) else reply

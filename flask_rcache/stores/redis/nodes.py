@@ -14,6 +14,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -31,6 +32,7 @@ from .connection import Connection, Exchange, RedirectError, pack
 from .driver import Connector
 from .failures import Failure, WrongServerError, classify, translated
 from .pool import Pool
+from .status import REPLIES, STATUS, status_of
 from .steps import Ask, Driven, Steps
 from .topology import ServerEndpoint
 
@@ -668,9 +670,19 @@ class Nodes:
 
     # --- The rest
 
+    def ask_each(self, payload: bytes, replies: int) -> dict[Node, list[Any]]:
+        """Ask every node that is not away the same, all at once; the replies of those that answer."""
+        posted = [(node, node.pool.post(payload, _nothing_to_prepare)) for node in self.nodes if not node.is_away]
+        found = {}
+        for node, connection in posted:
+            with suppress(StoreError):
+                found[node] = node.pool.exchange(payload, replies, posted=connection, patient=True)
+        return found
+
     def state(self) -> list[dict[str, Any]]:
-        """The nodes as operators see them."""
-        found = []
+        """The nodes as operators see them, each with what it says of itself."""
+        found, asked_at = [], time.time()
+        answers = self.ask_each(STATUS, REPLIES)
         for place, node in sorted(self._nodes.items(), key=lambda item: str(item[0])):
             found.append(
                 {
@@ -682,6 +694,7 @@ class Nodes:
                     "replicas": [str(replica) for replica in self._replicas.get(place, ())],
                     "connections": node.pool.connections,
                     "generation": node.pool.generation,
+                    "server": status_of(answers.get(node), asked_at),
                 }
             )
         return found
@@ -739,6 +752,10 @@ def _nothing() -> None:
 
 def _no_move(link: Link) -> None:
     pass
+
+
+def _nothing_to_prepare(connection: Connection) -> None:
+    """What is asked concerns no shard."""
 
 
 def _nothing_to_compare(exchange: Exchange) -> None:

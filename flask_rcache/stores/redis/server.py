@@ -30,12 +30,11 @@ from .failures import WrongServerError
 from .history import History
 from .housekeeper import Housekeeper
 from .journal import Journal
-from .pool import Pool
 from .runs import Run, run_of
 from .scripts import Argument, Call, load, run_steps
 from .scripts import run as run_script
 from .steps import Ask, Steps, drive
-from .topology import Endpoint
+from .topology import Topology
 from .transport import Connect, Transport
 
 __all__ = ["SET_MEMBERS", "Server", "StampsRead", "new_epoch"]
@@ -98,15 +97,12 @@ class Server:
     """Commands and scripts on one server.
 
     Args:
-        endpoint: where it is.
+        topology: announces that it has moved; ``None`` where the transport sees to that.
         names: the key names.
-        timeout: seconds to wait for an answer.
         cold: whether what another server run left behind is given up (a restart, a failover).
-        idle_timeout: seconds after which a connection that nobody uses is closed.
-        max_connections: how many there may be.
         journal: of the invalidations of this process.
         housekeeper: its thread runs as long as the server is in use.
-        connect: makes what it is asked over; a pool of connections to the endpoint when left out.
+        connect: makes what it is asked over.
         subscribe: makes the subscription to its invalidations; a thread of its own when left out.
         shards: of how many it is one.
 
@@ -120,16 +116,13 @@ class Server:
 
     def __init__(
         self,
-        endpoint: Endpoint,
+        topology: Topology | None,
         *,
         names: Names,
-        timeout: float,
         cold: bool,
-        idle_timeout: float,
-        max_connections: int,
         journal: Journal,
         housekeeper: Housekeeper,
-        connect: Connect | None = None,
+        connect: Connect,
         subscribe: Callable[[Transport, str, Listener], Subscription] = Bus,
         shards: int = 1,
     ) -> None:
@@ -137,19 +130,8 @@ class Server:
         self.clock: Final = StoreClock()
         self.history: Final = History()
         self.breaker: Final = Breaker()
-        self._endpoint: Final = endpoint
-        self.pool: Final[Transport] = (
-            connect(self.breaker, self._attach)
-            if connect is not None
-            else Pool(
-                endpoint,
-                timeout=timeout,
-                breaker=self.breaker,
-                attach=self._attach,
-                idle_timeout=idle_timeout,
-                max_connections=max_connections,
-            )
-        )
+        self._topology: Final = topology
+        self.pool: Final[Transport] = connect(self.breaker, self._attach)
         self.bus: Final = subscribe(self.pool, names.bus, self)
         self._shards: Final = shards
         self.listener: Listener | None = None
@@ -238,7 +220,8 @@ class Server:
         """Have the threads running that a server in use needs."""
         if not self.is_running:
             self.bus.ensure()
-            self._endpoint.watch(self._on_moved)
+            if self._topology is not None:
+                self._topology.watch(self._on_moved)
             self.is_running = self._housekeeper.ensure() and self.bus.state != "off"
 
     def reset_after_fork(self) -> None:
@@ -487,7 +470,7 @@ class Server:
             "server": self.pool.server,
             "generation": self.pool.generation,
             "last_failover": self._last_failover,
-            **self._endpoint.state(),
+            **({} if self._topology is None else self._topology.state()),
         }
 
     def _warn(self) -> None:
@@ -501,7 +484,8 @@ class Server:
         """End the threads and close the connections; the server may be used again."""
         self.is_running = False
         self._housekeeper.stop()
-        self._endpoint.close()
+        if self._topology is not None:
+            self._topology.close()
         self.bus.stop(timeout=0.0)  # it ends by itself within one wait for messages
         self.pool.close()
 

@@ -36,20 +36,23 @@ from ..protocol import (
     Size,
     Want,
 )
+from .breaker import Breaker
 from .budget import request_scope
 from .bus import Bus, Listener, Message, Subscription
+from .connection import Exchange
 from .counting import Counters
 from .housekeeper import Housekeeper
 from .invalidating import Invalidator, chunks
 from .journal import Invalidation, Journal
 from .listing import RedisCatalogue
 from .maintenance import Maintenance
+from .pool import Pool
 from .queues import RedisQueues
 from .reading import Reader
 from .scripts import Argument, Call, load, stored_form
 from .server import Server
 from .steps import Steps
-from .topology import Endpoint, endpoint_of
+from .topology import Endpoint, Topology, endpoint_of
 from .transport import Connect, Transport
 from .uploads import Room, Upload, Uploads
 
@@ -68,7 +71,6 @@ class Membership(NamedTuple):
 
     Args:
         shards: of how many it is one.
-        endpoint: what operators see of where it is.
         connect: makes what it is asked over.
         subscribe: makes the subscription to its invalidations.
         housekeeper: of all shards.
@@ -76,7 +78,6 @@ class Membership(NamedTuple):
     """
 
     shards: int
-    endpoint: Endpoint
     connect: Connect
     subscribe: Callable[[Transport, str, Listener], Subscription]
     housekeeper: Housekeeper
@@ -139,23 +140,21 @@ class RedisStore:
         self._max_stamps: Final = max_stamps
         journal = self._journal = Journal(keep=journal_keep)
         housekeeper = Housekeeper(name="flask_rcache-maintenance") if member is None else member.housekeeper
-        self._server: Final = Server(
-            endpoint_of(
-                parse_address(url, "RCACHE_URL"),
-                timeout=timeout,
-                options=options,
-                sentinel_options=sentinel_options,
+        topology: Topology | None = None
+        if member is None:
+            topology = endpoint = endpoint_of(
+                parse_address(url, "RCACHE_URL"), timeout=timeout, options=options, sentinel_options=sentinel_options
             )
-            if member is None
-            else member.endpoint,
+            connect = _pooled(endpoint, timeout=timeout, idle_timeout=idle_timeout, max_connections=max_connections)
+        else:
+            connect = member.connect
+        self._server: Final = Server(
+            topology,
             names=names,
-            timeout=timeout,
             cold=cold,
-            idle_timeout=idle_timeout,
-            max_connections=max_connections,
             journal=journal,
             housekeeper=housekeeper,
-            connect=None if member is None else member.connect,
+            connect=connect,
             subscribe=Bus if member is None else member.subscribe,
             shards=1 if member is None else member.shards,
         )
@@ -620,6 +619,11 @@ class RedisStore:
         """See :meth:`Catalogue.sizes`."""
         return self.catalogue.sizes(types)
 
+    @property
+    def missing(self) -> list[str]:
+        """See :attr:`Catalogue.missing`."""
+        return self.catalogue.missing
+
     def activity(self) -> Activity | None:
         """See :meth:`Catalogue.activity`."""
         return self.catalogue.activity()
@@ -635,6 +639,22 @@ class RedisStore:
     def count_from(self, source: CountsSource) -> None:
         """See :meth:`Catalogue.count_from`."""
         self.catalogue.count_from(source)
+
+
+def _pooled(endpoint: Endpoint, *, timeout: float, idle_timeout: float, max_connections: int) -> Connect:
+    """What makes the connections to one server."""
+
+    def connect(breaker: Breaker, attach: Callable[[Exchange], None]) -> Transport:
+        return Pool(
+            endpoint,
+            timeout=timeout,
+            breaker=breaker,
+            attach=attach,
+            idle_timeout=idle_timeout,
+            max_connections=max_connections,
+        )
+
+    return connect
 
 
 def _size_of(draft: Draft) -> int:

@@ -17,15 +17,27 @@ from ...errors import ConfigError
 from .driver import Connector
 from .sentinel import Moved, SentinelEndpoint
 
-__all__ = ["Endpoint", "ServerEndpoint", "endpoint_of"]
+__all__ = ["Endpoint", "ServerEndpoint", "Topology", "endpoint_of"]
 
 
-class Endpoint(Protocol):
-    """Where one server is.
+class Topology(Protocol):
+    """What announces that a server has moved, and what operators see of that. A shard of a cluster has none."""
 
-    Attributes:
-        location: for logs and pages; without a password.
-    """
+    def watch(self, moved: Moved) -> None:
+        """Have a thread call a bound method, held weakly, when a failover is announced; nothing where none is."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """What operators see of it: ``kind``, and what there is beside it."""
+        ...
+
+    def close(self) -> None:
+        """End the thread and close the connections; the endpoint may be used again."""
+        ...
+
+
+class Endpoint(Topology, Protocol):
+    """Where one server is."""
 
     @property
     def location(self) -> str:
@@ -41,18 +53,6 @@ class Endpoint(Protocol):
             RedisError: that is not to be learnt now.
             OSError: the same.
         """
-        ...
-
-    def watch(self, moved: Moved) -> None:
-        """Have a thread call a bound method, held weakly, when a failover is announced; nothing where none is."""
-        ...
-
-    def state(self) -> dict[str, Any]:
-        """What operators see of it: ``kind``, and what there is beside it."""
-        ...
-
-    def close(self) -> None:
-        """End the thread and close the connections; the endpoint may be used again."""
         ...
 
 
