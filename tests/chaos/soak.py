@@ -1,5 +1,7 @@
 """The soak: mixed traffic on real processes, and what grows meanwhile: `python -m tests.chaos.soak --seconds 300`.
 
+With `--topology sentinel` or `cluster`, and a `--seed`, what `tests.chaos.topologies` is about.
+
 Prints memory, threads and descriptors of the workers at the start, in the middle and at the end, and ends with 1 when
 one of them grew, when something was left in Redis that nobody owns, or when a request failed that should not have.
 """
@@ -7,19 +9,17 @@ one of them grew, when something was left in Redis that nobody owns, or when a r
 from __future__ import annotations
 
 import argparse
-import os
 import random
-import statistics
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
 
 from tests.binaries import find_binary
+from tests.chaos.growth import Sample, growth, middle
 from tests.chaos.leftovers import Leftovers, asides, leases, look_around
+from tests.chaos.topologies import soak_on
 from tests.chaos.visitors import Added, Call, Visitors
 from tests.processes import scratch_directory, wait_until
 from tests.servers import Gunicorn, Server
@@ -27,8 +27,6 @@ from tests.servers import Gunicorn, Server
 WORKERS, THREADS, VISITORS = 4, 4, 8
 #: Beside the threads that serve: main, bus, housekeeping, four that refresh, and one for each async view that runs.
 THREADS_AT_MOST = 2 * THREADS + 7
-#: What a worker may hold more at the end than at a third of the time.
-GROWTH_MB, GROWTH_THREADS, GROWTH_DESCRIPTORS = 4.0, 2.0, 4.0
 #: Seconds after the last request in which leases have ended and what was invalidated is freed; a lease that nobody
 #: holds any more and that is renewed all the same lives longer.
 _SETTLING = 10.0
@@ -66,33 +64,6 @@ def traffic(dice: random.Random) -> tuple[str, str, dict[str, str]]:
     return method, path, {"Accept-Language": dice.choice(_LANGUAGES)}
 
 
-class Sample(NamedTuple):
-    """One process at one moment, `at` seconds from the start."""
-
-    at: float
-    rss_mb: float
-    threads: float
-    descriptors: float
-
-    @classmethod
-    def of(cls, pid: int, at: float) -> Sample:
-        """Look at a process."""
-        process = Path(f"/proc/{pid}")
-        pages = int((process / "statm").read_text().split()[1])
-        rss = pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-        return cls(at, rss, len(os.listdir(process / "task")), len(os.listdir(process / "fd")))
-
-    @classmethod
-    def middle(cls, samples: list[Sample]) -> Sample:
-        """The medians of some samples."""
-        return cls(*map(statistics.median, zip(*samples, strict=True)))
-
-    def __str__(self) -> str:
-        return (
-            f"after {self.at:5.0f} s: {self.rss_mb:6.1f} MB {self.threads:3.0f} threads {self.descriptors:3.0f} files"
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What a soak showed; `workers` has the samples of each process id."""
@@ -104,8 +75,8 @@ class Outcome:
     left: Leftovers
 
     def sample(self, pid: int, part: float) -> Sample:
-        """A worker at a part of the time, 0 to 1: the medians over the tenth of it around that part."""
-        return Sample.middle([each for each in self.workers[pid] if abs(each.at / self.seconds - part) <= 0.06])
+        """A worker at a part of the time."""
+        return middle(self.workers[pid], self.seconds, part)
 
     @property
     def faults(self) -> list[str]:
@@ -121,14 +92,8 @@ class Outcome:
         return found
 
     def _growth(self, pid: int) -> list[str]:
-        before, after = self.sample(pid, 1 / 3), self.sample(pid, 0.95)
         most = max(each.threads for each in self.workers[pid])
-        checks = (
-            ("MB", after.rss_mb - before.rss_mb, GROWTH_MB),
-            ("threads", after.threads - before.threads, GROWTH_THREADS),
-            ("open files", after.descriptors - before.descriptors, GROWTH_DESCRIPTORS),
-        )
-        found = [f"{growth:.1f} {what} more, {limit} allowed" for what, growth, limit in checks if growth > limit]
+        found = growth(self.workers[pid], self.seconds)
         return found + [f"{most:.0f} threads, {THREADS_AT_MOST} allowed"] * (most > THREADS_AT_MOST)
 
     def describe(self) -> str:
@@ -177,7 +142,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.soak", description="Soak the cache; see what grows.")
     parser.add_argument("--seconds", type=float, default=300.0, help="of the soak (300)")
     parser.add_argument("--server", choices=("redis", "valkey"), default="redis", help="what it runs on (redis)")
+    parser.add_argument(
+        "--topology", choices=("server", "sentinel", "cluster"), default="server", help="of the servers (server)"
+    )
+    parser.add_argument("--seed", type=int, default=None, help="of what happens to a fleet of servers (random)")
     options = parser.parse_args()
+    if options.topology != "server":
+        seed = random.randrange(10**6) if options.seed is None else options.seed
+        print(f"seed {seed}", flush=True)
+        found = soak_on(options.topology, find_binary(options.server), seconds=options.seconds, seed=seed)
+        print(found.describe())
+        return 1 if found.faults else 0
     with Server(find_binary(options.server)) as server:
         outcome = soak(server, seconds=options.seconds, told=lambda line: print(line, flush=True))
     print(outcome.describe())

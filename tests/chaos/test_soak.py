@@ -1,14 +1,16 @@
 """A short soak: memory, threads and descriptors stay where they are, and nothing is left without an owner.
 
-`python -m tests.chaos.soak --seconds 300` is the long form.
+`python -m tests.chaos.soak --seconds 300` is the long form; with `--topology cluster --seconds 180` that of a cluster.
 """
 
 from __future__ import annotations
 
 import pytest
 
+from tests.binaries import find_binary
 from tests.chaos.leftovers import look_around
 from tests.chaos.soak import WORKERS, soak
+from tests.chaos.topologies import soak_on
 
 pytestmark = [pytest.mark.long, pytest.mark.race, pytest.mark.chaos, pytest.mark.timeout(180)]
 
@@ -21,6 +23,17 @@ def test_soak__of_mixed_traffic__leaves_nothing_behind(valkey_server):
     assert len(outcome.calls) >= 300, outcome.describe()
     assert {"HIT", "MISS", "STALE"} <= {call.x_cache for call in outcome.calls}, outcome.describe()
     assert outcome.left.rows > 0, outcome.describe()
+    assert not outcome.faults, outcome.describe()
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("topology", ["sentinel", "cluster"])
+def test_soak__while_servers_fail(topology):
+    """Killed, stopped, failed over, moved and cut off at random: nothing stale, nothing failed, nothing grows."""
+    outcome = soak_on(topology, find_binary("any"), seconds=25.0, seed=11)
+    print(outcome.describe())
+    assert len(outcome.done) >= 3, outcome.describe()
+    assert outcome.figures.answers > 200, outcome.describe()
     assert not outcome.faults, outcome.describe()
 
 
