@@ -41,8 +41,9 @@ from .redis.connection import Exchange
 from .redis.counting import Counters
 from .redis.driver import Connector
 from .redis.housekeeper import Housekeeper
+from .redis.links import Link
 from .redis.nodebus import ClusterBus
-from .redis.nodes import Link, Nodes
+from .redis.nodes import Nodes
 from .redis.rounds import ClusterRounds, Shard
 from .redis.steps import Steps
 from .redis.store import Membership, RedisStore

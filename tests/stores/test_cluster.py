@@ -14,7 +14,7 @@ from redis.crc import key_slot
 from flask_rcache import CacheManager, CacheType
 from flask_rcache.model.keys import Names
 from flask_rcache.stores.cluster import ClusterStore
-from flask_rcache.stores.redis.nodes import commands_in
+from flask_rcache.stores.redis.links import commands_in
 from tests.clusters import Cluster
 from tests.processes import wait_until
 from tests.servers import Server
@@ -106,14 +106,21 @@ def test_invalidate__one_round_to_all_nodes(cluster: Cluster, caches: Caches) ->
     keys = {f"k{number}": number for number in range(100)}
     cache.set_many(KIND, keys, tags=["t"])
     nodes = _store(cache).nodes
-    before, scripts = nodes.rounds, _sent(cluster, "evalsha")
-    assert cache.invalidate_tags("t") == 1
-    assert nodes.rounds - before == 1
-    assert SHARDS <= _sent(cluster, "evalsha") - scripts <= 2 * SHARDS  # a heartbeat of each may be among them
+    rounds, scripts = [], []
+    for _ in range(10):  # heartbeats may be among them, on a busy machine many
+        before, sent = nodes.rounds, _sent(cluster, "evalsha")
+        assert cache.invalidate_tags("t") == 1
+        rounds.append(nodes.rounds - before)
+        scripts.append(_sent(cluster, "evalsha") - sent)
+    assert min(rounds) == 1
+    assert min(scripts) == SHARDS
     cache.set_many(KIND, keys)
-    before = nodes.rounds
-    assert cache.get_many(KIND, keys) == keys
-    assert nodes.rounds - before <= 2  # the heartbeats' may be among them
+    rounds = []
+    for _ in range(10):
+        before = nodes.rounds
+        assert cache.get_many(KIND, keys) == keys
+        rounds.append(nodes.rounds - before)
+    assert min(rounds) == 1
 
 
 def test_idle__one_command_a_shard_and_second(cluster: Cluster, caches: Caches) -> None:
@@ -121,11 +128,12 @@ def test_idle__one_command_a_shard_and_second(cluster: Cluster, caches: Caches) 
     cache = caches(cluster.url)
     cache.set(KIND, "k", 1)
     time.sleep(1.0)
-    before = [_sent(cluster, name) for name in ("evalsha", "ping")]
+    before, began = [_sent(cluster, name) for name in ("evalsha", "ping")], time.monotonic()
     time.sleep(4.0)
     beats, pings = (_sent(cluster, name) - was for name, was in zip(("evalsha", "ping"), before, strict=True))
-    assert beats <= 5 * SHARDS
-    assert pings <= 3 * 4.5 / 0.6
+    seconds = time.monotonic() - began + 1
+    assert beats <= seconds * SHARDS
+    assert pings <= 3 * seconds / 0.6
 
 
 # Loads that nest

@@ -17,7 +17,8 @@ from typing import Any, Final
 from ...model import forks
 from .bus import ALIVE_NS, Listener, Message, Session, report
 from .connection import Connection
-from .nodes import Link, Node, Nodes
+from .links import Link, Node
+from .nodes import Nodes
 from .transport import Transport
 
 __all__ = ["ClusterBus", "ShardSubscription"]

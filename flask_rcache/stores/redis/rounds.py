@@ -13,8 +13,9 @@ from typing import Any, Final
 from ...errors import StoreError
 from .counting import Counters
 from .housekeeper import Housekeeper
+from .links import Link, Node
 from .maintenance import Maintenance, store_counts_at_exit
-from .nodes import Link, Node, Nodes
+from .nodes import Nodes
 from .server import Server
 from .steps import Steps
 
