@@ -151,7 +151,7 @@ class Watched:
             is_there = node["is_available"]
             yield "node_available", labels, float(is_there), min
             yield "node_away", labels, 0.0 if is_there else max(0.0, time.time() - (node["since"] or time.time())), max
-            server = node["server"]
+            server = node.get("server")
             if server is not None:
                 yield "node_memory", labels, float(server["used_memory"]), max
                 yield "node_memory_max", labels, float(server["maxmemory"]), max
