@@ -135,6 +135,8 @@ def translated(error: Exception, location: str) -> StoreError:
     elif kind is Failure.CONFIGURATION:
         joint = ":" if isinstance(error, WrongServerError) else ""
         failure = StoreUnavailableError(f"{location}{joint} {_remedy(error)}")
+    elif kind is Failure.READ_ONLY:
+        failure = StoreUnavailableError(f"{location} is no master any more: another server has taken over ({error})")
     elif kind is Failure.UNREACHABLE:
         failure = StoreUnavailableError(f"{location}: {type(error).__name__}: {error}")
     else:
