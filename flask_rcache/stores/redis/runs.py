@@ -11,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from ...model.named_tuple import NamedTuple
 from .connection import Exchange, pack
 
 __all__ = ["ANY", "Run", "run_of"]
