@@ -42,7 +42,7 @@ def test_stats__asking_counts_nothing(shop: Flask) -> None:
         shop.test_cli_runner().invoke(args=["cache", *command])
     after = told(shop, "stats")
     for document in (before, after):  # its memory and its uptime go on
-        for node in document["topology"]["nodes"]:
+        for node in document["topology"]["nodes"] if document["topology"] else ():
             del node["server"]
     counted = {name: row for name, row in after["by_type"].items() if any(row.values())}
     assert {**after, "by_type": counted} == before
