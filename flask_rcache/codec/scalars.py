@@ -17,7 +17,7 @@ import ormsgpack
 from markupsafe import Markup
 
 from flask_rcache.errors import EncodeError
-from flask_rcache.model.objects import type_name
+from flask_rcache.model.objects import a_type
 
 __all__ = ["EXT_TO_SCALAR", "FIRST_SCALAR", "SCALAR_TO_EXT"]
 
@@ -62,7 +62,7 @@ def _zone(zone: tzinfo | None) -> str | tuple[int, str] | None:
     from zoneinfo import ZoneInfo  # brings the build's configuration along, which few need
 
     if type(zone) is not ZoneInfo:
-        raise EncodeError(f"its tzinfo is a {type_name(type(zone))}; use datetime.timezone or ZoneInfo")
+        raise EncodeError(f"its tzinfo is {a_type(type(zone))}; use datetime.timezone or ZoneInfo")
     # Python compares two clocks as of one zone only when they share the object that ZoneInfo(key) gives.
     if zone.key is None or ZoneInfo(zone.key) is not zone:
         raise EncodeError("its ZoneInfo is not the one that ZoneInfo(key) gives")

@@ -16,7 +16,7 @@ from typing import Any, Final
 import ormsgpack
 
 from flask_rcache.errors import ConfigError, DecodeError, EncodeError
-from flask_rcache.model.objects import type_name
+from flask_rcache.model.objects import a_type, type_name
 
 from .objects import OBJECT, Form, advice, form_of_seen, forms_of
 from .scalars import EXT_TO_SCALAR, FIRST_SCALAR, SCALAR_TO_EXT
@@ -166,7 +166,7 @@ class ValueCodec:
 
     def refusal(self, kind: type) -> str:
         """What an object of a class that is not kept is, and what to do about it."""
-        return f"is a {type_name(kind)}: {advice(kind, self._forms)}"
+        return f"is {a_type(kind)}: {advice(kind, self._forms)}"
 
     def _to_ext(self, parts: dict[int, list[Any]], value: Any) -> Any:
         """As the function below, of objects too, whose parts are kept for :meth:`_all_kept`."""
@@ -224,7 +224,7 @@ class _Walk:
         except EncodeError:
             raise
         except (TypeError, RecursionError) as error:
-            raise EncodeError(f"value is a {type_name(type(value))} that cannot be kept: {error}") from error
+            raise EncodeError(f"value is {a_type(type(value))} that cannot be kept: {error}") from error
 
     def _written(self, value: Any) -> Any:
         """What ormsgpack writes natively for ``value``, without loss."""
@@ -243,7 +243,7 @@ class _Walk:
         try:
             return SCALAR_TO_EXT[kind](value)
         except (TypeError, ValueError, LookupError, OSError) as error:
-            raise self._refusal(f"is a {type_name(kind)} that cannot be kept: {error}") from error
+            raise self._refusal(f"is {a_type(kind)} that cannot be kept: {error}") from error
 
     def _container(self, value: Any, kind: type, form: Form | None) -> Any:
         room = MAX_DEPTH - len(self._above)

@@ -17,6 +17,7 @@ from typing import Any, Final, Generic, TypeVar
 from weakref import WeakValueDictionary
 
 __all__ = [
+    "a_type",
     "attributes",
     "class_fingerprint",
     "class_name",
@@ -50,6 +51,16 @@ def _once(function: Callable[[type], R]) -> Callable[[type], R]:
 def type_name(kind: type) -> str:
     """The qualified name of a type, as error messages show it."""
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def a_type(kind: type) -> str:
+    """The name of a type with its article.
+
+    >>> a_type(object), a_type(float)
+    ('an object', 'a float')
+    """
+    name = type_name(kind)
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
 
 def class_name(kind: type) -> str:

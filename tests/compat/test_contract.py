@@ -147,7 +147,7 @@ def test_key_values__what_can_not_be_stored(
         assert not cache.add("key", object())
     assert [record.levelname for record in caplog.records if "can't be stored" in record.message] == ["WARNING"]
     tested, strict = make(TESTING=True)
-    with tested.app_context(), pytest.raises(EncodeError, match="is a object"):
+    with tested.app_context(), pytest.raises(EncodeError, match="is an object"):
         strict.set("key", object())
 
 
