@@ -96,10 +96,13 @@ import flask
 flask_is_there = used()
 """
     code = f"{clocks}\n{APP}\nbefore = used()\n{MAKE}\nprint(json.dumps([start, flask_is_there, before, used()]))"
-    # The second and later ones find it compiled, as it is when installed.
-    runs = [_run(code, PYTHONPYCACHEPREFIX=str(tmp_path)) for _ in range(15)]
-    # Each run is compared with itself, and the best counts: other programs only ever make one slower.
-    shares = [(end[0] - before[0]) / (there[0] - start[0]) for start, there, before, end in runs]
+    shares: list[float] = []
+    memory: list[float] = []
+    # Each run is compared with itself, and the best counts: other programs only ever make one slower. The first one
+    # compiles; later ones find it compiled, as it is when installed.
+    while len(shares) < 15 and not (shares and min(shares) <= 0.27 and min(memory) <= 6):
+        start, there, before, end = _run(code, PYTHONPYCACHEPREFIX=str(tmp_path))
+        shares.append((end[0] - before[0]) / (there[0] - start[0]))
+        memory.append(end[1] - before[1])
     assert min(shares) <= 0.27, sorted(shares)
-    memory = [end[1] - before[1] for _, _, before, end in runs]
     assert min(memory) <= 6, sorted(memory)
