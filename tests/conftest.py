@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import gc
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -91,6 +93,26 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         os.environ["RCACHE_TIMEOUT"] = "2"
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """End the caches that a test has left: each ends with its app, which is in a circle, as all apps of Flask are."""
+    if _threads_of_caches():
+        gc.collect()
+
+
+@pytest.fixture
+def no_other_caches() -> None:
+    """For what is measured of a whole process: the threads of caches of earlier tests have ended, in ten seconds."""
+    gc.collect()
+    deadline = time.monotonic() + 10
+    while _threads_of_caches() and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def _threads_of_caches() -> list[threading.Thread]:
+    return [each for each in threading.enumerate() if each.name.startswith("flask_rcache")]
+
+
 def pytest_report_header() -> list[str]:
     """Say which servers the tests run on."""
     found = []
@@ -157,8 +179,6 @@ def _shared_valkey() -> Iterator[Server]:
 
 def _emptied(server: Server) -> Server:
     with server.client() as client:
-        if client.client_list(_type="pubsub"):
-            gc.collect()  # a cache that an earlier test has left ends with its app
         client.flushall()
         client.config_resetstat()
     return server

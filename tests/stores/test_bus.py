@@ -250,6 +250,7 @@ def test_bus__ends_with_its_owner(redis_server: Server, gone: str) -> None:
 
 
 @pytest.mark.race
+@pytest.mark.usefixtures("no_other_caches")
 def test_bus__costs_an_idle_process_next_to_nothing(server: Server, buses: Callable[..., Heard]) -> None:
     """A PING or two a second and next to no CPU, also beside messages: a PONG is no reason for the next PING."""
     heard = buses(server.url)
@@ -271,6 +272,7 @@ def test_bus__costs_an_idle_process_next_to_nothing(server: Server, buses: Calla
 
 
 @pytest.mark.race
+@pytest.mark.usefixtures("no_other_caches")
 def test_idle__a_whole_process(server: Server) -> None:
     """PINGs, heartbeat and counters, with what scripts run: fewer than ten commands a second and 2 % of a core."""
     app = Flask("idle")
