@@ -19,6 +19,7 @@ from typing import Any, Final
 from ..model.named_tuple import NamedTuple
 from .bodies import Body, body_of, body_of_query
 from .rows import KeyKind, kind_of_name
+from .text import may_set
 
 __all__ = ["Catalogue", "Function", "Reference", "Relation", "read_catalogue"]
 
@@ -53,10 +54,14 @@ class Function(NamedTuple):
     Args:
         volatility: ``i`` (its result depends on its arguments only), ``s`` (it reads) or ``v`` (it may do anything).
         is_sql: whether it is written in SQL or a language of the database; one in C writes no tables.
+        sets: whether it may change settings of its connection by itself.
+        calls: what it calls.
     """
 
     volatility: str
     is_sql: bool = True
+    sets: bool = False
+    calls: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -64,7 +69,7 @@ class Relation:
     """A table or a view."""
 
     kind: str = "table"
-    """``table``, ``view``, ``materialised`` or ``temporary``."""
+    """``table``, ``view``, ``materialised``, ``sequence`` or ``temporary``."""
     keys: dict[str, KeyKind | None] = field(default_factory=dict)
     """The primary key's columns, in order."""
     body: Body | None = None
@@ -109,6 +114,13 @@ class Catalogue:
             return (schema, name), (schema, name) in self.relations
         found = self._visible.get(name)
         return ((self.default_schema, name), False) if found is None else (found, True)
+
+    def sets(self, name: str, seen: frozenset[str] = frozenset()) -> bool:
+        """Whether a function may change settings of its connection, by itself or by what it calls."""
+        found = self.functions.get(name)
+        if found is None or name in seen:
+            return False
+        return found.sets or any(self.sets(each, seen | {name}) for each in found.calls)
 
     def related(self, place: Place) -> frozenset[Place]:
         """The tables that share rows with one, itself included."""
@@ -155,7 +167,7 @@ SELECT n.nspname, c.relname, c.relkind::text, c.relpersistence::text, pg_catalog
     CASE WHEN c.relrowsecurity THEN pg_catalog.row_security_active(c.oid) ELSE false END,
     CASE WHEN c.relkind = 'v' THEN pg_catalog.pg_get_viewdef(c.oid) END
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'v', 'm', 'f', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
+WHERE c.relkind IN ('r', 'v', 'm', 'f', 'p', 'S') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
 """
 _PG_BASES: Final = """
 SELECT DISTINCT vn.nspname, v.relname, tn.nspname, t.relname
@@ -191,7 +203,8 @@ JOIN pg_catalog.pg_class p ON p.oid = i.inhparent JOIN pg_catalog.pg_namespace p
 WHERE c.relkind IN ('r', 'f', 'p')
 """
 _PG_FUNCTIONS: Final = """
-SELECT n.nspname, p.proname, p.provolatile::text, l.lanname NOT IN ('c', 'internal')
+SELECT n.nspname, p.proname, p.provolatile::text, l.lanname,
+    CASE WHEN p.provolatile = 'v' THEN coalesce(pg_catalog.pg_get_function_sqlbody(p.oid), p.prosrc) END
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 JOIN pg_catalog.pg_language l ON l.oid = p.prolang
 WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
@@ -199,7 +212,7 @@ WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
 _PG_VOLATILE: Final = """
 SELECT DISTINCT p.proname FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 WHERE n.nspname = 'pg_catalog' AND p.prokind = 'f'
-    AND (p.provolatile = 'v' OR p.provolatile = 's' AND p.pronargs = 0 AND NOT p.proretset)
+    AND (p.provolatile = 'v' OR p.provolatile = 's' AND (p.pronargs = 0 AND NOT p.proretset OR p.proname ~ '_to_xml'))
 """
 _PG_TRIGGERS: Final = """
 SELECT n.nspname, c.relname, p.prosrc, l.lanname FROM pg_catalog.pg_trigger t
@@ -207,7 +220,14 @@ JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid JOIN pg_catalog.pg_namespace n O
 JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid JOIN pg_catalog.pg_language l ON l.oid = p.prolang
 WHERE NOT t.tgisinternal AND t.tgenabled <> 'D'
 """
-_PG_KINDS: Final = {"v": "view", "m": "materialised"}
+#: Rules on what writes, which put other statements beside it or in its place.
+_PG_RULES: Final = """
+SELECT n.nspname, c.relname, pg_catalog.pg_get_ruledef(r.oid) FROM pg_catalog.pg_rewrite r
+JOIN pg_catalog.pg_class c ON c.oid = r.ev_class JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE r.ev_type <> '1' AND r.ev_enabled <> 'D' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+"""
+_RULE: Final = re.compile(r"(?is)^.*?\bdo\s+(?:also\s+|instead\s+)?")
+_PG_KINDS: Final = {"v": "view", "m": "materialised", "S": "sequence"}
 #: What a foreign key does to its rows: cascade, set null, set default.
 _PG_ACTIONS: Final = "cnd"
 
@@ -237,12 +257,30 @@ def _read_postgresql(catalogue: Catalogue, ask: Ask) -> None:
         catalogue.references.append(Reference((schema, name), (parent_schema, parent), *actions, named))
     for schema, name, parent_schema, parent in ask(_PG_KIN):
         catalogue.kin.append(((schema, name), (parent_schema, parent)))
-    for schema, name, volatility, is_sql in ask(_PG_FUNCTIONS):
-        _add_function(catalogue, schema, name, Function(volatility, is_sql))
+    for schema, name, volatility, language, source in ask(_PG_FUNCTIONS):
+        _add_function(catalogue, schema, name, _function(volatility, language, source))
     catalogue.volatile = frozenset(name for (name,) in ask(_PG_VOLATILE))
+    _read_postgresql_triggers(catalogue, ask)
+
+
+def _read_postgresql_triggers(catalogue: Catalogue, ask: Ask) -> None:
+    """What writes because something else does: triggers and rules."""
     for schema, name, source, language in ask(_PG_TRIGGERS):
         body = body_of(source, "postgresql") if language in ("plpgsql", "sql") else Body(is_known=False)
         catalogue.triggers.setdefault((schema, name), []).append(body)
+    for schema, name, rule in ask(_PG_RULES):
+        body = body_of(_RULE.sub("", rule, count=1), "postgresql", schema)
+        catalogue.triggers.setdefault((schema, name), []).append(body)
+
+
+def _function(volatility: str, language: str, source: str | None) -> Function:
+    if language in ("c", "internal"):
+        return Function(volatility, is_sql=False)
+    if volatility != "v":
+        return Function(volatility)
+    if source is None or language not in ("plpgsql", "sql"):
+        return Function(volatility, sets=True)
+    return Function(volatility, sets=may_set(source), calls=body_of(source, "postgresql").calls)
 
 
 def _add_function(catalogue: Catalogue, schema: str, name: str, function: Function) -> None:
@@ -274,7 +312,8 @@ _MY_REFERENCES: Final = (
     f"WHERE r.constraint_schema NOT IN {_MY_OWN}"
 )
 _MY_FUNCTIONS: Final = (
-    "SELECT routine_schema, routine_name, is_deterministic, sql_data_access FROM information_schema.routines "
+    "SELECT routine_schema, routine_name, is_deterministic, sql_data_access, routine_definition "
+    "FROM information_schema.routines "
     f"WHERE routine_schema NOT IN {_MY_OWN}"
 )
 _MY_TRIGGERS: Final = (
@@ -288,7 +327,8 @@ def _read_mysql(catalogue: Catalogue, ask: Ask) -> None:
     catalogue.default_schema = catalogue.default_schema.lower()
     default = catalogue.default_schema
     for schema, name, kind in ask(_MY_TABLES):
-        found = Relation("view" if "VIEW" in kind else "table", is_visible=schema.lower() == default)
+        shown = next((each for each in ("view", "sequence") if each.upper() in kind), "table")
+        found = Relation(shown, is_visible=schema.lower() == default)
         catalogue.add(schema.lower(), name.lower(), found)
     for schema, name, definition in ask(_MY_VIEWS):
         relation = catalogue.relations.get((schema.lower(), name.lower()))
@@ -304,10 +344,12 @@ def _read_mysql(catalogue: Catalogue, ask: Ask) -> None:
         child, of = (schema.lower(), name.lower()), (parent_schema.lower(), parent.lower())
         named = frozenset([column.lower()] if column else [])
         catalogue.references.append(Reference(child, of, on_delete in acts, on_update in acts, named))
-    for schema, name, deterministic, access in ask(_MY_FUNCTIONS):
+    for schema, name, deterministic, access, source in ask(_MY_FUNCTIONS):
         volatility = "i" if access == "NO SQL" and deterministic == "YES" else "v"
         volatility = "s" if access == "READS SQL DATA" and deterministic == "YES" else volatility
-        _add_function(catalogue, schema, name, Function(volatility))
+        sets = source is None or may_set(source)
+        calls = frozenset[str]() if source is None else body_of(source, "mysql").calls
+        _add_function(catalogue, schema, name, Function(volatility, sets=sets, calls=calls))
     for schema, name, statement in ask(_MY_TRIGGERS):
         body = body_of(statement, "mysql", schema.lower())
         catalogue.triggers.setdefault((schema.lower(), name.lower()), []).append(body)

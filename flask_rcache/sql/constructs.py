@@ -17,22 +17,25 @@ from sqlalchemy.sql.elements import BinaryExpression, BindParameter, BooleanClau
 from sqlalchemy.sql.operators import and_, eq, in_op
 from sqlalchemy.sql.selectable import Alias, Join, Select, TableClause
 
-from .shapes import Pin, Ref, Shape, ShapeBuilder, Source
+from .shapes import Pin, Ref, Shape, ShapeBuilder, Source, with_schemas
 from .statements import Kind
 from .text import calls_of, named, shape_of_text, sqlglot_dialect
 
 __all__ = ["shape_of_compiled", "shape_of_ddl", "tables_of"]
 
 _ACTIONS: Final = frozenset({"CASCADE", "SET NULL", "SET DEFAULT"})
+#: Where SQLAlchemy puts the schemas of ``schema_translate_map``.
+_SCHEMA: Final = re.compile(r"__\[SCHEMA_([^\]]+)\]")
 _TABLE_WORDS: Final = re.compile(r"(?i)\b(?:select|from|join|table|with|into)\b")
 
 
-def shape_of_compiled(compiled: Any, dialect: Any) -> Shape:
+def shape_of_compiled(compiled: Any, dialect: Any, schemas: Mapping[str | None, str | None] | None = None) -> Shape:
     """What a compiled statement names.
 
     Args:
         compiled: SQLAlchemy's.
         dialect: of the engine.
+        schemas: those that stand for others in this execution (``schema_translate_map``).
     """
     statement = compiled.statement
     state = getattr(compiled, "compile_state", None)
@@ -40,12 +43,29 @@ def shape_of_compiled(compiled: Any, dialect: Any) -> Shape:
     if inner is not None and hasattr(inner, "get_children"):  # the ORM's options have become joins there
         statement = inner
     if _is_partly_text(statement):
-        text, lists = named(compiled.string, dialect.paramstyle, compiled.positiontup)
+        string = compiled.string if schemas is None else _with_schemas(compiled, schemas)
+        text, lists = named(string, dialect.paramstyle, compiled.positiontup)
         return shape_of_text(text, dialect.name, lists)
     builder = ShapeBuilder()
     _walk(statement, builder, compiled)
-    calls = calls_of(compiled.string, sqlglot_dialect(dialect.name))
-    return builder.shape(calls, references=_references(statement) if builder.writes else ())
+    calls = calls_of(_SCHEMA.sub("s", compiled.string), sqlglot_dialect(dialect.name))
+    shape = builder.shape(calls, references=_references(statement) if builder.writes else ())
+    if schemas is None:
+        return shape
+    plain = frozenset([_ref(table) for table in _tables(statement) if not isinstance(table, Table)])
+    return with_schemas(shape, schemas, plain)
+
+
+def _with_schemas(compiled: Any, schemas: Mapping[str | None, str | None]) -> str:
+    """The text of a compiled statement with the schemas of this execution in it."""
+    preparer = compiled.preparer
+
+    def schema(found: re.Match[str]) -> str:
+        name = None if found[1] == "_none" else found[1]
+        other = schemas.get(name, name) or compiled.dialect.default_schema_name
+        return str(preparer.quote_schema(other)) if other else ""
+
+    return _SCHEMA.sub(schema, compiled.string)
 
 
 def _references(statement: Any) -> tuple[tuple[Ref, Ref, bool, bool], ...]:
@@ -60,7 +80,7 @@ def _references(statement: Any) -> tuple[tuple[Ref, Ref, bool, bool], ...]:
     return tuple(found)
 
 
-def shape_of_ddl(element: Any, sql: str, dialect: str) -> Shape:
+def shape_of_ddl(element: Any, sql: str, dialect: str, schemas: Mapping[str | None, str | None] | None = None) -> Shape:
     """What a DDL construct names; of one that concerns no table, its text."""
     target = getattr(element, "element", None)
     table = target if isinstance(target, Table) else getattr(target, "table", None)
@@ -71,7 +91,8 @@ def shape_of_ddl(element: Any, sql: str, dialect: str) -> Shape:
     builder.kind = Kind.DDL
     prefixes = {str(prefix).upper() for prefix in getattr(table, "_prefixes", ())}
     builder.is_temporary = bool(prefixes & {"TEMPORARY", "TEMP", "GLOBAL TEMPORARY", "LOCAL TEMPORARY"})
-    return builder.shape(verb=sql.lstrip().split(None, 1)[0].upper())
+    shape = builder.shape(verb=sql.lstrip().split(None, 1)[0].upper())
+    return shape if schemas is None else with_schemas(shape, schemas, frozenset())
 
 
 def _parts(statement: Any) -> Iterator[Any]:

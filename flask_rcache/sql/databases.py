@@ -22,11 +22,11 @@ from .cursors import unobserved
 from .declarations import Declarations, is_harmless_setting
 from .names import TableName
 from .plans import Plan, Planner
-from .shapes import Shape
+from .shapes import Shape, is_own
 from .statements import Kind, Statement
 from .text import named, shape_of_text
 
-__all__ = ["Database"]
+__all__ = ["ISOLATION_CHANGED", "Database", "schemas_key"]
 
 logger: Final = logging.getLogger("flask_rcache")
 
@@ -39,11 +39,15 @@ _UNKNOWN_SECONDS: Final = 2.0
 
 #: Where a compiled statement has its plan.
 _PLAN: Final = "_rcache_plan"
+_PLANS: Final = "_rcache_plans"
 _NO_PLAN: Final[tuple[Any, Any]] = (None, None)
 _TEMPORARY: Final = "rcache_temporary"
 _SETTINGS: Final = "rcache_settings"
 _LOCAL: Final = "rcache_local_settings"
 _CHANGED: Final = "rcache_changed"
+#: What a connection has whose isolation level was set by a statement: nobody knows which it is now.
+ISOLATION_CHANGED: Final = "rcache_isolation_changed"
+_LEVELS: Final = ("SET TRANSACTION", "SET CHARACTERISTICS")
 _SET_LOCALLY: Final = re.compile(r"(?is)^\s*set\s+local\b|set_config\s*\(.*,\s*(?:true|'t\w*')\s*\)")
 
 
@@ -168,10 +172,23 @@ class Database:
         if plan is None:
             if self._generation != self.declarations.generation:
                 self._forget_plans()
-            plan = self._made(*_place(context), _shape(compiled, context))
             # SQLAlchemy keeps these for as long as the statement is in use, and so does what is known of it.
+            schemas = context.execution_options.get("schema_translate_map")
+            if schemas:
+                return self._plan_with_schemas(compiled, context, schemas)
+            plan = self._made(*_place(context), _shape(compiled, context))
             compiled.__dict__[_PLAN] = (self._era, plan)
         return plan
+
+    def _plan_with_schemas(self, compiled: Any, context: Any, schemas: Mapping[str | None, str | None]) -> Plan:
+        """The plan of a statement in whose place of schemas others stand: one for each such set."""
+        plans, name = _plans_of(compiled), schemas_key(schemas)
+        era, plan = plans.get(name, _NO_PLAN)
+        if plan is None or era is not self._era or plan.expires < time.monotonic():
+            plan = self._made(*_place(context), _shape(compiled, context, schemas))
+            plans[name] = (self._era, plan)
+        found: Plan = plan
+        return found
 
     def known(self, compiled: Any) -> Plan | None:
         """The plan of a compiled statement; ``None`` when it was not made, or has to be made anew."""
@@ -195,6 +212,8 @@ class Database:
             )
             return Statement(self.name, Kind.WRITE, writes_all=True)
         plan = self._text_plan(sql, driver, info)
+        if plan.changes:
+            self._changed(plan, sql, info)
         if plan.problem:
             self._not_understood(plan)
         return plan.bound([{}])._replace(generates_keys=False)
@@ -208,6 +227,10 @@ class Database:
             sql, lists = named(text, dialect.paramstyle)
             plan = self._texts[text] = self._made(driver, info, shape_of_text(sql, dialect.name, lists))
         return plan
+
+    def has_own(self, info: Mapping[str, Any]) -> bool:
+        """Whether a connection has settings or temporary tables of its own, by what the pool keeps with it."""
+        return _SETTINGS in info or _TEMPORARY in info
 
     def _forget_plans(self) -> None:
         self._era = object()
@@ -272,6 +295,8 @@ class Database:
     def _changed(self, plan: Plan, sql: str, info: dict[str, Any]) -> None:
         """A statement changes what follows: the tables there are, or how its connection answers."""
         shape = plan.shape
+        if plan.may_do and plan.may_do.lower().removesuffix("()") not in self.declarations.pure:
+            self._set(info, plan.may_do, f"what {plan.may_do} may have changed")
         if shape.kind is Kind.DDL:
             if shape.is_temporary:
                 self.has_differed = True
@@ -279,6 +304,7 @@ class Database:
             else:
                 info[_CHANGED] = True
                 self.outdate()
+        if shape.kind is not Kind.SETTING and "set_config" not in shape.calls:
             return
         if shape.verb in ("RESET", "DISCARD"):
             if not shape.what or shape.what == ("all",):
@@ -286,13 +312,22 @@ class Database:
             else:
                 info.get(_SETTINGS, {}).pop(shape.what[0], None)
             return
+        if shape.verb in _LEVELS:
+            info[ISOLATION_CHANGED] = True
+            return
+        if shape.verb == "PRAGMA":
+            return
         name = shape.what[0] if shape.what else "set_config"
         if is_harmless_setting(name) or name in self.declarations.pure:
             return
-        self.has_differed = True
-        info.setdefault(_SETTINGS, {})[name] = f"what {shape.verb or 'set_config()'} {name} has changed".strip()
+        self._set(info, name, f"what {shape.verb or 'set_config()'} {name} has changed".strip())
         if _SET_LOCALLY.search(sql):
             info.setdefault(_LOCAL, set()).add(name)
+
+    def _set(self, info: dict[str, Any], name: str, reason: str) -> None:
+        """A connection answers differently from now on."""
+        self.has_differed = True
+        info.setdefault(_SETTINGS, {})[name] = reason
 
     def transaction_ended(self, info: dict[str, Any]) -> None:
         """A transaction has ended on a connection, however: settings that were local to it are undone.
@@ -314,7 +349,7 @@ class Database:
             return statement._replace(volatile=next(iter(settings.values())))
         own = info.get(_TEMPORARY, ())
         for ref in plan.shape.reads:
-            if ref.name.lower() in own and ref.schema in ("", "temp"):
+            if ref.name.lower() in own and not (ref.schema and not is_own(ref)):
                 return statement._replace(volatile=f"the temporary table {ref.name}")
         return statement
 
@@ -355,10 +390,23 @@ def _place(context: Any) -> tuple[Any, dict[str, Any]]:
     return connection.connection.dbapi_connection, connection.info
 
 
-def _shape(compiled: Any, context: Any) -> Shape:
+def _shape(compiled: Any, context: Any, schemas: Mapping[str | None, str | None] | None = None) -> Shape:
     if context.isddl:
-        return shape_of_ddl(compiled.statement, str(compiled), context.dialect.name)
-    return shape_of_compiled(compiled, context.dialect)
+        return shape_of_ddl(compiled.statement, str(compiled), context.dialect.name, schemas or None)
+    return shape_of_compiled(compiled, context.dialect, schemas or None)
+
+
+def schemas_key(schemas: Mapping[str | None, str | None]) -> tuple[tuple[str, str], ...]:
+    """What tells a ``schema_translate_map`` from others; SQLAlchemy puts a key of its own for ``None`` into it."""
+    return tuple(sorted([(name or "", other or "") for name, other in schemas.items() if name != "_none"]))
+
+
+def _plans_of(compiled: Any) -> BoundedDict[Any, tuple[Any, Plan]]:
+    """The plans of a statement by the schemas that stand for others."""
+    found: BoundedDict[Any, tuple[Any, Plan]] | None = compiled.__dict__.get(_PLANS)
+    if found is None:
+        found = compiled.__dict__[_PLANS] = BoundedDict(_TEXTS_KEPT)
+    return found
 
 
 def _parameters(context: Any) -> Sequence[Mapping[str, Any]]:

@@ -127,6 +127,8 @@ class _Statements:
                     found = database.classify(context, statement, parameters)
                 else:
                     found = database.classify(context)
+                if database.has_differed:
+                    self._transactions.note_own(connection.info)
                 if found.is_write or found.kind is not Kind.READ:
                     stack.enter_context(self._transactions.executing(connection, context, found))
                 if found.kind is not Kind.TRANSACTION and found.kind is not Kind.SETTING:

@@ -40,7 +40,7 @@ class Uncommitted:
         transactions: those that it has written in, with their databases.
     """
 
-    __slots__ = ("_has_written", "_sessions", "transactions")
+    __slots__ = ("_has_written", "_own", "_sessions", "transactions")
 
     def __init__(self) -> None:
         self.transactions: Final[WeakKeyDictionary[Any, Database]] = WeakKeyDictionary()
@@ -49,6 +49,12 @@ class Uncommitted:
         #: Those whose transactions it has begun. They are gone through before each statement, which a ``WeakSet``
         #: makes several times as expensive.
         self._sessions: Final[list[ref[Session]]] = []
+        #: Connections that have settings or temporary tables of their own, by what the pool keeps with each.
+        self._own: Final[dict[int, tuple[Database, dict[str, Any]]]] = {}
+
+    def differs(self, database: Database, info: dict[str, Any]) -> None:
+        """A connection of this context has settings or temporary tables of its own, as long as it has."""
+        self._own[id(info)] = database, info
 
     @property
     def sessions(self) -> list[Session]:
@@ -71,6 +77,8 @@ class Uncommitted:
             pending = transaction.pending(database)
             if pending and not pending.isdisjoint(tags):
                 return True
+        if any(database.has_own(info) and any_tag(database.name) in tags for database, info in self._own.values()):
+            return True
         for session in self.sessions:
             if session._new or session._deleted or session.identity_map._modified:
                 pending = _pending(session)
@@ -80,6 +88,8 @@ class Uncommitted:
 
     def __bool__(self) -> bool:
         """Whether there is anything."""
+        if self._own and any(database.has_own(info) for database, info in self._own.values()):
+            return True
         if self._has_written:
             for transaction, database in tuple(self.transactions.items()):
                 if transaction.pending(database):

@@ -17,7 +17,7 @@ from .catalogue import Catalogue, Place, Relation
 from .declarations import Declarations, is_built_in_volatile
 from .names import RowName, TableName, any_tag, row_tag, rows_tag, table_tag, unknown_tag
 from .rows import KeyKind, kind_of_type, row_key
-from .shapes import Pin, Ref, Shape, Source
+from .shapes import Pin, Ref, Shape, Source, is_own
 from .statements import Kind, Statement
 
 __all__ = ["Plan", "Planner"]
@@ -48,6 +48,7 @@ class Plan:
         shape: of which it was made.
         unknown: names of tables that the catalogue does not have.
         problem: why it was not understood.
+        may_do: what does things that are not known: a function, ``DO``.
         changes: whether it changes what follows: DDL, settings.
         expires: when it is made anew, on the monotonic clock.
     """
@@ -60,6 +61,7 @@ class Plan:
         "expires",
         "is_constant",
         "is_plain_read",
+        "may_do",
         "problem",
         "shape",
         "statement",
@@ -77,6 +79,7 @@ class Plan:
         inserted: _Inserted | None = None,
         unknown: Sequence[str] = (),
         problem: str = "",
+        may_do: str = "",
     ) -> None:
         self.statement: Final = statement
         self.shape: Final = shape
@@ -96,7 +99,9 @@ class Plan:
             and "set_config" not in shape.calls
             and bool(statement.reads or statement.reads_all or read_rows)
         )
-        self.changes: Final = shape.kind in (Kind.DDL, Kind.SETTING) or "set_config" in shape.calls
+        #: What it may do that is not known: then that may be settings and tables of the connection, too.
+        self.may_do: Final = may_do
+        self.changes: Final = shape.kind in (Kind.DDL, Kind.SETTING) or "set_config" in shape.calls or bool(may_do)
         self.expires = 0.0
 
     def bound(self, parameters: Sequence[Mapping[str, Any]]) -> Statement:
@@ -225,7 +230,10 @@ def _inserted(
             values = []
             for column in keys:
                 sources = pin.columns.get(column)
-                values.append(next(_values(sources[0], each)) if sources else each.get(column))
+                if sources is None and pin.keys:  # of a construct, whose parameters have the names of its columns
+                    values.append(each.get(column))
+                else:
+                    values.append(next(_values(sources[0], each)) if sources else None)
             key = row_key(keys, values)
             if key is None:
                 return None
@@ -286,6 +294,7 @@ class _Making:
         self._reads_all, self._writes_all = shape.reads_all, shape.writes_all
         self._volatile = shape.volatile
         self._problem = shape.problem
+        self._may_do = shape.verb if shape.may_set else ""
         #: How each table is written, and those that are because others are.
         self._written: Final[dict[Place, tuple[bool, frozenset[str] | None]]] = {}
         self._following: Final[set[Place]] = set()
@@ -295,6 +304,8 @@ class _Making:
     def reads_of(self, refs: Iterable[Ref]) -> None:
         """Tables are read."""
         for ref in refs:
+            if is_own(ref):
+                self._volatile = self._volatile or f"the temporary table {ref.name}"
             self._read(self._resolved(ref))
 
     def _resolved(self, ref: Ref) -> Place:
@@ -306,6 +317,9 @@ class _Making:
     def _is_system(self, place: Place, ref: Ref) -> bool:
         if _SYSTEM.fullmatch(place[0]) or (not ref.schema and _SYSTEM.fullmatch(place[1])):
             self._reads_all = True  # it tells of the tables there are
+            name = (place[1] if ref.schema else ref.name).lower()
+            if name not in self._declarations.pure:  # nobody says when it changes
+                self._volatile = self._volatile or f"{name}, which the server keeps"
             return True
         return False
 
@@ -319,6 +333,8 @@ class _Making:
             self._volatile = self._volatile or f"rows of {place[1]}, of which each asker sees others"
         if relation.kind == "view":
             self._follow(relation, place)
+        elif relation.kind == "sequence":
+            self._volatile = self._volatile or f"the sequence {place[1]}"
 
     def _follow(self, relation: Relation, place: Place) -> None:
         """A view is read: its base tables are, and what it calls is called."""
@@ -366,6 +382,7 @@ class _Making:
             shown = "a session variable" if plain == "@" else plain
             self._volatile = self._volatile or (shown if " " in shown or plain in _WORDS else f"{shown}()")
         elif self._shape.verb == "CALL":
+            self._may_do = f"{name}()"
             self._give_up(f"{name}() may do anything: {_DECLARE.format(name)}")
 
     def _own_function(self, name: str, volatility: str, *, is_sql: bool) -> None:
@@ -373,6 +390,8 @@ class _Making:
         if volatility == "v":
             self._volatile = self._volatile or f"{name}()"
         writes = volatility == "v" and is_sql
+        if writes and self._catalogue.sets(name):
+            self._may_do = self._may_do or f"{name}()"
         does = "may read and write any table" if writes else "may read any table"
         self._give_up(f"{name}() {does}: {_DECLARE.format(name)}, or sql.pure({name!r})", writes=writes)
 
@@ -516,6 +535,7 @@ class _Making:
             inserted=inserted,
             unknown=self._unknown,
             problem=self._problem,
+            may_do=self._may_do,
         )
 
     def _inserted(self, writes: dict[Place, None]) -> _Inserted | None:

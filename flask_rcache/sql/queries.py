@@ -29,7 +29,7 @@ from ..model.bounded import BoundedDict
 from ..model.cache_type import AUTO, CacheType, Tags, split_tags
 from ..model.keys import Key, tag_of
 from ..model.named_tuple import NamedTuple
-from .databases import Database
+from .databases import Database, schemas_key
 from .figures import Figures, StatementFigures
 from .packing import Rows, pack, unpack
 from .plans import read_tags
@@ -72,7 +72,7 @@ class Queries:
         database: Database,
         statement: Any,
         params: Mapping[str, Any] | None,
-        source: Callable[[], Any],
+        source: Source,
         **options: Any,
     ) -> list[dict[str, Any]]:
         """The rows of a query.
@@ -81,16 +81,16 @@ class Queries:
             database: on which it runs.
             statement: what is run.
             params: its parameters.
-            source: gives a context manager with the connection to run it on.
+            source: where it runs.
             options: of the call; see ``SQLCache.fetch``.
         """
         began = time.perf_counter()
-        query = self._query(database, statement, params)
+        query = self._query(database, statement, params, source.place)
         manager: CacheManager = current_cache._get_current_object()  # type: ignore[attr-defined]
         loading = _Loading(database, query, manager)
 
         def load() -> bytes | Rows:
-            with source() as connection, loading:
+            with source.open() as connection, loading:
                 result = connection.execute(query.statement, query.parameters)
                 return loading.packed(result)
 
@@ -147,7 +147,7 @@ class Queries:
 
     # The key
 
-    def _query(self, database: Database, statement: Any, params: Mapping[str, Any] | None) -> _Query:
+    def _query(self, database: Database, statement: Any, params: Mapping[str, Any] | None, place: Any = None) -> _Query:
         """A statement with its key.
 
         Raises:
@@ -164,8 +164,10 @@ class Queries:
         sql, values, writes = self._compile(database.engine, statement, dict(params or {}))
         if writes:
             raise ConfigError(f"sql.fetch caches what is read, and this writes: {sql:.120}")
-        place = (database.name, database.engine.dialect.name, database.engine.url.database)
-        key = ("sql", place, sql, sorted(values.items(), key=_by_name))
+        engine = database.engine
+        # The same text stands for other tables where schemas stand for others.
+        on = (database.name, engine.dialect.name, engine.url.database, *_schemas_of(statement, place, engine))
+        key = ("sql", on, sql, sorted(values.items(), key=_by_name))
         return _Query(statement, dict(params or {}), key, self.figures.of(database.name, sql))
 
     def _compile(self, engine: Engine, statement: Any, params: dict[str, Any]) -> tuple[str, dict[str, Any], bool]:
@@ -233,12 +235,39 @@ def _by_name(item: tuple[str, Any]) -> str:
 # Where it runs
 
 
-def on_engine(engine: Engine) -> Callable[[], Any]:
+class Source(NamedTuple):
+    """Where a query runs.
+
+    Args:
+        open: gives a context manager with the connection.
+        place: the session or connection that was given.
+    """
+
+    open: Callable[[], Any]
+    place: Any = None
+
+
+def _schemas_of(statement: Any, place: Any, engine: Engine) -> tuple[tuple[str, str], ...]:
+    """The schemas that stand for others when a statement runs on a session or connection (``schema_translate_map``)."""
+    options: dict[str, Any] = dict(engine.get_execution_options())
+    if isinstance(place, Connection):
+        options |= place.get_execution_options()
+    elif place is not None:
+        session = place() if hasattr(place, "registry") else place
+        root = session.get_transaction()
+        for each in () if root is None else root._connections:
+            if isinstance(each, Connection) and each.engine is engine:
+                options |= each.get_execution_options()
+    options |= statement.get_execution_options()
+    return schemas_key(options.get("schema_translate_map") or {})
+
+
+def on_engine(engine: Engine) -> Source:
     """Runs queries on a connection of their own."""
-    return engine.connect
+    return Source(engine.connect)
 
 
-def on_given(place: Any, engine: Engine) -> Callable[[], Any]:
+def on_given(place: Any, engine: Engine) -> Source:
     """Runs queries on a session or connection that the caller has; in another thread, as refreshes do, on their own."""
     thread = threading.get_ident()
 
@@ -250,7 +279,7 @@ def on_given(place: Any, engine: Engine) -> Callable[[], Any]:
         else:
             yield connection_of(place, engine)
 
-    return found
+    return Source(found, place)
 
 
 def connection_of(place: Any, engine: Engine) -> Connection:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from ..model.named_tuple import NamedTuple
 from .statements import Kind
 
-__all__ = ["Pin", "Ref", "Shape", "ShapeBuilder", "Source"]
+__all__ = ["Pin", "Ref", "Shape", "ShapeBuilder", "Source", "is_own", "with_schemas"]
 
 
 class Ref(NamedTuple):
@@ -24,6 +24,11 @@ class Ref(NamedTuple):
     schema: str
     name: str
     is_exact: bool = False
+
+
+def is_own(ref: Ref) -> bool:
+    """Whether a name says that the table is its connection's own."""
+    return ref.schema.lower() in ("pg_temp", "temp")
 
 
 class Source(NamedTuple):
@@ -68,6 +73,7 @@ class Shape(NamedTuple):
         replaces: whether it may write other rows than those it names (``ON CONFLICT``, ``REPLACE``).
         references: foreign keys that act on rows, as the app's metadata has them: child, parent, whether on deletion,
             and whether on a change of the key.
+        may_set: whether it may change settings of its connection in ways that are not known.
         problem: why it was not understood.
         verb: of a transaction's statement.
         what: the names it concerns.
@@ -88,9 +94,41 @@ class Shape(NamedTuple):
     cascades: bool = False
     replaces: bool = False
     references: tuple[tuple[Ref, Ref, bool, bool], ...] = ()
+    may_set: bool = False
     problem: str = ""
     verb: str = ""
     what: tuple[str, ...] = ()
+
+
+def with_schemas(shape: Shape, schemas: Mapping[str | None, str | None], plain: frozenset[Ref]) -> Shape:
+    """A shape whose schemas are others (SQLAlchemy's ``schema_translate_map``).
+
+    Args:
+        shape: as the constructs name the tables.
+        schemas: what stands for which, ``None`` for tables without one.
+        plain: tables that are named as they are.
+    """
+
+    def ref_of(ref: Ref) -> Ref:
+        name = ref.schema or None
+        return ref._replace(schema=schemas[name] or "") if name in schemas else ref
+
+    def refs_of(refs: Iterable[Ref]) -> frozenset[Ref]:
+        return frozenset(map(ref_of, refs)) | plain.intersection(refs)
+
+    def pins_of(pins: Iterable[Pin]) -> tuple[Pin, ...]:
+        return tuple([pin._replace(ref=ref_of(pin.ref)) for pin in pins if pin.ref not in plain])
+
+    is_plain = shape.inserts is not None and any(pin.ref in plain for pin in shape.inserts)
+    return shape._replace(
+        reads=refs_of(shape.reads),
+        writes=refs_of(shape.writes),
+        read_pins=pins_of(shape.read_pins),
+        written_pins=pins_of(shape.written_pins),
+        inserts=None if shape.inserts is None or is_plain else pins_of(shape.inserts),
+        updates={new: columns for ref, columns in shape.updates.items() for new in refs_of([ref])},
+        references=tuple([(ref_of(each[0]), ref_of(each[1]), each[2], each[3]) for each in shape.references]),
+    )
 
 
 class ShapeBuilder:
@@ -145,7 +183,7 @@ class ShapeBuilder:
             volatile=self.volatile,
             reads_all=self.reads_all,
             writes_all=self.writes_all,
-            is_temporary=self.is_temporary,
+            is_temporary=self.is_temporary or (self.kind is Kind.DDL and any(map(is_own, self.writes))),
             cascades=self.cascades,
             replaces=self.replaces,
             problem=self.problem,

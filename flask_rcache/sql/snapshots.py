@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from ..model.moment import Moment
 from ..model.scope import Scope
+from .databases import ISOLATION_CHANGED
 from .pending import TRANSACTION
 from .transactions import Transaction, Transactions
 
@@ -64,7 +65,7 @@ def reads_by_statement(connection: Any) -> bool:
     What a statement has said of the isolation level (``SET TRANSACTION``) is not looked into: then there is a snapshot.
     """
     dialect = connection.dialect
-    if dialect.name == "sqlite":
+    if dialect.name == "sqlite" or connection.info.get(ISOLATION_CHANGED):
         return False
     level = connection.get_execution_options().get("isolation_level")
     if level is None:

@@ -19,7 +19,10 @@ from sqlglot.tokens import TokenType  # type: ignore[attr-defined,unused-ignore]
 from .shapes import Pin, Ref, Shape, ShapeBuilder, Source
 from .statements import Kind
 
-__all__ = ["calls_of", "named", "shape_of_text", "sqlglot_dialect"]
+__all__ = ["SCRIPT", "calls_of", "may_set", "named", "shape_of_text", "sqlglot_dialect"]
+
+#: The verb of a text with several statements, one of which may end the transaction.
+SCRIPT: Final = "SCRIPT"
 
 Expression: TypeAlias = exp.Expression  # pyright: ignore[reportPrivateImportUsage]  # elsewhere in each release
 
@@ -161,6 +164,26 @@ def _is_name(kind: TokenType) -> bool:
 # The statement
 
 
+#: What changes how a connection answers afterwards, or may be put together to do so.
+_SETS: Final = re.compile(
+    r"(?is)\bset_config\b|(?:^|[;$]|\bbegin|\bthen|\belse|\bloop|\batomic)\s*(?:set|reset|discard)\b"
+    r"|\b(?:execute|temp|temporary|pg_temp|dblink\w*)\b"
+)
+_COMMENT: Final = re.compile(r"(?s)--[^\n]*|/\*.*?\*/")
+
+
+def may_set(source: str) -> bool:
+    """Whether a body may change settings of its connection, or give it tables of its own, by itself.
+
+    Args:
+        source: its text.
+
+    >>> may_set("BEGIN UPDATE item SET n = 1; END"), may_set("BEGIN SET search_path TO a; END")
+    (False, True)
+    """
+    return _SETS.search(_COMMENT.sub(" ", source)) is not None
+
+
 def shape_of_text(sql: str, dialect: str, lists: frozenset[str] = frozenset()) -> Shape:
     """What a statement's text names.
 
@@ -173,11 +196,60 @@ def shape_of_text(sql: str, dialect: str, lists: frozenset[str] = frozenset()) -
     text = sql[_LEADING.match(sql).end() :]  # type: ignore[union-attr]  # it matches nothing, too
     word = _WORD.match(text)
     verb = word[0].lower() if word else ""
+    parts = _parts(sql, glot) if ";" in text and not _HAS_BODY.match(text) else ()
+    if len(parts) > 1:
+        return _script([shape_of_text(each, dialect, lists) for each in parts])
     if verb in _QUERIES or verb == "copy":
         return _query(sql if verb != "replace" else _without_replace(text), glot, lists, replaces=verb == "replace")
     if verb in _DDL:
         return _ddl(sql, text, verb, glot)
     return _command(text, verb, dialect, lists)
+
+
+#: What has statements of its own inside.
+_HAS_BODY: Final = re.compile(
+    r"(?is)(?:create\s(?:[^;]*?\s)?(?:trigger|function|procedure|event|package)\b|begin\s+not\s+atomic\b)"
+)
+
+
+def _parts(sql: str, dialect: str) -> Sequence[str]:
+    """The statements of a text; itself where they can't be told apart."""
+    try:
+        tokens = Dialect.get_or_raise(dialect or None).tokenize(sql)
+    except SqlglotError:
+        return [sql]
+    ends = [token.start for token in tokens if token.token_type is TokenType.SEMICOLON]
+    found = [sql[start:end] for start, end in zip([0, *[end + 1 for end in ends]], [*ends, len(sql)], strict=True)]
+    return [each for each in found if each[_LEADING.match(each).end() :].strip()]  # type: ignore[union-attr]
+
+
+def _script(shapes: Sequence[Shape]) -> Shape:
+    """What several statements in one text name together: none of them says which rows the others leave."""
+    builder = ShapeBuilder()
+    kinds = {shape.kind for shape in shapes}
+    order = (Kind.DDL, Kind.WRITE) if Kind.TRANSACTION in kinds else (Kind.DDL, Kind.WRITE, Kind.READ)
+    builder.kind = next((kind for kind in order if kind in kinds), Kind.OTHER)
+    for shape in shapes:
+        for ref in shape.reads:
+            builder.read(ref)
+        for ref in shape.writes:
+            columns = shape.updates.get(ref)
+            builder.write(ref, () if columns is None else columns or None)
+            if shape.updates.get(ref) == frozenset():  # it loses rows, whatever others change of it
+                builder.updates[ref] = frozenset({"*"})
+        builder.reads_all |= shape.reads_all
+        builder.writes_all |= shape.writes_all
+        builder.is_temporary |= shape.is_temporary
+        builder.cascades |= shape.cascades
+        builder.replaces |= shape.replaces
+        builder.volatile = builder.volatile or shape.volatile
+        builder.problem = builder.problem or shape.problem
+    calls = frozenset().union(*(shape.calls for shape in shapes))
+    if Kind.SETTING in kinds:
+        calls |= {"set_config"}
+    # It may end the transaction on the way, and no one is told.
+    sets = any(shape.may_set for shape in shapes)
+    return builder.shape(calls, may_set=sets, verb=SCRIPT if Kind.TRANSACTION in kinds else "")
 
 
 def _without_replace(text: str) -> str:
@@ -204,11 +276,22 @@ def _query(sql: str, glot: str, lists: frozenset[str], *, replaces: bool = False
     return builder.shape(calls_of(sql, glot))
 
 
+#: The name of a temporary table or view that is created without a query.
+_OWN_TABLE: Final = re.compile(
+    r"(?is)create\s+(?:or\s+replace\s+)?(?:(?:global|local)\s+)?temp(?:orary)?\s+(?:unlogged\s+)?table\s+"
+    r"(?:if\s+not\s+exists\s+)?((?:[\w$]+|\"[^\"]+\"|`[^`]+`)(?:\s*\.\s*(?:[\w$]+|\"[^\"]+\"|`[^`]+`))?)(?!.*\bselect\b)"
+)
+
+
 def _ddl(sql: str, text: str, verb: str, glot: str) -> Shape:
     builder = ShapeBuilder()
     builder.kind = Kind.WRITE if verb == "truncate" else Kind.DDL
     words = [word.lower() for word in _WORD.findall(text[:80])]
-    builder.is_temporary = verb == "create" and bool({"temp", "temporary"} & set(words[:4]))
+    builder.is_temporary = verb == "create" and bool({"temp", "temporary"} & set(words[:5]))
+    own = _OWN_TABLE.match(text) if builder.is_temporary else None
+    if own is not None:  # much that may follow the name sqlglot does not parse
+        builder.write(_ref_of_text(own[1]))
+        return builder.shape(verb=verb.upper())
     if verb == "rename":
         for name in re.findall(r"(?i)(?:table|to|,)\s+([`\"\w.]+)", text):
             builder.write(_ref_of_text(name))
@@ -251,6 +334,13 @@ def _defined(builder: ShapeBuilder, parsed: Any, verb: str) -> None:
     builder.kind = Kind.DDL
 
 
+#: Statements that show the plan of another one, and may carry it out: MariaDB does with a plain ``ANALYZE``.
+_CARRIED_OUT: Final = re.compile(
+    r"(?is)(?:explain\s*\([^)]*\)|(?:explain|analy[sz]e|describe|desc|verbose|extended|partitions|format\s*=\s*\w+)\s+)+"
+    r"(?=[\s(]*(?:select|with|insert|update|delete|merge|replace|table|values|create|execute|declare|refresh)\b)"
+)
+_ANALYZE: Final = re.compile(r"(?i)\banaly[sz]e\b")
+_EXPLAINS: Final = frozenset({"analyse", "analyze", "desc", "describe", "explain"})
 #: Statements that fill a table or a materialised view.
 _LOADED: Final = {
     "refresh": re.compile(r"(?is)refresh\s+materialized\s+view\s+(?:concurrently\s+)?([\"\w.]+)"),
@@ -263,7 +353,8 @@ def _command(text: str, verb: str, dialect: str, lists: frozenset[str]) -> Shape
     words = [word.lower() for word in re.findall(r"[\w.@]+", text[:400])]
     builder = ShapeBuilder()
     second = words[1] if len(words) > 1 else ""
-    if verb in _TRANSACTIONS and not (verb == "prepare" and second != "transaction"):
+    is_block = verb == "begin" and second == "not"  # BEGIN NOT ATOMIC … END
+    if verb in _TRANSACTIONS and not is_block and not (verb == "prepare" and second != "transaction"):
         builder.kind = Kind.TRANSACTION
         return _transaction(builder, verb, words, text)
     builder.kind = Kind.OTHER
@@ -272,8 +363,9 @@ def _command(text: str, verb: str, dialect: str, lists: frozenset[str]) -> Shape
     if verb == "pragma" and "=" in text:
         builder.kind = Kind.SETTING
         return builder.shape(verb="PRAGMA")  # how the file is kept; it changes no answer
-    if verb == "explain" and "analyze" in words[1:4]:
-        rest = re.sub(r"(?is)^explain\s*(?:\([^)]*\)|analyze)\s*(?:verbose\s)?", "", text, count=1)
+    carried_out = _CARRIED_OUT.match(text) if verb in _EXPLAINS else None
+    if carried_out is not None and _ANALYZE.search(carried_out[0]):
+        rest = text[carried_out.end() :]
         return shape_of_text(rest, dialect, lists)._replace(volatile="EXPLAIN", read_pins=(), written_pins=())
     if verb in _ANSWERS:
         builder.volatile = verb.upper()
@@ -295,7 +387,12 @@ def _command(text: str, verb: str, dialect: str, lists: frozenset[str]) -> Shape
     if verb == "call" and name:
         return builder.shape([name[1].lower()], verb="CALL")
     builder.give_up(f"{verb.upper() or 'an empty statement'} may do anything")
-    return builder.shape(verb=verb.upper())
+    return builder.shape(calls_of(text, sqlglot_dialect(dialect)), verb=verb.upper(), may_set=may_set(_unquoted(text)))
+
+
+def _unquoted(text: str) -> str:
+    """The text of a block, whatever it is quoted with."""
+    return text.replace("$$", " ; ").replace("'", " ; ")
 
 
 def _transaction(builder: ShapeBuilder, verb: str, words: list[str], text: str) -> Shape:
@@ -493,16 +590,13 @@ class _Walk:
             builder.replaces = True
         body = node.expression
         if isinstance(body, exp.Values) and columns and not builder.replaces and len(builder.writes) == 1:
-            builder.inserts = [
-                Pin(ref, {name: (source,) for name, source in self._row(columns, row)}) for row in body.expressions
-            ]
+            builder.inserts = [Pin(ref, dict(self._row(columns, row))) for row in body.expressions]
         return self._children(node, ctes, ("this",))
 
-    def _row(self, columns: Sequence[str], row: Expression) -> Iterator[tuple[str, Source]]:
+    def _row(self, columns: Sequence[str], row: Expression) -> Iterator[tuple[str, tuple[Source, ...]]]:
         for name, item in zip(columns, row.expressions, strict=False):
             source = _value(item, self._lists)
-            if source is not None:
-                yield name, source
+            yield name, () if source is None else (source,)
 
     def _update(self, node: exp.Update, ctes: frozenset[str]) -> None:
         target = node.this

@@ -17,18 +17,20 @@ from sqlalchemy.pool import PoolProxiedConnection
 
 from ..engine.commits import Commits
 from ..model.scope import scope_var
-from .cursors import watch_cursors
+from .cursors import unobserved, watch_cursors
 from .databases import Database
 from .drivers import FACTORIES, commits_at_once, driver_commits_at_once, is_rolled_back, watch_connection, watched_class
 from .names import RowName, TableName, any_tag, stamped, unknown_tag
 from .pending import TRANSACTION, uncommitted
 from .statements import Kind, Statement
+from .text import SCRIPT
 
 __all__ = ["Transaction", "Transactions", "Writes", "is_pooled"]
 
 #: So many rows of one table are stamped one by one; above that, the table and all its rows.
 _MOST_ROWS: Final = 64
-
+#: Where statements that are neither queries nor transactions' commit what was written before them.
+_COMMITTING: Final = frozenset({"mysql", "mariadb"})
 
 #: Tags, and the stamps ahead of them by which each cache knows them.
 _Ends = tuple[tuple[str, ...], list[tuple[Commits, str]]]
@@ -243,6 +245,7 @@ class Transactions:
             ("do_prepare_twophase", self._do_prepare),
             ("do_commit_twophase", self._do_commit_prepared),
             ("do_rollback_twophase", self._do_rollback_prepared),
+            ("set_isolation_level", self._set_level),
         ):
             setattr(dialect, name, _Around(getattr(dialect, name), around))
 
@@ -331,6 +334,8 @@ class Transactions:
         elif found.is_write:
             at_once = commits_at_once(connection, in_transaction=transaction.has_begun)
             ends = self._before_write(transaction, found, context, at_once=at_once)
+        elif self._may_commit(found):
+            ends = self._begin(transaction.tags(self.database))
         try:
             yield
             if found.kind is Kind.TRANSACTION:
@@ -348,6 +353,7 @@ class Transactions:
             yield
             return
         found, ends = self.database.beside(sql, driver, info), None
+        self.note_own(info)
         transaction.complete(self.database)
         if commits:
             transaction.write(found, None)
@@ -359,6 +365,8 @@ class Transactions:
             dialect = self.database.engine.dialect
             at_once = driver_commits_at_once(dialect, driver, in_transaction=transaction.has_begun)
             ends = self._before_write(transaction, found, None, at_once=at_once)
+        elif self._may_commit(found):
+            ends = self._begin(transaction.tags(self.database))
         if self.read_beside is not None and found.kind not in (Kind.TRANSACTION, Kind.SETTING):
             self.read_beside(transaction, found)
         try:
@@ -377,8 +385,18 @@ class Transactions:
             return self._begin(found.stamped)
         transaction.write(found, context)
         self._note(transaction)
-        # DDL commits, on some servers, what was written before.
-        return self._begin(transaction.tags(self.database)) if found.kind is Kind.DDL else None
+        # DDL commits, on some servers, what was written before; and so may one of several statements in one text.
+        commits = found.kind is Kind.DDL or found.verb == SCRIPT
+        return self._begin(transaction.tags(self.database)) if commits else None
+
+    def _may_commit(self, found: Statement) -> bool:
+        """Whether a statement that writes nothing may end the transaction: many do on MySQL and MariaDB."""
+        if found.verb == SCRIPT:
+            return True
+        if self.database.engine.dialect.name not in _COMMITTING:
+            return False
+        is_answer = found.verb in ("DESC", "DESCRIBE", "EXPLAIN", "SHOW")
+        return (found.kind is Kind.OTHER and not is_answer) or "autocommit" in found.what or "password" in found.what
 
     def _before_verb(self, transaction: Transaction, found: Statement) -> _Ends | None:
         """A statement that concerns the transaction itself is about to run; what ends with it."""
@@ -417,6 +435,13 @@ class Transactions:
         here = uncommitted()
         if here is not None:
             here.wrote(transaction, self.database)
+
+    def note_own(self, info: dict[str, Any]) -> None:
+        """This context's connection answers as others do not: what others have stored is not for it."""
+        if self.database.has_own(info):
+            here = uncommitted()
+            if here is not None:
+                here.differs(self.database, info)
 
     def wrote(self, statement: Statement, connection: Any = None) -> None:
         """Something was written beside the engine, in the transaction of a connection, or is committed already."""
@@ -507,6 +532,11 @@ class Transactions:
             yield
         finally:
             self.database.transaction_ended(info)
+
+    def _set_level(self, original: Callable[..., Any], driver: Any, level: Any) -> None:
+        """SQLAlchemy's own statements on the driver's cursor, of which it knows what they do."""
+        with unobserved(driver):
+            original(driver, level)
 
     # --- Two phases
 

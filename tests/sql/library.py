@@ -24,6 +24,7 @@ from sqlalchemy import (
     exists,
     func,
     insert,
+    inspect,
     literal,
     select,
     text,
@@ -76,7 +77,8 @@ class Book(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     title: Mapped[str] = mapped_column(String(50))
     price: Mapped[int]
-    author_id: Mapped[int | None] = mapped_column(ForeignKey("author.id", ondelete="SET NULL"))
+    note: Mapped[str] = mapped_column(String(50), default="", deferred=True)
+    author_id: Mapped[int | None] = mapped_column(ForeignKey("author.id", ondelete="SET NULL", onupdate="CASCADE"))
     author: Mapped[Author | None] = relationship(back_populates="books")
     labels: Mapped[list[Label]] = relationship(secondary=book_label, order_by="Label.id")
     reviews: Mapped[list[Review]] = relationship(order_by="Review.id", passive_deletes=True)
@@ -108,6 +110,32 @@ class Place(Base):
     name: Mapped[str] = mapped_column(String(50))
 
 
+class Medium(Base):
+    """What there is of several kinds, each with a table of its own beside this one."""
+
+    __tablename__ = "medium"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(String(10))
+    name: Mapped[str] = mapped_column(String(50))
+    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "medium"}  # noqa: RUF012  # as the ORM reads it
+
+
+class Film(Medium):
+    """A kind of medium."""
+
+    __tablename__ = "film"
+    id: Mapped[int] = mapped_column(ForeignKey("medium.id"), primary_key=True)
+    minutes: Mapped[int]
+    __mapper_args__ = {"polymorphic_identity": "film"}  # noqa: RUF012
+
+
+class Bell(Base):
+    """A table with a trigger that writes another."""
+
+    __tablename__ = "bell"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
 class Line(Base):
     """A table whose name has to be quoted."""
 
@@ -124,18 +152,38 @@ class Elsewhere(Base):
     value: Mapped[int]
 
 
+_MADE: Final = ("CREATE VIEW cheap AS SELECT id, title FROM book WHERE price < 50",)
+_RING: Final = "UPDATE book SET price = price + 1 WHERE id = 3"
+_MADE_ON: Final = {
+    "postgresql": (
+        "CREATE MATERIALIZED VIEW prices AS SELECT sum(price) AS total FROM book",
+        "CREATE SCHEMA attic",
+        "CREATE TABLE attic.book (id int PRIMARY KEY, title text)",
+        "CREATE FUNCTION book_count() RETURNS bigint LANGUAGE sql STABLE AS 'SELECT count(*) FROM book'",
+        f"CREATE FUNCTION ring() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN {_RING}; RETURN NEW; END'",
+        "CREATE TRIGGER rings AFTER INSERT ON bell FOR EACH ROW EXECUTE FUNCTION ring()",
+        "CREATE FUNCTION raise_price() RETURNS int LANGUAGE SQL AS 'UPDATE book SET price = 1 WHERE id=3 RETURNING 1'",
+        "CREATE PROCEDURE raise_prices() LANGUAGE sql AS 'UPDATE book SET price = 22 WHERE id = 3'",
+        "CREATE TABLE inbox (id int)",
+        "CREATE RULE reads AS ON INSERT TO inbox DO INSTEAD UPDATE book SET title = 'by a rule' WHERE id = 3",
+        "CREATE TABLE visit (id int, day int, PRIMARY KEY (id, day)) PARTITION BY RANGE (day)",
+        "CREATE TABLE visit_1 PARTITION OF visit FOR VALUES FROM (0) TO (10)",
+    ),
+    "mariadb": (
+        "CREATE FUNCTION book_count() RETURNS bigint READS SQL DATA RETURN (SELECT count(*) FROM book)",
+        f"CREATE TRIGGER rings AFTER INSERT ON bell FOR EACH ROW {_RING}",
+        "CREATE PROCEDURE raise_prices() UPDATE book SET price = 22 WHERE id = 3",
+    ),
+    "sqlite": (f"CREATE TRIGGER rings AFTER INSERT ON bell BEGIN {_RING}; END",),
+}
+
+
 def prepare(engine: Engine, kind: str) -> None:
     """Make the tables, views and functions; there is nothing in the tables yet."""
     Base.metadata.create_all(engine)
     with engine.begin() as connection:
-        connection.execute(text("CREATE VIEW cheap AS SELECT id, title FROM book WHERE price < 50"))
-        if kind == "postgresql":
-            connection.execute(text("CREATE MATERIALIZED VIEW prices AS SELECT sum(price) AS total FROM book"))
-            connection.execute(text("CREATE SCHEMA attic"))
-            connection.execute(text("CREATE TABLE attic.book (id int PRIMARY KEY, title text)"))
-            connection.execute(
-                text("CREATE FUNCTION book_count() RETURNS bigint LANGUAGE sql STABLE AS 'SELECT count(*) FROM book'")
-            )
+        for statement in (*_MADE, *_MADE_ON[kind]):
+            connection.exec_driver_sql(statement)
 
 
 def fill(engine: Engine, kind: str) -> None:
@@ -144,12 +192,15 @@ def fill(engine: Engine, kind: str) -> None:
         "label": [{"id": number, "name": f"label {number}"} for number in (1, 2)],
         "author": [{"id": number, "name": f"author {number}"} for number in (1, 2, 3)],
         "book": [
-            {"id": number, "title": f"book {number}", "price": 10 * number, "author_id": number % 2 + 1}
+            {"id": number, "title": f"book {number}", "price": 10 * number, "note": "", "author_id": number % 2 + 1}
             for number in (1, 2, 3, 4)
         ],
         "book_label": [{"book_id": number, "label_id": number % 2 + 1} for number in (1, 2, 3, 4)],
         "review": [{"id": number, "book_id": number, "stars": number} for number in (1, 2, 3)],
         "place": [{"id": number, "within": number - 1 or None, "name": f"place {number}"} for number in (1, 2, 3)],
+        "medium": [{"id": 1, "kind": "film", "name": "a film"}, {"id": 2, "kind": "medium", "name": "a tape"}],
+        "film": [{"id": 1, "minutes": 90}],
+        "bell": [],
         "Order Lines": [{"id": 1, "amount": 5}],
         "elsewhere": [{"id": 1, "value": 1}],
     }
@@ -157,8 +208,11 @@ def fill(engine: Engine, kind: str) -> None:
         for table in reversed(Base.metadata.sorted_tables):
             connection.execute(table.delete())
         for table in Base.metadata.sorted_tables:
-            connection.execute(table.insert().values(rows[table.name]))
+            if rows[table.name]:
+                connection.execute(table.insert().values(rows[table.name]))
         if kind == "postgresql":
+            connection.execute(text("DELETE FROM visit"))
+            connection.execute(text("INSERT INTO visit VALUES (1, 1)"))
             connection.execute(text("DELETE FROM attic.book"))
             connection.execute(text("INSERT INTO attic.book VALUES (1, 'dust')"))
             connection.execute(text("REFRESH MATERIALIZED VIEW prices"))
@@ -179,6 +233,16 @@ class Reading:
 
 def _rows(session: Session, statement: Any) -> object:
     return [tuple(row) for row in session.execute(statement)]
+
+
+def _quoted(session: Session, name: str) -> str:
+    return str(session.get_bind().dialect.identifier_preparer.quote(name))
+
+
+def _schema(session: Session) -> str:
+    """Where the tables are."""
+    bind = session.get_bind()
+    return {"postgresql": "public", "sqlite": "main"}.get(bind.dialect.name) or str(bind.engine.url.database)
 
 
 def _lazy(session: Session) -> object:
@@ -260,13 +324,20 @@ READS: Final[dict[str, Reading]] = {
     ),
     "lateral": Reading(_lateral, PG),
     "quoted name": Reading(lambda s: _rows(s, select(Line.amount).order_by(Line.id))),
-    "quoted name in text": Reading(
-        lambda s: _rows(s, text('SELECT sum(amount) FROM "Order Lines"')), ("postgresql", "sqlite")
-    ),
+    "quoted name in text": Reading(lambda s: _rows(s, text(f"SELECT sum(amount) FROM {_quoted(s, 'Order Lines')}"))),
+    "schema-qualified name": Reading(lambda s: _rows(s, text(f"SELECT title FROM {_schema(s)}.book ORDER BY id"))),
     "schema": Reading(lambda s: _rows(s, text("SELECT title FROM attic.book ORDER BY id")), PG),
     "comments and literals": Reading(lambda s: _rows(s, text(_HIDDEN))),
     "view": Reading(lambda s: _rows(s, text("SELECT title FROM cheap ORDER BY id"))),
-    "function": Reading(lambda s: _rows(s, select(func.book_count())), PG),
+    "function": Reading(lambda s: _rows(s, select(func.book_count())), ("postgresql", "mariadb")),
+    "foreign key": Reading(lambda s: _rows(s, select(Book.id, Book.author_id).order_by(Book.id))),
+    "deferred column": Reading(lambda s: s.get(Book, 3) and s.get(Book, 3).note),  # type: ignore[union-attr]
+    "joined inheritance": Reading(
+        lambda s: [
+            (each.name, getattr(each, "minutes", None)) for each in s.scalars(select(Medium).order_by(Medium.id))
+        ]
+    ),
+    "partitioned table": Reading(lambda s: _rows(s, text("SELECT id, day FROM visit ORDER BY id")), PG),
     "materialised view": Reading(lambda s: _rows(s, text("SELECT total FROM prices")), PG),
 }
 
@@ -418,7 +489,7 @@ def driver_sql(w: Writer) -> None:
 
 @_writes()
 def upsert(w: Writer) -> None:
-    row = {"id": 3, "title": "upsert", "price": 1, "author_id": 1}
+    row = {"id": 3, "title": "upsert", "price": 1, "note": "", "author_id": 1}
     statement: Any
     if w.kind == "mariadb":
         statement = mysql.insert(Book).values(row).on_duplicate_key_update(title="upsert")
@@ -455,10 +526,11 @@ def replace_into(w: Writer) -> None:
         connection.execute(text("REPLACE INTO label (id, name) VALUES (1, 'replaced')"))
 
 
-@_writes("postgresql")
+@_writes()
 def insert_select(w: Writer) -> None:
+    sql = "INSERT INTO book (id, title, price, note, author_id) SELECT id + 50, title, price, note, author_id FROM book"
     with w.engine.begin() as connection:
-        connection.execute(text("INSERT INTO book SELECT id + 50, title, price, author_id FROM book"))
+        connection.execute(text(sql))
 
 
 @_writes()
@@ -600,9 +672,10 @@ def prepared_by_another(w: Writer) -> None:
 def copy(w: Writer) -> None:
     """COPY, which SQLAlchemy has no method for."""
     with w.engine.begin() as connection:
-        driver = connection.connection.dbapi_connection
-        with driver.cursor() as cursor, cursor.copy("COPY book (id, title, price, author_id) FROM STDIN") as stream:  # type: ignore[union-attr]
-            stream.write_row((60, "copied", 1, 1))
+        driver: Any = connection.connection.dbapi_connection
+        sql = "COPY book (id, title, price, note, author_id) FROM STDIN"
+        with driver.cursor() as cursor, cursor.copy(sql) as stream:
+            stream.write_row((60, "copied", 1, "", 1))
 
 
 @_writes()
@@ -658,7 +731,7 @@ def truncate(w: Writer) -> None:
         connection.execute(text("TRUNCATE TABLE review"))
 
 
-@_writes("postgresql", "mariadb", is_ddl=True)
+@_writes(is_ddl=True)
 def ddl(w: Writer) -> None:
     with w.engine.begin() as connection:
         connection.execute(text("DROP VIEW cheap"))
@@ -691,6 +764,185 @@ def write_to_the_same_name_in_another_schema(w: Writer) -> None:
 def write_to_a_quoted_name(w: Writer) -> None:
     with w.session() as session:
         session.get_one(Line, 1).amount = 6
+
+
+@_writes()
+def insert_with_an_expression_for_its_key(w: Writer) -> None:
+    sql = "INSERT INTO book (id, title, price, note, author_id) VALUES (:id + 4, 'five and four', 1, '', 1)"
+    with w.engine.begin() as connection:
+        connection.execute(text(sql), {"id": 5})
+
+
+@_writes()
+def insert_whose_parameters_have_names_of_other_columns(w: Writer) -> None:
+    sql = "INSERT INTO book (title, id, price, note, author_id) VALUES (:id, :title, 1, '', 1)"
+    with w.engine.begin() as connection:
+        connection.execute(text(sql), {"id": "7", "title": 9})
+
+
+@_writes()
+def insert_without_names_of_columns(w: Writer) -> None:
+    with w.engine.begin() as connection:
+        connection.execute(text("INSERT INTO place VALUES (9, 1, 'nine')"))
+
+
+@_writes("postgresql", "sqlite")
+def insert_returning(w: Writer) -> None:
+    with w.session() as session:
+        rows = [{"id": number, "title": "new", "price": 1, "author_id": 1} for number in (9, 13)]
+        session.scalars(insert(Book).returning(Book.id), rows).all()
+
+
+@_writes()
+def bulk_mappings(w: Writer) -> None:
+    with w.session() as session:
+        session.bulk_insert_mappings(inspect(Book), [{"id": 9, "title": "nine", "price": 9, "author_id": 1}])
+        session.bulk_update_mappings(inspect(Book), [{"id": 3, "title": "three"}])
+
+
+@_writes(keeps=("quoted name", "recursive cte"))
+def update_by_key_of_many(w: Writer) -> None:
+    with w.session() as session:
+        session.execute(update(Book), [{"id": 3, "title": "three"}, {"id": 4, "title": "four"}])
+
+
+@_writes()
+def merge_into_a_session(w: Writer) -> None:
+    with w.session() as session:
+        session.merge(Book(id=3, title="merged", price=3, author_id=1))
+        session.merge(Book(id=9, title="merged too", price=3, author_id=1))
+
+
+@_writes()
+def deferred_column(w: Writer) -> None:
+    with w.session() as session:
+        session.get_one(Book, 3).note = "read it"
+
+
+@_writes(keeps=("list", "get", "quoted name"))
+def subclass_of_a_joined_table(w: Writer) -> None:
+    with w.session() as session:
+        session.get_one(Film, 1).minutes = 120
+
+
+@_writes()
+def key_of_a_row(w: Writer) -> None:
+    with w.engine.begin() as connection:
+        connection.execute(text("UPDATE author SET id = 7 WHERE id = 1"))
+
+
+@_writes()
+def key_of_a_row_by_the_orm(w: Writer) -> None:
+    with w.session() as session:
+        session.get_one(Place, 3).id = 9
+
+
+@_writes()
+def trigger(w: Writer) -> None:
+    with w.session() as session:
+        session.add(Bell(id=1))
+
+
+@_writes("postgresql", "mariadb")
+def view_that_can_be_written(w: Writer) -> None:
+    with w.engine.begin() as connection:
+        connection.execute(text("UPDATE cheap SET title = 'by a view' WHERE id = 3"))
+
+
+@_writes("postgresql")
+def rule(w: Writer) -> None:
+    with w.engine.begin() as connection:
+        connection.execute(text("INSERT INTO inbox VALUES (1)"))
+
+
+@_writes("postgresql", "mariadb")
+def procedure(w: Writer) -> None:
+    with w.engine.begin() as connection:
+        connection.execute(text("CALL raise_prices()"))
+
+
+@_writes("postgresql")
+def function_that_writes(w: Writer) -> None:
+    with w.engine.begin() as connection:
+        connection.execute(select(func.raise_price())).all()
+
+
+@_writes("postgresql")
+def block_of_a_language(w: Writer) -> None:
+    with w.engine.begin() as connection:
+        connection.execute(text("DO $$ BEGIN UPDATE book SET price = 23 WHERE id = 3; END $$"))
+
+
+@_writes("postgresql", "mariadb")
+def prepared_statement(w: Writer) -> None:
+    with w.engine.begin() as connection:
+        body = "UPDATE book SET price = 24 WHERE id = 3"
+        connection.exec_driver_sql(
+            f"PREPARE raise AS {body}" if w.kind == "postgresql" else f"PREPARE raise FROM '{body}'"
+        )
+        connection.exec_driver_sql("EXECUTE raise")
+    w.engine.dispose()  # whose connection may have settings now: nothing that is read on it would be stored
+
+
+@_writes("postgresql")
+def merge(w: Writer) -> None:
+    sql = (
+        "MERGE INTO book USING author ON author.id = book.id WHEN MATCHED THEN UPDATE SET price = 25 "
+        "WHEN NOT MATCHED THEN INSERT (id, title, price, note) VALUES (author.id, 'x', 1, '')"
+    )
+    with w.engine.begin() as connection:
+        connection.execute(text(sql))
+
+
+@_writes("postgresql")
+def several_statements_and_a_commit_in_one_text(w: Writer) -> None:
+    with w.engine.connect() as connection:
+        connection.exec_driver_sql("SET LOCAL work_mem = 4096; UPDATE book SET price = 26 WHERE id = 3; COMMIT")
+        connection.rollback()
+
+
+@_writes("postgresql", "mariadb")
+def plan_that_is_carried_out(w: Writer) -> None:
+    explain = "EXPLAIN (COSTS OFF, ANALYZE)" if w.kind == "postgresql" else "ANALYZE FORMAT=JSON"
+    with w.engine.begin() as connection:
+        connection.exec_driver_sql(f"{explain} UPDATE book SET price = 27 WHERE id = 3").all()
+
+
+@_writes("mariadb")
+def lock_that_commits(w: Writer) -> None:
+    """LOCK TABLES commits what was written before; the rollback afterwards undoes nothing."""
+    with w.engine.connect() as connection:
+        connection.execute(text("UPDATE book SET price = 28 WHERE id = 3"))
+        connection.execute(text("LOCK TABLES elsewhere READ"))
+        connection.execute(text("UNLOCK TABLES"))
+        connection.rollback()
+
+
+@_writes("mariadb")
+def compound_statement(w: Writer) -> None:
+    with w.engine.begin() as connection:
+        connection.exec_driver_sql("BEGIN NOT ATOMIC UPDATE book SET price = 29 WHERE id = 3; END")
+
+
+@_writes("sqlite")
+def script_of_the_driver(w: Writer) -> None:
+    connection = w.engine.raw_connection()
+    connection.cursor().executescript("UPDATE book SET price = 30 WHERE id = 3; DELETE FROM review;")
+    connection.close()
+
+
+@_writes("postgresql")
+def partition(w: Writer) -> None:
+    with w.engine.begin() as connection:
+        connection.execute(text("INSERT INTO visit_1 VALUES (2, 2)"))
+
+
+@_writes("postgresql", keeps=("list", "get"))
+def schema_in_place_of_another(w: Writer) -> None:
+    """A `schema_translate_map`: the same construct, another table."""
+    with w.engine.connect().execution_options(schema_translate_map={None: "attic"}) as connection:
+        connection.execute(update(Book).values(title="swept").where(Book.id == 1))
+        connection.commit()
 
 
 def foreign_keys(engine: Engine) -> None:
