@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .context import current_cache
-from .engine.fetching import Block
+from .engine.calls import Block
 from .engine.manager import MISSING, CacheManager, Invalidated
 from .engine.statistics import CacheStats, TypeStats
 from .engine.writes import Write

@@ -22,7 +22,7 @@ from jinja2.parser import Parser
 from markupsafe import Markup
 
 from .context import EXTENSION, current_cache, request_context
-from .engine.fetching import NEVER, Block
+from .engine.calls import NEVER, Block
 from .engine.manager import CacheManager
 from .errors import ConfigError, InvalidKeyError
 from .model.bounded import BoundedDict

@@ -19,7 +19,7 @@ from weakref import WeakSet
 
 from .codec import Errors
 from .context import current_cache, request_context
-from .engine.fetching import NEVER
+from .engine.calls import NEVER
 from .engine.load import current_load
 from .engine.manager import Invalidated
 from .engine.statistics import CacheStats

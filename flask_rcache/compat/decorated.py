@@ -14,7 +14,7 @@ from typing import Any, Final
 from flask import current_app
 from werkzeug.exceptions import HTTPException
 
-from ..engine.fetching import MISSING, NEVER
+from ..engine.calls import MISSING, NEVER
 from ..errors import EncodeError
 from ..model.named_tuple import NamedTuple
 from ..observed import Field, Observed, describe

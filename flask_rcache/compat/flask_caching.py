@@ -20,7 +20,7 @@ from flask import Flask, Response, after_this_request, current_app, has_request_
 from werkzeug.exceptions import HTTPException
 
 from ..context import EXTENSION, current_cache, manager_of, request_context
-from ..engine.fetching import MISSING
+from ..engine.calls import MISSING
 from ..engine.manager import CacheManager
 from ..errors import ConfigError
 from ..extension import RCache

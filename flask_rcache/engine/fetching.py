@@ -7,21 +7,20 @@ Who loads and who waits is ``load``'s.
 from __future__ import annotations
 
 import inspect
-import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import Any, Final, Literal, NoReturn, TypeVar, cast
+from typing import Any, Final, NoReturn, TypeVar, cast
 
 from ..codec import Errors, Raised, ValueCodec, is_raised
 from ..config.settings import Settings
 from ..errors import CodecError, EncodeError
 from ..model import chance
 from ..model.bounded import BoundedDict
-from ..model.cache_type import check_ttl
 from ..model.entry import Draft, Entry
 from ..model.scope import Scope, scope_var
 from ..stores.protocol import Lookup
+from .calls import MISSING, NEVER, Block, Call
 from .guard import GuardedStore, withheld
 from .load import (
     AskLeases,
@@ -52,11 +51,12 @@ from .load import (
 from .observer import Observer
 from .policies import Policy
 from .refresher import Refresher
-from .single_flight import Flight, Flights
+from .single_flight import Flights
+from .waiting import block_thread, suspend_task
 
 # asyncio is imported where it is used: a process without async views and functions never needs it.
 
-__all__ = ["MISSING", "NEVER", "Block", "Call", "Fetching"]
+__all__ = ["Fetching"]
 
 T = TypeVar("T")
 
@@ -64,114 +64,6 @@ _UNSTORABLE_KEPT: Final = 10_000
 #: Seconds after which a result that could not be stored is tried again.
 _UNSTORABLE_SECONDS: Final = 60.0
 _LEAST_GRACE: Final = 0.05
-
-
-class _Marker:
-    """A value that is false and nothing but itself."""
-
-    def __init__(self, name: str) -> None:
-        self._name: Final = name
-
-    def __repr__(self) -> str:
-        return self._name
-
-    def __bool__(self) -> Literal[False]:
-        return False
-
-
-#: "Not there", where ``None`` would be a value: ``get(type, key, MISSING)``.
-MISSING: Final = _Marker("MISSING")
-#: What ``keep`` returns for a result that can't be stored at the next call either: that is remembered.
-NEVER: Final = _Marker("NEVER")
-
-
-class Call:
-    """What one call of ``fetch`` wants beside the key.
-
-    Args:
-        policy: of the call.
-        tags: stamp tags of every value loaded, without the type's.
-        ttl: a function of the result, where it is one.
-        keep: a function of the result; false: it is not stored.
-        name: the function that loads, for warnings.
-        observes: whether the value depends on what was observed to be read (``AUTO``).
-        is_independent: whether it depends on nothing that was read before its load began.
-        is_judged: whether its caller looks at what the loader reads of the request, or the key names who is asking.
-        errors: the exceptions that are answers; ``None``: none is.
-    """
-
-    __slots__ = ("errors", "is_independent", "is_judged", "keep", "name", "observes", "policy", "tags", "ttl")
-
-    def __init__(
-        self,
-        policy: Policy,
-        tags: Sequence[str] = (),
-        *,
-        ttl: Callable[[Any], object] | None = None,
-        keep: Callable[[Any], object] | None = None,
-        name: str | None = None,
-        observes: bool = False,
-        is_independent: bool = False,
-        is_judged: bool = False,
-        errors: Errors | None = None,
-    ) -> None:
-        self.is_judged: Final = is_judged or policy.type.per_user
-        self.errors: Final = errors
-        self.observes: Final = observes
-        self.is_independent: Final = is_independent
-        self.policy: Final = policy
-        self.tags: Final = tuple(tags)
-        self.ttl: Final = ttl
-        self.keep: Final = keep
-        self.name: Final = name
-
-    @property
-    def observing(self) -> dict[str, Any]:
-        """On which terms its loads observe."""
-        return {"observes": self.observes, "is_independent": self.is_independent}
-
-    @property
-    def all_tags(self) -> tuple[str, ...]:
-        """Every tag that is known before the load."""
-        return (self.policy.tag, *self.tags)
-
-    def kept(self, value: Any) -> object:
-        """Whether a result is stored."""
-        if type(value) is Raised:
-            return self.errors is not None and (self.errors.keep is None or self.errors.keep())
-        return self.keep is None or self.keep(value)
-
-    def drafted(self, load: Load, content: bytes, value: Any) -> Draft:
-        """What is stored of a result; an exception is not served any more when its time is over."""
-        if type(value) is Raised:
-            assert self.errors is not None
-            seconds = self.errors.seconds(value.error)
-            return load.draft(content, ttl=seconds, stale_while_revalidate=0.0, stale_if_error=0.0)
-        return load.draft(content, ttl=self.lifetime(value, load.cost))
-
-    def lifetime(self, value: Any, cost: float) -> float:
-        """Seconds that a result is fresh."""
-        if self.ttl is not None:
-            return check_ttl(self.ttl(value), what="the ttl that a function of the result returned")
-        return self.policy.lifetime(cost, chance.draw())
-
-
-class Block:
-    """A block of code that is the loader of a key: see :meth:`CacheManager.block <flask_rcache.CacheManager.block>`.
-
-    Attributes:
-        value: what is cached; :data:`MISSING` when nothing is. The block sets it then, and it is stored.
-    """
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    @property
-    def is_missing(self) -> bool:
-        """Whether the block is to set :attr:`value`."""
-        return self.value is MISSING
 
 
 class Fetching:
@@ -595,7 +487,7 @@ class Fetching:
                 return command
             if isinstance(command, WaitFor | Pause):
                 reply = None
-                _block(command)
+                block_thread(command)
             else:
                 reply = self.perform(terms.policy, command)
 
@@ -612,7 +504,7 @@ class Fetching:
                 return command
             if isinstance(command, WaitFor | Pause):
                 reply = None
-                await _suspend(command)
+                await suspend_task(command)
             else:
                 reply = await asyncio.to_thread(self.perform, terms.policy, command)
 
@@ -809,62 +701,3 @@ def _in_a_loop_of_its_own(loader: Callable[[], Awaitable[T]]) -> Callable[[], T]
         return await loader()
 
     return lambda: asyncio.run(run())
-
-
-def _block(wait: WaitFor | Pause) -> None:
-    """Wait in this thread; the leader's own thread does not wait for itself (a task behind this call leads)."""
-    if isinstance(wait, Pause):
-        time.sleep(wait.seconds)
-        return
-    flight = wait.flight
-    if flight.thread == threading.get_ident() and flight.next_leader is None:
-        return
-    ends = time.monotonic() + wait.seconds
-    returned = threading.Event()
-    flight.when_returned(returned.set)
-    returned.wait(wait.seconds)
-    left = _left(flight, ends)
-    if left > 0:
-        landed = threading.Event()
-        flight.when_landed(landed.set)
-        landed.wait(left)
-
-
-async def _suspend(wait: WaitFor | Pause) -> None:
-    """Wait without blocking the event loop."""
-    import asyncio
-
-    if isinstance(wait, Pause):
-        await asyncio.sleep(wait.seconds)
-        return
-    flight = wait.flight
-    ends = time.monotonic() + wait.seconds
-    await _called(wait.seconds, flight.when_returned)
-    left = _left(flight, ends)
-    if left > 0:
-        await _called(left, flight.when_landed)
-
-
-def _left(flight: Flight, ends: float) -> float:
-    """Seconds to wait once the loader has returned; none when it has landed."""
-    return 0.0 if flight.is_landed else min(ends, flight.until) - time.monotonic()
-
-
-async def _called(seconds: float, when: Callable[[Callable[[], None]], None]) -> None:
-    """Wait until a flight calls back."""
-    import asyncio
-
-    loop = asyncio.get_running_loop()
-    called: asyncio.Future[None] = loop.create_future()
-
-    def wake() -> None:
-        if not called.done():
-            called.set_result(None)
-
-    def call() -> None:
-        with suppress(RuntimeError):  # the waiter's loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(wake)
-
-    when(call)
-    with suppress(TimeoutError):
-        await asyncio.wait_for(called, seconds)

@@ -17,7 +17,7 @@ from ..errors import ConfigError, StoreError
 from ..model.cache_type import FROM_HEADERS, CacheType, Tags, check_tags, check_ttl, split_tags
 from ..model.keys import Key, caller_tag, path_in, path_tag, user_tag
 from ..stores.protocol import Catalogue, Listed, Page, Store
-from .fetching import MISSING, Block, Call
+from .calls import MISSING, Block, Call
 from .load import current_load
 from .observer import Tracer
 from .parts import Engine

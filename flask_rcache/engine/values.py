@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from ..model.entry import Draft, Entry, Moment
 from ..stores.protocol import Lookup, Outcome
-from .fetching import MISSING, Call, Fetching
+from .calls import MISSING, Call
+from .fetching import Fetching
 from .guard import GuardedStore
 from .load import current_load, depend_on, fresh, record_read
 from .observer import Observer

@@ -16,7 +16,8 @@ from ..errors import ConfigError, EncodeError, StoreError
 from ..model.entry import Draft
 from ..model.named_tuple import NamedTuple
 from ..stores.protocol import Lease, LoadedResult, Outcome
-from .fetching import Call, Fetching
+from .calls import Call
+from .fetching import Fetching
 from .guard import GuardedStore
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from sqlalchemy.sql.elements import ClauseElement, TextClause
 
 from ..codec import ValueCodec
 from ..context import current_cache
-from ..engine.fetching import NEVER
+from ..engine.calls import NEVER
 from ..engine.manager import CacheManager
 from ..errors import CodecError, ConfigError, EncodeError
 from ..functions import CachedFunction, FoundTags, ResultTtl, cached

@@ -13,7 +13,8 @@ from flask import Flask, Response
 from werkzeug.exceptions import HTTPException, default_exceptions
 
 from ..context import entered
-from ..engine.fetching import MISSING, Fetching
+from ..engine.calls import MISSING
+from ..engine.fetching import Fetching
 from ..engine.load import (
     Decision,
     Done,

@@ -11,7 +11,7 @@ import threading
 from typing import Any, Final
 
 from ..codec.values import ValueCodec
-from ..engine.fetching import MISSING
+from ..engine.calls import MISSING
 from ..errors import CodecError, ConfigError, EncodeError
 
 __all__ = ["Results"]

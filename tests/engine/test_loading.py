@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from flask_rcache import MISSING, CacheManager, CacheType
-from flask_rcache.engine import fetching
+from flask_rcache.engine.waiting import block_thread
 from flask_rcache.model.scope import scope_var
 from tests.processes import wait_until
 from tests.servers import Server
@@ -60,9 +60,7 @@ def waiting(number: int) -> Callable[[], bool]:
 
     def wait() -> bool:
         threads = sys._current_frames().values()
-        return (
-            sum(any(frame.f_code is fetching._block.__code__ for frame in _stack(each)) for each in threads) >= number
-        )
+        return sum(any(frame.f_code is block_thread.__code__ for frame in _stack(each)) for each in threads) >= number
 
     return wait
 

@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from flask_rcache.engine.fetching import _block, _suspend
 from flask_rcache.engine.load import WaitFor
 from flask_rcache.engine.single_flight import Flights, Landing
+from flask_rcache.engine.waiting import block_thread, suspend_task
 from flask_rcache.model.entry import Draft, Entry
 
 ENTRY = Entry.of(Draft(b"v", ttl=60.0), epoch=1, as_of=1, created=1)
@@ -70,9 +70,9 @@ def test_has_returned__nobody_waits_longer_than_it_says(kind: str, joins: str) -
         started = time.monotonic()
         waiting.set()
         if kind == "sync":
-            _block(WaitFor(flight, 30))
+            block_thread(WaitFor(flight, 30))
         else:
-            asyncio.run(_suspend(WaitFor(flight, 30)))
+            asyncio.run(suspend_task(WaitFor(flight, 30)))
         took.append(time.monotonic() - started)
 
     thread = threading.Thread(target=wait, daemon=True)
