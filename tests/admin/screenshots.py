@@ -24,7 +24,7 @@ _MOST_BYTES = 200_000
 def take(folder: Path) -> list[Path]:
     """Take all pictures, and return where they are."""
     with Server(find_binary("any")) as server, _site(server) as web, chromium() as browser:
-        person = Person(browser, web.url, viewport={"width": 1280, "height": 1130}, reduced_motion="reduce")
+        person = Person(browser, web.url, viewport={"width": 1280, "height": 1180}, reduced_motion="reduce")
         person.page.clock.install()
         person.open().sign_in()
         person.page.locator("#board").wait_for()
