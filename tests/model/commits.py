@@ -139,7 +139,7 @@ def _scenario(world: World, *actors: Actor[World]) -> Scenario:
 SCENARIOS: Final[Mapping[str, Scenario]] = {
     "a commit, two requests": _scenario(_FILLED._replace(ticks=2), commit, request, request),
     "a commit whose process dies, two requests": _scenario(_FILLED._replace(ticks=2), commit_or_die, request, request),
-    "two commits, one dies, a request": _scenario(_FILLED, commit, commit_or_die, request),
+    "two commits, one dies, a request": _scenario(_FILLED._replace(ticks=1), commit, commit_or_die, request),
     "two commits, one is rolled back, a request": _scenario(_FILLED, commit, commit_or_roll_back, request),
     "a rollback, an invalidation, a request": _scenario(
         _FILLED._replace(ticks=2), commit_or_roll_back, writer, request

@@ -7,7 +7,6 @@ its comment says what is done instead when it is left out, where that is not pla
 from __future__ import annotations
 
 from dataclasses import Field, dataclass, field, fields, replace
-from typing import ClassVar
 
 __all__ = ["Rules"]
 
@@ -36,9 +35,7 @@ class Rules:
     # R1.3: stamps ahead of the clock, while a commit is under way.
     commits_are_stamped_ahead: bool = _clause("R1.3")  # else when they are over
     commits_are_renewed: bool = _clause("R1.3")
-    # Not a clause: since missing rows are made no later than =forgotten, no scenario goes wrong without it. The real
-    # stores are tried in tests/stores/test_commits.py.
-    commits_leave_what_others_set_ahead: ClassVar[bool] = True
+    commits_leave_what_others_set_ahead: bool = _clause("R1.3")  # else one that ends takes theirs away
     withdrawals_stamp_nothing: bool = _clause("R1.3")  # else as if something had been committed
     withdrawals_keep_what_was_stamped: bool = _clause("R1.3")
     unknown_outcomes_count_as_commits: bool = _clause("R1.3")

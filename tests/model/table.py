@@ -53,6 +53,7 @@ REMOVALS: Final = (
     Removal("clear_all_keeps_later_rows", "loads: a stamp set ahead, a request, clear_all", "STALE"),
     Removal("commits_are_stamped_ahead", "commits: a commit whose process dies, two requests", "STALE"),
     Removal("commits_are_renewed", "commits: a commit whose process dies, two requests", "STALE"),
+    Removal("commits_leave_what_others_set_ahead", "commits: two commits, one dies, a request", "STALE"),
     Removal("withdrawals_stamp_nothing", "commits: a rollback, an invalidation, a request", "NEEDLESS"),
     Removal("withdrawals_keep_what_was_stamped", "commits: a rollback, an invalidation, a request", "STALE"),
     Removal("unknown_outcomes_count_as_commits", "commits: a commit without an answer, a request", "STALE"),
