@@ -73,7 +73,7 @@ def test_sentinel__one_that_is_away_and_a_lost_quorum(
     """The cache goes on; operators see since when which sentinel is away, and that the others cannot fail over."""
     trio = sentinels()
     cache = caches(trio.url)
-    endpoint: Any = cache.engine.store._server._endpoint  # type: ignore[attr-defined]
+    endpoint: Any = cache.engine.store._server._topology  # type: ignore[attr-defined]
     cache.get("search", "k")
     wait_until(lambda: set(seen(cache).values()) == {"ok"}, timeout=10, what="the sentinels are looked at")
     trio.sentinels[0].kill()
@@ -143,3 +143,22 @@ def _nothing() -> Any:
     from contextlib import nullcontext
 
     return nullcontext()
+
+
+def test_sentinel__one_that_names_another_server(sentinels: MakesSentinels, caches: Caches) -> None:
+    """The first in the URL names a replica, as one does that was cut off: another is asked, and the cache works."""
+    trio = sentinels()
+    liar = trio.client(trio.ports[0])
+    liar.execute_command("SENTINEL", "REMOVE", "shop")
+    liar.execute_command("SENTINEL", "MONITOR", "shop", "127.0.0.1", str(trio.replica.port), "2")
+    cache = caches(trio.url)
+    master = next(server for server in trio.servers if server.client().info("replication")["role"] == "master")  # type: ignore[index]
+
+    def works() -> bool:
+        cache.fetch("search", "k", lambda: "v", ttl=60)
+        server: str = cache.overview()["topology"]["server"]
+        return cache.get("search", "k") == "v" and server.endswith(f":{master.port}")
+
+    wait_until(works, timeout=15, what="the master that the others name")
+    for _ in range(20):
+        assert works()

@@ -481,6 +481,7 @@ class Pool:
                 self._attach(connection.exchange)
             except BaseException:
                 driver.disconnect()
+                self._endpoint.doubt()
                 raise
             if generation == self.generation:
                 self.server = connection.address

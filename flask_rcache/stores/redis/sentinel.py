@@ -44,6 +44,8 @@ _PONG_WITHIN: Final = 2.0
 _RETRY: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
 #: Seconds for which an announced master is connected to without asking: other sentinels may hear of it a little later.
 _ANNOUNCED: Final = 5.0
+#: Seconds for which a sentinel is asked after the others that has named a server which is no master.
+_DOUBTED: Final = 30.0
 
 
 class _Sight(NamedTuple):
@@ -75,6 +77,8 @@ class SentinelEndpoint:
         self._to_sentinels: Final = _connector_of_sentinels(address, connector, options, timeout)
         self._clients: Final = {node: self._to_sentinels.client(node) for node in address.nodes}
         self._announced: tuple[Node, float] | None = None
+        self._named_by: Node | None = None
+        self._doubted: Final[dict[Node, float]] = {}
         self._sights: Final[dict[Node, _Sight]] = {node: _Sight("unknown", "", None) for node in address.nodes}
         self._lock: Final = forks.new_lock()
         self._stop = threading.Event()
@@ -105,10 +109,24 @@ class SentinelEndpoint:
         sentinel = Sentinel([])
         sentinel.sentinels = [self._clients[node] for node in self._in_order()]
         master: tuple[Any, Any] = sentinel.discover_master(self._service)
+        answered = sentinel.sentinels[0]  # redis-py puts it there
+        self._named_by = next(node for node, client in self._clients.items() if client is answered)
         return master
 
     def _in_order(self) -> list[Node]:
-        return sorted(self._clients, key=lambda node: self._sights[node].state not in ("ok", "unknown"))
+        now = time.monotonic()
+
+        def rank(node: Node) -> tuple[bool, bool]:
+            return self._sights[node].state not in ("ok", "unknown"), self._doubted.get(node, 0.0) > now
+
+        return sorted(self._clients, key=rank)
+
+    def doubt(self) -> None:
+        """See :meth:`Endpoint.doubt`: another sentinel is asked next; this one may be cut off from the others."""
+        self._announced = None
+        named_by = self._named_by
+        if named_by is not None:
+            self._doubted[named_by] = time.monotonic() + _DOUBTED
 
     def _no_master(self) -> Exception:
         """Why no sentinel names a master, in one sentence."""

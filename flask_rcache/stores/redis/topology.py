@@ -55,6 +55,10 @@ class Endpoint(Topology, Protocol):
         """
         ...
 
+    def doubt(self) -> None:
+        """The server that a connection was made to last is not to be used: whoever named it may not know better."""
+        ...
+
 
 class ServerEndpoint:
     """One server at an address, or behind a name, which is resolved anew for each connection.
@@ -75,6 +79,9 @@ class ServerEndpoint:
     def connection(self) -> AbstractConnection:
         """See :meth:`Endpoint.connection`: the driver resolves the name."""
         return self._connector.to(self._node, path=self._path)
+
+    def doubt(self) -> None:
+        """See :meth:`Endpoint.doubt`: there is nobody else to ask."""
 
     def watch(self, moved: Moved) -> None:
         """See :meth:`Endpoint.watch`: a name announces nothing."""
