@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import redis
 from redis.crc import key_slot
 
 from flask_rcache import CacheManager, CacheType
@@ -345,3 +346,80 @@ def test_threads__many_at_once(cluster: Cluster, caches: Caches) -> None:
         thread.join()
     assert wrong == []
     assert cache.is_available
+
+
+@pytest.mark.long
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["hostname", "unknown-endpoint"])
+def test_addresses__as_the_nodes_announce_them(
+    private_cluster: Callable[..., Cluster], caches: Caches, how: str
+) -> None:
+    """Nodes that are known by a host name (as certificates want), or by no address of their own (NAT)."""
+    cluster = private_cluster(
+        masters=2, cluster_announce_hostname="localhost", cluster_preferred_endpoint_type=how, flavour="redis"
+    )
+    cache = caches(cluster.url)
+    keys = {f"k{number}": number for number in range(40)}
+    cache.set_many(KIND, keys)
+    assert cache.get_many(KIND, keys) == keys
+    host = "localhost" if how == "hostname" else "127.0.0.1"
+    nodes = {node["address"] for node in cache.overview()["topology"]["nodes"]}
+    assert nodes == {f"{host}:{node.port}" for node in cluster.masters}
+    slot = key_slot(b"0")
+    source = cluster.master_of(slot)
+    target = next(node for node in cluster.masters if node is not source)
+    cluster.move_slot(slot, target)
+    wait_until(
+        lambda: cache.set_many(KIND, keys) and cache.get_many(KIND, keys) == keys, timeout=PATIENCE, what="MOVED"
+    )
+    shard = cache.overview()["topology"]["shards"][0]
+    assert shard["node"] == f"{host}:{target.port}"
+
+
+@pytest.mark.long
+@pytest.mark.slow
+@pytest.mark.chaos
+def test_full_coverage__a_master_that_is_missing(private_cluster: Callable[..., Cluster], caches: Caches) -> None:
+    """With `cluster-require-full-coverage yes` all nodes refuse everything then: no request fails; it comes back."""
+    cluster = private_cluster(cluster_require_full_coverage="yes")
+    cache = caches(cluster.url)
+    keys = {f"k{number}": number for number in range(40)}
+    cache.set_many(KIND, keys)
+    cluster.masters[0].kill()
+
+    def refused() -> bool:
+        found = cache.fetch_many(KIND, list(keys), lambda missing: {key: keys[key] for key in missing})
+        assert found == keys
+        return cache.get_many(KIND, keys) == {}
+
+    wait_until(refused, timeout=PATIENCE, what="all shards away")
+    cluster.masters[0].restart()
+    cluster.wait_well()
+    wait_until(
+        lambda: cache.set_many(KIND, keys) and cache.get_many(KIND, keys) == keys, timeout=PATIENCE, what="again"
+    )
+    assert cache.is_available
+
+
+@pytest.mark.long
+@pytest.mark.slow
+def test_credentials__that_rotate(private_cluster: Callable[..., Cluster], caches: Caches) -> None:
+    """A `credential_provider` is asked for each new connection, of each node: a new password is used from then on."""
+    cluster = private_cluster(masters=2, requirepass="first", masterauth="first")
+
+    class Rotating(redis.CredentialProvider):
+        password = "first"
+
+        def get_credentials(self) -> tuple[str]:
+            return (self.password,)
+
+    provider = Rotating()
+    cache = caches(cluster.url, redis_options={"credential_provider": provider})
+    assert cache.fetch(KIND, "k", lambda: 1) == 1
+    assert cache.get(KIND, "k") == 1
+    for node in cluster.nodes:
+        node.client().config_set("requirepass", "second")
+        node.client(password="second").client_kill_filter(_type="normal", skipme=True)
+    provider.password = "second"
+    wait_until(lambda: cache.fetch(KIND, "k", lambda: 2) and cache.get(KIND, "k"), timeout=PATIENCE, what="it is used")
+    wait_until(lambda: cache.is_available, timeout=PATIENCE, what="all shards")
