@@ -421,5 +421,5 @@ def test_credentials__that_rotate(private_cluster: Callable[..., Cluster], cache
         node.client().config_set("requirepass", "second")
         node.client(password="second").client_kill_filter(_type="normal", skipme=True)
     provider.password = "second"
-    wait_until(lambda: cache.fetch(KIND, "k", lambda: 2) and cache.get(KIND, "k"), timeout=PATIENCE, what="it is used")
+    wait_until(lambda: cache.fetch(KIND, "k", lambda: 2) == cache.get(KIND, "k"), timeout=PATIENCE, what="it is used")
     wait_until(lambda: cache.is_available, timeout=PATIENCE, what="all shards")

@@ -152,7 +152,7 @@ def test_sentinel__one_that_names_another_server(sentinels: MakesSentinels, cach
     liar.execute_command("SENTINEL", "REMOVE", "shop")
     liar.execute_command("SENTINEL", "MONITOR", "shop", "127.0.0.1", str(trio.replica.port), "2")
     cache = caches(trio.url)
-    master = next(server for server in trio.servers if server.client().info("replication")["role"] == "master")  # type: ignore[index]
+    master = next(server for server in trio.servers if server.client().info("replication")["role"] == "master")
 
     def works() -> bool:
         cache.fetch("search", "k", lambda: "v", ttl=60)
