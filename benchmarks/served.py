@@ -42,9 +42,26 @@ def hello(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterab
     return [BODY]
 
 
+def same_lines() -> Callable[..., Any]:
+    """The same with the header lines of a hit of the front, each of which a server checks and writes."""
+    row = ROWS["front"](_server())
+    row.verify()
+    lines, _ = row.call()
+    sent = list(lines)
+    row.close()
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        start_response("200 OK", sent.copy())
+        return [BODY]
+
+    return app
+
+
 def create(name: str) -> Callable[..., Any]:
-    """One of the rows, or ``hello``."""
-    return hello if name == "hello" else {**ROWS, **PEERS}[name](_server()).app
+    """One of the rows, or one without a framework: ``hello``, ``same-lines``."""
+    if name == "hello":
+        return hello
+    return same_lines() if name == "same-lines" else {**ROWS, **PEERS}[name](_server()).app
 
 
 def create_slow(library: str) -> Flask:

@@ -22,26 +22,10 @@ from waitress.server import create_server  # type: ignore[import-untyped]
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from flask_rcache import CacheType, RCache, by_caller, cache_response, cached, invalidate_cache_type
-from tests.front_site import create_app
+from tests.front.site import create_app
 from tests.gunicorns import Gunicorn
-from tests.views.kit import PAGE, TIERED, Counted, make_app, manager
+from tests.views.kit import PAGE, TIERED, Counted, manager
 from tests.views.test_callers import BEFORE, INSIDE, WAYS, _Sessions, ask, greeting, shop
-
-MakeApp = Callable[..., Flask]
-
-
-@pytest.fixture
-def new_app() -> Iterator[MakeApp]:
-    """An application that has the front, unless `RCACHE_FRONT` is given."""
-    made: list[Flask] = []
-
-    def make(url: str = "memory://", **options: Any) -> Flask:
-        made.append(make_app(url, **{"RCACHE_FRONT": True, **options}))
-        return made[-1]
-
-    yield make
-    for each in made:
-        manager(each).close()
 
 
 @pytest.fixture(params=["memory", "tiered"])
@@ -694,7 +678,7 @@ def _served(server: str) -> Iterator[int]:
     if server != "waitress":
         env = {"RCACHE_FRONT": "true", "RCACHE_URL": "memory://"}
         threads = 4 if server == "gthread" else 1
-        with Gunicorn("tests.front_site:create_app()", worker_class=server, threads=threads, env=env) as web:
+        with Gunicorn("tests.front.site:create_app()", worker_class=server, threads=threads, env=env) as web:
             yield web.port
         return
     app = create_app({"RCACHE_FRONT": True, "RCACHE_URL": "memory://"})

@@ -1,4 +1,4 @@
-"""The application that the front is tried on under real servers: `tests.front_site:create_app()`."""
+"""The application that the front is tried on under real servers: `tests.front.site:create_app()`."""
 
 from __future__ import annotations
 

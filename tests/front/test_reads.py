@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
@@ -11,22 +11,8 @@ from flask.sessions import SecureCookieSessionInterface
 from werkzeug.routing import BaseConverter
 
 from flask_rcache import CacheType, RCache, cache_hit, cache_response
-from tests.test_front import MakeApp, Watched, get, is_in_front
-from tests.views.kit import PAGE, Counted, make_app, manager
-
-
-@pytest.fixture
-def new_app() -> Iterator[MakeApp]:
-    """An application that has the front."""
-    made: list[Flask] = []
-
-    def make(url: str = "memory://", **options: Any) -> Flask:
-        made.append(make_app(url, **{"RCACHE_FRONT": True, **options}))
-        return made[-1]
-
-    yield make
-    for each in made:
-        manager(each).close()
+from tests.front.test_front import Watched, get, is_in_front
+from tests.views.kit import PAGE, Counted, manager
 
 
 class Way(NamedTuple):
