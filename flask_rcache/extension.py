@@ -336,7 +336,7 @@ def _encryption_of(settings: Settings) -> Encryption | None:
 
 def _add_template_tag(app: Flask) -> None:
     """Give an app's templates the tag ``{% cache %}``, without importing Jinja's compiler before it is needed."""
-    tag = "flask_rcache.fragments.FragmentExtension"
+    tag = "flask_rcache.fragments.tag.FragmentExtension"
     if "jinja_env" in vars(app):
         app.jinja_env.add_extension(tag)
     else:

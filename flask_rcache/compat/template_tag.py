@@ -14,7 +14,7 @@ from jinja2 import nodes
 from jinja2.ext import Extension
 from jinja2.parser import Parser
 
-from ..fragments import FragmentExtension, Used, read_by_processors, used_in
+from ..fragments.tag import FragmentExtension, Used, read_by_processors, used_in
 from .decorated import Load, Options, Plan
 
 __all__ = ["ATTRIBUTE", "CacheExtension", "fragment_key"]

@@ -887,24 +887,12 @@ class CacheManager:
     ) -> Call:
         answers = errors if errors is None or isinstance(errors, Errors) else Errors(errors)
         by_result = ttl if callable(ttl) else None
-        policy = self.engine.policies.policy(cache_type, None if callable(ttl) else ttl)
+        policy, checked, observes = self.engine.policies.terms(cache_type, None if callable(ttl) else ttl, tags)
         if policy.ttl is FROM_HEADERS and by_result is None:
             raise ConfigError(f"a value has no headers: give a ttl for cache type {policy.name!r} here")
-        if tags == ():
-            return Call(
-                policy,
-                (),
-                ttl=by_result,
-                keep=keep,
-                name=name,
-                is_independent=independent,
-                is_judged=judged,
-                errors=answers,
-            )
-        observes, checked = split_tags(tags)
         return Call(
             policy,
-            tuple(map(user_tag, checked)),
+            checked,
             ttl=by_result,
             keep=keep,
             name=name,

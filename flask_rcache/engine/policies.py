@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from typing import Final
 
 from ..config.settings import Settings
 from ..errors import ConfigError, UnknownTypeError
 from ..model.bounded import BoundedDict
-from ..model.cache_type import BUILT_IN, FROM_HEADERS, CacheType, Lifetime, Ttl, check_lifetime
-from ..model.keys import Names, type_tag
+from ..model.cache_type import BUILT_IN, FROM_HEADERS, CacheType, Lifetime, Tags, Ttl, check_lifetime, split_tags
+from ..model.keys import Names, type_tag, user_tag
+from ..model.named_tuple import NamedTuple
 from .statistics import Counters, Statistics
 
-__all__ = ["Policies", "Policy"]
+__all__ = ["Policies", "Policy", "Terms"]
 
 _POLICIES_KEPT: Final = 10_000
+_TERMS_KEPT: Final = 1000
+#: Classes of what Python holds equal only if it means the same here: a ttl of ``True`` is an error, one of 1 is none.
+_TTLS: Final = frozenset({int, float, timedelta, type(None)})
+_TAGS: Final = {str}
 
 
 class Policy:
@@ -59,6 +65,20 @@ class Policy:
         return ttl * (1 - self.type.jitter * draw)
 
 
+class Terms(NamedTuple):
+    """What a call's type, ttl and tags come to.
+
+    Args:
+        policy: of the call.
+        tags: stamp tags, without the type's.
+        observes: whether the tags were, or had among them, ``AUTO``.
+    """
+
+    policy: Policy
+    tags: tuple[str, ...]
+    observes: bool
+
+
 class Policies:
     """The types of one app, and their policies.
 
@@ -78,6 +98,8 @@ class Policies:
         self._statistics: Final = statistics
         self._types: Final[dict[str, CacheType]] = {}
         self._policies: Final[BoundedDict[tuple[CacheType, Lifetime | None], Policy]] = BoundedDict(_POLICIES_KEPT)
+        #: Of calls whose options are constants, as a decorator's are.
+        self._terms: Final[BoundedDict[tuple[object, object, object], Terms]] = BoundedDict(_TERMS_KEPT)
         for cache_type in (*BUILT_IN, *types):
             self.register(cache_type)
 
@@ -147,3 +169,25 @@ class Policies:
                 adaptive=own is None and resolved.name not in settings.ttls,
             )
         return policy
+
+    def terms(self, cache_type: CacheType | str, ttl: Ttl | None, tags: Tags) -> Terms:
+        """The policy of a call, and its tags once they are known to be usable.
+
+        Raises:
+            ConfigError: the type, the ttl or the tags are not usable.
+        """
+        tags = tuple(tags) if type(tags) is list else tags
+        is_constant = (
+            type(tags) is tuple
+            and _TAGS.issuperset(map(type, tags))
+            and type(ttl) in _TTLS
+            and type(cache_type) in (CacheType, str)
+        )
+        if is_constant and (known := self._terms.get((cache_type, ttl, tags))) is not None:
+            return known
+        policy = self.policy(cache_type, ttl)
+        observes, checked = split_tags(tags)
+        terms = Terms(policy, tuple(map(user_tag, checked)), observes)
+        if is_constant:
+            self._terms[cache_type, ttl, tags] = terms
+        return terms

@@ -295,6 +295,10 @@ class CacheType:
         for field_name, value in values.items():
             object.__setattr__(self, field_name, value)
 
+    def __hash__(self) -> int:
+        # Each hit looks for the policy of its type, and most names stand for one type.
+        return hash(self.name)
+
     def replace(self, **changes: Any) -> CacheType:
         """A copy with other policy, for one call site: ``CacheType.DASHBOARD.replace(ttl=60)``."""
         changed = dataclasses.replace(self, **changes)

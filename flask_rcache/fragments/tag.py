@@ -1,0 +1,173 @@
+"""The Jinja tag ``{% cache %}``: its syntax, and what its block reads that runs before it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from hashlib import blake2b
+from typing import Any, Final, cast
+
+from flask import current_app, has_app_context
+from jinja2 import Environment, TemplateNotFound, nodes
+from jinja2.ext import Extension
+from jinja2.parser import Parser
+from markupsafe import Markup
+
+from ..context import EXTENSION, current_cache, request_context
+from ..engine.manager import CacheManager
+from ..errors import InvalidKeyError
+from ..model.cache_type import CacheType
+from ..observed import observing
+from .part import EXAMPLE, Part, checked, running
+
+__all__ = ["FragmentExtension", "Used", "read_by_processors", "used_in"]
+
+_OPTIONS: Final = ("ttl", "tags", "vary", "type")
+
+#: The names that a block reads, the templates that it includes, and the names that its ``vary`` reads.
+Used = tuple[tuple[str, ...], tuple[str | None, ...], tuple[str, ...]]
+
+
+class FragmentExtension(Extension):
+    """The tag ``{% cache %}``; every app with a cache has it."""
+
+    tags = {"cache"}  # noqa: RUF012  # Jinja's
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        """What stands in the template becomes a call of :meth:`_render` with the block."""
+        line = next(parser.stream).lineno
+        if parser.stream.current.type == "block_end":
+            parser.fail(f"a cached fragment needs a name: write {EXAMPLE}", line)
+        name = parser.parse_expression()
+        if isinstance(name, nodes.Const) and not (isinstance(name.value, str) and name.value):
+            parser.fail(f"a fragment's name is a non-empty string, not {name.value!r}: write {EXAMPLE}", line)
+        options: dict[str, nodes.Expr] = {}
+        while parser.stream.current.type != "block_end":
+            parser.stream.skip_if("comma")
+            self._parse_option(parser, options)
+        body = parser.parse_statements(("name:endcache",), drop_needle=True)
+        # Another block under the same name, here or in another template, is another fragment.
+        source = f"{parser.name}\n{body!r}".encode("utf-8", "surrogatepass")
+        place = blake2b(source, digest_size=12).hexdigest()
+        used = nodes.Const(used_in(body, options.get("vary")))
+        if "vary" in options:  # evaluated again where the block runs: what it reads is in the key
+            body.insert(0, nodes.ExprStmt(self.call_method("_vary_read", [options["vary"]])))
+        given = nodes.List([name, *(options.get(each, nodes.Const(None)) for each in _OPTIONS)])
+        call = self.call_method("_render", [nodes.MarkSafeIfAutoescape(nodes.Const(place)), used, given])
+        return nodes.CallBlock(call, [], [], body).set_lineno(line)
+
+    @staticmethod
+    def _parse_option(parser: Parser, options: dict[str, nodes.Expr]) -> None:
+        token = parser.stream.expect("name")
+        if token.value not in _OPTIONS or token.value in options:
+            parser.fail(
+                f"{token.value!r} is no option of a fragment, or is given twice; there are {', '.join(_OPTIONS)}: "
+                f"write {EXAMPLE}",
+                token.lineno,
+            )
+        parser.stream.expect("assign")
+        options[token.value] = parser.parse_expression()
+
+    @staticmethod
+    def _vary_read(_: object) -> None:
+        """What the block has read up to here was read by its ``vary``."""
+        part = running.get()
+        if part is not None:
+            part.vary_read()
+
+    def _render(self, place: str, used: Used, given: list[Any], caller: Callable[[], Any]) -> Any:
+        """The fragment as the template shows it: a string, or in an async environment an awaitable of one."""
+        name, ttl, tags, vary, type = given
+        manager = _manager()
+        if manager is None:
+            return caller()
+        # Where the template escapes, the place is Markup: a block that escapes is another than one that doesn't.
+        part = Part(checked(name), f"{place}{'e' if isinstance(place, Markup) else ''}")
+        try:
+            key = part.key(() if vary is None else vary)
+        except InvalidKeyError as error:
+            if manager.settings.strict:
+                raise
+            part.warn("vary", f"its vary can't be a key: {error}")
+            return caller()
+        call = part.call(manager, ttl, () if tags is None else tags, CacheType.DEFAULT if type is None else type)
+
+        if self.environment.is_async:
+
+            async def aload() -> str:
+                part.note(read_by_processors(self.environment, used))
+                with part.observed():
+                    return str(await cast(Awaitable[str], caller()))
+
+            return manager.afetch(key=key, loader=aload, **call)
+
+        def load() -> str:
+            part.note(read_by_processors(self.environment, used))
+            with part.observed():
+                return str(caller())
+
+        return manager.fetch(key=key, loader=load, **call)
+
+
+def read_by_processors(environment: Environment, used: Used) -> frozenset[str]:
+    """What the app's context processors read for the names that a block uses and its ``vary`` does not.
+
+    They have run before the block, so what they read for it would not be seen.
+    """
+    app, context = current_app, request_context()
+    names, templates, covered = used
+    known = _with_included(environment, set(names), list(templates))
+    scopes = (None, *(context.request.blueprints if context is not None else ()))
+    reads: set[str] = set()
+    for function in [each for scope in scopes for each in app.template_context_processors.get(scope, ())]:
+        with observing(context, current_cache.settings.identity_g) as seen:
+            given = set(app.ensure_sync(function)())
+        if (given if known is None else given & known) - set(covered):
+            reads |= seen.reads
+    return frozenset(reads)
+
+
+def used_in(body: list[nodes.Node], vary: nodes.Node | None) -> Used:
+    """What a block uses: for :func:`read_by_processors`."""
+    return (*_used(body), _names(vary) if vary is not None else ())
+
+
+def _names(node: nodes.Node) -> tuple[str, ...]:
+    """The names that an expression or a block reads."""
+    found = [node] if isinstance(node, nodes.Name) else []
+    return tuple(sorted({each.name for each in (*found, *node.find_all(nodes.Name)) if each.ctx == "load"}))
+
+
+def _used(body: list[nodes.Node]) -> tuple[tuple[str, ...], tuple[str | None, ...]]:
+    """The names that a block reads, and the templates that it includes; ``None`` for one whose name is not known."""
+    block = nodes.Scope(body)
+    found: list[Any] = list(block.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)))
+    constants = [each.template.value if isinstance(each.template, nodes.Const) else None for each in found]
+    return _names(block), tuple(name if isinstance(name, str) else None for name in constants)
+
+
+def _with_included(environment: Environment, names: set[str], templates: list[str | None]) -> set[str] | None:
+    """The names with those of included templates, and so on; ``None`` when that can't be told: any may be read."""
+    seen: set[str] = set()
+    while templates:
+        template = templates.pop()
+        if template in seen:
+            continue
+        if template is None or environment.loader is None:
+            return None
+        seen.add(template)
+        try:
+            source = environment.loader.get_source(environment, template)[0]
+        except TemplateNotFound:
+            return None
+        more, included = _used(environment.parse(source).body)
+        names.update(more)
+        templates += included
+    return names
+
+
+def _manager() -> CacheManager | None:
+    """The current app's cache; ``None`` outside of an app, and in one without a cache."""
+    if not has_app_context() or EXTENSION not in current_app.extensions:
+        return None
+    manager: CacheManager = current_cache._get_current_object()  # type: ignore[attr-defined]  # once, not for each use
+    return manager
