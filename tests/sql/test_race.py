@@ -39,6 +39,6 @@ def test_race__every_level_savepoints_and_rollbacks(postgres: Postgres, private_
 def test_race__processes_are_killed_and_redis_restarts(postgres: Postgres, private_server) -> None:
     """Processes die between their commit and its stamp, and Redis is restarted on the way."""
     redis = private_server()
-    report = Race(postgres.url, redis.url).run(max(_SECONDS, 4), kills=True, torment=redis.restart)
+    report = Race(postgres.url, redis.url).run(max(_SECONDS, 4), kills=True, torments=[redis.restart])
     _assert_right(report)
     assert report.killed > 1
