@@ -23,7 +23,7 @@ from .engine.manager import CacheManager
 from .errors import ConfigError, UnknownTypeError
 from .functions import misplaced as misplaced_functions
 from .model.cache_type import FROM_HEADERS, CacheType
-from .model.observations import sources
+from .model.observations import is_observed
 from .views.layers import install as install_layers
 from .views.options import Options, options_of
 from .views.options import misplaced as misplaced_views
@@ -157,7 +157,8 @@ def _warn_of_misplaced(app: Flask, manager: CacheManager) -> None:
 
 def _warn_of_unwatched(app: Flask, manager: CacheManager) -> None:
     """Warn of views whose tags are ``AUTO`` where no database is watched: their answers are not stored."""
-    views = [] if sources else [options.function for _, options in decorated(app) if options.observes]
+    watched = is_observed(manager.engine.store)
+    views = [] if watched else [options.function for _, options in decorated(app) if options.observes]
     if views:
         manager.engine.observer.warn_once(
             f"unwatched/{app.name}",

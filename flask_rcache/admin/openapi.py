@@ -126,9 +126,29 @@ _SCHEMAS: Final[dict[str, Schema]] = {
                         "type": "object",
                         "additionalProperties": _object({"entries": _COUNT, "bytes": _COUNT}),
                     },
+                    "statements": _list_of(_ref("Statement")),
                 },
             },
             "stats": _ref("AllCounters"),
+        }
+    ),
+    "Statement": _object(
+        {
+            "statement": {**_ANY_TEXT, "description": "The SQL, shortened."},
+            "database": _ANY_TEXT,
+            "hits": _COUNT,
+            "misses": _COUNT,
+            "hit_rate": {"type": "number", "description": "In per cent."},
+            **{
+                f"{what}_{which}": {"type": ["number", "null"], "description": "Seconds; null: not measured."}
+                for what in ("query", "cache")
+                for which in ("avg", "p95")
+            },
+            "rows": {**_COUNT, "description": "Of its last result."},
+            "tables": {**_list_of(_ANY_TEXT), "description": "The tags that it depends on."},
+            "invalidations": _COUNT,
+            "invalidated_by": {"type": ["string", "null"], "description": "The tag that invalidated it last."},
+            "not_stored": {"type": ["string", "null"], "description": "Why its result is not stored."},
         }
     ),
     "Entry": _object(

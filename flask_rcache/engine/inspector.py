@@ -17,6 +17,7 @@ from ..model.keys import tag_of
 from ..stores.protocol import Activity, Listed, Page, Size
 from .parts import Engine
 from .queues import describe_queues
+from .statements import described
 from .statistics import CacheStats
 
 __all__ = ["Inspector"]
@@ -144,6 +145,7 @@ class Inspector:
             "costliest": [
                 {"key": key, "seconds": round(seconds, 6), **self._place(key)} for key, seconds in costs[:_COSTLIEST]
             ],
+            "statements": described(engine.statistics.statements.counts() if activity is None else activity.statements),
             "loads": [{"key": key} for key in (activity.loads if activity else ())],
             "invalidations": [{**record._asdict(), "names": list(record.names)} for record in log],
             "queues": self.queues(),
@@ -151,6 +153,14 @@ class Inspector:
             "events": self._section("events"),
             "process": {"pid": os.getpid()},
         }
+
+    def statements(self) -> list[dict[str, Any]]:
+        """How cached statements of databases fare in all processes; in this one where the store is away."""
+        try:
+            activity = self._engine.catalogue.activity()
+        except StoreError:
+            activity = None
+        return described(self._engine.statistics.statements.counts() if activity is None else activity.statements)
 
     def queues(self) -> list[dict[str, Any]]:
         """The queues of writes behind: what waits in each, since when, who applies it, and what was given up."""

@@ -21,7 +21,7 @@ from weakref import WeakSet
 from ..model.entry import MICROSECONDS, Content, Draft, Entry, Freshness
 from ..model.moment import AsOf, Epoch, Moment, known_at, least
 from ..model.named_tuple import NamedTuple
-from ..model.observations import Observations, Seen, sources
+from ..model.observations import Observations, Seen, is_observed
 from ..model.scope import Scope, scope_var
 from ..stores.protocol import Begin, Begun, Filled, Lease, LoadedResult, Lookup, Outcome, Want
 from .policies import Policy
@@ -271,7 +271,7 @@ class Load:
         # Readings of another epoch mean nothing in this one.
         is_foreign, self.reads = scope.dependencies(self.moment, observes=self.observes)
         self.is_tainted = self.is_tainted or scope.is_tainted or is_foreign
-        if self.observes and not sources:  # what it depends on is not seen, nor invalidated
+        if self.observes and not is_observed(self.owner):  # what it depends on is not seen, nor invalidated
             self.unstorable = _UNWATCHED
         if self.observes and scope.observed is not None:
             self.unstorable = self.unstorable or scope.observed.unstorable

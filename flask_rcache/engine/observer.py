@@ -197,6 +197,8 @@ class Observer:
         counters.add("invalidations")
         counters.timed("invalidate", seconds)
         self.statistics.records.invalidated(scope, names, removed, journalled=journalled)
+        if scope == "tags":
+            self.statistics.statements.invalidated(names)
         if signals.cache_invalidated.receivers:
             event = signals.Invalidation(scope, names, removed, journalled)
             signals.emit(signals.cache_invalidated, self.sender, event)

@@ -13,6 +13,7 @@ from typing import Final, Protocol, TypedDict
 
 from ..model.forks import new_lock, register
 from ..stores.protocol import Counted, Counts, InvalidationRecord
+from .statements import Statements
 
 __all__ = ["FIELDS", "CacheStats", "Counters", "Meter", "Records", "Statistics", "TypeStats"]
 
@@ -241,13 +242,15 @@ class Statistics:
     Attributes:
         meters: take every count; empty unless metrics are wanted.
         records: the costliest keys and the recent invalidations.
+        statements: the cached statements of databases.
     """
 
-    __slots__ = ("__weakref__", "_by_type", "_lock", "meters", "records")
+    __slots__ = ("__weakref__", "_by_type", "_lock", "meters", "records", "statements")
 
     def __init__(self) -> None:
         self.meters: Final[list[Meter]] = []
         self.records: Final = Records()
+        self.statements: Final = Statements()
         self._lock: Final = new_lock()
         self._by_type: Final[dict[str, Counters]] = {}
         register(self)
@@ -257,6 +260,7 @@ class Statistics:
         for counters in self._by_type.values():
             counters.reset_after_fork()
         self.records.reset_after_fork()
+        self.statements.reset_after_fork()
 
     def of(self, type_name: str) -> Counters:
         """The counters of a type; ``""`` for what belongs to none."""
@@ -275,13 +279,15 @@ class Statistics:
         """What is new since the last take, of every type."""
         taken = {name: counters.take() for name, counters in tuple(self._by_type.items())}
         costs, log = self.records.take()
-        return Counted({name: new for name, new in taken.items() if new}, costs, log)
+        counts = {name: new for name, new in taken.items() if new}
+        return Counted(counts, costs, log, self.statements.take())
 
     def give_back(self, counted: Counted) -> None:
         """What was taken did not arrive: it is new again."""
         for name, new in counted.counts.items():
             self.of(name).give_back(new)
         self.records.give_back(counted.costs, counted.log)
+        self.statements.give_back(counted.statements)
 
     def report(self, *, is_available: bool, counts: Counts | None = None) -> CacheStats:
         """The figures as :meth:`CacheManager.stats <flask_rcache.CacheManager.stats>` gives them.

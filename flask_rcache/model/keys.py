@@ -170,6 +170,7 @@ class Names:
         "prefix",
         "probe",
         "stamps",
+        "statements",
     )
 
     def __init__(self, prefix: str = "cache", *, shard: int | None = None) -> None:
@@ -188,6 +189,7 @@ class Names:
         self.costs = root + "costs"
         self.log = root + "log"
         self.loads = root + "loads"
+        self.statements = root + "statements"
 
     def of_shard(self, shard: int) -> Names:
         """The names of one shard of a cluster."""
@@ -212,6 +214,10 @@ class Names:
         """The stored key that lies at a place."""
         at = self._entries_at
         return self.entries + place[len(at) :] if place.startswith(at) else place
+
+    def statement(self, name: str) -> str:
+        """The counters of a statement of a database."""
+        return f"{self.statements}:{name}"
 
     def queue(self, name: str) -> str:
         """The stream of the writes that are not applied yet."""

@@ -11,15 +11,37 @@ from weakref import WeakSet
 
 from .moment import AsOf, Epoch, Moment, least
 
-__all__ = ["Observations", "Seen", "sources"]
+__all__ = ["Observations", "Seen", "Source", "is_observed", "sources"]
 
 #: So many members of one group are kept, then the group's whole stands for them.
 _MOST_MEMBERS: Final = 64
 #: So many reads are kept as they came.
 _MOST_PENDING: Final = 256
 
-#: What observes reads in this process: without any, ``AUTO`` is a mistake.
-sources: Final[WeakSet[object]] = WeakSet()
+
+class Source(Protocol):
+    """What observes reads, of a database for instance."""
+
+    def serves(self, owner: object) -> bool:
+        """Whether what it observes counts for a cache.
+
+        Args:
+            owner: the store of the cache.
+        """
+        ...
+
+
+#: What observes reads in this process.
+sources: Final[WeakSet[Source]] = WeakSet()
+
+
+def is_observed(owner: object) -> bool:
+    """Whether anything observes what a cache's loads read; without it, ``AUTO`` is a mistake.
+
+    Args:
+        owner: the store of the cache.
+    """
+    return any(each.serves(owner) for each in tuple(sources))
 
 
 class Seen(Protocol):

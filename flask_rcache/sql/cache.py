@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 from weakref import WeakKeyDictionary, WeakSet, ref
 
-from flask import Flask, appcontext_pushed
-from sqlalchemy import Engine
+from flask import Flask, appcontext_pushed, current_app
+from sqlalchemy import Dialect, Engine
 from sqlalchemy.sql.elements import ClauseElement
 
 from ..context import installed, manager_of
@@ -21,7 +21,6 @@ from ..errors import ConfigError
 from ..functions import ResultTtl
 from ..model.cache_type import CacheType
 from ..model.observations import sources
-from ..signals import Invalidation, cache_invalidated
 from .constructs import tables_of
 from .databases import Database
 from .declarations import Declarations
@@ -29,7 +28,7 @@ from .listener import Listener
 from .names import TableName
 from .observe import observe_statement, watch_statements
 from .pending import databases_of, watch_sessions
-from .queries import Queries, on_engine, on_given
+from .queries import Queries, Source, on_given
 from .statements import Kind, Statement
 from .transactions import Transactions
 
@@ -37,6 +36,10 @@ __all__ = ["EXTENSION", "SQLCache"]
 
 #: Where an app has those that watch its databases.
 EXTENSION: Final = "rcache_sql"
+
+
+#: What is watched in this process, by whichever ``SQLCache``.
+_watched: Final[WeakKeyDictionary[Dialect, ref[Transactions]]] = WeakKeyDictionary()
 
 
 class SQLCache:
@@ -55,19 +58,20 @@ class SQLCache:
         if isinstance(source_lag, bool) or not isinstance(source_lag, int | float) or source_lag < 0:
             raise ConfigError(f"source_lag must be seconds, 0 or more, not {source_lag!r}")
         self._source_lag: Final = float(source_lag)
-        self._declarations: Final = Declarations()
-        self._databases: Final[WeakKeyDictionary[Engine, Database]] = WeakKeyDictionary()
-        self._transactions: Final[WeakKeyDictionary[Database, Transactions]] = WeakKeyDictionary()
+        self._declarations = Declarations()
+        #: By the dialects of their engines, which hold them.
+        self._watched: Final[WeakKeyDictionary[Dialect, ref[Transactions]]] = WeakKeyDictionary()
         self._listeners: Final[dict[Database, Listener]] = {}
         self._queries: Final = Queries()
-        self._async: Final[WeakKeyDictionary[Engine, Any]] = WeakKeyDictionary()
+        self._async: Final[WeakSet[Dialect]] = WeakSet()
+        #: One that was given lives as long as this; those of a ``db`` are their apps'.
+        self._engine: Final = engine_of(engine_or_db)
         self._apps: Final[WeakSet[Flask]] = WeakSet()
         #: Whether it was ever initialised for an app: should that be gone, others do not take its place.
         self._has_apps = False
         self._db: Any = None
-        engine = engine_of(engine_or_db)
-        if engine is not None:
-            self._watch(engine_or_db, engine, name)
+        if self._engine is not None:
+            self._watch(engine_or_db, self._engine, name)
         elif hasattr(type(engine_or_db), "engines") and hasattr(engine_or_db, "session"):
             self._db = engine_or_db
             appcontext_pushed.connect(self._on_pushed)
@@ -77,7 +81,6 @@ class SQLCache:
                 f"{engine_or_db!r:.80}: of a session, pass its engine"
             )
         sources.add(self)
-        cache_invalidated.connect(self._on_invalidated)
 
     def init_app(self, app: Flask) -> None:
         """Watch the engines of an app, for ``db`` objects that are initialised in a factory; after ``db.init_app``.
@@ -103,7 +106,13 @@ class SQLCache:
     @property
     def databases(self) -> list[Database]:
         """The watched databases."""
-        return list(self._databases.values())
+        return [each.database for each in self._transactions()]
+
+    def _transactions(self) -> list[Transactions]:
+        return [found for each in tuple(self._watched.values()) if (found := each()) is not None]
+
+    def _transactions_of(self, database: Database) -> Transactions:
+        return next(each for each in self._transactions() if each.database is database)
 
     @property
     def managers(self) -> list[CacheManager]:
@@ -115,30 +124,39 @@ class SQLCache:
         """The apps that it was initialised for; of a plain engine, without any, all in the process."""
         return self._apps if self._has_apps or self._db is not None else installed
 
+    def serves(self, owner: object) -> bool:
+        """Whether what it observes counts for a cache; of an app whose ``db`` it watches as soon as it is used.
+
+        Args:
+            owner: the store of the cache.
+        """
+        apps = installed if self._db is not None else self._served
+        return any(
+            manager_of(app).engine.store is owner
+            for app in tuple(apps)
+            if "rcache" in app.extensions and (self._db is None or app.extensions.get("sqlalchemy") is self._db)
+        )
+
     def database(self, bind: Any = None) -> Database:
         """A watched database: by its engine or its bind's name; the only one, or the default one, when left out.
 
         Raises:
             ConfigError: there is no such one.
         """
-        if self._db is not None and not self._databases:
+        if self._db is not None and not self._watched:
             self._watch_db()
-        engine = engine_of(bind)
-        if engine is not None and engine in self._databases:
-            return self._databases[engine]
-        name = bind or ""
-        for database in self._databases.values():
-            if database.name == name or (bind is None and len(self._databases) == 1):
+        engine, databases = engine_of(bind), self.databases
+        for database in databases:
+            if engine is not None and database.engine.dialect is engine.dialect:
                 return database
-        known = ", ".join(repr(database.name) for database in self.databases) or "none"
+        name = bind or ""
+        for database in databases:
+            if database.name == name or (bind is None and len(databases) == 1):
+                return database
+        known = ", ".join(repr(database.name) for database in databases) or "none"
         raise ConfigError(f"SQLCache watches no database {bind!r}; there are: {known}")
 
     # Watching
-
-    def _on_invalidated(self, _: object, event: Invalidation, **__: Any) -> None:
-        """Tags were stamped: the figures of statements say by which."""
-        if event.scope == "tags":
-            self._queries.figures.invalidated(event.names)
 
     def _on_pushed(self, app: Flask, **_: Any) -> None:
         """An app's context begins: its engines are there now, where ``db`` is its own."""
@@ -152,20 +170,40 @@ class SQLCache:
             self._watch(engine, engine_of(engine) or engine, name or "")
 
     def _watch(self, given: Any, engine: Engine, name: str) -> None:
-        if engine in self._databases:
+        if engine.dialect in self._watched:
             return
         if given is not engine:
-            self._async[engine] = given
+            self._async.add(engine.dialect)
+        known = _watched.get(engine.dialect)
+        transactions = None if known is None else known()
+        if transactions is None:
+            transactions = self._watch_first(engine, name)
+        elif (transactions.database.name, transactions.database.source_lag) != (name, self._source_lag):
+            other = transactions.database
+            raise ConfigError(
+                f"{engine!r} is watched as name={other.name!r} with source_lag={other.source_lag} by another SQLCache: "
+                "use that one, or the same options"
+            )
+        else:  # what is said of the database to one of them counts for all
+            transactions.database.declarations.include(self._declarations)
+            self._declarations = transactions.database.declarations
+        self._watched[engine.dialect] = ref(transactions)
+        transactions.tell(self._commits)
+
+    def _watch_first(self, engine: Engine, name: str) -> Transactions:
         database = Database(engine, name, source_lag=self._source_lag, declarations=self._declarations)
-        self._databases[engine] = database
-        databases_of[engine] = ref(database)
-        transactions = self._transactions[database] = Transactions(database, self._commits)
+        databases_of[engine.dialect] = ref(database)
+        transactions = Transactions(database)
+        _watched[engine.dialect] = ref(transactions)
         transactions.watch()
         watch_statements(database, transactions)
         watch_sessions()
+        return transactions
 
-    def _commits(self) -> list[Commits]:
-        """What is told of commits."""
+    def _commits(self) -> list[Commits] | None:
+        """What is told of commits; ``None`` when the apps are gone."""
+        if self._has_apps and not self._apps and self._db is None:
+            return None
         return [Commits(manager.engine) for manager in self.managers]
 
     # Cached queries
@@ -202,10 +240,11 @@ class SQLCache:
             EncodeError: under ``RCACHE_STRICT``, rows that would not be restored exactly.
         """
         database = self._database_of(statement, bind, on)
-        if database.engine in self._async and on is None:
+        if database.engine.dialect in self._async and on is None:
             raise ConfigError(f"{database!r} is async: use await sql.afetch(…)")
         place = on if on is not None else self._db.session if self._db is not None else None
-        source = on_engine(database.engine) if place is None else on_given(place, database.engine)
+        engine = self._engine or database.engine
+        source = Source(engine.connect, engine) if place is None else on_given(place, engine)
         return self._queries.fetch(database, statement, params, source, ttl=ttl, tags=tags, refresh=refresh, type=type)
 
     async def afetch(
@@ -221,21 +260,27 @@ class SQLCache:
     ) -> list[dict[str, Any]]:
         """:meth:`fetch` over an async engine."""
         database = self._database_of(statement, bind, None)
-        engine = self._async.get(database.engine)
-        if engine is None:
+        if database.engine.dialect not in self._async:
             raise ConfigError(f"{database!r} is not async: use sql.fetch(…)")
+        from sqlalchemy.ext.asyncio import AsyncEngine  # needs greenlet
+
+        engine = self._engine or database.engine
+        source = Source(AsyncEngine(engine).connect, engine)
         return await self._queries.afetch(
-            database, statement, params, engine.connect, ttl=ttl, tags=tags, refresh=refresh, type=type
+            database, statement, params, source, ttl=ttl, tags=tags, refresh=refresh, type=type
         )
 
     def stats(self) -> dict[str, Any]:
-        """How cached statements fare in this process: query time against cache time, by statement.
+        """How cached statements fare in all processes: query time against cache time, by statement.
 
-        ``statements`` has those first that the database would spend most time on without the cache; times are in
-        seconds. ``not_understood`` counts executions that depend on every table, or invalidate every table.
+        Of the current app's cache; outside of an app's context, of those of all apps that it was initialised for.
+        ``statements`` has the hundred used last, those first that the database would spend most time on without the
+        cache; times are in seconds. What other processes counted in the last second may be missing. ``databases`` is
+        this process's: ``not_understood`` counts executions that depend on every table, or invalidate every table.
         """
+        managers = [manager_of(current_app)] if current_app else self.managers
         return {
-            "statements": self._queries.figures.as_list(),
+            "statements": [row for manager in managers for row in manager.statements()],
             "databases": [
                 {"database": each.name, "not_understood": each.not_understood, "dialect": each.engine.dialect.name}
                 for each in self.databases
@@ -318,7 +363,7 @@ class SQLCache:
         database = self.database(bind)
         written = frozenset(map(database.table, tables))
         statement = Statement(database.name, Kind.WRITE, writes=written, writes_all=not tables)
-        self._transactions[database].wrote(statement, connection)
+        self._transactions_of(database).wrote(statement, connection)
 
     def listen(self, bind: Any = None, *, scope: str = "") -> None:
         """Stamp what other programs write to PostgreSQL, as its triggers announce it (``flask cache sql triggers``).
@@ -334,7 +379,7 @@ class SQLCache:
         """
         database = self.database(bind)
         if database not in self._listeners:
-            transactions = self._transactions[database]
+            transactions = self._transactions_of(database)
             self._listeners[database] = Listener(database, transactions.wrote, scope=scope)
             appcontext_pushed.connect(self._ensure_listeners)
 

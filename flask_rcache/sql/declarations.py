@@ -94,6 +94,14 @@ class Declarations:
         self.impure: Final[set[str]] = set()
         self.generation = 0
 
+    def include(self, others: Declarations) -> None:
+        """What was declared elsewhere of the same databases holds here too."""
+        self.functions.update(others.functions)
+        self.tables.update(others.tables)
+        self.pure.update(others.pure)
+        self.impure.update(others.impure)
+        self.generation += 1
+
     def depends(
         self,
         *,

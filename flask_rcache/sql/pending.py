@@ -28,8 +28,8 @@ _COMMITTED: Final = "rcache.committed"
 #: Where a connection of the pool has its transaction.
 TRANSACTION: Final = "rcache_transaction"
 
-#: The watched databases by their engines, whose listeners hold them: a database refers to its engine, so that neither
-#: would ever go if this did.
+#: The watched databases by the dialects of their engines, which hold them: a database refers to its engine, so that
+#: neither would ever go if this did. Engines that differ only in their options share a dialect.
 databases_of: Final[WeakKeyDictionary[Any, ref[Database]]] = WeakKeyDictionary()
 
 
@@ -107,7 +107,7 @@ def _pending(session: Session) -> frozenset[str]:
     mappers = {inspect(each).mapper for each in (*session.new, *session.dirty, *session.deleted)}
     for mapper in mappers:
         try:
-            known = databases_of.get(session.get_bind(mapper).engine)
+            known = databases_of.get(session.get_bind(mapper).engine.dialect)
         except UnboundExecutionError:
             continue
         database = None if known is None else known()

@@ -23,6 +23,7 @@ from ..codec import ValueCodec
 from ..context import current_cache
 from ..engine.calls import NEVER
 from ..engine.manager import CacheManager
+from ..engine.statements import StatementFigures
 from ..errors import CodecError, ConfigError, EncodeError
 from ..functions import CachedFunction, FoundTags, ResultTtl, cached
 from ..model.bounded import BoundedDict
@@ -30,7 +31,6 @@ from ..model.cache_type import AUTO, CacheType, Tags, split_tags
 from ..model.keys import Key, tag_of
 from ..model.named_tuple import NamedTuple
 from .databases import Database, schemas_key
-from .figures import Figures, StatementFigures
 from .packing import Rows, pack, unpack
 from .plans import read_tags
 from .statements import Kind
@@ -42,6 +42,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _COMPILED_KEPT: Final = 1000
+#: SQLAlchemy's option of connections and statements.
+_TRANSLATED: Final = "schema_translate_map"
 
 
 class _Query(NamedTuple):
@@ -64,7 +66,6 @@ class Queries:
     """The cached queries of one ``SQLCache``."""
 
     def __init__(self) -> None:
-        self.figures: Final = Figures()
         self._compiled: Final[BoundedDict[Any, tuple[str, Any, bool]]] = BoundedDict(_COMPILED_KEPT)
 
     def fetch(
@@ -85,8 +86,8 @@ class Queries:
             options: of the call; see ``SQLCache.fetch``.
         """
         began = time.perf_counter()
-        query = self._query(database, statement, params, source.place)
         manager: CacheManager = current_cache._get_current_object()  # type: ignore[attr-defined]
+        query = self._query(manager, database, statement, params, source)
         loading = _Loading(database, query, manager)
 
         def load() -> bytes | Rows:
@@ -102,17 +103,17 @@ class Queries:
         database: Database,
         statement: Any,
         params: Mapping[str, Any] | None,
-        source: Callable[[], Any],
+        source: Source,
         **options: Any,
     ) -> list[dict[str, Any]]:
         """:meth:`fetch` over an async connection."""
         began = time.perf_counter()
-        query = self._query(database, statement, params)
         manager: CacheManager = current_cache._get_current_object()  # type: ignore[attr-defined]
+        query = self._query(manager, database, statement, params, source)
         loading = _Loading(database, query, manager)
 
         async def load() -> bytes | Rows:
-            async with source() as connection:
+            async with source.open() as connection:
                 with loading:
                     return loading.packed(await connection.execute(query.statement, query.parameters))
 
@@ -147,7 +148,14 @@ class Queries:
 
     # The key
 
-    def _query(self, database: Database, statement: Any, params: Mapping[str, Any] | None, place: Any = None) -> _Query:
+    def _query(
+        self,
+        manager: CacheManager,
+        database: Database,
+        statement: Any,
+        params: Mapping[str, Any] | None,
+        source: Source,
+    ) -> _Query:
         """A statement with its key.
 
         Raises:
@@ -166,9 +174,9 @@ class Queries:
             raise ConfigError(f"sql.fetch caches what is read, and this writes: {sql:.120}")
         engine = database.engine
         # The same text stands for other tables where schemas stand for others.
-        on = (database.name, engine.dialect.name, engine.url.database, *_schemas_of(statement, place, engine))
+        on = (database.name, engine.dialect.name, engine.url.database, *_schemas_of(statement, source))
         key = ("sql", on, sql, sorted(values.items(), key=_by_name))
-        return _Query(statement, dict(params or {}), key, self.figures.of(database.name, sql))
+        return _Query(statement, dict(params or {}), key, manager.engine.statistics.statements.of(database.name, sql))
 
     def _compile(self, engine: Engine, statement: Any, params: dict[str, Any]) -> tuple[str, dict[str, Any], bool]:
         """The statement in its dialect, all of its parameters, and whether it writes."""
@@ -240,46 +248,53 @@ class Source(NamedTuple):
 
     Args:
         open: gives a context manager with the connection.
+        engine: of which that is.
         place: the session or connection that was given.
     """
 
     open: Callable[[], Any]
+    engine: Engine
     place: Any = None
 
 
-def _schemas_of(statement: Any, place: Any, engine: Engine) -> tuple[tuple[str, str], ...]:
+def _schemas_of(statement: Any, source: Source) -> tuple[tuple[str, str], ...]:
     """The schemas that stand for others when a statement runs on a session or connection (``schema_translate_map``)."""
-    options: dict[str, Any] = dict(engine.get_execution_options())
-    if isinstance(place, Connection):
-        options |= place.get_execution_options()
-    elif place is not None:
-        session = place() if hasattr(place, "registry") else place
-        root = session.get_transaction()
-        for each in () if root is None else root._connections:
-            if isinstance(each, Connection) and each.engine is engine:
-                options |= each.get_execution_options()
-    options |= statement.get_execution_options()
-    return schemas_key(options.get("schema_translate_map") or {})
-
-
-def on_engine(engine: Engine) -> Source:
-    """Runs queries on a connection of their own."""
-    return Source(engine.connect)
+    given = source.engine if source.place is None else connection_in(source.place, source.engine)
+    options = {**given.get_execution_options(), **statement.get_execution_options()}
+    return schemas_key(options.get(_TRANSLATED) or {})
 
 
 def on_given(place: Any, engine: Engine) -> Source:
     """Runs queries on a session or connection that the caller has; in another thread, as refreshes do, on their own."""
     thread = threading.get_ident()
+    schemas = connection_in(place, engine).get_execution_options().get(_TRANSLATED)
 
     @contextmanager
     def found() -> Iterator[Connection]:
         if threading.get_ident() != thread:
-            with engine.connect() as connection:
+            with engine.execution_options(**{_TRANSLATED: schemas}).connect() as connection:
                 yield connection
         else:
             yield connection_of(place, engine)
 
-    return Source(found, place)
+    return Source(found, engine, place)
+
+
+def connection_in(place: Any, engine: Engine) -> Connection | Engine:
+    """The connection that a place has to an engine already, else the engine that it would take one of; no I/O."""
+    if isinstance(place, Connection):
+        return place
+    session = place() if hasattr(place, "registry") else place
+    root = session.get_transaction()
+    for each in () if root is None else tuple(root._connections):
+        if isinstance(each, Connection) and each.dialect is engine.dialect and not each.invalidated:
+            return each
+    for each in (session.bind, *getattr(session, "_Session__binds", {}).values()):
+        found = getattr(each, "engine", None)
+        if found is not None and found.dialect is engine.dialect:
+            bound: Engine = found
+            return bound
+    return engine
 
 
 def connection_of(place: Any, engine: Engine) -> Connection:

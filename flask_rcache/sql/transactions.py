@@ -215,18 +215,37 @@ class Transactions:
 
     Args:
         database: what is watched.
-        caches: lists what is told of commits: the caches of all apps that use the engine.
 
     Attributes:
         read_beside: takes what a statement on a driver's own cursor reads.
     """
 
-    def __init__(self, database: Database, caches: Callable[[], Sequence[Commits]]) -> None:
+    def __init__(self, database: Database) -> None:
         self.database: Final = database
-        self._caches: Final = caches
+        #: Each lists caches that are told of commits; ``None`` when the apps they were of are gone.
+        self._listed: Final[list[Callable[[], Sequence[Commits] | None]]] = []
         self.read_beside: Callable[[Transaction, Statement], None] | None = None
         #: What two-phase transactions that are prepared have written, and the tokens of their stamps ahead.
         self._prepared: Final[dict[str, _Ends]] = {}
+
+    def tell(self, caches: Callable[[], Sequence[Commits] | None]) -> None:
+        """Have more caches told of commits.
+
+        Args:
+            caches: lists them; ``None`` when there will never be one again.
+        """
+        self._listed.append(caches)
+
+    def _caches(self) -> list[Commits]:
+        """What is told of commits: the caches of all apps that use the engine."""
+        found: dict[int, Commits] = {}
+        for caches in tuple(self._listed):
+            listed = caches()
+            if listed is None:
+                self._listed.remove(caches)
+            else:
+                found.update({id(each.store): each for each in listed})
+        return list(found.values())
 
     def watch(self) -> None:
         """Watch the engine from now on; connections that are there already from their next use on."""

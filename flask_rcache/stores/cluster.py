@@ -523,7 +523,7 @@ class ClusterStore:
             StoreError: none of the shards can be asked.
         """
         found = self._of_those_there(lambda redis: redis.catalogue.activity_steps())
-        first = found.get(0, Activity([], [], []))
+        first = found.get(0, Activity([], [], [], []))
         return first._replace(loads=[key for activity in found.values() for key in activity.loads])
 
     def _of_those_there(self, steps: Callable[[RedisStore], Steps[T]]) -> dict[int, T]:

@@ -399,16 +399,33 @@ class InvalidationRecord(NamedTuple):
     journalled: bool
 
 
+class StatementCounts(NamedTuple):
+    """What was counted of one cached statement of a database.
+
+    ``tags`` are those it depends on, ``invalidated_by`` the last one by which it was invalidated, ``rows`` those of its
+    last result; ``counts`` are added up over processes, and of the others the last is kept.
+    """
+
+    database: str
+    statement: str
+    rows: int
+    tags: tuple[str, ...]
+    not_stored: str | None
+    invalidated_by: str | None
+    counts: dict[str, float]
+
+
 class Counted(NamedTuple):
     """What a process has counted and recorded since it was asked last.
 
     ``costs`` are the seconds spent on loading each of its costliest keys; ``log`` its invalidations, ``at`` of which is
-    how many seconds ago they were.
+    how many seconds ago they were; ``statements`` the cached statements of databases, by a name of each.
     """
 
     counts: Counts
     costs: dict[str, float]
     log: list[InvalidationRecord]
+    statements: dict[str, StatementCounts]
 
 
 class CountsSource(Protocol):
@@ -424,11 +441,15 @@ class CountsSource(Protocol):
 
 
 class Activity(NamedTuple):
-    """What all processes recorded: seconds by key, recent invalidations, and loads that have run for a while."""
+    """What all processes recorded.
+
+    Seconds by key, recent invalidations, loads that have run for a while, and statements of databases.
+    """
 
     costs: list[tuple[str, float]]
     log: list[InvalidationRecord]
     loads: list[str]
+    statements: list[StatementCounts]
 
 
 class Catalogue(Protocol):

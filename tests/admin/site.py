@@ -79,5 +79,33 @@ def create_shop() -> Flask:
     return app
 
 
+def create_database() -> Flask:
+    """The site with a database: visitors of `/landed/<place>` read it through the cache, those of `/land` write."""
+    from sqlalchemy import create_engine, text
+    from sqlalchemy.pool import StaticPool
+
+    from flask_rcache.sql import SQLCache
+
+    app = create_app()
+    engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
+    sql = SQLCache(engine)
+    sql.init_app(app)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE flight (id INTEGER PRIMARY KEY, place TEXT)"))
+
+    @app.get("/landed/<place>")
+    def landed(place: str) -> str:
+        found = sql.fetch("SELECT id FROM flight WHERE place = :place ORDER BY id", {"place": place})
+        return str(len(found))
+
+    @app.get("/land")
+    def land() -> str:
+        with engine.begin() as connection:
+            connection.execute(text("INSERT INTO flight (place) VALUES ('here')"))
+        return "ok"
+
+    return app
+
+
 def _no_weather() -> None:
     raise TimeoutError("the weather service does not answer")

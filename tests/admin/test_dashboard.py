@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -723,6 +724,29 @@ def test_dashboard__warming_tasks_and_their_buttons(person, redis_server) -> Non
             page.set_viewport_size({"width": width, "height": 740})
             # Charts are drawn anew once the window has its size.
             wait_until(lambda: _overflow(someone) == 0, timeout=10, what=f"it fits {width} pixels")
+
+
+def test_dashboard__statements_and_what_invalidates_them(person, redis_server) -> None:
+    """Each cached statement has its hits, its times, and the table whose commit made it invalid."""
+    with Gunicorn("tests.admin.site:create_database()", threads=4, env={"RCACHE_URL": redis_server.url}) as web:
+        someone = person(web.url)
+        page = someone.sign_in().page
+        expect(page.locator("#statements-card")).to_be_hidden()
+        for path in ("/landed/here", "/landed/here", "/landed/here", "/land", "/landed/here"):
+            someone.visit(path)
+        row = page.locator("#statements tr")
+        expect(row).to_have_count(1)
+        expect(row.locator("th")).to_have_text("SELECT id FROM flight WHERE place = :place ORDER BY id")
+        expect(row.locator("[data-label=Hits]")).to_have_text("2")
+        expect(row.locator("[data-label=Misses]")).to_have_text("2")
+        expect(row.locator("[data-label='Hit rate']")).to_have_text(re.compile("50"))
+        expect(row.locator("[data-label='Query, 95 %']")).to_have_text(re.compile("[1-9].* .?s"))
+        expect(row.locator("[data-label='Invalidated by']")).to_have_text("table:main.flight")
+        for width in (360, 800, 1280):
+            page.set_viewport_size({"width": width, "height": 740})
+            wait_until(lambda: _overflow(someone) == 0, timeout=10, what=f"it fits {width} pixels")
+        if folder := os.environ.get("DASHBOARD_SHOTS"):
+            page.screenshot(path=f"{folder}/statements.png", full_page=True)
 
 
 def test_dashboard__without_queues_and_tasks_has_no_card_of_them(person, redis_site) -> None:

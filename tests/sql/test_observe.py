@@ -12,6 +12,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.schema import Sequence
 
 from flask_rcache import AUTO, CacheType, RCache, cached
+from flask_rcache.errors import ConfigError
 from flask_rcache.sql import SQLCache
 
 from .servers import Postgres
@@ -218,3 +219,143 @@ def test_inserts__in_several_parts_are_known_row_by_row(postgres: Postgres) -> N
         assert first() == "one"
     assert runs == 1
     engine.dispose()
+
+
+# Engines
+
+
+def test_watch__by_two_of_one_engine(shop: Shop) -> None:
+    """An app that is made twice with an engine of its module: it is watched once, and both caches are told."""
+    before = shop.engine.dialect.do_execute
+    again = Flask("again")
+    again.config.update(RCACHE_URL="memory://")
+    RCache(again, types=[PAGE])
+    sql = SQLCache(shop.engine)
+    sql.init_app(again)
+    assert shop.engine.dialect.do_execute is before
+
+    @cached(PAGE, tags=AUTO)
+    def count() -> Any:
+        with Session(shop.engine) as session:
+            return session.scalar(text("SELECT count(*) FROM item"))
+
+    with again.test_request_context("/"):
+        assert count() == 2
+    assert shop.names() == ["one", "two"]
+    with shop.engine.begin() as connection:
+        connection.execute(text("DELETE FROM item WHERE id = 1"))
+    assert shop.names() == ["two"]
+    with again.test_request_context("/"):
+        assert count() == 1
+
+
+def test_watch__by_two_with_other_options_is_an_error(shop: Shop) -> None:
+    """One database can't have two names."""
+    with pytest.raises(ConfigError, match="another SQLCache"):
+        SQLCache(shop.engine, name="other")
+
+
+def test_options__of_an_engine_share_its_database(shop: Shop) -> None:
+    """What a session on an engine with options has not sent yet is known."""
+    engine = shop.engine.execution_options(logging_token="other")
+    assert shop.names() == ["one", "two"]
+    with shop.app.test_request_context("/"), Session(engine) as session:
+        session.get_one(Item, 1).name = "new"
+        assert shop._names() == ["one", "two"]  # not from the cache, which another request could have filled meanwhile
+        assert shop.runs == 2
+        session.commit()
+        assert shop._names() == ["new", "two"]
+
+
+# Schemas
+
+
+@pytest.fixture
+def tenants(postgres: Postgres) -> Iterator[Shop]:
+    """Two schemas with the same table."""
+    engine = create_engine(postgres.url)
+    shop = Shop(engine)
+    with engine.begin() as connection:
+        for name in ("a", "b"):
+            connection.execute(text(f"DROP SCHEMA IF EXISTS {name} CASCADE"))
+            connection.execute(text(f"CREATE SCHEMA {name}"))
+            connection.execute(text(f"CREATE TABLE {name}.item (id int PRIMARY KEY, name text)"))
+            connection.execute(text(f"INSERT INTO {name}.item VALUES (1, 'of {name}')"))
+    yield shop
+    engine.dispose()
+
+
+def _of(shop: Shop, schema: str) -> Any:
+    return shop.engine.connect().execution_options(schema_translate_map={None: schema})
+
+
+def test_fetch__in_translated_schemas(tenants: Shop) -> None:
+    """The same statement reads other tables: one tenant is never given another's rows."""
+    statement = select(Item.name).where(Item.id == 1)
+    with tenants.app.test_request_context("/"):
+        for _ in range(2):
+            for schema in ("a", "b"):
+                with _of(tenants, schema) as connection:
+                    assert tenants.sql.fetch(statement, on=connection) == [{"name": f"of {schema}"}]
+                with Session(tenants.engine.execution_options(schema_translate_map={None: schema})) as session:
+                    assert tenants.sql.fetch(statement, on=session) == [{"name": f"of {schema}"}]
+        with tenants.engine.begin() as connection:
+            connection.execute(text("UPDATE a.item SET name = 'new'"))
+        with _of(tenants, "a") as connection:
+            assert tenants.sql.fetch(statement, on=connection) == [{"name": "new"}]
+
+
+def test_pages__in_translated_schemas(tenants: Shop) -> None:
+    """A page depends on the table of the schema that it read, whoever writes that, and by whichever name."""
+    runs: list[str] = []
+
+    @cached(PAGE, tags=AUTO)
+    def name(schema: str) -> Any:
+        runs.append(schema)
+        with _of(tenants, schema) as connection:
+            return connection.scalar(select(Item.name).where(Item.id == 1))
+
+    def names() -> list[Any]:
+        with tenants.app.test_request_context("/"):
+            return [name("a"), name("b")]
+
+    assert (names(), names()) == (["of a", "of b"], ["of a", "of b"])
+    with tenants.engine.begin() as connection:
+        connection.execute(text("UPDATE b.item SET name = 'new'"))
+    assert names() == ["of a", "new"]
+    with _of(tenants, "b") as connection:
+        connection.execute(update(Item).where(Item.id == 1).values(name="newer"))
+        connection.commit()
+    assert names() == ["of a", "newer"]
+    assert runs == ["a", "b", "b", "b"]
+
+
+def test_fetch__on_a_connection_with_settings_is_not_answered_by_others(tenants: Shop) -> None:
+    """After `SET search_path` the same text reads other tables."""
+    with tenants.app.test_request_context("/"):
+        for schema in ("a", "b"):
+            with tenants.engine.connect() as connection:
+                connection.execute(text(f"SET search_path TO {schema}"))
+                found = tenants.sql.fetch("SELECT name FROM item WHERE id = 1", on=connection)
+                connection.rollback()
+            assert found == [{"name": f"of {schema}"}]
+
+
+def test_auto__is_refused_where_the_apps_own_database_is_not_watched(shop: Shop) -> None:
+    """That another app's is watched in the process says nothing of this one."""
+    other = Flask("other")
+    other.config.update(RCACHE_URL="memory://")
+    RCache(other, types=[PAGE])
+    runs = 0
+
+    @cached(PAGE, tags=AUTO)
+    def one() -> int:
+        nonlocal runs
+        runs += 1
+        return 1
+
+    for app, expected in ((other, 2), (shop.app, 3)):
+        for _ in range(2):
+            with app.test_request_context("/"):
+                assert one() == 1
+        assert runs == expected

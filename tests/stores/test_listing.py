@@ -234,7 +234,7 @@ class Source:
         self.log = [InvalidationRecord(0.5, "type", ("search",), 2, False)]
 
     def take(self) -> Counted:
-        taken = Counted(self.counts, {"cache:search:k": 1.5} if self.counts else {}, self.log)
+        taken = Counted(self.counts, {"cache:search:k": 1.5} if self.counts else {}, self.log, {})
         self.counts, self.log = {}, []
         return taken
 

@@ -7,6 +7,7 @@ import { health, notes } from "./health.js";
 import { queues } from "./queues.js";
 import { servers } from "./servers.js";
 import { sparkline } from "./sparkline.js";
+import { statements } from "./statements.js";
 import { Warming } from "./warming.js";
 
 const MINUTE = 60;
@@ -30,6 +31,7 @@ export class Board {
     health($("health"), overview, now);
     servers(overview, now);
     queues(overview);
+    statements(overview);
     this.#warming.show(overview, now);
     tiles(overview, stats, history);
     $("chart-empty").hidden = stats.total_requests > 0;

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ import ormsgpack
 
 from ...errors import StoreFullError
 from ...model import forks
-from ..protocol import Activity, Counted, Counts, CountsSource, InvalidationRecord
+from ..protocol import Activity, Counted, Counts, CountsSource, InvalidationRecord, StatementCounts
 from .connection import Exchange, pack
 from .failures import Failure, classify
 from .scripts import Argument, Call, load, run
@@ -29,6 +29,9 @@ logger: Final = logging.getLogger("flask_rcache")
 
 _COSTLIEST: Final = 20
 _LOADS_SHOWN: Final = 100
+_STATEMENTS_SHOWN: Final = 100
+_NO_RESULT: Final = ormsgpack.packb([0, [], None])
+_NOTHING: Final = ormsgpack.packb(None)
 
 
 class Counters:
@@ -71,7 +74,8 @@ class Counters:
     def _send(self, counted: Counted, exchange: Exchange) -> bool:
         """Send counts; whether they were taken. That figures alone are refused is not the breaker's business."""
         server, names = self._server, self._server.names
-        keys = [names.costs, names.log, *map(names.stats, counted.counts)]
+        keys = [names.costs, names.log, names.statements]
+        keys += [*map(names.statement, counted.statements), *map(names.stats, counted.counts)]
         window = drive(server.window_steps(0), lambda ask: exchange(ask.payload, ask.replies))
         args = [*window, *_as_arguments(counted)]
         reply = run(exchange, [Call(self._script, keys, args)])[0]
@@ -100,7 +104,9 @@ class Counters:
         return {name: numbers for name, numbers in found.items() if numbers}
 
     def activity(self) -> Activity:
-        """See :meth:`Catalogue.activity`."""
+        """See :meth:`Catalogue.activity`; what this process has recorded is added first."""
+        with suppress(StoreFullError):
+            self.flush(self._server.exchange)
         return self._server.drive(self.activity_steps())
 
     def activity_steps(self) -> Steps[Activity]:
@@ -109,11 +115,12 @@ class Counters:
         replies = yield Ask(
             pack(("ZREVRANGE", names.costs, 0, _COSTLIEST - 1, "WITHSCORES"))
             + pack(("LRANGE", names.log, 0, -1))
-            + pack(("ZRANGE", names.loads, 0, _LOADS_SHOWN - 1)),
-            3,
+            + pack(("ZRANGE", names.loads, 0, _LOADS_SHOWN - 1))
+            + pack(("ZREVRANGE", names.statements, 0, _STATEMENTS_SHOWN - 1)),
+            4,
         )
         # Somebody else's key under one of these names: there is nothing to show then, and no reason for an error.
-        costs, log, rows = [[] if isinstance(reply, Exception) else reply for reply in replies]
+        costs, log, rows, statements = [[] if isinstance(reply, Exception) else reply for reply in replies]
         loads = [key.decode(errors="replace") for key in rows]
         held: list[Any] = []
         if loads:
@@ -123,7 +130,18 @@ class Counters:
             costs=[(key.decode(errors="replace"), seconds) for key, seconds in costs if 0 <= seconds < math.inf],
             log=[record for record in map(_record, log) if record is not None],
             loads=[key for key, there in zip(loads, held, strict=True) if there],
+            statements=(yield from self._statements(statements)),
         )
+
+    def _statements(self, keys: list[bytes]) -> Steps[list[StatementCounts]]:
+        """The counters of statements, by their keys."""
+        start = self._server.names.statements.encode()
+        own = [key for key in keys if key.startswith(start)]
+        if not own:
+            return []
+        ask = b"".join([pack(("HGETALL", key)) for key in own])
+        replies = yield from self._server.replies_steps(ask, len(own))
+        return [found for reply in replies if isinstance(reply, dict) and (found := _statement(reply)) is not None]
 
 
 def _as_arguments(counted: Counted) -> list[Argument]:
@@ -135,11 +153,37 @@ def _as_arguments(counted: Counted) -> list[Argument]:
     for record in counted.log:
         what = ormsgpack.packb([record.scope, list(record.names), record.removed, record.journalled])
         args += (int(record.at * 1000), what)
+    args.append(len(counted.statements))
+    for each in counted.statements.values():
+        # Another process may know of a later result, or of what has invalidated it since.
+        result = [each.rows, list(each.tags), each.not_stored] if "misses" in each.counts else None
+        by = each.invalidated_by if "invalidations" in each.counts else None
+        args += [ormsgpack.packb([each.database, each.statement])]
+        args += [b"" if known is None else ormsgpack.packb(known) for known in (result, by)]
+        args += _fields(each.counts)
     for fields in counted.counts.values():
-        args.append(len(fields))
-        for field, amount in fields.items():
-            args += (field, repr(amount))
+        args += _fields(fields)
     return args
+
+
+def _fields(fields: Mapping[str, float]) -> list[Argument]:
+    args: list[Argument] = [len(fields)]
+    for field, amount in fields.items():
+        args += (field, repr(amount))
+    return args
+
+
+def _statement(reply: dict[bytes, bytes]) -> StatementCounts | None:
+    try:
+        database, statement = ormsgpack.unpackb(reply.pop(b"what", b""))
+        rows, tags, not_stored = ormsgpack.unpackb(reply.pop(b"result", _NO_RESULT))
+        invalidated_by = ormsgpack.unpackb(reply.pop(b"by", _NOTHING))
+        texts = [database, statement, *tags, not_stored or "", invalidated_by or ""]
+        if type(rows) is not int or not all(type(text) is str for text in texts):
+            return None
+    except (ValueError, TypeError):  # of another release, or somebody else's
+        return None
+    return StatementCounts(database, statement, rows, tuple(tags), not_stored, invalidated_by, _numbers(reply))
 
 
 def _numbers(reply: dict[bytes, bytes]) -> dict[str, float]:
