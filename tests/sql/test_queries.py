@@ -270,7 +270,8 @@ def test_afetch__over_an_async_engine(tmp_path: Any) -> None:
         await engine.dispose()
 
     asyncio.run(run())
-    assert sql.stats()["statements"][0]["hits"] == 1
+    with app.app_context():
+        assert sql.stats()["statements"][0]["hits"] == 1
 
 
 def test_cached_query__knows_its_tables_and_returns_mappings(shop: Shop) -> None:
