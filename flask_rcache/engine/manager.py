@@ -854,10 +854,6 @@ class CacheManager:
         """The queues of writes behind, as ``overview()["queues"]``: what waits, since when, and what was given up."""
         return self._inspector.queues()
 
-    def statements(self) -> list[dict[str, Any]]:
-        """See :meth:`.Inspector.statements`."""
-        return self._inspector.statements()
-
     def overview(self) -> dict[str, Any]:
         """The state of the cache as plain data: tiers, bus, breaker, journal, types, and recent activity.
 

@@ -16,6 +16,7 @@ from sqlalchemy.sql.elements import ClauseElement
 
 from ..context import installed, manager_of
 from ..engine.commits import Commits
+from ..engine.inspector import Inspector
 from ..engine.manager import CacheManager
 from ..errors import ConfigError
 from ..functions import ResultTtl
@@ -280,7 +281,7 @@ class SQLCache:
         """
         managers = [manager_of(current_app)] if current_app else self.managers
         return {
-            "statements": [row for manager in managers for row in manager.statements()],
+            "statements": [row for manager in managers for row in Inspector(manager.engine).statements()],
             "databases": [
                 {"database": each.name, "not_understood": each.not_understood, "dialect": each.engine.dialect.name}
                 for each in self.databases
