@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
+from weakref import WeakSet
 
 import hypothesis
 import pytest
@@ -96,8 +97,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item) -> None:
     """End the caches that a test has left: each ends with its app, which is in a circle, as all apps of Flask are."""
-    if _threads_of_caches():
+    if not _outlived.issuperset(_threads_of_caches()):
         gc.collect()
+        _outlived.update(_threads_of_caches())
 
 
 @pytest.fixture
@@ -107,6 +109,10 @@ def no_other_caches() -> None:
     deadline = time.monotonic() + 10
     while _threads_of_caches() and time.monotonic() < deadline:
         time.sleep(0.05)
+
+
+#: The threads that were there after the last collection of garbage: of caches that several tests share.
+_outlived: WeakSet[threading.Thread] = WeakSet()
 
 
 def _threads_of_caches() -> list[threading.Thread]:
@@ -179,6 +185,8 @@ def _shared_valkey() -> Iterator[Server]:
 
 def _emptied(server: Server) -> Server:
     with server.client() as client:
+        if client.client_list(_type="pubsub"):
+            gc.collect()  # what a module has left
         client.flushall()
         client.config_resetstat()
     return server
