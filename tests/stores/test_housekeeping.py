@@ -120,7 +120,7 @@ def test_beat__renews_its_own_leases_only(shared_kit: Kit) -> None:
         client.set(name, value, px=30_000)
     keys = [kit.names.stamps, kit.names.loads, *names]
     tokens = ("lmine", kit.key("mine"), "lnobody", kit.key("theirs"), "pmine", kit.key("marked"))
-    *_, renewed = call(client, "beat", keys, 2**52, 60_000, 100, 0, 2**52, *tokens)
+    _, _, _, renewed, *_ = call(client, "beat", keys, 2**52, 60_000, 100, 0, 2**52, "", *tokens)
     assert renewed == 2
     assert client.zrange(kit.names.loads, 0, -1) == [kit.key("mine").encode()]
     assert [client.pttl(name) > 30_000 for name in names] == [True, False, True]

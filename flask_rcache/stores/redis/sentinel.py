@@ -75,7 +75,8 @@ class SentinelEndpoint:
         self._connector: Final = connector
         self._timeout: Final = timeout
         self._to_sentinels: Final = _connector_of_sentinels(address, connector, options, timeout)
-        self._clients: Final = {node: self._to_sentinels.client(node) for node in address.nodes}
+        # With RESP3 redis-py 5.1, the oldest that is allowed, can't read what sentinels answer.
+        self._clients: Final = {node: self._to_sentinels.client(node, protocol=2) for node in address.nodes}
         self._announced: tuple[Node, float] | None = None
         self._named_by: Node | None = None
         self._doubted: Final[dict[Node, float]] = {}
