@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import time
+import weakref
 
 import pytest
 
@@ -79,3 +81,41 @@ def test_breaker__what_a_probe_does_not_meet_is_one_incident() -> None:
     breaker.close()
     breaker.trip(StoreUnavailableError("grant +get"))
     assert number(breaker) == 3
+
+
+def test_trip__keeps_no_frames_of_its_cause() -> None:
+    """What was in use where an error came from is not kept as long as the incident lasts, nor the incident before."""
+
+    class Used:
+        pass
+
+    def fail(breaker: Breaker) -> weakref.ref[Used]:
+        used = Used()
+        try:
+            try:
+                raise OSError("the network")
+            except OSError as error:
+                raise StoreUnavailableError("away") from error
+        except StoreUnavailableError as error:
+            breaker.trip(error)
+        return weakref.ref(used)
+
+    breaker = Breaker()
+    used = fail(breaker)
+    gc.collect()
+    assert used() is None
+    assert breaker.outage is not None
+    cause = breaker.outage.cause
+    assert (type(cause), str(cause)) == (StoreUnavailableError, "away")
+    assert str(cause.__cause__) == "the network"
+    breaker.close()
+    with pytest.raises(StoreUnavailableError) as caught:
+        breaker.trip(cause)
+        breaker.check()
+    breaker.close()
+    breaker.trip(caught.value)
+    found: BaseException | None = breaker.outage.cause
+    depth = 0
+    while found is not None:
+        found, depth = found.__cause__ or found.__context__, depth + 1
+    assert depth <= 2

@@ -6,6 +6,7 @@ store's maintenance does, with a write, and closes the breaker when that succeed
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from typing import Final
@@ -77,7 +78,7 @@ class Breaker:
                 self.outage = settled  # what a probe does not meet, as a command that is not granted: no news
             else:
                 self.incidents += 1
-                self.outage = Incident(self.incidents, cause, is_logged, time.time())
+                self.outage = Incident(self.incidents, _bare(cause), is_logged, time.time())
         if self.changed is not None:
             self.changed()
 
@@ -102,10 +103,25 @@ class Breaker:
         with self._lock:
             if self._full is None:
                 self.incidents += 1
-                self._full = Incident(self.incidents, cause, since=time.time())
+                self._full = Incident(self.incidents, _bare(cause), since=time.time())
 
     def has_room(self) -> None:
         """The store took an entry again."""
         if self._full is not None:
             with self._lock:
                 self._full = None
+
+
+def _bare(error: Exception, *, with_cause: bool = True) -> Exception:
+    """The error without the frames it went through, and of its causes the first: an incident may last for days.
+
+    Each frame holds what was in use there, a connection with its buffers, and the error of the incident before.
+    """
+    try:
+        bare = copy.copy(error)
+    except Exception:  # noqa: BLE001  # of a class that cannot be copied; what it says is kept
+        bare = StoreUnavailableError(str(error))
+    cause = error.__cause__
+    if with_cause and isinstance(cause, Exception):
+        bare.__cause__ = _bare(cause, with_cause=False)
+    return bare
