@@ -74,7 +74,7 @@ class OnSentinel:
         """See :class:`Fleet`: what was the master follows the one that the sentinels name."""
 
         def is_well() -> bool:
-            infos: list[Any] = [server.client().info("replication") for server in self._trio.servers]
+            infos = [_replication(server) for server in self._trio.servers]
             roles = sorted(info["role"] for info in infos)
             linked = all(info["role"] == "master" or info["master_link_status"] == "up" for info in infos)
             return roles == ["master", "slave"] and linked
@@ -102,12 +102,7 @@ class OnCluster:
         }
 
     def _one_of(self, role: str, dice: random.Random) -> Server:
-        found = []
-        for node in self._cluster.nodes:
-            replication: Any = node.client().info("replication")
-            if replication["role"] == role:
-                found.append(node)
-        return dice.choice(found)
+        return dice.choice([node for node in self._cluster.nodes if _replication(node)["role"] == role])
 
     def _move(self, dice: random.Random) -> None:
         slot = key_slot(str(dice.randrange(SHARDS)).encode())
@@ -116,6 +111,12 @@ class OnCluster:
     def wait_well(self) -> None:
         """See :class:`Fleet`."""
         self._cluster.wait_well(timeout=_BACK_WITHIN)
+
+
+def _replication(server: Server) -> dict[str, Any]:
+    with server.client() as client:
+        found: dict[str, Any] = client.info("replication")
+    return found
 
 
 def _kill(server: Server, dice: random.Random) -> None:
