@@ -56,7 +56,7 @@ class Item(Base):
     """A row of the source."""
 
     __tablename__ = "item"
-    id: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # MariaDB takes 0 for the next one
     n: Mapped[int]
     m: Mapped[int]
 
