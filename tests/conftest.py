@@ -20,7 +20,7 @@ import hypothesis
 import pytest
 
 from tests.clusters import Cluster
-from tests.lanes import Lanes, import_share, long_first
+from tests.lanes import Lanes, long_first
 from tests.sentinels import Sentinels
 from tests.servers import Binary, Gunicorn, NoServerError, Server, find_binary
 
@@ -59,12 +59,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         return None
     config.option.loadscopereorder = False  # the order is `long_first`'s
     return Lanes(config, log)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection(session: pytest.Session) -> None:
-    """In a parallel run, divide what is to be compiled among the workers."""
-    import_share(session.config)
 
 
 @pytest.hookimpl(trylast=True)

@@ -1,6 +1,6 @@
 """How a parallel run (`pytest -n`) hands out tests to its workers.
 
-Owns the order and the grouping, and who compiles what. A file is one unit, so that its module fixtures are made once.
+Owns the order and the grouping, nothing else. A file is one unit, so that its module fixtures are made once.
 Races and chaos are one unit together, run one after another by one worker: each of their tests keeps all processors
 busy by itself, and two at a time would time each other. That unit comes first, then the other long files, so that no
 worker ends long after the others.
@@ -10,10 +10,6 @@ attribute that pytest 9 no longer reads: they are ignored without a word.
 """
 
 from __future__ import annotations
-
-import importlib
-import sys
-from pathlib import Path
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
@@ -67,22 +63,6 @@ def long_first(items: list[pytest.Item]) -> None:
 
 def _rank(nodeid: str) -> int:
     return next((rank for rank, prefix in enumerate(_LONG) if nodeid.startswith(prefix)), len(_LONG))
-
-
-def import_share(config: pytest.Config) -> None:
-    """Import this worker's share of the test files before all of them are collected.
-
-    Each worker collects everything, and on a clean machine would rewrite every assert of it: three quarters of the time
-    that takes. What one has imported, the others find compiled.
-    """
-    worker = getattr(config, "workerinput", None)
-    if worker is None or sys.dont_write_bytecode:
-        return
-    places = {Path(config.invocation_params.dir, arg.partition("::")[0]) for arg in config.args}
-    found = {file for place in places for file in ([place] if place.is_file() else place.rglob("test_*.py"))}
-    files = sorted(file for file in found if file.with_name("__init__.py").exists())
-    for file in files[int(worker["workerid"].removeprefix("gw")) :: worker["workercount"]]:
-        importlib.import_module(".".join(file.relative_to(config.rootpath).with_suffix("").parts))
 
 
 class Lanes(LoadScopeScheduling):  # type: ignore[misc]  # it has no annotations
