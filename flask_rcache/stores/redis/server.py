@@ -434,7 +434,7 @@ class Server:
             cause = StoreUnavailableError(f"{self.pool.location} leads to another server, or to one that was restarted")
             is_behind = self._journal.replay()
             if is_behind:
-                self.breaker.trip(cause)
+                self.breaker.trip(cause, pause=0.0)  # it answers: what it has to know is sent at once
             self.pool.end_generation(cause)
         if is_behind:
             self._housekeeper.wake()
