@@ -14,6 +14,7 @@ import pytest
 from flask_rcache import CacheManager, CacheType
 from flask_rcache.metrics.names import Labels
 from flask_rcache.model import forks
+from tests.processes import wait_until
 from tests.servers import Server
 from tests.twenty.kit import cache_on
 
@@ -40,7 +41,21 @@ def in_child(act: Callable[[], object], *, seconds: int = 10) -> int:
             act()
             os._exit(0)
         os._exit(3)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    states: list[int] = []
+
+    def has_ended() -> bool:
+        ended, state = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            states.append(os.waitstatus_to_exitcode(state))
+        return bool(ended)
+
+    try:
+        wait_until(has_ended, timeout=2 * seconds, what="the end of the child")
+    except BaseException:  # it hangs in the midst of being forked, where it has no alarm yet
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
+    return states[0]
 
 
 def test_fork__while_other_threads_hold_every_lock(cache: CacheManager) -> None:
@@ -72,6 +87,31 @@ def test_fork__while_other_threads_hold_every_lock(cache: CacheManager) -> None:
     go.set()
     holder.join()
     assert ended == 0
+
+
+def test_fork__what_begins_again_in_a_child_finds_no_lock_held() -> None:
+    """An owner that takes its lock again, as the thread that warms does, is asked when all locks are free."""
+    lock = forks.new_lock()
+
+    class Owner:
+        begun = False
+
+        def begin(self) -> None:
+            with lock:
+                self.begun = True
+
+        def reset_after_fork(self) -> Callable[[], None]:
+            return self.begin
+
+    owner = Owner()
+    forks.register(owner)
+
+    def child() -> None:
+        assert owner.begun
+
+    with lock:
+        assert in_child(child) == 0
+    assert not owner.begun
 
 
 def test_fork__a_load_of_the_parent_in_memory_holds_no_child_up() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 from weakref import WeakSet
 
@@ -17,8 +18,14 @@ __all__ = ["ForkAware", "children", "new_lock", "register"]
 class ForkAware(Protocol):
     """Something that has state which a forked child must not keep."""
 
-    def reset_after_fork(self) -> None:
-        """This is a forked child. A lock that is held was held by a thread of the parent, in the midst of a change."""
+    def reset_after_fork(self) -> Callable[[], None] | None:
+        """This is a forked child. A lock that is held was held by a thread of the parent, in the midst of a change.
+
+        It takes no lock and starts no thread.
+
+        Returns:
+            What to do once all locks are free, if anything.
+        """
         ...
 
 
@@ -39,11 +46,14 @@ def register(owner: ForkAware) -> None:
 
 
 def _reset() -> None:
-    for owner in tuple(_owners):  # while it can still be seen which locks are held
-        owner.reset_after_fork()
+    # While it can still be seen which locks are held.
+    afterwards = [owner.reset_after_fork() for owner in tuple(_owners)]
     for lock in tuple(_locks):
         renewed: Any = lock
         renewed._at_fork_reinit()  # as the standard library does with its own
+    for call in afterwards:
+        if call is not None:
+            call()
 
 
 _children = 0

@@ -82,7 +82,7 @@ class Warmer:
         self._running: dict[str, _Running] = {}
         forks.register(self)
 
-    def reset_after_fork(self) -> None:
+    def reset_after_fork(self) -> Callable[[], None] | None:
         """None of the parent's threads are here. A child of a process that serves requests is no worker."""
         self._thread = None
         self._wake = threading.Event()
@@ -90,8 +90,7 @@ class Warmer:
         self._children = forks.children()
         wanted, self._wanted = self._wanted and not self.serves, False
         self.serves = False
-        if wanted and not _is_to_be_patched():
-            self.begin()
+        return self.begin if wanted and not _is_to_be_patched() else None
 
     # The thread
 

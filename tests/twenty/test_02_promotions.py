@@ -37,9 +37,9 @@ def test_behaviour_02__invalidated_while_it_is_promoted(
     def read_and_be_overtaken(*arguments: Any) -> Any:
         reply = real(*arguments)
         redis.read = real
-        if means == "key":
-            other.delete(KIND, "k-marker")
         invalidate(other, means)
+        if means == "key":  # after the other: its message comes after the other's too
+            other.delete(KIND, "k-marker")
         if heard == "before the store":
             wait_until(lambda: not there(here, "k-marker"), timeout=PATIENCE, what="the message has come")
         return reply
