@@ -43,9 +43,13 @@ def test_space__many_more_values_than_find_room(
         assert client.zcard(NAMES.stamps) <= 2 * (BATCHES + 2) + 20
         assert sum(1 for _ in client.scan_iter("orders:*", count=1000)) == NEIGHBOURS
     if policy == "noeviction":
-        # A probe that is small enough may have found room meanwhile.
-        full = lambda: cache.set_many(KIND, values, ttl=86_400) is not None and not cache.is_available  # noqa: E731
-        wait_until(full, timeout=10, what="it is full, and says so")
+        more = {f"more:{number}": {"id": number, "name": "x" * 60} for number in range(BATCH)}
+
+        def is_full() -> bool:  # a probe that is small enough may have found room meanwhile
+            cache.set_many(KIND, more, ttl=86_400)
+            return not cache.is_available
+
+        wait_until(is_full, timeout=10, what="it is full, and says so")
         cache.invalidate_tags("batch:0")
         client.config_set("maxmemory", "20mb")
     # Of everything, the server may evict what a write of the cache's needs; then the next one finds it made anew.
