@@ -19,7 +19,7 @@ from flask.globals import app_ctx
 from werkzeug.http import parse_cookie
 from werkzeug.local import LocalProxy
 
-from .engine.load import current_load
+from .engine.loading import current_load
 from .engine.manager import CacheManager
 from .engine.parts import Engine
 from .errors import ConfigError

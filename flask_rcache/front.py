@@ -21,7 +21,8 @@ from flask import Flask, request_finished, request_started
 from werkzeug.wsgi import ClosingIterator
 
 from .context import SCOPE, carries_credential_cookie, manager_of
-from .engine.load import Decision, decide, record_read
+from .engine.decision import Decision, decide
+from .engine.loading import record_read
 from .engine.manager import CacheManager
 from .engine.policies import Policy
 from .http import BODY, NEUTRAL, HeaderLines, environ_field, environ_key, is_own_field, united

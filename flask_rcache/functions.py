@@ -20,7 +20,7 @@ from weakref import WeakSet
 from .codec import Errors
 from .context import current_cache, request_context
 from .engine.calls import NEVER
-from .engine.load import current_load
+from .engine.loading import current_load
 from .engine.manager import Invalidated
 from .engine.statistics import CacheStats
 from .errors import ConfigError

@@ -18,7 +18,7 @@ from werkzeug.routing import RequestRedirect
 from werkzeug.urls import iri_to_uri
 from werkzeug.wsgi import get_current_url
 
-from ..engine.load import Decision, decide, fresh
+from ..engine.decision import Decision, decide, fresh
 from ..errors import ConfigError, StoreError
 from ..http import Reason, parse_cache_control, shown_field
 from ..model.entry import Freshness, StoredResponse, VariantMarker

@@ -9,7 +9,7 @@ from ..codec import Errors, Raised
 from ..model import chance
 from ..model.cache_type import check_ttl
 from ..model.entry import Draft
-from .load import Load
+from .loading import Load
 from .policies import Policy
 
 __all__ = ["MISSING", "NEVER", "Block", "Call"]

@@ -21,33 +21,25 @@ from ..model.entry import Draft, Entry
 from ..model.scope import Scope, scope_var
 from ..stores.protocol import Lookup
 from .calls import MISSING, NEVER, Block, Call
+from .decision import Decision, decide, fresh
 from .guard import GuardedStore, withheld
 from .load import (
     AskLeases,
     Command,
-    Decision,
     Done,
     FillResults,
-    Load,
     Loaded,
     Look,
-    Patience,
     Pause,
     Reader,
     ReleaseLeases,
     RunLoader,
     Steps,
-    Terms,
     WaitFor,
     WriteResults,
-    current_load,
-    decide,
-    depend_on,
-    fresh,
-    keys_under_way,
     load,
-    record_read,
 )
+from .loading import Load, Patience, Terms, current_load, depend_on, keys_under_way, record_read
 from .observer import Observer
 from .policies import Policy
 from .refresher import Refresher

@@ -14,7 +14,7 @@ from ..errors import CodecError, StoreError
 from ..model.entry import Draft, Moment
 from ..model.scope import scope_var
 from ..stores.protocol import Begun, Filled, LoadedResult, Lookup, Outcome, PartialError, Store, Want
-from .load import Load
+from .loading import Load
 from .observer import Observer
 from .policies import Policy
 

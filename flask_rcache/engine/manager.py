@@ -18,7 +18,7 @@ from ..model.cache_type import FROM_HEADERS, CacheType, Tags, check_tags, check_
 from ..model.keys import Key, caller_tag, path_in, path_tag, user_tag
 from ..stores.protocol import Catalogue, Listed, Page, Store
 from .calls import MISSING, Block, Call
-from .load import current_load
+from .loading import current_load
 from .observer import Tracer
 from .parts import Engine
 from .policies import Policy

@@ -12,9 +12,10 @@ from typing import Any, Final
 from ..model.entry import Draft, Entry, Moment
 from ..stores.protocol import Lookup, Outcome
 from .calls import MISSING, Call
+from .decision import fresh
 from .fetching import Fetching
 from .guard import GuardedStore
-from .load import current_load, depend_on, fresh, record_read
+from .loading import current_load, depend_on, record_read
 from .observer import Observer
 from .policies import Policy
 

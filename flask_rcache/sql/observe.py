@@ -16,7 +16,7 @@ from typing import Any, Final
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.engine.interfaces import ExecuteStyle
 
-from ..engine.load import current_load, observe
+from ..engine.loading import current_load, observe
 from ..model.moment import Moment
 from ..model.named_tuple import NamedTuple
 from ..model.observations import Observations

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, event, inspect
 from sqlalchemy.exc import UnboundExecutionError
 from sqlalchemy.orm import Session
 
-from ..engine.load import current_load
+from ..engine.loading import current_load
 from ..model.scope import scope_var
 from .databases import Database
 from .names import TableName, any_tag, stamped

@@ -15,7 +15,8 @@ from flask import Flask, Response, request_finished
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
 from ..context import manager_of, request_context
-from ..engine.load import PASS_SECONDS, Loaded, record_read
+from ..engine.load import PASS_SECONDS, Loaded
+from ..engine.loading import record_read
 from ..http import (
     Reason,
     Verdict,

@@ -14,25 +14,10 @@ from werkzeug.exceptions import HTTPException, default_exceptions
 
 from ..context import entered
 from ..engine.calls import MISSING
+from ..engine.decision import Decision, decide, fresh, is_never_fresh
 from ..engine.fetching import Fetching
-from ..engine.load import (
-    Decision,
-    Done,
-    Load,
-    Loaded,
-    Patience,
-    Reader,
-    RunLoader,
-    Shared,
-    Steps,
-    Terms,
-    current_load,
-    decide,
-    fresh,
-    is_never_fresh,
-    load,
-    record_read,
-)
+from ..engine.load import Done, Loaded, Reader, RunLoader, Shared, Steps, load
+from ..engine.loading import Load, Patience, Terms, current_load, record_read
 from ..errors import RCacheError
 from ..http import HIDDEN_FIELDS, Reason, RequestFacts, age_value, parse_cache_control, united, validators
 from ..model import chance

@@ -10,7 +10,8 @@ import time
 from typing import Any, Final
 
 from ..context import SCOPE, enter
-from ..engine.load import Decision, decide, record_read
+from ..engine.decision import Decision, decide
+from ..engine.loading import record_read
 from ..http import Reason, Selection
 from ..model import chance
 from ..model.entry import MICROSECONDS, Entry, StoredResponse

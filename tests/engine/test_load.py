@@ -9,26 +9,22 @@ import pytest
 
 from flask_rcache import CacheType
 from flask_rcache.config.settings import Settings
+from flask_rcache.engine.decision import Decision, decide
 from flask_rcache.engine.load import (
     AskLeases,
-    Decision,
     Done,
     FillResults,
-    Load,
     Loaded,
     Look,
-    Patience,
     Pause,
     Reader,
     ReleaseLeases,
     RunLoader,
-    Terms,
     WaitFor,
     WriteResults,
-    decide,
     load,
-    record_read,
 )
+from flask_rcache.engine.loading import Load, Patience, Terms, record_read
 from flask_rcache.engine.policies import Policies
 from flask_rcache.engine.single_flight import Flights, Landing
 from flask_rcache.engine.statistics import Statistics

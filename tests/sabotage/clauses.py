@@ -12,9 +12,9 @@ import textwrap
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from flask_rcache.engine import load
+from flask_rcache.engine import decision, load, loading
 from flask_rcache.engine.fetching import Fetching
-from flask_rcache.engine.load import Load
+from flask_rcache.engine.loading import Load
 from flask_rcache.engine.manager import CacheManager
 from flask_rcache.engine.single_flight import Flights, Landing
 from flask_rcache.engine.values import Values
@@ -676,7 +676,7 @@ _ALL = (
         "R3.4",
         "stale_input_is_built_upon",
         "a load that used a stale value is stored",
-        code(load, "record_read", "if stale:", "if False:"),
+        code(loading, "record_read", "if stale:", "if False:"),
         _LOAD + "test_record_read__what_forbids_to_store",
     ),
     Sabotage(
@@ -690,7 +690,7 @@ _ALL = (
         "R3.4",
         "stale_inside_a_load",
         "a load is given what has expired",
-        code(load, "decide", " and not inside_load", ""),
+        code(decision, "decide", " and not inside_load", ""),
         _LOAD + "test_decide",
     ),
     # R4.1: leases
