@@ -20,7 +20,7 @@ import hypothesis
 import pytest
 
 from tests.clusters import Cluster
-from tests.lanes import Lanes, long_first
+from tests.lanes import Lanes, import_share, long_first
 from tests.sentinels import Sentinels
 from tests.servers import Binary, Gunicorn, NoServerError, Server, find_binary
 
@@ -59,6 +59,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         return None
     config.option.loadscopereorder = False  # the order is `long_first`'s
     return Lanes(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Share the work of a fresh checkout among the workers of a parallel run of all tests."""
+    config = session.config
+    if hasattr(config, "workerinput") and config.args == config.getini("testpaths"):
+        worker = config.workerinput
+        import_share(config.rootpath, int(worker["workerid"].removeprefix("gw")), worker["workercount"])
 
 
 @pytest.hookimpl(trylast=True)

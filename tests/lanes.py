@@ -11,6 +11,10 @@ attribute that pytest 9 no longer reads: they are ignored without a word.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+from pathlib import Path
+
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
@@ -54,6 +58,22 @@ def unit_of(nodeid: str) -> str:
     if path.startswith(_DATABASES):
         return f"{_DATABASES} {next((each for each in _OTHERS if each in name), 'postgresql')}"
     return "alone" if path.startswith(_ALONE) and path not in _BESIDE else path
+
+
+def import_share(root: Path, number: int, count: int) -> None:
+    """Import every `count`-th test file under `tests/`, so that its rewritten asserts are kept on the disk.
+
+    After a fresh checkout each worker would otherwise rewrite every file, all of them at the same time. What cannot be
+    imported is left to the collection, which says why.
+
+    Args:
+        root: The directory that has `tests/`.
+        number: Of this worker, from 0.
+        count: How many workers there are.
+    """
+    for path in sorted((root / "tests").rglob("test_*.py"))[number::count]:
+        with contextlib.suppress(Exception, pytest.skip.Exception):
+            importlib.import_module(".".join(path.relative_to(root).with_suffix("").parts))
 
 
 def long_first(items: list[pytest.Item]) -> None:

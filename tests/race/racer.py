@@ -19,7 +19,6 @@ from typing import Any, Literal
 from tests.race.ledger import Ledger
 from tests.race.scenarios import Scenario
 from tests.race.subject import WAYS, Subject, Way
-from tests.sabotage.clauses import SABOTAGES
 
 Role = Literal["reader", "writer", "filler", "reader and writer"]
 
@@ -71,6 +70,8 @@ class Racer:
         self.directory = Path(spec.directory)
         self.ledger = Ledger(self.directory / "ledger")
         if spec.sabotage:
+            from tests.sabotage.clauses import SABOTAGES  # imports all that can be broken: only for those who break it
+
             SABOTAGES[spec.sabotage].act()
         self.subject = Subject(spec.scenario, spec.url, self.directory)
 

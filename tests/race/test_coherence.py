@@ -72,7 +72,7 @@ def _race(
 @pytest.mark.parametrize("server", ["redis", "valkey", "memory"])
 def test_reads__as_fast_as_they_can__are_never_stale(request, server):
     """A writer and readers that do nothing else: a thousand hits and a hundred invalidations, and none is missed."""
-    seconds = _seconds(5.0)
+    seconds = _seconds(3.0)
     outcome = _race(request, PLAIN, server, seconds, hits=200, invalidations=10)
     for way in WAYS:
         assert outcome.by_way[way].hits >= 10 * seconds, outcome.describe()
@@ -94,7 +94,7 @@ def test_reads__as_fast_as_they_can__are_never_stale(request, server):
 )
 def test_reads__that_meet_overtaken_loads__are_never_stale(request, scenario, server):
     """Loads slow enough to be overtaken, tags found during the load, cached functions inside, every means there is."""
-    seconds = _seconds(4.0)
+    seconds = _seconds(2.5)
     outcome = _race(request, scenario, server, seconds, hits=30)
     assert outcome.statistics["refused"] > 0, f"no load was overtaken: {outcome.describe()}"
     assert outcome.statistics["collapsed"] > 0, f"nobody shared a load: {outcome.describe()}"
@@ -102,7 +102,7 @@ def test_reads__that_meet_overtaken_loads__are_never_stale(request, scenario, se
 
 def test_reads__of_expired_entries__are_stale_by_age_only(request):
     """`stale_while_revalidate` serves what has expired, never what was invalidated."""
-    seconds = _seconds(4.0)
+    seconds = _seconds(2.0)
     outcome = _race(request, EXPIRING, "valkey", seconds)
     assert outcome.statistics["stale"] > 0, f"nothing expired was served: {outcome.describe()}"
 
@@ -110,7 +110,7 @@ def test_reads__of_expired_entries__are_stale_by_age_only(request):
 @pytest.mark.parametrize("server", ["redis allkeys-lru", "valkey allkeys-random"])
 def test_reads__while_the_server_evicts_anything__are_never_stale(request, server):
     """Stamps, leases, indexes and entries are evicted at will: that costs misses, and nothing else."""
-    seconds = _seconds(4.0)
+    seconds = _seconds(3.0)
     outcome = _race(request, EVICTING, server, seconds, hits=15)  # a lost stamp set is made anew once a second
     assert outcome.evicted > 0, f"nothing was evicted: {outcome.describe()}"
 
@@ -118,7 +118,7 @@ def test_reads__while_the_server_evicts_anything__are_never_stale(request, serve
 @pytest.mark.parametrize("server", ["redis", "memory"])
 def test_reads__in_a_storm_of_invalidations__do_not_starve(request, server):
     """With a thousand invalidations a second no load is in time, and a reader waits for two others' loads at most."""
-    seconds = _seconds(4.0)
+    seconds = _seconds(3.0)
     outcome = _race(request, STORM, server, seconds, hits=0, invalidations=200)
     assert outcome.total.reads >= 2 * STORM.threads, outcome.describe()
     assert outcome.total.slowest_us / 1e6 <= 3 * STORM.load_seconds + 0.6, outcome.describe()

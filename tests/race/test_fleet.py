@@ -15,7 +15,7 @@ from tests.race.outcome import Outcome
 from tests.race.scenarios import EXACT_FLEET, FLEET, Scenario
 from tests.servers import Server
 
-_SECONDS = float(os.environ.get("RACE_SECONDS", "15"))
+_SECONDS = float(os.environ.get("RACE_SECONDS", "8"))
 #: After half of all invalidations nobody is given anything older for longer than this. Far above what the bus takes, so
 #: that a slow machine keeps to it, and far below what a deaf one leaves to `l1_ttl`.
 _TYPICAL_US = 150_000
