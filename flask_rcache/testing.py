@@ -26,7 +26,7 @@ from .errors import StoreUnavailableError
 from .http.reasons import Reason
 from .model.keys import Names
 from .stores.memory import MemoryStore
-from .stores.protocol import CountsSource, Incident, Store
+from .stores.protocol import Incident, Store
 
 __all__ = [
     "Chaos",
@@ -220,16 +220,10 @@ class _ExchangeableStore:
     def __init__(self, settings: Settings, own: Store) -> None:
         self._settings: Final = settings
         self._own: Final = own
-        self._source: CountsSource | None = None
         self._target: Any = own
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._target, name)
-
-    def count_from(self, source: CountsSource) -> None:
-        """See :meth:`Catalogue.count_from`."""
-        self._source = source
-        self._target.count_from(source)
 
     def isolate(self, cache: IsolatedCache) -> None:
         """Use an empty store in memory."""
@@ -249,6 +243,11 @@ class _FragileStore:
         self._inner: Final = inner
         self._chaos: Final = chaos
         self._timeout: Final = timeout
+
+    @property
+    def catalogue(self) -> _FragileStore:
+        """See :attr:`Store.catalogue`: the store in memory is its own."""
+        return self
 
     @property
     def incident(self) -> Incident | None:

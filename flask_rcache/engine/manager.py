@@ -9,14 +9,14 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ..codec import Errors
 from ..config.settings import Settings
 from ..errors import ConfigError, StoreError
 from ..model.cache_type import FROM_HEADERS, CacheType, Tags, check_tags, check_ttl, split_tags
 from ..model.keys import Key, caller_tag, path_in, path_tag, user_tag
-from ..stores.protocol import Catalogue, Listed, Page, Store
+from ..stores.protocol import Listed, Page, Store
 from .calls import MISSING, Block, Call
 from .loading import current_load
 from .observer import Tracer
@@ -81,8 +81,7 @@ class CacheManager:
         types: Iterable[CacheType] = (),
         values: Iterable[type] = (),
     ) -> None:
-        catalogue: Catalogue = cast(Any, store)
-        self.engine: Final = Engine(settings, store, catalogue, types=types, values=values)
+        self.engine: Final = Engine(settings, store, types=types, values=values)
 
     @property
     def settings(self) -> Settings:

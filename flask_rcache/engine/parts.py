@@ -32,7 +32,6 @@ class Engine:
     Args:
         settings: the app's settings.
         store: where entries are kept.
-        catalogue: the operators' half of that store.
         types: the types this app registers beside the built-in ones.
         values: the classes whose objects may be values.
 
@@ -43,7 +42,6 @@ class Engine:
     __slots__ = (
         "__weakref__",
         "_disabled",
-        "catalogue",
         "codec",
         "enabled",
         "fetching",
@@ -64,14 +62,12 @@ class Engine:
         self,
         settings: Settings,
         store: Store,
-        catalogue: Catalogue,
         *,
         types: Iterable[CacheType] = (),
         values: Iterable[type] = (),
     ) -> None:
         self.settings: Final = settings
         self.store: Final = store
-        self.catalogue: Final = catalogue
         self.names: Final = Names(settings.prefix)
         self.statistics: Final = Statistics()
         self.observer: Final = Observer(self.statistics)
@@ -89,7 +85,12 @@ class Engine:
         #: Whether entries are read and filled; invalidations are sent in any case.
         self.enabled = settings.enabled
         self._disabled = 0
-        catalogue.count_from(self.statistics)
+        self.catalogue.count_from(self.statistics)
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The operators' half of the store."""
+        return self.store.catalogue
 
     def disable(self) -> None:
         """Read and fill nothing, until :meth:`enable` was called as often."""

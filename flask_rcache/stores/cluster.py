@@ -7,7 +7,7 @@ front of it; one that is away is that shard's trouble alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
@@ -18,21 +18,16 @@ from ..model.bounded import BoundedDict
 from ..model.entry import Draft, Moment
 from ..model.keys import Names
 from ..model.moment import Parts
+from .cluster_catalogue import ClusterCatalogue
 from .protocol import (
-    Activity,
     Begun,
-    Counts,
-    CountsSource,
     Filled,
     Incident,
     Lease,
-    Listed,
     LoadedResult,
     Lookup,
-    Page,
     PartialError,
     Seized,
-    Size,
     Want,
 )
 from .queueing import Queues
@@ -78,6 +73,7 @@ class ClusterStore:
 
     Attributes:
         nodes: of the cluster.
+        catalogue: the operators' half.
     """
 
     def __init__(
@@ -96,7 +92,7 @@ class ClusterStore:
         **more: Any,
     ) -> None:
         self._names: Final = names
-        self.location: Final = address.location
+        self._location: Final = address.location
         self.nodes: Final = Nodes(
             address.location,
             address.nodes,
@@ -131,6 +127,9 @@ class ClusterStore:
             Shard(link, redis.server, redis.maintenance) for link, redis in zip(self._links, self._redis, strict=True)
         ]
         self._rounds: Final = ClusterRounds(self.nodes, parts, self._counters, self._housekeeper)
+        self.catalogue: Final = ClusterCatalogue(
+            self._location, names, self.nodes, self._redis, counters=self._counters, together=self._together
+        )
         self._reads: Final = [shard.read for shard in self._shards]
         self._numbers: Final[BoundedDict[str, int]] = BoundedDict(_KEYS_KNOWN)
         self._moment: Moment | None = None
@@ -394,7 +393,7 @@ class ClusterStore:
             if len(failed) == len(found) == 1:
                 raise cause
             raise StoreUnavailableError(
-                f"{len(failed)} of {len(self._shards)} shards of {self.location} did not acknowledge it: {cause}"
+                f"{len(failed)} of {len(self._shards)} shards of {self._location} did not acknowledge it: {cause}"
             ) from cause
         return [answer for answer in found.values() if not isinstance(answer, Exception)]
 
@@ -441,175 +440,6 @@ class ClusterStore:
                 raise failure
             raise PartialError(str(failure), answers) from failure
         return answers
-
-    # --- What operators ask
-
-    @property
-    def missing(self) -> list[str]:
-        """See :attr:`Catalogue.missing`."""
-        away: dict[str, list[str]] = {}
-        for link, redis in zip(self._links, self._redis, strict=True):
-            if redis.outage is not None:
-                away.setdefault(link.server or "a node that is not known", []).append(str(link.number))
-        return [f"{node} (shards {', '.join(numbers)})" for node, numbers in away.items()]
-
-    def entries(self, type_name: str | None, pattern: str | None) -> Iterator[Listed]:
-        """See :meth:`Catalogue.entries`: of the shards that can be asked, see :attr:`missing`.
-
-        Raises:
-            StoreError: none of them can be.
-        """
-        failures = []
-        for redis in self._redis:
-            try:
-                yield from redis.entries(type_name, pattern)
-            except StoreError as error:
-                failures.append(error)
-        if len(failures) == len(self._redis):
-            raise failures[0]
-
-    def page(self, type_name: str | None, pattern: str | None, cursor: str | None, limit: int) -> Page:
-        """See :meth:`Catalogue.page`: one shard after the other; those that are away are left out.
-
-        Raises:
-            StoreError: all that were to be asked are away.
-        """
-        number, following = 0, None
-        if cursor is not None:
-            head, dot, rest = cursor.partition(".")
-            if not (dot and head.isdecimal() and len(head) < 6 and int(head) < len(self._redis)):
-                raise ValueError("it is not one that a listing gave")
-            number, following = int(head), rest or None
-        found: list[Listed] = []
-        failures, asked = [], len(self._redis) - number
-        while True:
-            try:
-                page = self._redis[number].page(type_name, pattern, following, limit - len(found))
-            except StoreError as error:
-                failures.append(error)
-            else:
-                found += page.entries
-                if page.cursor is not None:
-                    return Page(found, f"{number}.{page.cursor}")
-            number, following = number + 1, None
-            if number == len(self._redis):
-                if len(failures) == asked:
-                    raise failures[0]
-                return Page(found, None)
-            if len(found) >= limit:
-                return Page(found, f"{number}.")
-
-    def inspect(self, key: str) -> Listed | None:
-        """See :meth:`Catalogue.inspect`."""
-        return self._redis[self._names.shard_of(key, len(self._redis))].inspect(key)
-
-    def sizes(self, types: Sequence[str]) -> dict[str, Size]:
-        """See :meth:`Catalogue.sizes`: of the shards that can be asked, all at once.
-
-        Raises:
-            StoreError: none of them can be.
-        """
-        found: dict[str, Size] = {}
-        for sizes in self._of_those_there(lambda redis: redis.catalogue.sizes_steps(types)).values():
-            for name, size in sizes.items():
-                before = found.get(name, Size(0, 0))
-                found[name] = Size(before.entries + size.entries, before.bytes + size.bytes)
-        return found
-
-    def activity(self) -> Activity | None:
-        """See :meth:`Catalogue.activity`: costs and log lie on the first shard.
-
-        Raises:
-            StoreError: none of the shards can be asked.
-        """
-        found = self._of_those_there(lambda redis: redis.catalogue.activity_steps())
-        first = found.get(0, Activity([], [], [], []))
-        return first._replace(loads=[key for activity in found.values() for key in activity.loads])
-
-    def _of_those_there(self, steps: Callable[[RedisStore], Steps[T]]) -> dict[int, T]:
-        """What the shards answer that can be asked, by their numbers.
-
-        Raises:
-            StoreError: none of them can be.
-        """
-        found = self._together({number: steps(redis) for number, redis in enumerate(self._redis)})
-        there = {number: answer for number, answer in found.items() if not isinstance(answer, Exception)}
-        failure = next((answer for answer in found.values() if isinstance(answer, Exception)), None)
-        if not there and failure is not None:
-            raise failure
-        return there
-
-    def counts(self, types: Sequence[str]) -> Counts | None:
-        """See :meth:`Catalogue.counts`: they lie on the first shard; the types are those of all."""
-        known = set(types)
-        for answer in self._together({n: redis.server.types_steps() for n, redis in enumerate(self._redis)}).values():
-            known |= set() if isinstance(answer, Exception) else answer
-        return self._counters.counts(sorted(known))
-
-    def count_from(self, source: CountsSource) -> None:
-        """See :meth:`Catalogue.count_from`."""
-        self._counters.count_from(source)
-        self._redis[0].count_from(source)
-
-    def state(self) -> dict[str, Any]:
-        """See :meth:`Catalogue.state`; ``topology`` has all nodes and shards, as this process sees them.
-
-        A node has what that of one server has: ``address``, ``role`` (``"master"``), ``is_available``, ``since`` (when
-        it went away, seconds since 1970, else ``None``), ``connections`` of this process, their ``generation``, and
-        ``server``, what it says of itself (``None`` when it does not);
-        and its ``shards`` (numbers) and ``replicas`` (addresses). ``missing`` names those that are away, with shards.
-
-        A shard has ``number``, ``slot``, ``node`` (address, empty while it is not known), ``generation``,
-        ``is_available``, ``since``, ``cause`` (why it is away, or ``None``), ``bus`` (``"alive"``, ``"down"``,
-        ``"off"``), ``pending`` (invalidations in its journal) and ``last_failover``: ``None``, or ``{"at": seconds
-        since 1970, "before": address}``. ``store.server`` is ``None``: each node has its own.
-        """
-        states = [redis.server for redis in self._redis]
-        shards = [
-            {
-                "number": link.number,
-                "slot": link.slot,
-                "node": link.server,
-                "generation": link.generation,
-                "is_available": (incident := redis.incident) is None,
-                "since": None if incident is None else incident.since,
-                "cause": None if incident is None else str(incident.cause),
-                "bus": redis.bus.state,
-                "pending": redis.pending,
-                "last_failover": None
-                if link.failed_over_at is None
-                else {"at": link.failed_over_at, "before": link.before},
-            }
-            for link, redis in zip(self._links, self._redis, strict=True)
-        ]
-        failovers = [(link.failed_over_at, link.before) for link in self._links if link.failed_over_at is not None]
-        buses = [redis.bus.state for redis in self._redis]
-        tiers = [shard.memory_state() for shard in self._shards if isinstance(shard, TieredStore)]
-        return {
-            "store": {
-                "kind": "tiered" if tiers else "redis",
-                "location": self.location,
-                "server": None,
-                "connections": sum(node.pool.connections for node in self.nodes.nodes),
-                "warnings": sorted({warning for server in states for warning in server.facts.warnings}),
-            },
-            "topology": {
-                "kind": "cluster",
-                "server": "",
-                "generation": sum(link.generation for link in self._links),
-                "last_failover": dict(zip(("at", "before"), max(failovers), strict=True)) if failovers else None,
-                "nodes": self.nodes.state(),
-                "shards": shards,
-                "missing": self.missing,
-            },
-            "memory_tier": {name: sum(tier[name] for tier in tiers) for name in tiers[0]} if tiers else None,
-            "bus": {"state": next((state for state in ("down", "off") if state in buses), "alive")},
-            "breaker": {
-                "is_open": any(server.breaker.is_open for server in states),
-                "incidents": sum(server.breaker.incidents for server in states),
-            },
-            "journal": {"pending": sum(redis.pending for redis in self._redis)},
-        }
 
 
 def _on_shard(result: LoadedResult, number: int) -> LoadedResult:

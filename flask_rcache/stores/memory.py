@@ -118,6 +118,11 @@ class MemoryStore:
         return StampSet(secrets.randbits(52) + 1, max_rows=self._max_stamps, now=self._tick())
 
     @property
+    def catalogue(self) -> MemoryStore:
+        """See :attr:`Store.catalogue`: the store itself, as everything lies under its lock."""
+        return self
+
+    @property
     def location(self) -> str:
         """See :attr:`Catalogue.location`."""
         return "memory://"

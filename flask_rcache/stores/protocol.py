@@ -1,8 +1,8 @@
-"""The two protocols every store obeys, and the values they are spoken in.
+"""The two protocols every store obeys, and the values that pass through them.
 
 Owns what passes between the engine and a tier. :class:`Store` is the hot half: looking up, loading, invalidating.
-:class:`Catalogue` is the operators' half: listings, counts, state. ``memory``, ``tiered`` and ``redis`` implement both
-and pass one conformance suite. Nothing here does I/O.
+:class:`Catalogue` is the operators' half: listings, counts, state. Every store has both, and passes one conformance
+suite. Nothing here does I/O.
 """
 
 # Annotations are types here, not their names: a named tuple compiles each name, which takes longer than all else.
@@ -190,6 +190,11 @@ class PartialError(StoreUnavailableError):
 
 class Store(Protocol):
     """One tier: the hot half. Every method may raise :class:`~flask_rcache.errors.StoreError`; the manager degrades."""
+
+    @property
+    def catalogue(self) -> "Catalogue":
+        """The operators' half."""
+        ...
 
     @property
     def lease_seconds(self) -> float:

@@ -8,8 +8,8 @@ while the bus is not known to be alive. The connections, the bus and the journal
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
 from ..errors import StoreUnavailableError
 from ..model import forks
@@ -19,20 +19,14 @@ from .glob import glob_regex
 from .lru import Cell, Lru
 from .memory import MemoryStore
 from .protocol import (
-    Activity,
     Begun,
-    Counts,
-    CountsSource,
     Filled,
     Incident,
     Lease,
-    Listed,
     LoadedResult,
     Lookup,
     Outcome,
-    Page,
     Seized,
-    Size,
     Want,
 )
 from .redis.bus import Message
@@ -60,6 +54,10 @@ class TieredStore:
         names: the key names.
         max_bytes: the memory tier's budget.
         outage_ttl: seconds a result is kept in this process while Redis is away; 0 for not at all.
+
+    Attributes:
+        redis: the shared store.
+        catalogue: the operators' half, which is the shared store's; it shows the memory tier too.
     """
 
     def __init__(self, redis: RedisStore, *, names: Names, max_bytes: int, outage_ttl: float) -> None:
@@ -80,6 +78,8 @@ class TieredStore:
         self._outage: Final = MemoryStore(names, max_bytes=max_bytes, lease=redis.lease_seconds)
         self._outage_number = 0
         redis.listener = self
+        self.catalogue: Final = redis.catalogue
+        redis.catalogue.memory_tier = self.memory_state
         forks.register(self)
 
     @property
@@ -91,11 +91,6 @@ class TieredStore:
     def incident(self) -> Incident | None:
         """See :attr:`Store.incident`."""
         return self.redis.incident
-
-    @property
-    def location(self) -> str:
-        """See :attr:`Catalogue.location`."""
-        return self.redis.location
 
     @property
     def moment(self) -> Moment | None:
@@ -498,50 +493,10 @@ class TieredStore:
 
     # The rest
 
-    @property
-    def missing(self) -> list[str]:
-        """See :attr:`Catalogue.missing`."""
-        return self.redis.missing
-
-    def entries(self, type_name: str | None, pattern: str | None) -> Iterator[Listed]:
-        """See :meth:`Catalogue.entries`: the shared store's."""
-        return self.redis.entries(type_name, pattern)
-
-    def page(self, type_name: str | None, pattern: str | None, cursor: str | None, limit: int) -> Page:
-        """See :meth:`Catalogue.page`."""
-        return self.redis.page(type_name, pattern, cursor, limit)
-
-    def inspect(self, key: str) -> Listed | None:
-        """See :meth:`Catalogue.inspect`."""
-        return self.redis.inspect(key)
-
-    def sizes(self, types: Sequence[str]) -> dict[str, Size]:
-        """See :meth:`Catalogue.sizes`."""
-        return self.redis.sizes(types)
-
-    def state(self) -> dict[str, Any]:
-        """See :meth:`Catalogue.state`."""
-        state = self.redis.state()
-        state["store"]["kind"] = "tiered"
-        state["memory_tier"] = self.memory_state()
-        return state
-
     def memory_state(self) -> dict[str, int]:
         """Entries, bytes and the budget of the memory tier."""
         with self._lock:
             return self._cells.state()
-
-    def activity(self) -> Activity | None:
-        """See :meth:`Catalogue.activity`."""
-        return self.redis.activity()
-
-    def counts(self, types: Sequence[str]) -> Counts | None:
-        """See :meth:`Catalogue.counts`."""
-        return self.redis.counts(types)
-
-    def count_from(self, source: CountsSource) -> None:
-        """See :meth:`Catalogue.count_from`."""
-        self.redis.count_from(source)
 
     def close(self) -> None:
         """See :meth:`Store.close`."""

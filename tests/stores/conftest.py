@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from flask_rcache.stores.protocol import Store
 from tests.clusters import Cluster
 from tests.servers import Server
-from tests.stores.kit import Kit, WholeStore, cluster_store, manager, memory_kit, redis_store, sealed, tiered_store
+from tests.stores.kit import Kit, cluster_store, manager, memory_kit, redis_store, sealed, tiered_store
 
 if TYPE_CHECKING:
     from flask_rcache import CacheManager
@@ -34,10 +35,10 @@ def kits(request: pytest.FixtureRequest, **options: Any) -> Iterator[Kit]:
         yield from _cluster_kits(request.getfixturevalue(f"{flavour}_cluster"), "tiered" in kind, **options)
         return
     server: Server = request.getfixturevalue(f"{flavour}_server")
-    opened: list[WholeStore] = []
+    opened: list[Store] = []
 
-    def connect() -> WholeStore:
-        make: Callable[..., WholeStore] = tiered_store if kind == "tiered" else redis_store
+    def connect() -> Store:
+        make: Callable[..., Store] = tiered_store if kind == "tiered" else redis_store
         opened.append(make(server.socket_url if "unix" in kind else server.url, **options))
         return opened[-1]
 
@@ -47,9 +48,9 @@ def kits(request: pytest.FixtureRequest, **options: Any) -> Iterator[Kit]:
 
 
 def _cluster_kits(cluster: Cluster, is_tiered: bool, **options: Any) -> Iterator[Kit]:
-    opened: list[WholeStore] = []
+    opened: list[Store] = []
 
-    def connect() -> WholeStore:
+    def connect() -> Store:
         opened.append(cluster_store(cluster.url, memory_bytes=64 * 1024 * 1024 if is_tiered else 0, **options))
         return opened[-1]
 

@@ -6,14 +6,14 @@ import itertools
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from redis.crc import key_slot
 
 from flask_rcache.model.entry import Content, Draft, Moment
 from flask_rcache.model.keys import Names, type_tag, user_tag
 from flask_rcache.stores.memory import MemoryStore
-from flask_rcache.stores.protocol import Begin, Begun, Catalogue, Lease, LoadedResult, Lookup, Outcome, Store, Want
+from flask_rcache.stores.protocol import Begin, Begun, Lease, LoadedResult, Lookup, Outcome, Store, Want
 
 if TYPE_CHECKING:
     import redis
@@ -42,10 +42,6 @@ class Clock:
         self.now += int(seconds * SECOND)
 
 
-class WholeStore(Store, Catalogue, Protocol):
-    """Both halves of a store."""
-
-
 class Started(NamedTuple):
     """A load that has begun: its lease and its moment."""
 
@@ -70,11 +66,11 @@ class Kit:
         l1_ttl: seconds that reads let a memory tier hold what they find.
     """
 
-    store: WholeStore
+    store: Store
     names: Names = field(default_factory=Names)
     client: redis.Redis | None = None
     clock: Clock | None = None
-    connect: Callable[[], WholeStore] | None = None
+    connect: Callable[[], Store] | None = None
     cluster: Cluster | None = None
     l1_ttl: float = 0.0
     tokens: Iterator[str] = field(default_factory=_tokens)

@@ -861,7 +861,7 @@ def test_entries__lists_what_lives(kit: Kit) -> None:
     kit.load(kit.key("c", "product"), StoredResponse("200 OK", (), b""))
     kit.load(kit.key("gone"), tags=["us"])
     kit.store.invalidate([user_tag("us")])
-    listed = {item.key: item for item in kit.store.entries(None, None)}
+    listed = {item.key: item for item in kit.store.catalogue.entries(None, None)}
     assert {item.key: item.kind for item in listed.values()} == {
         kit.key("a"): "value",
         kit.key("b"): "variants",
@@ -872,11 +872,11 @@ def test_entries__lists_what_lives(kit: Kit) -> None:
     assert 25 < listed[kit.key("b")].ttl <= 30
     assert 0 <= listed[kit.key("b")].age < 5
     assert listed[kit.key("a")].size > 0
-    assert kit.store.inspect(kit.key("a")) == listed[kit.key("a")] or kit.clock is None
-    assert kit.store.inspect(kit.key("gone")) is None
-    assert {item.key for item in kit.store.entries("product", None)} == {kit.key("c", "product")}
+    assert kit.store.catalogue.inspect(kit.key("a")) == listed[kit.key("a")] or kit.clock is None
+    assert kit.store.catalogue.inspect(kit.key("gone")) is None
+    assert {item.key for item in kit.store.catalogue.entries("product", None)} == {kit.key("c", "product")}
     glob, type_name = kit.names.pattern("search:a*")
-    assert {item.key for item in kit.store.entries(type_name, glob)} == {kit.key("a")}
+    assert {item.key for item in kit.store.catalogue.entries(type_name, glob)} == {kit.key("a")}
 
 
 def test_begin__many_keys_get_an_answer_each(kit: Kit) -> None:
@@ -924,4 +924,4 @@ def test_incident__none_while_it_works(kit: Kit) -> None:
     """A store that answers is available, and says where it is."""
     kit.read(kit.key())
     assert kit.store.incident is None
-    assert "://" in kit.store.location
+    assert "://" in kit.store.catalogue.location

@@ -44,7 +44,7 @@ def test_warned_once(flavour: str, private_server: Servers, caplog: pytest.LogCa
             store.read("cache:search:a", ("c:search",))
             store.pool.close()  # the next call connects anew
     assert len([line for line in caplog.messages if "may evict" in line]) == 1
-    shown = store.state()["store"]
+    shown = store.catalogue.state()["store"]
     assert shown["server"]["name"] == flavour
     assert shown["server"]["maxmemory_policy"] == "allkeys-lru"
     assert shown["server"]["maxmemory"] == 100 * 1024 * 1024

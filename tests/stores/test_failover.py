@@ -77,7 +77,7 @@ def reads(kit: Kit) -> bool:
 
 def has_moved(kit: Kit) -> bool:
     """Whether it uses another server than at first."""
-    found: bool = kit.store.state()["topology"]["last_failover"] is not None
+    found: bool = kit.store.catalogue.state()["topology"]["last_failover"] is not None
     return found and reads(kit) and kit.store.incident is None
 
 

@@ -229,19 +229,19 @@ def test_page__every_entry_once() -> None:
 
     def listed(type_name: str | None, pattern: str | None) -> list[str]:
         found: list[str] = []
-        page = kit.store.page(type_name, pattern, None, 7)
+        page = kit.store.catalogue.page(type_name, pattern, None, 7)
         while True:
             assert len(page.entries) <= 7
             found += [item.key for item in page.entries]
             if page.cursor is None:
                 return found
-            page = kit.store.page(type_name, pattern, page.cursor, 7)
+            page = kit.store.catalogue.page(type_name, pattern, page.cursor, 7)
 
     assert sorted(listed(None, None)) == sorted([*keys, kit.key("p", "product")])
     assert listed("product", None) == [kit.key("p", "product")]
     assert sorted(listed("search", kit.key("k1*"))) == sorted(key for key in keys if key.startswith(kit.key("k1")))
     with pytest.raises(ValueError, match="listing"):
-        kit.store.page(None, None, "nonsense", 7)
+        kit.store.catalogue.page(None, None, "nonsense", 7)
 
 
 def test_store__threads() -> None:
@@ -271,7 +271,7 @@ def test_store__threads() -> None:
     for thread in threads:
         thread.join()
     assert errors == []
-    listed = list(store.entries(None, None))
+    listed = list(store.catalogue.entries(None, None))
     assert sum(item.size for item in listed) <= 200_000
     assert store.invalidate((), (), everything=True) == len(listed)
-    assert list(store.entries(None, None)) == []
+    assert list(store.catalogue.entries(None, None)) == []

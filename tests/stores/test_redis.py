@@ -448,7 +448,7 @@ def test_invalidate_pattern__under_eviction_it_walks_the_keys(private_server: Se
     kit.store.write([(key, kit.draft(key)) for key in keys], None)
     kit.load(kit.key("p", "product"))
     client.delete(kit.names.index("search"), kit.names.index("product"), kit.names.meta)  # evicted
-    assert {item.key for item in kit.store.entries(None, None)} == {*keys, kit.key("p", "product")}
+    assert {item.key for item in kit.store.catalogue.entries(None, None)} == {*keys, kit.key("p", "product")}
     assert kit.store.invalidate_pattern(*kit.names.pattern("search:*")) == 700
     assert kit.value(keys[0]) is None
     assert kit.value(kit.key("p", "product")) == b"v"
@@ -520,7 +520,7 @@ def test_read__garbage(shared_kit: Kit, kind: str) -> None:
         lookup = each.read(kit.key())
         assert (lookup.entry, lookup.reason) == (None, "garbage")
         assert each.store.read_many([kit.key()], kit.tags(kit.key()))[0].reason == "garbage"
-        seen = [item.key for item in each.store.entries(None, None)]
+        seen = [item.key for item in each.store.catalogue.entries(None, None)]
         assert seen == ([kit.key()] if kind in LISTED or kind == "created in the future" else [])
     assert kit.store.incident is None
     kit.load(kit.key(), b"healed")

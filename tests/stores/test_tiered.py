@@ -148,7 +148,7 @@ def test_read__an_l1_ttl_of_0_is_exact(tiered: Make) -> None:
     for number in range(50):
         one.write(one.key(), b"%d" % number)
         assert other.value(one.key()) == b"%d" % number
-    assert tier(other).state()["memory_tier"]["entries"] == 0
+    assert tier(other).catalogue.state()["memory_tier"]["entries"] == 0
     assert other.store.recall(one.key(), 0) is None
 
 
@@ -193,7 +193,7 @@ def test_bus__that_does_not_run(tiered: Make) -> None:
     tier(kit).redis.bus.stop()
     assert not remembers(kit, kit.key())
     assert kit.value(kit.key("other")) == b"v"
-    assert kit.store.state()["memory_tier"]["entries"] == 1, "nor is anything more kept there"
+    assert kit.store.catalogue.state()["memory_tier"]["entries"] == 1, "nor is anything more kept there"
 
 
 def test_bus__a_cut_connection_is_distrusted(server: Server, tiered: Make) -> None:

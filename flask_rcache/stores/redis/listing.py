@@ -10,7 +10,7 @@ import base64
 import binascii
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -78,6 +78,9 @@ class RedisCatalogue:
         codec: the envelope.
         counters: of all processes.
         journal: of this process's invalidations.
+
+    Attributes:
+        memory_tier: the state of the memory tier in front, where there is one.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class RedisCatalogue:
         self._counters: Final = counters
         self._journal: Final = journal
         self._rows: Final = load("rows")
+        self.memory_tier: Callable[[], dict[str, int]] | None = None
 
     @property
     def location(self) -> str:
@@ -264,14 +268,14 @@ class RedisCatalogue:
         server, status = self._server, self._status()
         return {
             "store": {
-                "kind": "redis",
+                "kind": "redis" if self.memory_tier is None else "tiered",
                 "location": self.location,
                 "server": status,
                 "connections": server.pool.connections,
                 "warnings": list(server.facts.warnings),
             },
             "topology": {**server.topology(), "nodes": [self._node(status)], "missing": self.missing},
-            "memory_tier": None,
+            "memory_tier": None if self.memory_tier is None else self.memory_tier(),
             "bus": {"state": server.bus.state},
             "breaker": {"is_open": server.breaker.is_open, "incidents": server.breaker.incidents},
             "journal": {"pending": len(self._journal)},

@@ -19,21 +19,15 @@ from ...model.entry import Draft, Moment, StoredResponse
 from ...model.keys import Names, key_tag
 from ...model.named_tuple import NamedTuple
 from ..protocol import (
-    Activity,
     Begin,
     Begun,
-    Counts,
-    CountsSource,
     Filled,
     Incident,
     Lease,
-    Listed,
     LoadedResult,
     Lookup,
     Outcome,
-    Page,
     Seized,
-    Size,
     Want,
 )
 from .breaker import Breaker
@@ -595,50 +589,6 @@ class RedisStore:
     def close(self) -> None:
         """See :meth:`Store.close`; what was counted is stored first."""
         self._maintenance.close()
-
-    # --- What operators ask
-
-    @property
-    def location(self) -> str:
-        """See :attr:`Catalogue.location`."""
-        return self._server.pool.location
-
-    def entries(self, type_name: str | None, pattern: str | None) -> Iterator[Listed]:
-        """See :meth:`Catalogue.entries`."""
-        return self.catalogue.entries(type_name, pattern)
-
-    def page(self, type_name: str | None, pattern: str | None, cursor: str | None, limit: int) -> Page:
-        """See :meth:`Catalogue.page`."""
-        return self.catalogue.page(type_name, pattern, cursor, limit)
-
-    def inspect(self, key: str) -> Listed | None:
-        """See :meth:`Catalogue.inspect`."""
-        return self.catalogue.inspect(key)
-
-    def sizes(self, types: Sequence[str]) -> dict[str, Size]:
-        """See :meth:`Catalogue.sizes`."""
-        return self.catalogue.sizes(types)
-
-    @property
-    def missing(self) -> list[str]:
-        """See :attr:`Catalogue.missing`."""
-        return self.catalogue.missing
-
-    def activity(self) -> Activity | None:
-        """See :meth:`Catalogue.activity`."""
-        return self.catalogue.activity()
-
-    def state(self) -> dict[str, Any]:
-        """See :meth:`Catalogue.state`."""
-        return self.catalogue.state()
-
-    def counts(self, types: Sequence[str]) -> Counts | None:
-        """See :meth:`Catalogue.counts`."""
-        return self.catalogue.counts(types)
-
-    def count_from(self, source: CountsSource) -> None:
-        """See :meth:`Catalogue.count_from`."""
-        self.catalogue.count_from(source)
 
 
 def _pooled(endpoint: Endpoint, *, timeout: float, idle_timeout: float, max_connections: int) -> Connect:
