@@ -14,7 +14,7 @@ from jinja2 import nodes
 from jinja2.ext import Extension
 from jinja2.parser import Parser
 
-from ..fragments.tag import FragmentExtension, Used, read_by_processors, used_in
+from ..fragments.tag import FragmentExtension, Used, begins_with_a_name, read_by_processors, used_in
 from .decorated import Load, Options, Plan
 
 __all__ = ["ATTRIBUTE", "CacheExtension", "fragment_key"]
@@ -43,8 +43,7 @@ class CacheExtension(Extension):
 
     def parse(self, parser: Parser) -> nodes.Node | list[nodes.Node]:
         """What stands in the template becomes a call of :meth:`_render` with the block."""
-        first = parser.stream.look()
-        if first.type == "string" and first.value != "del" and not first.value.strip().isdecimal():
+        if begins_with_a_name(parser):
             return FragmentExtension(self.environment).parse(parser)
         line = next(parser.stream).lineno
         timeout = parser.parse_expression()

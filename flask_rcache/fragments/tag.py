@@ -19,7 +19,7 @@ from ..model.cache_type import CacheType
 from ..observed import observing
 from .part import EXAMPLE, Part, checked, running
 
-__all__ = ["FragmentExtension", "Used", "read_by_processors", "used_in"]
+__all__ = ["FragmentExtension", "Used", "begins_with_a_name", "read_by_processors", "used_in"]
 
 _OPTIONS: Final = ("ttl", "tags", "vary", "type")
 
@@ -27,13 +27,28 @@ _OPTIONS: Final = ("ttl", "tags", "vary", "type")
 Used = tuple[tuple[str, ...], tuple[str | None, ...], tuple[str, ...]]
 
 
+def begins_with_a_name(parser: Parser) -> bool:
+    """Whether the tag that a parser stands at begins with the name of a fragment, as Flask-Caching's does not."""
+    first = parser.stream.look()
+    return first.type == "string" and first.value != "del" and not first.value.strip().isdecimal()
+
+
 class FragmentExtension(Extension):
-    """The tag ``{% cache %}``; every app with a cache has it."""
+    """The tag ``{% cache %}``; every app with a cache has it.
+
+    Another extension of the app may have a tag of that name: Flask-Caching's begins with a timeout.
+    """
 
     tags = {"cache"}  # noqa: RUF012  # Jinja's
+    #: Jinja asks the last one with a tag: this one, in whatever order they were added.
+    priority = Extension.priority + 1
 
-    def parse(self, parser: Parser) -> nodes.Node:
+    def parse(self, parser: Parser) -> nodes.Node | list[nodes.Node]:
         """What stands in the template becomes a call of :meth:`_render` with the block."""
+        if not begins_with_a_name(parser):
+            for other in self.environment.iter_extensions():
+                if not isinstance(other, FragmentExtension) and self.tags <= other.tags:
+                    return other.parse(parser)
         line = next(parser.stream).lineno
         if parser.stream.current.type == "block_end":
             parser.fail(f"a cached fragment needs a name: write {EXAMPLE}", line)

@@ -15,6 +15,7 @@ import pytest
 import werkzeug
 from flask import abort, make_response, request, session
 from flask_login import LoginManager, UserMixin  # type: ignore[import-untyped]
+from jinja2 import TemplateSyntaxError
 
 from flask_rcache import RCache
 from flask_rcache.compat.flask_caching import Cache, CachedResponse, make_template_fragment_key
@@ -608,6 +609,26 @@ def test_backend__with_flask_caching_itself(any_server: Server) -> None:
         assert cache.get_many("b", "a") == [None, 1]
         assert cache.clear()
         assert cache.get("a") is None
+    app.extensions["rcache"].close()
+
+
+@pytest.mark.parametrize("first", ["theirs", "ours"])
+def test_backend__both_template_tags(first: str) -> None:
+    """Templates of Flask-Caching's tag and of this package's work in one app, whichever extension came first."""
+    app = flask.Flask("tags")
+    app.config["CACHE_TYPE"] = "flask_rcache.compat.flask_caching.RCacheBackend"
+    if first == "ours":
+        RCache(app)
+    original.Cache(app)
+    counted = Counted(lambda: "x")
+    app.jinja_env.globals["load"] = counted
+    with app.test_request_context():
+        for _ in range(2):
+            for tag in ('60, "menu", "en"', '"sidebar", ttl=300'):
+                assert flask.render_template_string(f"{{% cache {tag} %}}{{{{ load() }}}}{{% endcache %}}") == "x"
+        assert counted.calls == 2
+        with pytest.raises(TemplateSyntaxError, match="timeout"):
+            flask.render_template_string('{% cache "sidebar", timeout=300 %}{% endcache %}')
     app.extensions["rcache"].close()
 
 

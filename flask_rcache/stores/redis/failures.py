@@ -138,7 +138,8 @@ def translated(error: Exception, location: str) -> StoreError:
     elif kind is Failure.READ_ONLY:
         failure = StoreUnavailableError(f"{location} is no master any more: another server has taken over ({error})")
     elif kind is Failure.UNREACHABLE:
-        failure = StoreUnavailableError(f"{location}: {type(error).__name__}: {error}")
+        # Some texts of redis-py end with a full stop; ours go on.
+        failure = StoreUnavailableError(f"{location}: {type(error).__name__}: {str(error).removesuffix('.')}")
     else:
         failure = StoreUnavailableError(f"{location} refused a command: {type(error).__name__}: {error}")
     failure.__cause__ = error
