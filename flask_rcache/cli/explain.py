@@ -20,7 +20,7 @@ from werkzeug.urls import iri_to_uri
 
 from ..context import manager_of
 from ..http import Reason, field_of
-from ..views.options import remedy_for
+from ..views.bound import remedy_for
 from .explanation import explained, in_new_context
 from .output import Column, Command, Failure, answer, answers, bytes_text, line, note, note_memory, seconds_text
 

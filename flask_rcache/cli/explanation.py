@@ -27,7 +27,8 @@ from ..model.named_tuple import NamedTuple
 from ..observed import raw_environ, session_of
 from ..stores.protocol import Lookup
 from ..views.background import refreshable
-from ..views.options import AppViews, BoundView, Options, options_of, remedy_for
+from ..views.bound import AppViews, BoundView, remedy_for
+from ..views.options import Options, options_of
 from ..views.variants import selected_key
 from .types import ttl_document, ttl_source
 

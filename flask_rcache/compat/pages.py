@@ -17,7 +17,7 @@ from werkzeug.datastructures import MultiDict
 from ..context import EXTENSION
 from ..model.named_tuple import NamedTuple
 from ..observed import raw_environ
-from ..views.options import has_flashes
+from ..views.bound import has_flashes
 
 __all__ = ["OF_THE_PATH", "Asked", "QueryArgs", "ViewKey", "asked_by", "source_hash"]
 

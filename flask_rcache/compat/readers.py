@@ -17,9 +17,9 @@ from ..context import EXTENSION, current_cache, request_context
 from ..http import ADDRESS, FieldRules, Selection, shown_field
 from ..model.named_tuple import NamedTuple
 from ..observed import Field, Observed, field_text, observe, observing, raw_environ, session_of
+from ..views.bound import has_flashes, is_session_changed
 from ..views.dependencies import Counting, dependencies
 from ..views.identity import leave_session_protection_alone
-from ..views.options import has_flashes, is_session_changed
 
 __all__ = [
     "Audience",

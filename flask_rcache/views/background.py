@@ -19,7 +19,7 @@ from werkzeug.http import dump_cookie, parse_cookie
 from ..context import InScope, manager_of
 from ..http import environ_key
 from ..observed import raw_environ
-from .options import BoundView
+from .bound import BoundView
 
 __all__ = ["JUDGED", "REFRESHED", "REFRESHING", "RELOADING", "refresh_job", "refreshable"]
 

@@ -17,7 +17,8 @@ from ..engine.manager import Invalidated
 from ..errors import ConfigError, InvalidKeyError
 from ..http import Target
 from ..model.keys import call_tag, caller_tag, path_tag
-from .options import AppViews, BoundView, Options, options_of
+from .bound import AppViews, BoundView
+from .options import Options, options_of
 
 __all__ = ["found_by", "invalidate", "key"]
 

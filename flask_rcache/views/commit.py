@@ -39,10 +39,11 @@ from ..model.scope import Scope, scope_var
 from ..observed import raw_environ, session_of
 from ..stores.protocol import Outcome
 from .background import REFRESHED, REFRESHING
+from .bound import EXTENSION, AppViews, is_session_changed
 from .exchange import Exchange
 from .layers import Conversion, HandedResponse, Layers, Mode, Returned, is_response
 from .loaders import watch_loaders
-from .options import EXTENSION, AppViews, Options, is_session_changed
+from .options import Options
 from .reply import built, conditional, mark, own_response, privately, say, varying
 from .unsafe import invalidate_unsafe
 from .validators import with_stated

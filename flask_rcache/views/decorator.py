@@ -28,11 +28,12 @@ from ..model.keys import Key, user_tag
 from ..model.objects import attributes
 from ..observed import observe, raw_environ, session_of
 from . import calls
+from .bound import EXTENSION, AppViews
 from .commit import bypassed, conclude
 from .exchange import Found
 from .layers import Returned, claimed, note_wrapper
 from .lookup import look_up
-from .options import EXTENSION, AppViews, Options, note_decorated
+from .options import Options, note_decorated
 from .validators import Stating
 
 __all__ = ["CachedView", "cache_response"]

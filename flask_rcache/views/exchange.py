@@ -19,7 +19,7 @@ from ..engine.fetching import Fetching
 from ..engine.load import Done, Loaded, Reader, RunLoader, Shared, Steps, load
 from ..engine.loading import Load, Patience, Terms, current_load, record_read
 from ..errors import RCacheError
-from ..http import HIDDEN_FIELDS, Reason, RequestFacts, age_value, parse_cache_control, united, validators
+from ..http import HIDDEN_FIELDS, Reason, RequestFacts, parse_cache_control, united, validators
 from ..model import chance
 from ..model.entry import Entry, StoredResponse, VariantMarker
 from ..model.keys import key_tag, url_tag
@@ -27,11 +27,12 @@ from ..model.scope import Scope
 from ..observed import Field, Observed, observe, raw_environ, session_of, unobserved, watch_g
 from ..stores.protocol import Begin, Lookup
 from .background import JUDGED, REFRESHED, REFRESHING, RELOADING, refresh_job, refreshable
+from .bound import BoundView, conditions
 from .calls import found_by
 from .dependencies import Dependencies, dependencies, fields_noted
-from .layers import Conversion, Handed, HandedHit, Layers, Returned
-from .options import BoundView, conditions
-from .reply import CONDITIONS, conditional, mark, own_response, privately, reply, say, varying
+from .handed import HandedResult
+from .layers import Conversion, Handed, HandedHit, Returned
+from .reply import reply
 from .validators import Stating
 from .variants import Known, selected_key
 
@@ -738,7 +739,16 @@ class Exchange:
             if value is MISSING:
                 return None
             answer = Returned(value)
-            handed: Handed = HandedResult(self, verdict, status, entry.age(now))
+            handed: Handed = HandedResult(
+                self.view,
+                self.ctx,
+                self.url_key,
+                verdict,
+                shown_key=self.shown_key,
+                is_private=self.view.names_caller and self.trusted,
+                status=status,
+                age=entry.age(now),
+            )
         else:
             assert isinstance(content, StoredResponse)
             answer = reply(
@@ -756,46 +766,6 @@ class Exchange:
         if self.conversion is not None:
             self.conversion.hand(handed)
         return answer
-
-
-class HandedResult:
-    """A stored result that layers convert anew.
-
-    Args:
-        exchange: the request's.
-        verdict: ``HIT``, ``STALE`` or ``MISS`` (another's load).
-        status: what ``Cache-Status`` says.
-        age: seconds since the fill.
-    """
-
-    is_hit = True
-    __slots__ = ("_age", "_exchange", "_status", "_verdict")
-
-    def __init__(self, exchange: Exchange, verdict: str, status: dict[str, Any], age: float) -> None:
-        self._exchange: Final = exchange
-        self._verdict: Final = verdict
-        self._status: Final = status
-        self._age: Final = age
-
-    def settle(self, returned: Any, layers: Layers) -> Response:
-        """The response that they have made of it, with what this cache says of it."""
-        exchange = self._exchange
-        view = exchange.view
-        selecting = view.views.selection_of(exchange.url_key, view).selecting
-        response = varying(own_response(exchange.ctx.app, returned), selecting)
-        if exchange.view.names_caller and exchange.trusted:
-            privately(response)
-        if self._status["hit"]:
-            response.headers["Age"] = age_value(self._age + int(response.headers.get("Age", 0, type=int)))
-        mark(response, self._verdict, exchange.shown_key)
-        say(response, key=exchange.shown_key, **self._status)
-        asked = conditions(exchange.ctx, exchange.view)
-        if response.is_streamed or response.direct_passthrough or asked.keys().isdisjoint(CONDITIONS):
-            return response
-        return conditional(exchange.ctx.app.response_class, response, asked)
-
-    def abandon(self) -> None:
-        """Nothing to do."""
 
 
 #: What a lookup comes to.

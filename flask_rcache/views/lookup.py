@@ -21,9 +21,10 @@ from ..model.scope import Scope, scope_var
 from ..observed import answered, observe, raw_environ, session_of
 from ..stores.protocol import Lookup
 from .background import REFRESHING, refresh_job, refreshable
+from .bound import AppViews, BoundView, conditions
 from .exchange import Exchange, Found, may_have
 from .layers import CONVERSION, Conversion, is_wrapper
-from .options import AppViews, BoundView, Options, conditions
+from .options import Options
 from .reply import CONDITIONS, hit, ready_class
 from .variants import selected_key
 

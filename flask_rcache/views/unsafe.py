@@ -15,8 +15,9 @@ from werkzeug.routing import RequestRedirect
 from ..http import Target, unsafe_targets
 from ..model.keys import key_tag, url_tag
 from ..observed import raw_environ
+from .bound import AppViews
 from .identity import target_of
-from .options import AppViews, Options, options_of
+from .options import Options, options_of
 
 __all__ = ["invalidate_unsafe"]
 

@@ -10,7 +10,7 @@ from flask import Flask, Response, request
 from flask.testing import FlaskClient
 
 from flask_rcache import CacheType, cache_response
-from flask_rcache.views.options import AppViews
+from flask_rcache.views.bound import AppViews
 from tests.views.conftest import AppFactory
 from tests.views.kit import PAGE, Counted, detail, in_threads, verdicts
 

@@ -16,7 +16,7 @@ from flask.views import MethodView, View
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from flask_rcache import FROM_HEADERS, CacheType, ConfigError, InvalidKeyError, RCache, cache_response, current_cache
-from flask_rcache.views.options import AppViews
+from flask_rcache.views.bound import AppViews
 from tests.views.kit import PAGE, Counted, detail, leases, make_app, manager, verdicts
 
 

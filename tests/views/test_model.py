@@ -21,9 +21,9 @@ from werkzeug.test import TestResponse
 
 import flask_rcache.http.storable as storable
 import flask_rcache.http.targeted as targeted
+import flask_rcache.views.bound as bound
 import flask_rcache.views.commit as commit
 import flask_rcache.views.exchange as exchange
-import flask_rcache.views.options as options
 import flask_rcache.views.reply as reply
 import flask_rcache.views.unsafe as unsafe
 from flask_rcache import CacheManager, CacheType, cache_response, context, views
@@ -473,18 +473,18 @@ def _directives(**changes: Any) -> Callable[[Any], Any]:
 def _sabotages() -> Iterator[tuple[str, object, str, Any]]:
     yield (
         "request no-store",
-        options,
+        bound,
         "request_facts",
         lambda *args, **more: request_facts(*args, **more)._replace(no_store=False),
     )
-    yield "query", options, "filtered_query", lambda query, names: ""
+    yield "query", bound, "filtered_query", lambda query, names: ""
     yield (
         "authorization",
-        options,
+        bound,
         "request_verdict",
         lambda environ, session, **_: None if environ["REQUEST_METHOD"] in ("GET", "HEAD") else "METHOD",
     )
-    yield "sessions", options, "session_identifies", lambda session: False
+    yield "sessions", bound, "session_identifies", lambda session: False
     yield "vary", commit, "normalise_vary", lambda lines: ()
     yield "set-cookie", storable, "by_name", _without("set-cookie")
     yield "no-store", targeted, "parse_cache_control", _directives(no_store=False)
