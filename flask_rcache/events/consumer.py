@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -23,10 +25,14 @@ __all__ = ["EventConsumer", "EventProgress"]
 
 logger: Final = logging.getLogger("flask_rcache")
 
-_COUNT: Final = 100
 _BLOCK_MS: Final = 100
 #: Milliseconds after which an event is taken from a consumer that has not ended it, or is tried again.
 _CLAIM_MS: Final = 5_000
+#: Seconds after which a consumer says again that it has an event.
+_KEEPING: Final = 1.25
+#: Seconds between two looks for events to claim; how many are handled in one.
+_CLAIMING: Final = 1.0
+_CLAIMED: Final = 100
 _ATTEMPTS: Final = 5
 
 
@@ -57,9 +63,14 @@ class EventConsumer:
         )
         self._name: Final = self._stream.name
         self._has_group = False
+        #: The id of the event at hand; and when to look next for those of others (monotonic seconds).
+        self._at_hand: Any = None
+        self._claims_at = 0.0
+        #: The id of an event that was handled while its end could not be recorded.
+        self._unrecorded: Any = None
 
     def stop(self) -> None:
-        """End after the events that are being handled."""
+        """End after the event that is being handled."""
         self._stream.stop()
 
     def run(self, *, once: bool = False, report: Callable[[EventProgress], Any] = lambda _: None) -> None:
@@ -73,28 +84,75 @@ class EventConsumer:
             RedisError: with ``once``, when the server is away.
             OSError: the same.
         """
-        self._stream.run(once=once, report=lambda: report(self.progress))
+        ended = threading.Event()
+        threading.Thread(target=self._keep, args=(ended,), name="flask_rcache-events", daemon=True).start()
+        try:
+            self._stream.run(once=once, report=lambda: report(self.progress))
+        finally:
+            ended.set()
         self._leave()
+
+    def _keep(self, ended: threading.Event) -> None:
+        """Keep the event at hand, however long its handlers take: no other consumer claims it meanwhile."""
+        while not ended.wait(_KEEPING):
+            id = self._at_hand
+            if id is not None:
+                events = self._events
+                try:
+                    events.client.xclaim(events.stream, events.group, self._name, 0, [id], justid=True)
+                except (RedisError, OSError) as error:
+                    logger.debug("[CACHE] event %s could not be kept: %s", _text(id), error)
 
     def _lose_group(self) -> None:
         """A server that has taken over, or was emptied, may not have it."""
         self._has_group = False
 
     def _round(self) -> bool:
+        """Handle one new event; now and then, before it, those that were not ended.
+
+        One at a time: what is taken and waits here would be claimed by others meanwhile, and handled twice.
+        """
         client, stream, group = self._events.client, self._events.stream, self._events.group
         if not self._has_group:
             self._make_group()
-        claimed = client.xautoclaim(stream, group, self._name, _CLAIM_MS, "0-0", count=_COUNT)[1]
-        tried = self._tries([id for id, _ in claimed]) if claimed else {}
-        found = client.xreadgroup(group, self._name, {stream: ">"}, count=_COUNT, block=_BLOCK_MS)
-        messages = [message for _, each in found or () for message in each]
-        ended = []
-        for id, fields in (*claimed, *messages):
-            if fields is None or self._ends(id, fields, tried.get(id, 1)):
-                ended.append(id)
-        if ended:
-            client.xack(stream, group, *ended)
-        return bool(messages)
+        if self._unrecorded is not None:
+            self._record(self._unrecorded)
+        if time.monotonic() >= self._claims_at:
+            self._claim()
+            self._claims_at = time.monotonic() + _CLAIMING
+        found = client.xreadgroup(group, self._name, {stream: ">"}, count=1, block=_BLOCK_MS)
+        for _, messages in found or ():
+            for id, fields in messages:
+                self._take(id, fields, 1)
+        return bool(found)
+
+    def _claim(self) -> None:
+        """Handle events whose consumers have died, and those that have failed."""
+        client, stream, group = self._events.client, self._events.stream, self._events.group
+        after: Any = "0-0"
+        for _ in range(_CLAIMED):
+            if self._stream.is_stopped:
+                return
+            after, claimed, *_gone = client.xautoclaim(stream, group, self._name, _CLAIM_MS, after, count=1)
+            for id, fields in claimed:
+                self._take(id, fields, self._tries(id))
+            if after in ("0-0", b"0-0"):
+                return
+
+    def _take(self, id: Any, fields: dict[Any, Any] | None, tries: int) -> None:
+        """Handle an event; its end is recorded before the next one is taken. One without fields is gone."""
+        self._at_hand = id
+        try:
+            if fields is None or self._ends(id, fields, tries):
+                self._record(id)
+        finally:
+            self._at_hand = None
+
+    def _record(self, id: Any) -> None:
+        """Record that an event has ended; in the next round when the server is away."""
+        self._unrecorded = id
+        self._events.client.xack(self._events.stream, self._events.group, id)
+        self._unrecorded = None
 
     def _make_group(self) -> None:
         try:
@@ -118,11 +176,11 @@ class EventConsumer:
         except (RedisError, OSError) as error:
             logger.debug("[CACHE] the stream of events could not be left: %s", error)
 
-    def _tries(self, ids: list[Any]) -> dict[Any, int]:
+    def _tries(self, id: Any) -> int:
         pending = self._events.client.xpending_range(
-            self._events.stream, self._events.group, min=ids[0], max=ids[-1], count=_COUNT, consumername=self._name
+            self._events.stream, self._events.group, min=id, max=id, count=1, consumername=self._name
         )
-        return {each["message_id"]: int(each["times_delivered"]) for each in pending}
+        return int(pending[0]["times_delivered"]) if pending else 1
 
     def _ends(self, id: Any, fields: dict[Any, Any], tries: int) -> bool:
         """Handle one event; whether that is its end."""

@@ -112,7 +112,7 @@ class Part:
                 raise InvalidKeyError(
                     f"vary of fragment {self.name!r} has an undefined value: {value._undefined_name!r}"
                 )
-        return ("fragment", self.name, self._place, values)
+        return ("fragment", self.name, self._place, *values)
 
     def call(self, manager: CacheManager, ttl: Any, tags: Any, type: Any) -> _Call:
         """What a fetch is called with, but for the key and what loads."""

@@ -20,8 +20,11 @@ __all__ = ["STATE", "Task", "TaskState"]
 
 #: The type of the entries that hold what is known of each task.
 STATE: Final = CacheType("rcache_warming", ttl=30 * 86_400, l1_ttl=0)
-#: Seconds that a claim holds without being renewed.
-_CLAIM: Final = 15.0
+#: Seconds that a claim holds without being renewed, at most and at least; and as a part of ``every``. Who waits for it
+#: looks again up to a fifth later and half a second: so another worker takes over within ``every``.
+_LONGEST_CLAIM: Final = 15.0
+_SHORTEST_CLAIM: Final = 1.2
+_CLAIM_OF_EVERY: Final = 0.6
 _VERSIONS_KEPT: Final = 4
 
 
@@ -40,6 +43,11 @@ class Task:
     run: Callable[[], object]
     critical: bool = False
     every: float = 300.0
+
+    @property
+    def claim(self) -> float:
+        """Seconds that the claim of a run holds without being renewed."""
+        return max(_SHORTEST_CLAIM, min(_LONGEST_CLAIM, _CLAIM_OF_EVERY * self.every))
 
     @property
     def version(self) -> str:
@@ -112,11 +120,11 @@ class TaskState:
         while len(self.versions) > _VERSIONS_KEPT:
             del self.versions[next(iter(self.versions))]
         self.token, self.started = token, now
-        self.renew(now)
+        self.renew(task, now)
 
-    def renew(self, now: int) -> None:
+    def renew(self, task: Task, now: int) -> None:
         """The run goes on."""
-        self.until = now + int(_CLAIM * MICROSECONDS)
+        self.until = now + int(task.claim * MICROSECONDS)
 
     def figures(self, now: int) -> dict[str, Any]:
         """As operators see it: seconds since 1970, of the store's clock."""

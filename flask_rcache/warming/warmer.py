@@ -35,8 +35,6 @@ logger: Final = logging.getLogger("flask_rcache")
 #: Tasks that run at a time in one process; one that takes longer than this many seconds is not counted any more.
 _PLACES: Final = 4
 _OVERDUE: Final = 30.0
-#: Seconds after which a claim is renewed.
-_RENEWAL: Final = 5.0
 #: Seconds between two looks at what is due, at most; and before the first one.
 _LONGEST_PAUSE: Final = 15.0
 _FIRST_PAUSE: Final = 1.0
@@ -53,6 +51,10 @@ class _Running:
         self.token: Final = token
         self.began: Final = time.monotonic()
         self.renewed = self.began
+
+    def renew(self, state: TaskState, now: int) -> None:
+        """It goes on."""
+        state.renew(self.task, now)
 
 
 class Warmer:
@@ -219,10 +221,10 @@ class Warmer:
         """Keep the claims of what runs here."""
         now = time.monotonic()
         for running in list(self._running.values()):
-            if now - running.renewed >= _RENEWAL:
+            if now - running.renewed >= running.task.claim / 3:
                 running.renewed = now
                 try:
-                    self._update(running, TaskState.renew)
+                    self._update(running, running.renew)
                 except StoreError:
                     logger.debug("[CACHE] the claim of warming task %r could not be renewed", running.task.name)
 

@@ -244,14 +244,27 @@ local function read_tags(take, entry, as_of)
   return tags, since
 end
 
--- Store an entry that was judged, with all that is kept beside it: its rows, and its row in the index of its type.
+-- What is to be kept beside the entries that a call stores: see keep_beside.
+local function nothing_beside()
+  return {missing = {}, due = {}, indexes = {}}
+end
+
+-- Store an entry that was judged, and note what is to be kept beside it: its rows, and its row in the index of its type.
 -- The first write is the SET, which a full server refuses. Returns the outcome, or the server's error.
-local function put(stamps, meta, entry, index, result, now, forgotten)
-  local size = redis.pcall('ZCARD', index)
-  if type(size) == 'table' and string.find(size.err, 'WRONGTYPE') then
-    -- Patterns rest on the index. What it should have held is made invalid: the whole type.
-    redis.call('DEL', index)
-    stamp(stamps, {'c:' .. result.type_name}, now)
+local function put(beside, stamps, entry, index, result, now)
+  local rows = beside.indexes[index]
+  if not rows then
+    rows = {type_name = result.type_name}
+    beside.indexes[index] = rows
+    local size = redis.pcall('ZCARD', index)
+    if type(size) == 'table' and string.find(size.err, 'WRONGTYPE') then
+      -- Patterns rest on the index. What it should have held is made invalid: the whole type.
+      redis.call('DEL', index)
+      stamp(stamps, {'c:' .. result.type_name}, now)
+      rows.is_lost = true
+    end
+  end
+  if rows.is_lost then
     return OVERTAKEN
   end
   local done = redis.pcall('SET', entry, result.envelope, 'PX', result.px)
@@ -259,38 +272,60 @@ local function put(stamps, meta, entry, index, result, now, forgotten)
     return done
   end
   redis.call('SETRANGE', entry, 4, struct.pack('>I8I8I8', result.moment.epoch, result.moment.as_of, now))
-  local missing, companions, due = {}, {}, text(-now - result.px * 1000 - KEPT)
+  local due = -now - result.px * 1000 - KEPT
   for i = 1, #result.tags - 1 do -- the last is the key itself: only a deletion makes its row
     local tag = result.tags[i]
     if not result.rows[i] then
-      missing[#missing + 1] = text(forgotten) -- that nothing later was dropped is what is known (rule R1.3)
-      missing[#missing + 1] = tag
+      beside.missing[tag] = true
     end
-    companions[#companions + 1] = due
+    beside.due[tag] = math.min(due, beside.due[tag] or due)
+  end
+  rows[#rows + 1] = math.floor(now / 1000) + result.px
+  rows[#rows + 1] = entry
+  return STORED
+end
+
+-- Let go of rows of an index: those that expired, and of some at random those whose entry was evicted. So the index is
+-- bounded by what lives, under every eviction policy.
+local function tidy_index(index, added, now_ms)
+  local gone = redis.call('ZRANGEBYSCORE', index, '-inf', now_ms, 'LIMIT', 0, 4 * added)
+  for _, other in ipairs(redis.call('ZRANDMEMBER', index, 2 * added)) do
+    if redis.pcall('EXISTS', other) == 0 then -- pcall: while a slot migrates it may lie elsewhere already
+      gone[#gone + 1] = other
+    end
+  end
+  for first = 1, #gone, CHUNK do
+    redis.call('ZREM', index, unpack(gone, first, math.min(first + CHUNK - 1, #gone)))
+  end
+end
+
+-- Keep what belongs beside the entries that were stored.
+local function keep_beside(beside, stamps, meta, now, forgotten)
+  local missing, companions = {}, {}
+  for tag in pairs(beside.missing) do
+    missing[#missing + 1] = text(forgotten) -- that nothing later was dropped is what is known (rule R1.3)
+    missing[#missing + 1] = tag
+  end
+  for tag, due in pairs(beside.due) do
+    companions[#companions + 1] = text(due)
     companions[#companions + 1] = '~' .. tag
   end
   add_members(stamps, 'NX', missing)
   add_members(stamps, 'LT', companions)
-  local now_ms = math.floor(now / 1000)
-  if redis.call('ZADD', index, now_ms + result.px, entry) == 1 then
-    local known = redis.pcall('HSETNX', meta, 'type:' .. result.type_name, 1)
-    if type(known) == 'table' and string.find(known.err, 'WRONGTYPE') then
-      redis.call('DEL', meta)
-      redis.call('HSET', meta, 'type:' .. result.type_name, 1)
+  for index, rows in pairs(beside.indexes) do
+    local added = 0
+    for first = 1, #rows, CHUNK do
+      added = added + redis.call('ZADD', index, unpack(rows, first, math.min(first + CHUNK - 1, #rows)))
     end
-    -- For every row that comes up to six go: those that expired, and of two at random those whose entry was evicted. So
-    -- the index is bounded by what lives, under every eviction policy.
-    local gone = redis.call('ZRANGEBYSCORE', index, '-inf', now_ms, 'LIMIT', 0, 4)
-    for _, other in ipairs(redis.call('ZRANDMEMBER', index, 2)) do
-      if redis.pcall('EXISTS', other) == 0 then -- pcall: while a slot migrates it may lie elsewhere already
-        gone[#gone + 1] = other
+    if added > 0 then -- for every row that comes up to six go
+      local known = redis.pcall('HSETNX', meta, 'type:' .. rows.type_name, 1)
+      if type(known) == 'table' and string.find(known.err, 'WRONGTYPE') then
+        redis.call('DEL', meta)
+        redis.call('HSET', meta, 'type:' .. rows.type_name, 1)
       end
-    end
-    if #gone > 0 then
-      redis.call('ZREM', index, unpack(gone))
+      tidy_index(index, added, math.floor(now / 1000))
     end
   end
-  return STORED
 end
 
 -- Send the memory tiers an invalidation: kind 't' tags, '*' everything, 'k' keys. The epoch is 0 when the set is lost.

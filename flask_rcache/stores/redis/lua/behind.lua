@@ -17,26 +17,40 @@ local length, count = redis.call('XLEN', queue), (#KEYS - 3) / 3
 if length + count > tonumber(ARGV[6]) then
   return {'full', length}
 end
-local set, take, ids, entries, tags, made = read_set(stamps), arguments(7), {}, {}, {}, 0
+local set, take, beside = read_set(stamps), arguments(7), nothing_beside()
 local now = set and next_reading(set, time)
-local stamp_of_call = now
-redis.pcall('HSETNX', meta, 'queue:' .. ARGV[5], 1) -- pcall: of another kind it heals with the next fill
+local stamp_of_call, results, tags, places = now, {}, {}, {}
 for i = 4, #KEYS, 3 do
-  local lease, entry, index = KEYS[i], KEYS[i + 1], KEYS[i + 2]
   local result = {px = tonumber(take()), type_name = take()}
   result.moment = set and {run = set.run, epoch = set.epoch, as_of = now}
-  result.tags, result.since = read_tags(take, entry, now or 0)
-  result.envelope = take()
-  local id = redis.call('XADD', queue, '*', 'entry', stored_key(entry), 'type', result.type_name, 'key', take(), 'value', take())
-  ids[#ids + 1], entries[#entries + 1], tags[#tags + 1] = id, stored_key(entry), 'k:' .. stored_key(entry)
+  result.tags, result.since = read_tags(take, KEYS[i + 1], now or 0)
+  result.envelope, result.key, result.value = take(), take(), take()
+  for _, tag in ipairs(result.tags) do
+    if not places[tag] then
+      tags[#tags + 1] = tag
+      places[tag] = #tags
+    end
+  end
+  results[#results + 1] = result
+end
+local known = set and read_rows(stamps, tags, now)
+redis.pcall('HSETNX', meta, 'queue:' .. ARGV[5], 1) -- pcall: of another kind it heals with the next fill
+local ids, entries, keys = {}, {}, {}
+for n, result in ipairs(results) do
+  local lease, entry, index = KEYS[3 * n + 1], KEYS[3 * n + 2], KEYS[3 * n + 3]
+  local stored = stored_key(entry)
+  local id = redis.call('XADD', queue, '*', 'entry', stored, 'type', result.type_name, 'key', result.key, 'value', result.value)
+  ids[n], entries[n], keys[n] = id, stored, result.tags[#result.tags]
   redis.call('SET', lease, 'w' .. id)
   local outcome
   if set then
-    result.rows = read_rows(stamps, result.tags, now)
-    if judge(set, result.moment, result.since, result.rows) == STORED then
-      outcome = put(stamps, meta, entry, index, result, now, set.forgotten)
+    result.rows = {}
+    for i, tag in ipairs(result.tags) do
+      result.rows[i] = known[places[tag]]
     end
-    made = made + #result.tags
+    if judge(set, result.moment, result.since, result.rows) == STORED then
+      outcome = put(beside, stamps, entry, index, result, now)
+    end
     now = now + 1
   end
   if outcome ~= STORED then
@@ -44,10 +58,11 @@ for i = 4, #KEYS, 3 do
   end
 end
 if set then
-  stamp(stamps, tags, stamp_of_call) -- what was read before is not set any more
+  keep_beside(beside, stamps, meta, now, set.forgotten)
+  stamp(stamps, keys, stamp_of_call) -- what was read before is not set any more
   set.clock = now
   redis.call('ZADD', stamps, now, '=clock')
-  drop_rows(stamps, set, now, tonumber(ARGV[3]), 2 * (made + #tags) + 20)
+  drop_rows(stamps, set, now, tonumber(ARGV[3]), 2 * (#tags + #keys) + 20)
 end
 publish(ARGV[4], 'k', set and set.epoch or 0, stamp_of_call or time, now or time, entries)
 return {text(set and set.epoch or 0), text(now or time), text(stamp_of_call or time), unpack(ids)}

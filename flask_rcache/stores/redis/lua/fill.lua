@@ -12,7 +12,7 @@ if is_late(time, ARGV[1], ARGV[2]) then
   return {'late', text(time)}
 end
 local set, take, outcomes, leases, made = read_set(stamps), arguments(4), {}, {}, 0
-local now, full = set and next_reading(set, time), nil
+local now, full, beside = set and next_reading(set, time), nil, nothing_beside()
 for i = 3, #KEYS, 3 do
   local lease, entry, index = KEYS[i], KEYS[i + 1], KEYS[i + 2]
   local token, held = take(), read_lease(lease)
@@ -28,7 +28,7 @@ for i = 3, #KEYS, 3 do
     end
   end
   if outcome == STORED then
-    outcome = full or put(stamps, meta, entry, index, result, now, set.forgotten)
+    outcome = full or put(beside, stamps, entry, index, result, now)
     made = made + #result.tags
     now = now + 1
     if type(outcome) == 'table' then
@@ -41,6 +41,7 @@ for _, lease in ipairs(leases) do -- a DEL is a write that a full server takes, 
   redis.call('DEL', lease)
 end
 if made > 0 then
+  keep_beside(beside, stamps, meta, now, set.forgotten)
   set.clock = now
   redis.call('ZADD', stamps, now, '=clock')
   drop_rows(stamps, set, now, tonumber(ARGV[3]), 2 * made + 20)

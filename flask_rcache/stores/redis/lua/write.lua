@@ -16,7 +16,7 @@ if is_late(time, ARGV[1], ARGV[2]) then
   return {'late', text(time)}
 end
 local set, take, outcomes, stored, leases, made = read_set(stamps), arguments(8), {}, {}, {}, 0
-local now, full = set and next_reading(set, time), nil
+local now, full, beside = set and next_reading(set, time), nil, nothing_beside()
 local stamp_of_call = now
 for i = 3, #KEYS, 3 do
   local lease, entry, index = KEYS[i], KEYS[i + 1], KEYS[i + 2]
@@ -45,7 +45,7 @@ for i = 3, #KEYS, 3 do
     end
   end
   if outcome == STORED then
-    outcome = full or put(stamps, meta, entry, index, result, now, set.forgotten)
+    outcome = full or put(beside, stamps, entry, index, result, now)
     made = made + #result.tags
     now = now + 1
     if type(outcome) == 'table' then
@@ -60,6 +60,7 @@ for _, lease in ipairs(leases) do
   redis.call('DEL', lease)
 end
 if made > 0 then
+  keep_beside(beside, stamps, meta, now, set.forgotten)
   set.clock = now
   redis.call('ZADD', stamps, now, '=clock')
   if #stored > 0 then
