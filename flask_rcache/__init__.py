@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from .context import current_cache
 from .engine.calls import Block
-from .engine.manager import MISSING, CacheManager, Invalidated
+from .engine.invalidations import Invalidated
+from .engine.manager import MISSING, CacheManager
 from .engine.statistics import CacheStats, TypeStats
 from .engine.writes import Write
 from .errors import (

@@ -20,8 +20,8 @@ from weakref import WeakSet
 from .codec import Errors
 from .context import current_cache, request_context
 from .engine.calls import NEVER
+from .engine.invalidations import Invalidated
 from .engine.loading import current_load
-from .engine.manager import Invalidated
 from .engine.statistics import CacheStats
 from .errors import ConfigError
 from .model.cache_type import AUTO, CacheType, Tags, check_ttl, split_tags

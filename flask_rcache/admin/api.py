@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from .. import audit, signals
-from ..engine.manager import CacheManager, Invalidated
+from ..engine.invalidations import Invalidated
+from ..engine.manager import CacheManager
 from ..engine.statistics import FIELDS
 from ..errors import ConfigError, StoreError, UnknownTypeError
 from ..model.named_tuple import NamedTuple

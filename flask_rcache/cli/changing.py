@@ -17,7 +17,8 @@ from flask import current_app
 
 from .. import audit, signals
 from ..context import manager_of
-from ..engine.manager import CacheManager, Invalidated
+from ..engine.invalidations import Invalidated
+from ..engine.manager import CacheManager
 from .output import Command, Failure, answer, answers, away, note_memory, user
 
 __all__ = [

@@ -221,7 +221,9 @@ class KeyValues:
 
     def _removed(self, keys: Iterable[object]) -> Any:
         manager = self._manager()
-        return manager.remove_many(self._type(manager), [self._id(manager, key) for key in keys])
+        name, names = self._type(manager).name, manager.engine.names
+        stored = [names.stored(name, self._id(manager, key), hashed=False) for key in keys]
+        return manager.engine.invalidations.keys(name, stored)
 
     def _packed(self, manager: CacheManager, cache_type: CacheType, id: Key, value: object) -> Any:
         try:

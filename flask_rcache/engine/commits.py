@@ -1,4 +1,4 @@
-"""Commits of a database: what they invalidate is set ahead of the clock before, and stamped after (DESIGN, section 5).
+"""Commits of a database: what they invalidate is set ahead of the clock before, and stamped after.
 
 Owns that a commit goes through whatever the store does: a failure is counted and announced, and what was not
 acknowledged is journalled. Which tags a commit invalidates is its caller's to say.
@@ -7,7 +7,6 @@ acknowledged is journalled. Which tags a commit invalidates is its caller's to s
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -20,7 +19,7 @@ __all__ = ["Commits"]
 
 
 class Commits:
-    """What a cache is told of commits.
+    """The commits that a cache has to know of.
 
     Args:
         engine: of the cache.
@@ -51,19 +50,13 @@ class Commits:
 
     def settle(self, tags: Sequence[str], token: str) -> None:
         """The commit is over, or nobody knows what became of it."""
-        engine = self._engine
-        began, journalled = time.monotonic(), False
-        try:
-            engine.store.settle(tags, token)
-        except StoreError as error:
-            journalled = True
-            engine.guarded.failed("", "invalidate tags", error)
-        scope = engine.scope()
-        if scope is not None:  # what was loaded before is not for this request any more (rule R6)
-            scope.began = time.monotonic_ns()
-        names = tuple(tag_of(tag) or tag for tag in tags)
-        removed, seconds = 0 if journalled else len(tags), time.monotonic() - began
-        engine.observer.invalidated("tags", names, "", removed, seconds, journalled=journalled)
+        store = self._engine.store
+
+        def settle() -> int:
+            store.settle(tags, token)
+            return len(tags)
+
+        self._engine.invalidations.send("tags", tuple(tag_of(tag) or tag for tag in tags), "", settle)
 
     def withdraw(self, tags: Sequence[str], token: str) -> None:
         """Nothing was committed: entries are as valid as before."""

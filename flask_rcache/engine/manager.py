@@ -1,23 +1,23 @@
 """The cache manager: what users call.
 
-Owns the public methods: their arguments, what they return, and invalidation. The parts behind them are ``parts``'s.
+Owns the public methods: their arguments and what they return. The parts behind them are ``parts``'s.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ..codec import Errors
 from ..config.settings import Settings
-from ..errors import ConfigError, StoreError
+from ..errors import ConfigError
 from ..model.cache_type import FROM_HEADERS, CacheType, Tags, check_tags, check_ttl, split_tags
 from ..model.keys import Key, caller_tag, path_in, path_tag, user_tag
 from ..stores.protocol import Listed, Page, Store
 from .calls import MISSING, Block, Call
+from .invalidations import Invalidated
 from .loading import current_load
 from .observer import Tracer
 from .parts import Engine
@@ -27,7 +27,7 @@ from .statistics import CacheStats
 if TYPE_CHECKING:
     from .inspector import Inspector
 
-__all__ = ["MISSING", "CacheManager", "Invalidated"]
+__all__ = ["MISSING", "CacheManager"]
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Key)
@@ -36,23 +36,6 @@ K = TypeVar("K", bound=Key)
 ValueTtl = float | timedelta | Callable[[Any], float | timedelta]
 #: Seconds or a duration, by class of exception.
 ErrorTtls = Mapping[type[Exception], float | timedelta] | Errors
-
-
-class Invalidated(int):
-    """How much was invalidated: an ``int``.
-
-    Attributes:
-        journalled: whether Redis was away. The invalidation holds in this process at once, and is sent to Redis before
-            this process uses it again; other processes do not know of it until then.
-    """
-
-    journalled: bool
-
-    def __new__(cls, amount: int, *, journalled: bool = False) -> Invalidated:
-        """The number, with what became of the call."""
-        self = super().__new__(cls, amount)
-        self.journalled = journalled
-        return self
 
 
 class CacheManager:
@@ -226,8 +209,7 @@ class CacheManager:
             engine.observer.bypassed(call.policy, len(values))
             missed = list(values)
         if missed:  # the value that was there is not what the caller has just said it is
-            store, name = engine.store, call.policy.name
-            self._invalidated("key", tuple(missed), name, lambda: store.delete(missed, is_stamped=False))
+            engine.invalidations.keys(call.policy.name, missed, is_stamped=False)
         return missed
 
     def add(
@@ -500,8 +482,7 @@ class CacheManager:
                 save(value)
         finally:
             if not is_cached:  # whatever lies there may be older than the source
-                store = engine.store
-                self._invalidated("key", (stored,), call.policy.name, lambda: store.delete([stored]))
+                engine.invalidations.keys(call.policy.name, [stored])
         return value
 
     def write_behind(
@@ -625,28 +606,13 @@ class CacheManager:
         Raises:
             ConfigError: the type or the key is not usable.
         """
-        return self.remove(cache_type, key) > 0
-
-    def remove(self, cache_type: CacheType | str, key: Key) -> Invalidated:
-        """:meth:`delete`, with what became of it; for the admin API and the command line."""
         engine = self.engine
         policy = engine.policies.policy(self.known_type(cache_type))
         # A key with a hash in it may have been pasted from a listing, or be what `set` was given: then it is hashed.
-        names = engine.names
+        names, store = engine.names, engine.store
         stored = list(dict.fromkeys(names.stored(policy.name, key, hashed=hashed) for hashed in (True, False)))
-        return self._invalidated("key", tuple(stored[:1]), policy.name, lambda: engine.store.delete(stored))
-
-    def remove_many(self, cache_type: CacheType, keys: Iterable[Key]) -> Invalidated:
-        """``remove`` for several keys, in one round trip; for ``compat``.
-
-        Raises:
-            ConfigError: a key is not usable.
-        """
-        engine = self.engine
-        stored = [engine.names.stored(cache_type.name, key, hashed=False) for key in keys]
-        if not stored:
-            return Invalidated(0)
-        return self._invalidated("key", tuple(stored), cache_type.name, lambda: engine.store.delete(stored))
+        sent = engine.invalidations.send("key", tuple(stored[:1]), policy.name, lambda: store.delete(stored))
+        return sent > 0
 
     def invalidate_type(self, cache_type: CacheType | str) -> Invalidated:
         """Make every entry of a type invalid, everywhere. Call it after the write has been committed.
@@ -662,7 +628,8 @@ class CacheManager:
             UnknownTypeError: a name that is not registered.
         """
         name = self.known_type(cache_type).name
-        return self._invalidated("type", (name,), name, lambda: self.engine.store.invalidate((), (name,)))
+        engine = self.engine
+        return engine.invalidations.send("type", (name,), name, lambda: engine.store.invalidate((), (name,)))
 
     def invalidate_tags(self, *tags: str) -> Invalidated:
         """Make every entry with any of the tags invalid, everywhere.
@@ -676,12 +643,7 @@ class CacheManager:
         checked = check_tags(tags)
         if not checked:
             return Invalidated(0)
-
-        def stamp() -> int:
-            self.engine.store.invalidate(tuple(map(user_tag, checked)))
-            return len(checked)
-
-        return self._invalidated("tags", checked, "", stamp)
+        return self.engine.invalidations.members("tags", checked, tuple(map(user_tag, checked)))
 
     def invalidate_pattern(self, pattern: str, *, type: CacheType | str | None = None) -> Invalidated:
         """Remove the entries whose stored key matches a glob, and refuse loads that are under way.
@@ -700,8 +662,8 @@ class CacheManager:
         """
         name = None if type is None else self.known_type(type).name
         glob, plain = self.engine.names.pattern(pattern, type_name=name)
-        store = self.engine.store
-        return self._invalidated("pattern", (glob,), name or "", lambda: store.invalidate_pattern(glob, plain))
+        store, send = self.engine.store, self.engine.invalidations.send
+        return send("pattern", (glob,), name or "", lambda: store.invalidate_pattern(glob, plain))
 
     def clear_all(self) -> Invalidated:
         """Make every entry of this cache invalid; other keys of the database are not touched.
@@ -710,7 +672,8 @@ class CacheManager:
             How many live entries were removed; from the indexes, so it is an upper bound. 0 when the store is away, and
             the invalidation is journalled then.
         """
-        return self._invalidated("all", (), "", lambda: self.engine.store.invalidate((), (), everything=True))
+        engine = self.engine
+        return engine.invalidations.send("all", (), "", lambda: engine.store.invalidate((), (), everything=True))
 
     def invalidate_url(self, url_or_path: str) -> Invalidated:
         """Make every answer of decorated views to a URL's path invalid, everywhere.
@@ -728,7 +691,7 @@ class CacheManager:
             ConfigError: neither a URL nor a path.
         """
         path = path_in(url_or_path)
-        return self.invalidate_members("url", (path,), [path_tag(path)])
+        return self.engine.invalidations.members("url", (path,), [path_tag(path)])
 
     def invalidate_user(self, id: object) -> Invalidated:
         """Make the answers for one user invalid, everywhere: at logout, or when rights change.
@@ -746,49 +709,7 @@ class CacheManager:
         """
         if id is None or id == "":
             raise ConfigError(f"invalidate_user takes the id of a user, not {id!r}")
-        return self.invalidate_members("user", (str(id),), [caller_tag(str(id))])
-
-    def invalidate_members(self, scope: str, names: tuple[str, ...], members: Sequence[str]) -> Invalidated:
-        """Make the entries with any of some stamp members invalid; for ``views``.
-
-        Args:
-            scope: what they stand for.
-            names: the same, as statistics and signals show it.
-            members: as ``keys`` spells them.
-        """
-
-        def stamp() -> int:
-            self.engine.store.invalidate(tuple(members))
-            return len(members)
-
-        return self._invalidated(scope, names, "", stamp)
-
-    def invalidate_urls(self, keys: tuple[str, ...], tags: tuple[str, ...]) -> Invalidated:
-        """Remove the responses of URLs, their variants included; for ``views``."""
-        store = self.engine.store
-
-        def act() -> int:
-            try:
-                return store.delete(keys)
-            finally:  # both are journalled when the store is away
-                store.invalidate(tags)
-
-        return self._invalidated("url", keys, "", act)
-
-    def _invalidated(self, scope: str, names: tuple[str, ...], type_name: str, act: Callable[[], int]) -> Invalidated:
-        journalled, removed = False, 0
-        began = time.monotonic()
-        try:
-            removed = act()
-        except StoreError as error:
-            journalled = True
-            self.engine.guarded.failed(type_name, f"invalidate {scope}", error)
-        context = self.engine.scope()
-        if context is not None:  # what was loaded before is not for this request any more (rule R6)
-            context.began = time.monotonic_ns()
-        seconds = time.monotonic() - began
-        self.engine.observer.invalidated(scope, names, type_name, removed, seconds, journalled=journalled)
-        return Invalidated(removed, journalled=journalled)
+        return self.engine.invalidations.members("user", (str(id),), [caller_tag(str(id))])
 
     # What operators ask
 

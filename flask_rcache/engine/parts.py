@@ -16,6 +16,7 @@ from ..model.scope import Scope, scope_var
 from ..stores.protocol import Catalogue, Store
 from .fetching import Fetching
 from .guard import GuardedStore
+from .invalidations import Invalidations
 from .observer import Observer
 from .policies import Policies
 from .refresher import Refresher
@@ -46,6 +47,7 @@ class Engine:
         "enabled",
         "fetching",
         "guarded",
+        "invalidations",
         "names",
         "observer",
         "policies",
@@ -73,6 +75,7 @@ class Engine:
         self.observer: Final = Observer(self.statistics)
         self.policies: Final = Policies(types, settings=settings, names=self.names, statistics=self.statistics)
         self.guarded: Final = GuardedStore(store, self.observer)
+        self.invalidations: Final = Invalidations(self.guarded, self.observer)
         self.refresher: Final = Refresher()
         self.codec: Final = ValueCodec(values)
         self.fetching: Final = Fetching(

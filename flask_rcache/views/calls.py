@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from flask import Flask, Request, current_app
 
 from ..context import current_cache, request_context
-from ..engine.manager import Invalidated
+from ..engine.invalidations import Invalidated
 from ..errors import ConfigError, InvalidKeyError
 from ..http import Target
 from ..model.keys import call_tag, caller_tag, path_tag
@@ -76,7 +76,7 @@ def invalidate(options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     except InvalidKeyError:
         if not members:
             raise
-    return current_cache.invalidate_members("call", (options.function,), members)
+    return current_cache.engine.invalidations.members("call", (options.function,), members)
 
 
 def key(options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:

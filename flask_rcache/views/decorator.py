@@ -19,7 +19,7 @@ from flask import Request, Response, current_app
 from flask.typing import ResponseReturnValue
 
 from ..context import request_context
-from ..engine.manager import Invalidated
+from ..engine.invalidations import Invalidated
 from ..errors import ConfigError, InvalidKeyError
 from ..http import Reason
 from ..model.cache_type import CacheType, Tags, Ttl, check_lifetime, check_tags, split_tags

@@ -37,7 +37,7 @@ def invalidate_unsafe(app: Flask, ctx: Any, response: Response) -> None:
             keys.append(view.key_of(keyed))
             tags += (key_tag(keys[-1]), url_tag(keyed))
     if keys:
-        views.manager.invalidate_urls(tuple(dict.fromkeys(keys)), tuple(dict.fromkeys(tags)))
+        views.manager.engine.invalidations.urls(tuple(dict.fromkeys(keys)), tuple(dict.fromkeys(tags)))
 
 
 def _decorated(app: Flask, ctx: Any, target: Target) -> Iterator[Options]:

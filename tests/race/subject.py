@@ -171,7 +171,9 @@ class Subject:
         if means == "type":
             return [cache.invalidate_type(each) for each in types]
         if means == "key":
-            return [cache.remove(each, _KEY) for each in types]
+            engine = cache.engine
+            stored = [(each.name, engine.names.stored(each.name, _KEY)) for each in types]
+            return [engine.invalidations.keys(name, [key]) for name, key in stored]
         return [cache.invalidate_pattern("*", type=each) for each in types]
 
     @property

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from flask_rcache.engine import decision, load, loading
 from flask_rcache.engine.fetching import Fetching
+from flask_rcache.engine.invalidations import Invalidations
 from flask_rcache.engine.loading import Load
 from flask_rcache.engine.manager import CacheManager
 from flask_rcache.engine.single_flight import Flights, Landing
@@ -276,7 +277,7 @@ def _with_some_entry(landing: Landing) -> Landing:
 
 def _own_invalidation_forgotten() -> None:
     """A reader takes a result from before its own invalidation."""
-    code(CacheManager, "_invalidated", "context.began = time.monotonic_ns()", "pass")()
+    code(Invalidations, "send", "context.began = time.monotonic_ns()", "pass")()
 
 
 _BLIND_TRUST = instead(TieredStore, "distrust", lambda self: None)
