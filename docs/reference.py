@@ -17,17 +17,17 @@ _END = "<!-- end of the settings -->\n"
 
 
 def as_written(default: object) -> str:
-    """Write a default as one would in the environment.
+    """Write a default as one would in the environment; what is a list there in several pieces, so that lines break.
 
     >>> as_written(True), as_written(0.25), as_written(("a", "b")), as_written(None)
-    ('`true`', '`0.25`', '`a,b`', '')
+    ('`true`', '`0.25`', '`a`, `b`', '')
     """
     if default is None or default == () or default == {}:
         return ""
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"
     if isinstance(default, tuple):
-        return f"`{','.join(default)}`"
+        return ", ".join(f"`{each}`" for each in default)
     return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
 
 
