@@ -25,7 +25,7 @@ from .engine.decision import Decision, decide
 from .engine.loading import record_read
 from .engine.manager import CacheManager
 from .engine.policies import Policy
-from .http import BODY, NEUTRAL, HeaderLines, environ_field, environ_key, is_own_field, united
+from .http import BODY, NEUTRAL, TARGET, HeaderLines, environ_field, environ_key, is_own_field, united
 from .model import chance, forks
 from .model.bounded import BoundedDict
 from .model.entry import MICROSECONDS, Entry
@@ -530,6 +530,8 @@ class _Finding:
             self.read(*BODY.split(":"))
         elif name.startswith(NEUTRAL):
             return
+        elif environ_field(name) == TARGET:
+            self.selecting.add(name)
         elif environ_field(name):  # who is asking, as the server or another middleware knows
             self._absent(name)
         elif isinstance(self._environ.get(name), str | None):

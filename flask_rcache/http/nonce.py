@@ -1,4 +1,4 @@
-"""Nonces: what a response's Content-Security-Policy names, and its body repeats, is for one response only.
+"""Nonces: what a response's headers name, and its body repeats, is for one response only.
 
 Owns finding them. That a response with one is not stored is decided by the caller: on a hit the header may be a new
 one, made after the view, and the browser would run no script of the stored body.
@@ -13,9 +13,10 @@ from .headers import HeaderLines
 
 __all__ = ["repeats_nonce"]
 
-_FIELDS: Final = frozenset({"content-security-policy", "content-security-policy-report-only"})
-#: A text, which `re` compiles when the first policy is read.
+#: As a policy has it, whatever the field is called. A text, which `re` compiles when the first policy is read.
 _NONCE: Final = r"'nonce-([A-Za-z0-9+/_=-]+)'"
+#: As a page has it: the attribute of an element, or a member of JSON; as far as nothing of it is escaped.
+_ATTRIBUTE: Final = rb"""(?i)\bnonce\\?["']?\s*[=:]\s*\\?["']?([A-Za-z0-9+/_=-]{8,})"""
 
 
 def repeats_nonce(headers: HeaderLines, body: bytes) -> bool:
@@ -30,15 +31,14 @@ def repeats_nonce(headers: HeaderLines, body: bytes) -> bool:
     >>> policy = [("Content-Security-Policy", "script-src 'nonce-abc'")]
     >>> repeats_nonce(policy, b'<script nonce="abc">'), repeats_nonce(policy, b"<script>")
     (True, False)
+    >>> repeats_nonce([("Link", "</a.js>; rel=preload; nonce=4f9c01ab")], b'<script nonce="4f9c01ab">')
+    True
     """
-    nonces = [
-        nonce
-        for name, value in headers
-        if name.lower() in _FIELDS
-        for nonce in re.findall(_NONCE, value, re.IGNORECASE)
-    ]
+    nonces = [nonce for _, value in headers if "-" in value for nonce in re.findall(_NONCE, value, re.IGNORECASE)]
     if not nonces:
-        return False
+        # A field of another syntax, such as the `Link` of a script that is loaded ahead, or a proxy's own.
+        found = {each.decode() for each in re.findall(_ATTRIBUTE, body)} if b"nonce" in body else ()
+        return any(each in value for each in found for _, value in headers)
     if any(name.lower() == "content-encoding" and value.strip().lower() != "identity" for name, value in headers):
         return True
     return any(form in body for nonce in nonces for form in _forms(nonce))

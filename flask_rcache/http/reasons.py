@@ -110,7 +110,7 @@ class Reason(StrEnum):
     NONCE = (
         "NONCE",
         "MISS",
-        "The body contains the nonce of its own Content-Security-Policy, which each response has anew.",
+        "The body contains a nonce of its own headers, such as Content-Security-Policy, which each response has anew.",
     )
     TOO_LARGE = "TOO-LARGE", "MISS", "The body is larger than the configured limit."
     NO_FRESHNESS = "NO-FRESHNESS", "MISS", "The response states no lifetime of its own, and needs one."

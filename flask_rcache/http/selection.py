@@ -23,6 +23,7 @@ __all__ = [
     "BODY",
     "NEUTRAL",
     "QUIET_SESSION",
+    "TARGET",
     "FieldRules",
     "Selection",
     "environ_field",
@@ -36,9 +37,10 @@ __all__ = [
     "united",
 ]
 
-#: The client's address, and the content of a request.
+#: The client's address, the content of a request, and the URL as it was sent: several spellings are one URL.
 ADDRESS: Final = "request:remote_addr"
 BODY: Final = "request:body"
+TARGET: Final = "request:target"
 
 #: What asks for one of several representations of a resource; with ``Accept`` and ``Accept-*``.
 _NEGOTIATED: Final = frozenset(
@@ -123,8 +125,8 @@ _OWN: Final = frozenset(
 )
 #: What of an environ is the same for all requests of a URL, or this server's own.
 _OF_THE_SERVER: Final = re.compile(
-    r"(?:SERVER|CONTEXT|DOCUMENT|GATEWAY|SCRIPT)_.*|(?:REQUEST_(?:METHOD|SCHEME|URI|TIME.*)|PATH_INFO|"
-    r"PATH_TRANSLATED|RAW_URI|RAW_PATH|HTTPS|UNIQUE_ID|QUERY_STRING)"
+    r"(?:SERVER|CONTEXT|DOCUMENT|GATEWAY|SCRIPT)_.*|(?:REQUEST_(?:METHOD|SCHEME|TIME.*)|PATH_INFO|"
+    r"PATH_TRANSLATED|HTTPS|UNIQUE_ID|QUERY_STRING)"
 )
 #: How the items begin that say nothing of who is asking: those of the WSGI specification, and ours. Those of servers
 #: and middlewares may: a socket has an address and a certificate.
@@ -208,6 +210,8 @@ def environ_field(name: str) -> str:
         return name.removeprefix("HTTP_").lower().replace("_", "-")
     if name in ("REMOTE_ADDR", "REMOTE_PORT", "REMOTE_HOST"):
         return ADDRESS
+    if name in ("RAW_PATH", "RAW_URI", "REQUEST_URI"):
+        return TARGET
     if name.startswith(NEUTRAL) or _OF_THE_SERVER.fullmatch(name):
         return ""
     return f"environ:{name}"
@@ -224,6 +228,8 @@ def shown_field(field: str) -> str:
         return field.title()
     if field.startswith("session:."):
         return f"session{name}"
+    if field == TARGET:
+        return "RAW_URI"
     return name if kind == "request" else field
 
 
@@ -233,6 +239,8 @@ def field_of(shown: str) -> str:
     >>> field_of("X-Api-Key"), field_of("remote_addr")
     ('x-api-key', 'request:remote_addr')
     """
+    if shown == "RAW_URI":
+        return TARGET
     if shown in ("remote_addr", "body"):
         return f"request:{shown}"
     if shown.startswith("session."):

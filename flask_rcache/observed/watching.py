@@ -41,6 +41,8 @@ CONTAINERS: Final = {"cookies": "cookie", "args": "arg"}
 #: The function through which each message of a log goes, and how far from it a filter is looked for.
 _LOGGING: Final = logging.Logger.handle.__code__
 _LOGGING_DEPTH: Final = 30
+#: What reads the environ of a request for a framework, whose requests note it themselves.
+_FRAMEWORKS: Final = ("werkzeug.", "flask.", "flask_rcache.")
 #: Attributes that Flask itself asks for, in ``url_for`` and templates; they come with the view that was chosen.
 _OF_ROUTING: Final = frozenset({"json_module", "routing_exception", "shallow", "url_rule"})
 #: What reads the body.
@@ -245,6 +247,16 @@ def watching_request(base: Any) -> type:
 
         return property(get, put)
 
+    def environ(self: Any) -> Any:
+        held = self.__dict__["environ"]
+        if held.__class__ is Environ or sys._getframe(1).f_globals.get("__name__", "").startswith(_FRAMEWORKS):
+            return held
+        # Made for each access: nothing that is put into the request's own is missed, and few ask.
+        return Environ(held, self._rcache_reads)
+
+    def put_environ(self: Any, environ: Any) -> None:
+        self.__dict__["environ"] = environ
+
     def stream(self: Any) -> Any:
         self._rcache_reads.note("request", "body")
         with unobserved():
@@ -255,6 +267,7 @@ def watching_request(base: Any) -> type:
         {
             "args": container("args", watching_args),
             "cookies": container("cookies", watching_cookies),
+            "environ": property(environ, put_environ),
             "query_string": attribute("query_string"),
             "remote_addr": attribute("remote_addr"),
             "stream": cached_property(stream, "stream"),

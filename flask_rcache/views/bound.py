@@ -19,6 +19,7 @@ from ..errors import InvalidKeyError
 from ..http import (
     ADDRESS,
     QUIET_SESSION,
+    TARGET,
     FieldRules,
     HeaderLines,
     Reason,
@@ -195,6 +196,7 @@ class BoundView:
         "_credentials_cookies",
         "_endpoints",
         "_ids",
+        "_is_told_apart",
         "_of_release",
         "_only_callers",
         "_permits_authorization",
@@ -221,7 +223,9 @@ class BoundView:
     def __init__(self, options: Options, views: AppViews) -> None:
         settings = views.engine.settings
         self.options: Final = options
-        self.origin: Final = options.origin()
+        origin, is_told_apart = options.origin()
+        self.origin: Final = origin
+        self._is_told_apart: Final = is_told_apart
         self._of_release: Final = f"{self.origin} of {settings.release}" if settings.release else self.origin
         self.views: Final = views
         self.policy: Final[Policy] = views.engine.policies.policy(options.cache_type, options.ttl)
@@ -475,7 +479,7 @@ class BoundView:
         get = environ.get
         host = get("HTTP_HOST")
         routed = not (args or kwargs or request.view_args) or self.is_routed(ctx, args, kwargs)
-        is_told_apart = not options.is_opaque or (routed and self.serves(ctx))
+        is_told_apart = self._is_told_apart or (routed and self.serves(ctx))
         plain = is_told_apart and routed and named is None and host is not None
         raw = (host, environ["wsgi.url_scheme"], get("SCRIPT_NAME"), get("PATH_INFO"), get("QUERY_STRING"))
         if plain:
@@ -485,7 +489,7 @@ class BoundView:
         more: list[Key] = [] if named is None else [key_id(named)]
         try:
             if not is_told_apart:
-                options.identity()  # raises: it is not the URL that tells such views apart
+                more.append(options.identity())  # raises where it is not the URL that tells such views apart
             if not routed:
                 if any(isinstance(value, Exception) for value in args):  # an error handler's: no two are the same
                     return None
@@ -532,6 +536,8 @@ def remedy_for(field: str) -> str:
     """What to do where a field keeps requests from the cache."""
     if field == ADDRESS:
         return "Read the client's address outside the view, or have the key name it: key_func on a per_user type"
+    if field == TARGET:
+        return "Read the path and the query that Flask has decoded: of these each spelling is the same URL"
     text = (
         "To cache for each caller, use key_func=by_caller(...) on a per_user type; if the answer is the same for all, "
         "shared=True"

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from ..http import ADDRESS, BODY, QUIET_SESSION, FieldRules, environ_field, is_field, is_own_field, shown_field
+from ..http import ADDRESS, BODY, QUIET_SESSION, TARGET, FieldRules, environ_field, is_field, is_own_field, shown_field
 from ..model.named_tuple import NamedTuple
 from ..observed import Field, field_text
 
 __all__ = ["Counting", "Dependencies", "dependencies", "fields_noted", "identities"]
 
+#: What each request has, so that what reads it before the view is no sign that answers depend on it.
+_OF_ALL: Final = frozenset({ADDRESS, TARGET})
 #: More than a view reads by names of its own: they come from the client.
 _MOST_FIELDS: Final = 64
 
@@ -62,7 +64,7 @@ def dependencies(before: Iterable[Field], inside: Iterable[Field], counting: Cou
     inside = set(inside)
     for read in before:
         field = _field(read, counting)
-        if field and not field.endswith(":*") and field != ADDRESS and not counting.rules.ignores(field):
+        if field and not field.endswith(":*") and field not in _OF_ALL and not counting.rules.ignores(field):
             fields.add(field)
     for read in inside:
         field = _field(read, counting)

@@ -7,6 +7,7 @@ is ``http``'s, who loads and who waits ``engine.load``'s, what is stored ``commi
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from flask import Flask, Response
@@ -573,13 +574,21 @@ class Exchange:
         reads = observe(request, session)
         start, end = self.own_reads
         read = list(reads)
-        self._before = read[:start] + read[end:] if end else read
+        self._before = [each for each in (read[:start] + read[end:] if end else read) if self._may_select(each)]
         if self.view.options.shared:
             watch_g(reads)
         self._observed = Observed(request).__enter__()
         self._modified = getattr(session, "modified", None)
         if self._modified:
             session.modified = False
+
+    def _may_select(self, read: Field) -> bool:
+        """Whether what was read before the view can say who is asking: of an environ what is data, or is not there.
+
+        What else servers and tracing keep there, such as sockets, spans and times, is another one in each request.
+        """
+        kind, name = read
+        return kind != "environ" or isinstance(self.environ.get(name) or "", str | bytes | Mapping | Sequence)
 
     def __exit__(self, kind: type[BaseException] | None, error: object, traceback: object) -> None:
         """It has run; where it raised an exception, :meth:`failed` is called with that."""

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 from flask import Flask, Request, Response
 
+from ..errors import InvalidKeyError
 from ..model.cache_type import CacheType, Lifetime, Tags, split_tags
 from ..model.callable_keys import Identity
 from ..model.keys import Key, key_id, user_tag
@@ -100,10 +101,16 @@ class Options:
         """The name of the view, ``module:qualname``."""
         return self.identity.name
 
-    def origin(self) -> str:
-        """What tells the view from others: its name; with a hash of what it has closed over, as it is now."""
-        more = () if self.is_opaque else self.identity()
-        return self.identity.name + key_id(more) if more else self.identity.name
+    def origin(self) -> tuple[str, bool]:
+        """What tells the view from others: its name; with a hash of what it has closed over, as it is now.
+
+        And whether that is all: what it is bound to, if anything, can stand in a key, as it is now.
+        """
+        try:
+            more = () if self.is_opaque else self.identity()
+        except InvalidKeyError:  # an object that was given its state since
+            return self.identity.name, False
+        return (self.identity.name + key_id(more) if more else self.identity.name), not self.is_opaque
 
     def arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """The call's arguments by name, without ``self``."""

@@ -200,6 +200,34 @@ def test_origin__a_method_of_an_object(new_app) -> None:
         client.get("/both")
 
 
+@pytest.mark.parametrize("calls_itself", [False, True])
+def test_origin__an_object_that_gets_its_state_later(new_app, caplog, calls_itself) -> None:
+    """Class-based views of libraries keep what a request needs on one object: the URL tells such views apart."""
+    app = new_app(TESTING=False)
+
+    class Page:
+        who: Any
+
+        def show(self) -> str:
+            return f"{request.path} for {self.who}"
+
+    page = Page()
+    show = cache_response(PAGE)(page.show)
+
+    @app.before_request
+    def before() -> None:
+        page.who = object.__new__(type("Someone", (), {"__slots__": (), "__str__": lambda self: "all"}))
+
+    if calls_itself:
+        app.add_url_rule("/", "index", lambda: show())
+    else:
+        app.add_url_rule("/", "index", show)
+    client = app.test_client()
+    answers = [client.get("/") for _ in range(2)]
+    assert [answer.text for answer in answers] == ["/ for all"] * 2
+    assert answers[1].headers["X-Cache"] == ("BYPASS" if calls_itself else "HIT")
+
+
 def test_origin__arguments_are_not_it(new_app) -> None:
     """One view under one key for several arguments is one view: that is what the key says."""
     app = new_app()

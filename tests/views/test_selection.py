@@ -475,6 +475,81 @@ def test_selection__what_does_not_count(new_app) -> None:
     assert get(app).headers["X-Cache"] == "HIT"
 
 
+@pytest.mark.parametrize("read", ["get", "[]", "in", "items"])
+@pytest.mark.parametrize("place", ["view", "before", "decorator"])
+def test_selection__callers_that_a_server_names_in_the_environ(new_app, place, read) -> None:
+    """Whoever reads it, before the view as well: nobody gets another one's page, and visitors share theirs."""
+    app = new_app()
+
+    def who() -> str:
+        environ = request.environ
+        if read == "get":
+            return str(environ.get("eppn", "nobody"))
+        if read == "items":
+            return str(dict(environ.items()).get("eppn", "nobody")) if place == "view" else str(environ.get("eppn"))
+        return str(environ["eppn"]) if "eppn" in environ else "nobody"
+
+    def above(view: Any) -> Any:
+        @functools.wraps(view)
+        def found() -> Any:
+            g.who = who()
+            return view()
+
+        return found
+
+    if place == "before":
+        app.before_request(lambda: setattr(g, "who", who()))
+    decorated = cache_response(PAGE)(lambda: who() if place == "view" else g.who)
+    app.add_url_rule("/", "index", above(decorated) if place == "decorator" else decorated)
+    client, seen = app.test_client(), []
+    for name in (None, "ann", "bob", None, "ann"):
+        answer = client.get("/", environ_overrides={} if name is None else {"eppn": name})
+        assert answer.text in ({str(name), "nobody"} if name is None else {name})
+        seen.append(answer.headers["X-Cache"])
+    expected = ["MISS"] * 5 if place == "view" and read == "items" else ["MISS", "BYPASS", "BYPASS", "HIT", "BYPASS"]
+    assert seen == expected
+
+
+def test_selection__what_tracing_keeps_in_the_environ_before_the_view(new_app) -> None:
+    """A span, a time and the URL as it was sent say nothing of the caller; claims do."""
+    app = new_app()
+
+    @app.before_request
+    def before() -> None:
+        for name in ("tracing.span", "tracing.began", "RAW_URI", "REMOTE_ADDR"):
+            request.environ.get(name)
+        dict(request.environ)
+        g.who = request.environ.get("gateway.claims", {}).get("sub")
+        request.environ["tracing.seen"] = True
+
+    @app.after_request
+    def after(response: Response) -> Response:
+        response.headers["X-Seen"] = str(request.environ["tracing.seen"])
+        return response
+
+    view(app, lambda: f"for {g.who}, {request.environ['wsgi.multithread']}")
+    noise = {"tracing.span": object(), "tracing.began": 3}
+    client, found = app.test_client(), []
+    for who in (None, None, "ann", "bob", None):
+        claims = {} if who is None else {"gateway.claims": {"sub": who}}
+        answer = client.get("/", environ_overrides={**noise, **claims})
+        assert answer.text.startswith(f"for {who}, ")
+        assert answer.headers["X-Seen"] == "True"
+        found.append(answer.headers["X-Cache"])
+    assert found == ["MISS", "HIT", "BYPASS", "BYPASS", "HIT"]
+
+
+def test_selection__the_url_as_it_was_sent(new_app) -> None:
+    """Two spellings of one URL have one key, so an answer that shows the spelling is not stored."""
+    app = new_app()
+    view(app, lambda what: request.environ["RAW_URI"], rule="/<path:what>")
+    client = app.test_client()
+    for _ in range(2):
+        answers = [client.get(path) for path in ("/a%2Fb", "/a/b")]
+        assert [answer.text for answer in answers] == ["/a%2Fb", "/a/b"]
+    assert 'field="RAW_URI"' in answers[0].headers["Cache-Status"]
+
+
 def test_selection__reading_everything_is_not_stored(new_app, caplog) -> None:
     """Iteration over headers or cookies inside the view: nobody knows what of it counts; said once."""
     app = new_app()
