@@ -56,6 +56,8 @@ _UNSTORABLE_KEPT: Final = 10_000
 #: Seconds after which a result that could not be stored is tried again.
 _UNSTORABLE_SECONDS: Final = 60.0
 _LEAST_GRACE: Final = 0.05
+#: The commands that only let time pass.
+_WAITS: Final = (WaitFor, Pause)
 
 
 class Fetching:
@@ -410,8 +412,7 @@ class Fetching:
         else:
             moment = self._store.moment or self._store.hear()
         seconds = self._settings.load_timeout
-        around = self.scope()
-        if patience is Patience.WAIT and around is not None and any(around.uncommitted):
+        if patience is Patience.WAIT and scope is not None and scope.uncommitted and any(scope.uncommitted):
             patience = Patience.RUN_ALONE  # what others load does not have it
         return Terms(
             owner=self._store,
@@ -477,7 +478,7 @@ class Fetching:
                 return cast(Done, stop.value)
             if isinstance(command, RunLoader):
                 return command
-            if isinstance(command, WaitFor | Pause):
+            if isinstance(command, _WAITS):
                 reply = None
                 block_thread(command)
             else:
@@ -494,7 +495,7 @@ class Fetching:
                 return cast(Done, stop.value)
             if isinstance(command, RunLoader):
                 return command
-            if isinstance(command, WaitFor | Pause):
+            if isinstance(command, _WAITS):
                 reply = None
                 await suspend_task(command)
             else:

@@ -370,10 +370,8 @@ def _loads(run: _Run, loads: list[Load]) -> Generator[Command, Any, None]:
     outcomes = run.done.outcomes
     if results:
         filled: Sequence[Filled | None] = yield FillResults(results)
-        outcomes.update(
-            (each.key, None if answer is None else answer.outcome)
-            for (each, _), answer in zip(results, filled, strict=True)
-        )
+        for (each, _), answer in zip(results, filled, strict=True):
+            outcomes[each.key] = None if answer is None else answer.outcome
     is_filled = first.key not in loaded.drafts or outcomes.get(first.key) in (Outcome.STORED, Outcome.SENT)
     if loaded.writes and may_write and is_filled:
         answers: Sequence[Filled | None] = yield WriteResults(first, loaded.writes)
@@ -387,12 +385,11 @@ def _loads(run: _Run, loads: list[Load]) -> Generator[Command, Any, None]:
         if draft is None or each.is_tainted or each.unstorable is not None or draft.ttl <= 0.0:
             run.drop(each.key, Landing(run_at_once=True))
             continue
-        entry = Entry.shared(draft, each.moment)
         stored = outcomes.get(each.key) is Outcome.STORED
         if each.is_confirmed and not stored:  # it is as old as the entry was
             run.drop(each.key)
             continue
-        run.drop(each.key, Landing(entry, sent if stored else terms.began))
+        run.drop(each.key, Landing((draft, each.moment), sent if stored else terms.began))
 
 
 def _failed(run: _Run, loads: list[Load], loaded: Loaded) -> Generator[Command, Any, None]:
@@ -472,9 +469,10 @@ def _landed(run: _Run, reader: Reader, flight: Flight) -> bool:
     if landing.run_at_once or error is not None:
         run.lead_alone(key)  # with a lease of its own, if there is one to be had
         return True
-    if landing.entry is not None and run.terms.began <= landing.good_until:
-        run.share(key, landing.entry)
+    entry = landing.entry
+    if entry is not None and run.terms.began <= landing.good_until:
+        run.share(key, entry)
         return True
-    if landing.entry is not None:
+    if entry is not None:
         reader.rounds += 1
     return False  # it is left when the reader has looked: it may be the one that is to lead the next

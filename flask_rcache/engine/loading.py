@@ -350,7 +350,10 @@ def current_load() -> Load | None:
 def keys_under_way() -> set[str]:
     """The keys of the loaders that run in this context: to wait for one of them would be to wait for oneself."""
     # In a task that a loader has left behind, its load is no longer running.
-    return {key for load in _ancestry(_current.get()) if load.is_running for key in load.keys}
+    current = _current.get()
+    if current is None:
+        return set()
+    return {key for load in _ancestry(current) if load.is_running for key in load.keys}
 
 
 def led_by(load: Load | None) -> list[Flight]:

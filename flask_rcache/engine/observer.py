@@ -159,8 +159,7 @@ class Observer:
 
     def loaded(self, policy: Policy, key: str, seconds: float) -> None:
         """A loader has returned."""
-        policy.counters.add("loads")
-        policy.counters.timed("load", seconds)
+        policy.counters.timed("load", seconds, counted="loads")
         self.statistics.records.loaded(key, seconds)
 
     def waited(self, policy: Policy, seconds: float, collapsed: int) -> None:

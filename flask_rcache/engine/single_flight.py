@@ -15,8 +15,9 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from ..model.entry import Entry
+from ..model.entry import Draft, Entry
 from ..model.forks import new_lock, register
+from ..model.moment import Moment
 from ..model.named_tuple import NamedTuple
 
 __all__ = ["Flight", "Flights", "Landing"]
@@ -26,16 +27,22 @@ class Landing(NamedTuple):
     """How a load ended, for those who waited for it.
 
     Args:
-        entry: what was loaded, when others may have it.
-        good_until: readers that began no later than this (monotonic ns) may take ``entry``.
+        result: what was loaded, when others may have it: an entry, or the draft of one and the moment of its load.
+        good_until: readers that began no later than this (monotonic ns) may take ``result``.
         error: what the loader raised.
         run_at_once: the result is for nobody else, and the next one will not be either: all who waited load now.
     """
 
-    entry: Entry | None = None
+    result: Entry | tuple[Draft, Moment | None] | None = None
     good_until: int = 0
     error: Exception | None = None
     run_at_once: bool = False
+
+    @property
+    def entry(self) -> Entry | None:
+        """What those who waited may have: made for whoever asks, since mostly nobody does."""
+        result = self.result
+        return Entry.shared(*result) if isinstance(result, tuple) else result
 
 
 #: The leader went away without a result: the others try again.
@@ -227,7 +234,7 @@ class Flights:
                     younger = {
                         ticket: began
                         for ticket, began in flight.waiters.items()
-                        if landing.entry is None or began > landing.good_until
+                        if landing.result is None or began > landing.good_until
                     }
                     if younger:
                         leader = max(younger, key=younger.__getitem__)

@@ -138,12 +138,25 @@ class Counters:
             values["hits"] += 1
             values["hit_seconds"] += hits.popleft()
 
-    def timed(self, operation: str, seconds: float) -> None:
-        """An operation took so long; its seconds are summed where there is a field for them."""
+    def timed(self, operation: str, seconds: float, counted: str = "") -> None:
+        """An operation took so long; its seconds are summed where there is a field for them.
+
+        Args:
+            operation: its name.
+            seconds: how long it took.
+            counted: the field of which there is one more with it, if any.
+        """
         field = _SECONDS.get(operation)
-        if field is not None:
-            self.add(field, seconds)
+        with self._lock:
+            if counted:
+                self._values[counted] += 1
+            if field is not None:
+                self._values[field] += seconds
         for meter in self._meters:
+            if counted:
+                meter.count(self._name, counted, 1)
+            if field is not None:
+                meter.count(self._name, field, seconds)
             meter.time(self._name, operation, seconds)
 
     def snapshot(self) -> dict[str, float]:

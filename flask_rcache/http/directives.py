@@ -7,7 +7,7 @@ Owns the grammar and what is done with what does not follow it. Judging a respon
 # Annotations are types here, not their names: a named tuple compiles each name, which takes longer than all else.
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from ..model.named_tuple import NamedTuple
@@ -65,7 +65,10 @@ class CacheControl(NamedTuple):
     malformed: bool = False
 
 
-def parse_cache_control(lines: Iterable[str]) -> CacheControl:
+_NONE: Final = CacheControl()
+
+
+def parse_cache_control(lines: Sequence[str]) -> CacheControl:
     """Read the Cache-Control lines of one message; never raises.
 
     A directive given twice counts as the most restrictive of its values; a delta-seconds that is missing,
@@ -80,6 +83,8 @@ def parse_cache_control(lines: Iterable[str]) -> CacheControl:
     >>> cc.max_age, cc.private, cc.no_store
     (30, True, False)
     """
+    if not lines:
+        return _NONE
     deltas: dict[str, int] = {}
     names: set[str] = set()
     malformed = False

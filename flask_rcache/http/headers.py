@@ -67,13 +67,14 @@ def store_headers(headers: HeaderLines, *, age: int = 0) -> tuple[tuple[str, str
     >>> store_headers([("Link", "</a>"), ("Connection", "X-Hop"), ("X-Hop", "1"), ("Link", "</b>")], age=7)
     (('Link', '</a>'), ('Link', '</b>'), ('Age', '7'))
     """
-    listed = {
-        option.strip(" \t").lower()
-        for name, value in headers
-        if name.lower() == "connection"
-        for option in value.split(",")
-    }
-    kept = [(name, value) for name, value in headers if not _dropped(name.lower(), listed)]
+    names = [name.lower() for name, _ in headers]
+    dropped = _NEVER_STORED
+    if "connection" in names:
+        values = [value for name, (_, value) in zip(names, headers, strict=True) if name == "connection"]
+        dropped = dropped.union(option.strip(" \t").lower() for value in values for option in value.split(","))
+    kept = [
+        line for name, line in zip(names, headers, strict=True) if name not in dropped and not name.startswith("proxy-")
+    ]
     if age > 0:
         kept.append(("Age", age_value(age)))
     return tuple(kept)
@@ -110,7 +111,3 @@ def age_value(seconds: float) -> str:
     if seconds <= 0:
         return "0"
     return str(int(seconds)) if seconds < MAX_DELTA_SECONDS else str(MAX_DELTA_SECONDS)
-
-
-def _dropped(name: str, listed: set[str]) -> bool:
-    return name in _NEVER_STORED or name in listed or name.startswith("proxy-")

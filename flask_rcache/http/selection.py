@@ -188,7 +188,9 @@ def united(*kept: Iterable[str]) -> tuple[str, ...]:
     >>> united(["!x-token", "!cookie:lang"], ["x-token"]), united(["cookie"], ["!cookie:lang"])
     (('!cookie:lang', 'x-token'), ('cookie',))
     """
-    found = {field for fields in kept for field in fields}
+    found = {field for fields in kept for field in fields} if any(kept) else ()
+    if not found:
+        return ()
     covered = "!cookie:" if "cookie" in found else "*"
     return tuple(
         sorted(each for each in found if not ((each.startswith("!") and each[1:] in found) or each.startswith(covered)))

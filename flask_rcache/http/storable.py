@@ -7,6 +7,7 @@ show one user's page to another. It reads the *final* headers. It does not decid
 
 # Annotations are types here, not their names: a named tuple compiles each name, which takes longer than all else.
 
+from functools import lru_cache
 from typing import Final
 
 from ..model.named_tuple import NamedTuple
@@ -29,6 +30,12 @@ NEVER: Final = frozenset({206, 304})
 
 #: Statuses whose caching requirements this cache meets, for ``must-understand``.
 UNDERSTOOD: Final = STORABLE | frozenset({302, 303, 307, 500, 502, 503, 504})
+
+
+#: What makes a judgement depend on when it is made.
+_DATED: Final = frozenset({"date", "expires"})
+#: How many different responses have their judgement kept; those of one view mostly differ in their length alone.
+_KEPT: Final = 128
 
 
 class StorePolicy(NamedTuple):
@@ -123,6 +130,31 @@ def response_verdict(
 
     Source: RFC 9111 sections 3, 3.5, 4.2 and 5.2.2; RFC 5861; RFC 9213.
     """
+    lengths: list[str] = []
+    lines: list[tuple[str, str]] = []
+    is_dated = False
+    for line in headers:
+        name = line[0].lower()
+        if name == "content-length":
+            lengths.append(line[1])
+            continue
+        lines.append(line)
+        is_dated = is_dated or name in _DATED
+    of_body = _length_reason(lengths, body_length, policy)
+    if is_dated:
+        return _judged(status, tuple(lines), policy, request, of_body, now)
+    return _known(status, tuple(lines), policy, request, of_body, 0.0)
+
+
+def _judged(
+    status: int,
+    headers: tuple[tuple[str, str], ...],
+    policy: StorePolicy,
+    request: RequestFacts,
+    of_body: Reason | None,
+    now: float,
+) -> Verdict:
+    """The judgement, once the length of the body is known to be right (``of_body`` says why it is not)."""
     fields = by_name(headers)
     control = control_of(fields, policy.targeted)
     cc = control.directives
@@ -137,7 +169,8 @@ def response_verdict(
     reason = (
         _status_reason(status, lifetime, fields, policy)
         or _directive_reason(status, fields, control, policy)
-        or _body_reason(fields, vary, body_length, policy)
+        or _coding_reason(fields, vary)
+        or of_body
     )
     ttl = 0.0
     if reason is None and no_cache:
@@ -171,6 +204,10 @@ def response_verdict(
         vary=vary,
         age=age,
     )
+
+
+#: The same, kept for the next response of the same status and lines: most of a view's.
+_known: Final = lru_cache(maxsize=_KEPT)(_judged)
 
 
 def is_for_everyone(headers: HeaderLines, targeted: tuple[str, ...] = ()) -> bool:
@@ -230,17 +267,22 @@ def _directive_reason(status: int, fields: Fields, control: Control, policy: Sto
     return Reason.PRIVATE if cc.private and not policy.per_user else None
 
 
-def _body_reason(fields: Fields, vary: tuple[str, ...], body_length: int | None, policy: StorePolicy) -> Reason | None:
+def _coding_reason(fields: Fields, vary: tuple[str, ...]) -> Reason | None:
     if vary == STAR:
         return Reason.VARY_STAR
     codings = {coding.strip(" \t").lower() for line in fields.get("content-encoding", ()) for coding in line.split(",")}
     if codings - {"", "identity"} and "accept-encoding" not in vary:
         return Reason.CONTENT_CODING
+    return None
+
+
+def _length_reason(lengths: list[str], body_length: int | None, policy: StorePolicy) -> Reason | None:
     if body_length is None:
         return Reason.STREAMED
     # RFC 9111 section 3.3: an incomplete response is not to be taken for a complete one.
-    if any(line.strip(" \t") != str(body_length) for line in fields.get("content-length", ())):
-        return Reason.PARTIAL
+    for stated in lengths:
+        if stated.strip(" \t") != str(body_length):
+            return Reason.PARTIAL
     if policy.max_body is not None and body_length > policy.max_body:
         return Reason.TOO_LARGE
     return None

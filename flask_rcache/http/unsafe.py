@@ -7,6 +7,7 @@ whether a decorated view serves such a URL, and under which keys, is done by the
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
@@ -121,6 +122,7 @@ def _resolve(base: Target, reference: str) -> Target | None:
     return Target(parts.scheme, host, path, parts.query, base.root if path.startswith(base.root) else "")
 
 
+@lru_cache(maxsize=256)
 def _host(scheme: str, netloc: str) -> str:
     if _HOST.fullmatch(netloc) is None:  # what urlsplit makes of it is not what a browser does
         raise ValueError(f"not a host: {netloc!r}")

@@ -53,6 +53,8 @@ def normalise_vary(lines: Iterable[str]) -> tuple[str, ...]:
     """
     members = {member.strip(" \t") for line in lines for member in line.split(",")}
     members.discard("")
+    if not members:
+        return ()
     # What cannot be read cannot be matched either.
     if "*" in members or not all(map(_TOKEN.fullmatch, members)):
         return STAR

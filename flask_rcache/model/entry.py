@@ -10,7 +10,7 @@ durations are seconds.
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from .moment import A, AsOf, Epoch, Moment, Parts, least
 from .named_tuple import NamedTuple
@@ -229,20 +229,20 @@ class Entry:
     @classmethod
     def of(cls, draft: Draft, *, epoch: int, as_of: int, created: int) -> "Entry":
         """The entry that a store makes of ``draft``: its own tags take the load's ``as_of``."""
-        return cls(
-            content=draft.content,
-            epoch=epoch,
-            as_of=as_of,
-            created=created,
-            ttl=draft.ttl,
-            stale_while_revalidate=draft.stale_while_revalidate,
-            stale_if_error=draft.stale_if_error,
-            tags=draft.tags_as_of(as_of),
-            cost=draft.cost,
-            origin=draft.origin,
-            parts=draft.parts,
-            fields=draft.fields,
-            place=draft.place,
+        return cls(  # in the order of the arguments: half of what it takes with their names
+            draft.content,
+            epoch,
+            as_of,
+            created,
+            draft.ttl,
+            draft.stale_while_revalidate,
+            draft.stale_if_error,
+            draft.tags_as_of(as_of),
+            draft.cost,
+            draft.origin,
+            draft.parts,
+            draft.fields,
+            draft.place,
         )
 
     @classmethod
@@ -283,7 +283,16 @@ class Entry:
         return max(0, now - self.created) / MICROSECONDS
 
 
-def is_valid(entry: Entry, epoch: float, floor: float, forgotten: float, rows: Mapping[str, float | None]) -> bool:
+if TYPE_CHECKING:
+
+    class Tagged(Protocol):
+        """What is valid or not: an entry, or what is to become one."""
+
+        epoch: int
+        tags: tuple[tuple[str, int], ...]
+
+
+def is_valid(entry: "Tagged", epoch: float, floor: float, forgotten: float, rows: Mapping[str, float | None]) -> bool:
     """Rule R1: whether no invalidation has passed since the load of an entry began. Every store asks here.
 
     Args:

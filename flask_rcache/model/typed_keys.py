@@ -95,11 +95,8 @@ def request_id(parts: Iterable[str]) -> str:
     >>> request_id(["a", "bc"]) == request_id(["ab", "c"])
     False
     """
-    hashed = blake2b(digest_size=_DIGEST, person=b"request")
-    for part in parts:
-        data = part.encode("utf-8", "surrogatepass")
-        hashed.update(b"%d:" % len(data) + data)
-    return "~" + hashed.hexdigest()
+    encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
+    return hashed_id(b"request", b"".join([b"%d:%b" % (len(data), data) for data in encoded]))
 
 
 def is_plain(value: object) -> bool:

@@ -65,7 +65,7 @@ class Observed:
         noted: the fields, as they were spelled.
     """
 
-    __slots__ = ("_carried", "_identities", "_request", "_token", "noted")
+    __slots__ = ("_carried", "_identities", "_reads", "_request", "_token", "noted")
 
     def __init__(self, request: Any, identities: Iterable[str] = (), *, carried: Carried | None = None) -> None:
         self.noted: Final[set[Field]] = set()
@@ -73,9 +73,10 @@ class Observed:
         self._carried: Final = carried
         self._request: Final = request
         self._token: Any = None
+        self._reads: Reads | None = None
 
     def __enter__(self) -> Observed:
-        reads = self._record()
+        reads = self._reads = self._record()
         if self._request is not None:
             forget_computed(self._request)
         self.noted.update(reads.unseen)
@@ -87,8 +88,8 @@ class Observed:
         return self
 
     def __exit__(self, *_: object) -> None:
-        reads = self._record()
-        reads.observers = tuple(each for each in reads.observers if each is not self)
+        reads = self._record() if self._reads is None else self._reads
+        reads.observers = tuple([each for each in reads.observers if each is not self])
         if not reads.observers and self._request is not None:
             environ = raw_environ(self._request)
             self._request.__dict__["environ"] = Environ(environ, reads) if reads.has_environ else environ

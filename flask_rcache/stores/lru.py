@@ -72,7 +72,8 @@ class Lru:
 
     def put(self, key: str, cell: Cell) -> int:
         """Keep a cell, which may push others out, or not fit at all; its size in bytes."""
-        self.drop(key)
+        if key in self._cells:
+            self.drop(key)
         cell.size = size = _size(key, cell.entry)
         if size > self._max_bytes:
             return size  # it would push out everything and then itself
@@ -144,9 +145,13 @@ class Lru:
 def _size(key: str, entry: Entry) -> int:
     content = entry.content
     if isinstance(content, StoredResponse):
-        size = len(content.body) + sum(len(name) + len(value) + 120 for name, value in content.headers)
+        size = len(content.body)
+        for name, value in content.headers:
+            size += len(name) + len(value) + 120
     elif isinstance(content, VariantMarker):
         size = sum(len(text) + 60 for text in (*content.fields, *content.ids))
     else:
         size = len(content)
-    return size + len(key) + _OVERHEAD + sum(len(tag) + 80 for tag, _ in entry.tags)
+    for tag, _ in entry.tags:
+        size += len(tag) + 80
+    return size + len(key) + _OVERHEAD

@@ -163,7 +163,8 @@ class MemoryStore:
 
     def _now(self) -> int:
         """The time, for ages and expiry; the lock is held."""
-        return max(self._read_clock(), self._last)
+        now = self._read_clock()
+        return now if now > self._last else self._last  # each hit passes here: half of what `max` takes
 
     def _tick(self) -> int:
         """A strictly increasing reading of the clock (rule R2); the lock is held."""
@@ -174,7 +175,8 @@ class MemoryStore:
 
     def recall(self, key: str, l1_ttl: float) -> Lookup | None:
         """See :meth:`Store.recall`: nothing here does any I/O."""
-        return self.read(key, ())
+        with self._lock:
+            return self._look(key, self._now())
 
     def read(self, key: str, tags: tuple[str, ...], l1_ttl: float = 0.0) -> Lookup:
         """See :meth:`Store.read`."""
@@ -272,7 +274,7 @@ class MemoryStore:
         with self._lock:
             now = self._now()
             filled = [self._fill(result, now) for result in results]
-        self._check_room(each.size for each in filled)
+        self._check_room(filled)
         return filled
 
     def _fill(self, result: LoadedResult, now: int) -> Filled:
@@ -297,7 +299,7 @@ class MemoryStore:
                         continue
                 self._end_lease(key)
                 filled.append(self._store(key, draft, moment))
-        self._check_room(each.size for each in filled)
+        self._check_room(filled)
         return filled
 
     def _store(self, key: str, draft: Draft, moment: Moment | None) -> Filled:
@@ -317,12 +319,12 @@ class MemoryStore:
         stamps.attach(entry.tags, expires, created)
         return Filled(Outcome.STORED, size)
 
-    def _check_room(self, sizes: Iterable[int]) -> None:
-        largest = max(sizes, default=0)
-        if largest > self._max_bytes:
-            raise StoreFullError(
-                f"an entry of {largest} bytes is over RCACHE_L1_BYTES = {self._max_bytes}: it was not kept"
-            )
+    def _check_room(self, filled: Iterable[Filled]) -> None:
+        for each in filled:
+            if each.size > self._max_bytes:
+                raise StoreFullError(
+                    f"an entry of {each.size} bytes is over RCACHE_L1_BYTES = {self._max_bytes}: it was not kept"
+                )
 
     def holds(self, lease: Lease) -> bool:
         """Whether it is a lease of this store that has not ended."""

@@ -21,6 +21,16 @@ _STEPS: Final = 8
 _AHEAD: Final = 2**62
 
 
+class _Wanted:
+    """What is to be stored, as far as its validity goes."""
+
+    __slots__ = ("epoch", "tags")
+
+    def __init__(self, epoch: int, tags: tuple[tuple[str, int], ...]) -> None:
+        self.epoch = epoch
+        self.tags = tags
+
+
 class StampSet:
     """Stamps by tag, in the store's clock (µs).
 
@@ -60,7 +70,7 @@ class StampSet:
 
     def allows(self, epoch: int, tags: list[tuple[str, int]]) -> bool:
         """Whether what has these tags, each with its ``as_of``, would be valid if it was stored now (R1.4)."""
-        return self.validates(Entry(b"", epoch=epoch, as_of=0, created=0, ttl=0.0, tags=tuple(tags)))
+        return is_valid(_Wanted(epoch, tuple(tags)), self.epoch, self.floor, self.forgotten, self.rows)
 
     def stamp(self, tags: list[str], now: int) -> None:
         """Invalidate tags; a stamp that is ahead of ``now`` stays (R1.3)."""

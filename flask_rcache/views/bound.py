@@ -290,13 +290,15 @@ class BoundView:
             found = self._selections[fields] = Selection(fields, functions, self.policy.type.query)
         return found
 
-    def kept(self, fields: Iterable[str], *, trusted: bool) -> tuple[str, ...]:
+    def kept(self, fields: tuple[str, ...], *, trusted: bool) -> tuple[str, ...]:
         """Fields that were read, as they are kept with the answer: those that identify are to be absent.
 
         Args:
             fields: the fields.
             trusted: whether the key names the caller, or the answer is for everyone: what identifies does not count.
         """
+        if not fields:
+            return ()
         selecting = {field for field in fields if field in self.options.vary or self.views.rules.negotiates(field)}
         return united(selecting, () if trusted else [f"!{field}" for field in fields if field not in selecting])
 
@@ -529,7 +531,8 @@ class BoundView:
 
     def keyed(self, target: Target) -> Target:
         """A URL as it stands in the key: with the query as the type wants it."""
-        return target._replace(query=filtered_query(target.query, self.policy.type.query))
+        query = filtered_query(target.query, self.policy.type.query)
+        return target if query is target.query else target._replace(query=query)
 
 
 def remedy_for(field: str) -> str:
@@ -562,6 +565,8 @@ def is_session_changed(ctx: Any) -> bool:
     if not isinstance(session, dict):
         return False
     before = observe(ctx.request, session).session or {}
+    if not before and not dict.__len__(session):
+        return False
     names = {*before, *dict.keys(session)} - QUIET_SESSION
     return any(before.get(name, before) != dict.get(session, name, before) for name in names)
 

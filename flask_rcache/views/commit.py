@@ -44,7 +44,7 @@ from .exchange import Exchange
 from .layers import Conversion, HandedResponse, Layers, Mode, Returned, is_response
 from .loaders import watch_loaders
 from .options import Options
-from .reply import built, conditional, mark, own_response, privately, say, varying
+from .reply import built, conditional, mark, own_response, privately, put, say, varying, wire_lines
 from .unsafe import invalidate_unsafe
 from .validators import with_stated
 from .variants import place
@@ -323,10 +323,10 @@ class _HandedMiss:
 
 def _snapshot(exchange: Exchange, response: Response) -> Response:
     """Judge a response by what is known of it now: end the load, or let it wait for the final headers."""
-    environ, load = exchange.environ, exchange.load
+    load = exchange.load
     assert load is not None
     body = None if response.is_streamed or response.direct_passthrough else response.get_data()
-    lines = tuple(response.get_wsgi_headers(environ))  # as they go over the wire: a hit sends them as they are
+    lines = wire_lines(response, body, exchange.environ)  # a hit sends them as they are
     verdict = _judge(exchange, response.status_code, lines, None if body is None else len(body))
     reason, pass_for = _refused(exchange, response, verdict)
     mark(response, "MISS", exchange.shown_key)
@@ -345,7 +345,7 @@ def _snapshot(exchange: Exchange, response: Response) -> Response:
     # Where layers convert a result anew on each hit, a tag is theirs to make.
     made = make_etag(body) if response.status_code == 200 and exchange.stored_result is None else ""
     if made and is_made_etag(response.headers.get("ETag", made)):  # one of another body comes from a call in the view
-        response.headers["ETag"] = made
+        put(response, "ETag", made)
         lines = (*_untagged(lines), ("ETag", made))
     sent = _conditional(exchange, response)
     if sent is not response and made not in exchange.hidden.get("HTTP_IF_NONE_MATCH", "") and _may_change(exchange):
@@ -451,7 +451,7 @@ def _conditional_stream(exchange: Exchange, response: Response) -> Response:
 
 def _untagged(lines: Lines) -> Lines:
     """The lines without a tag of our making."""
-    return tuple((name, value) for name, value in lines if name.lower() != "etag" or not is_made_etag(value))
+    return tuple([line for line in lines if line[0].lower() != "etag" or not is_made_etag(line[1])])
 
 
 # At the end of the request

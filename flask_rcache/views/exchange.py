@@ -41,6 +41,7 @@ __all__ = ["Answer", "Exchange", "Found", "is_failure", "may_have"]
 
 #: A marker may lead to another marker, and somebody may write meanwhile.
 _LOOKS: Final = 3
+_NOTHING_READ: Final = Dependencies(())
 #: The statuses that stand for a failure. Source: RFC 5861 section 4.
 _FAILURES: Final = frozenset({500, 502, 503, 504})
 #: The cached properties of a request that are made of hidden fields.
@@ -191,7 +192,7 @@ class Exchange:
         self.trusted = view.credentials_ok
         self.has_authorization = False
         self.own_reads: tuple[int, int] = (0, 0)
-        self.dependencies = Dependencies(())
+        self.dependencies = _NOTHING_READ
         self.changed = False
         self.asked_of: Entry | None = None
         self.confirmed = False
@@ -613,8 +614,9 @@ class Exchange:
         if observed is None:
             return
         observed.__exit__()
-        counting = self.view.counting(trusted=self.trusted)
-        self.dependencies = dependencies(self._before, tuple(observed.noted), counting)
+        noted = tuple(observed.noted)
+        if noted or self._before:
+            self.dependencies = dependencies(self._before, noted, self.view.counting(trusted=self.trusted))
         reads = observe(self.ctx.request)
         if reads.made_by is not None:
             self.dependencies = self.dependencies._replace(whole="what the app's request class has read")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Mapping
 from copy import copy
+from operator import itemgetter
 from typing import Any, Final
 
 import werkzeug
@@ -38,10 +39,12 @@ __all__ = [
     "mark",
     "own_response",
     "privately",
+    "put",
     "ready_class",
     "reply",
     "say",
     "varying",
+    "wire_lines",
 ]
 
 #: The names in an environ that make another answer than the whole.
@@ -51,6 +54,8 @@ CONDITIONS: Final = frozenset({"HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE", "
 _REPLACED: Final = ("__init__", "close", "get_app_iter", "iter_encoded")
 
 Lines = tuple[tuple[str, str], ...]
+
+_name_of: Final = itemgetter(0)
 
 
 def hit(
@@ -204,9 +209,43 @@ def own_response(app: Flask, returned: Any) -> Response:
     """What a view returned, as a response of this request; an object that the view may keep is left as it is."""
     response = app.make_response(returned)
     if response is returned or (isinstance(returned, tuple) and response is returned[0]):
-        response = copy(response)
-        response.headers = Headers(response.headers)
+        if type(response) is Response:  # what `copy` does, without asking the class how
+            made = Response.__new__(Response)
+            made.__dict__.update(response.__dict__)
+            response = made
+        else:
+            response = copy(response)
+        headers = Headers.__new__(Headers)
+        headers._list = list(response.headers)  # they were checked when they were added
+        response.headers = headers
     return response
+
+
+def wire_lines(response: Response, body: bytes | None, environ: dict[str, Any]) -> Lines:
+    """The header lines of a response as they go over the wire.
+
+    Args:
+        response: the response.
+        body: its bytes; ``None`` when it is streamed.
+        environ: the WSGI environ.
+    """
+    lines = tuple(response.headers)
+    kind: Any = type(response)
+    is_plain = response.automatically_set_content_length and _is_plainly_sent(kind)
+    if body is None or response.status_code != 200 or not is_plain:
+        return tuple(response.get_wsgi_headers(environ))
+    # What werkzeug does for these, without copying and checking every line.
+    names = set(map(str.lower, map(_name_of, lines)))
+    if "location" in names or "content-location" in names:
+        return tuple(response.get_wsgi_headers(environ))
+    return lines if "content-length" in names else (*lines, ("Content-Length", str(len(body))))
+
+
+@functools.lru_cache(maxsize=64)
+def _is_plainly_sent(kind: Any) -> bool:
+    """Whether a response class makes the lines that are sent as werkzeug does."""
+    makes = ("get_wsgi_headers", "is_sequence", "iter_encoded")
+    return all(getattr(kind, name) is getattr(werkzeug.Response, name) for name in makes)
 
 
 def varying(response: Response, fields: Iterable[str]) -> Response:
@@ -229,15 +268,27 @@ def privately(response: Response) -> Response:
 
 def mark(response: Response, verdict: str, key: str | None) -> Response:
     """Say on a response what this cache did: ``X-Cache`` and ``X-Cache-Key``."""
-    response.headers["X-Cache"] = verdict
-    if key is None:
-        response.headers.pop("X-Cache-Key", None)
-    else:
-        response.headers["X-Cache-Key"] = key
+    put(response, "X-Cache", verdict)
+    if key is not None:
+        put(response, "X-Cache-Key", key)
+    elif "X-Cache-Key" in response.headers:
+        del response.headers["X-Cache-Key"]
     return response
 
 
 def say(response: Response, **status: Any) -> None:
     """Append this cache's member to ``Cache-Status``."""
-    existing = ", ".join(response.headers.getlist("Cache-Status"))
-    response.headers["Cache-Status"] = cache_status(existing=existing or None, **status)
+    existing = [value for name, value in response.headers if name.lower() == "cache-status"]
+    put(response, "Cache-Status", cache_status(existing=", ".join(existing) or None, **status))
+
+
+def put(response: Response, name: str, value: str) -> None:
+    """Set a field to a value of our own, which needs none of the checks that werkzeug makes of one that is given."""
+    headers = response.headers
+    if type(headers) is not Headers:
+        headers[name] = value
+        return
+    if name.lower() in map(str.lower, map(_name_of, headers._list)):
+        headers[name] = value
+    else:
+        headers._list.append((name, value))

@@ -91,7 +91,8 @@ def place(
         most: variants of one URL at most; for one more the least used goes, of several the one stored first.
         uses: how often a key was asked for.
     """
-    draft = draft._replace(fields=selection.fields)
+    if draft.fields != selection.fields:
+        draft = draft._replace(fields=selection.fields)
     if not variant:
         return Placed(url_key, draft, None)
     if most < 1:
