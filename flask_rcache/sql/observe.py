@@ -60,8 +60,10 @@ class _Statements:
         """``do_execute``."""
         is_plain = getattr(original, "__func__", None) is DefaultDialect.do_execute
 
+        is_noted = self._is_noted
+
         def do_execute(cursor: Any, statement: str, parameters: Any, context: Any = None) -> Any:
-            if not self._is_noted(statement, context):
+            if not is_noted(statement, context):
                 run = partial(original, cursor, statement, parameters, context)
                 return self._run(run, cursor, statement, parameters, context)
             # Past the class of our own that would ask whether the statement is known.
@@ -111,7 +113,7 @@ class _Statements:
                 return False
             else:
                 moment = self._snapshots.moment(context.root_connection, scope)
-            observe(_Execution(moment, database, plan, () if plan.is_constant else context.compiled_parameters))
+            observe(_execution((moment, database, plan, () if plan.is_constant else context.compiled_parameters)))
         except Exception:  # noqa: BLE001  # whatever it is, it is found once more, and reported
             return False
         return True
@@ -199,6 +201,10 @@ class _Execution(NamedTuple):
             self.database.fault(f"one that reads {plan.tags}", error)
             moment, found = None, self.database.unknown()
         _Read(moment, found).note_in(observations)
+
+
+#: Makes one without a function of Python's, since that is done for each statement.
+_execution: Final[Callable[[tuple[Any, ...]], _Execution]] = partial(tuple.__new__, _Execution)
 
 
 class _Read(NamedTuple):

@@ -45,6 +45,10 @@ class Snapshots:
             transaction = self._transactions.of(connection)
         if transaction.reads_by_statement is None:
             transaction.reads_by_statement = reads_by_statement(connection)
+        elif not transaction.reads_by_statement:
+            found: Moment | None = transaction.snapshots.get(scope.owner)
+            if found is not None:
+                return found
         return self.moment_in(transaction, scope)
 
     def moment_in(self, transaction: Transaction, scope: Scope) -> Moment | None:

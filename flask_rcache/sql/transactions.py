@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import event
@@ -184,7 +185,8 @@ class Transaction:
 
     def clear(self) -> None:
         """It is over."""
-        self._levels[:] = [_Level("")]
+        if len(self._levels) > 1 or self._levels[0].writes or self._levels[0].after:  # most have only read
+            self._levels[:] = [_Level("")]
         self._last, self._tags = None, frozenset()
         self.has_begun = False
         self.reads_by_statement = None
@@ -266,7 +268,7 @@ class Transactions:
             ("do_rollback_twophase", self._do_rollback_prepared),
             ("set_isolation_level", self._set_level),
         ):
-            setattr(dialect, name, _Around(getattr(dialect, name), around))
+            setattr(dialect, name, partial(around, getattr(dialect, name)))
 
     # --- Connections
 
@@ -540,8 +542,12 @@ class Transactions:
     def _do_rollback(self, original: Callable[..., Any], pooled: Any) -> Any:
         if not is_pooled(pooled):
             return original(pooled)
-        with self._ending(pooled):
-            return self._rollback(self.of(pooled), lambda: original(pooled))
+        info, transaction = pooled.info, self.of(pooled)
+        try:
+            return original(pooled)
+        finally:
+            transaction.clear()
+            self.database.transaction_ended(info)
 
     @contextmanager
     def _ending(self, pooled: Any) -> Iterator[None]:
@@ -624,16 +630,3 @@ def is_pooled(connection: Any) -> bool:
         return connection.info is not None
     except (NotImplementedError, InvalidRequestError):
         return False
-
-
-class _Around:
-    """A method of a dialect with another function around it."""
-
-    __slots__ = ("_around", "_original")
-
-    def __init__(self, original: Callable[..., Any], around: Callable[..., Any]) -> None:
-        self._original: Final = original
-        self._around: Final = around
-
-    def __call__(self, *args: Any, **options: Any) -> Any:
-        return self._around(self._original, *args, **options)
