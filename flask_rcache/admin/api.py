@@ -16,6 +16,7 @@ from ..engine.manager import CacheManager
 from ..engine.statistics import FIELDS
 from ..errors import ConfigError, StoreError, UnknownTypeError
 from ..model.named_tuple import NamedTuple
+from ..model.tables import tables_and_rows
 from ..stores.protocol import Listed
 from ..warming import Warmer
 from . import openapi
@@ -217,6 +218,7 @@ def _unavailable(what: str) -> Refused:
 
 
 def _shown(manager: CacheManager, entry: Listed) -> dict[str, object]:
+    tables, rows, _ = tables_and_rows(entry.tags)
     return {
         "key": entry.key,
         "type": manager.engine.names.split(entry.key)[0],
@@ -229,6 +231,8 @@ def _shown(manager: CacheManager, entry: Listed) -> dict[str, object]:
         "size": entry.size,
         "cost": round(entry.cost, 6),
         "tags": list(entry.tags),
+        "tables": tables,
+        "rows": rows,
     }
 
 

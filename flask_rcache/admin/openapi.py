@@ -164,6 +164,14 @@ _SCHEMAS: Final[dict[str, Schema]] = {
             "size": {**_COUNT, "description": "Bytes in the store."},
             "cost": {**_SECONDS, "description": "Seconds that its load took."},
             "tags": _list_of(_ANY_TEXT),
+            "tables": {
+                **_list_of(_ANY_TEXT),
+                "description": "Tables of watched databases that it has read; ? for tables that are not known.",
+            },
+            "rows": {
+                **_list_of(_ANY_TEXT),
+                "description": "Rows that it has read by their keys, such as public.item:7, of other tables.",
+            },
         }
     ),
     "Entries": _object(

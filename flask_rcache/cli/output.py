@@ -19,6 +19,7 @@ from flask.cli import with_appcontext
 from ..engine.manager import CacheManager
 from ..errors import ConfigError, StoreFullError
 from ..model.named_tuple import NamedTuple
+from ..model.tables import tables_and_rows
 from ..stores.protocol import Listed
 from .group import usage_errors
 
@@ -213,12 +214,15 @@ def bytes_text(size: float) -> str:
 
 def listed_document(listed: Listed) -> dict[str, Any]:
     """An entry of a listing as JSON."""
+    tables, rows, _ = tables_and_rows(listed.tags)
     return {
         "key": listed.key,
         "ttl": round(listed.ttl, 3),
         "age": round(listed.age, 3),
         "size": listed.size,
         "tags": list(listed.tags),
+        "tables": tables,
+        "rows": rows,
         "cost": round(listed.cost, 6),
         "kind": listed.kind,
         "view": listed.origin,

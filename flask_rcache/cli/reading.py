@@ -18,6 +18,7 @@ from ..context import manager_of
 from ..engine.manager import CacheManager
 from ..engine.statistics import CacheStats
 from ..errors import InvalidKeyError
+from ..model.tables import tables_and_rows
 from ..stores.protocol import Listed, Page
 from .output import (
     Column,
@@ -257,7 +258,7 @@ def _progress(manager: CacheManager, type_name: str | None, *, hidden: bool) -> 
 @click.argument("key")
 @answers
 def inspect(*, key: str, as_json: bool) -> None:
-    """Show one entry's times, size and tags.
+    """Show one entry's times, size and tags, and the tables and rows that it has read.
 
     Its value is never shown.
 
@@ -272,6 +273,7 @@ def inspect(*, key: str, as_json: bool) -> None:
         if cause is not None:
             raise store_away(cause)
         raise Failure("not_found", f"There is no live entry {stored!r}.", key=stored)
+    tables, read, others = tables_and_rows(listed.tags)
     rows = [
         ("key", listed.key),
         ("kind", listed.kind or "-"),
@@ -282,8 +284,10 @@ def inspect(*, key: str, as_json: bool) -> None:
         ("age", seconds_text(listed.age)),
         ("size", f"{bytes_text(listed.size)} in the store"),
         ("cost", f"{seconds_text(listed.cost)} to load"),
-        ("tags", ", ".join(listed.tags) or "-"),
+        ("tags", ", ".join(others) or "-"),
     ]
+    if tables or read:
+        rows += [("tables", ", ".join(tables) or "-"), ("rows", ", ".join(read) or "-")]
     text = "\n".join(line((Column("", width=8), Column("")), row) for row in rows)
     answer(listed_document(listed), text, as_json=as_json)
 

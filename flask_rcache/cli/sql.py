@@ -5,6 +5,7 @@ Owns the group, and ``sql explain``: what a statement would read, and when it wo
 
 from __future__ import annotations
 
+import ast
 from typing import Any, Final
 
 import click
@@ -70,6 +71,11 @@ def explain(*, statement: str, params: tuple[str, ...], bind: str | None, as_jso
 
     STATEMENT is SQL in the database's dialect, with :name parameters. It is not run.
     """
+    if _is_python(statement):
+        raise ConfigError(
+            f"{statement!r:.80} is Python, and explain takes the SQL that it sends: print(statement.compile(engine)), "
+            "or have the engine log it (echo=True)"
+        )
     database = database_of(bind)
     plan, found = database.read_text(statement, dict(map(_parameter, params)))
     depends = [tag_of(tag) for tag in _read_tags(found)]
@@ -82,6 +88,7 @@ def explain(*, statement: str, params: tuple[str, ...], bind: str | None, as_jso
         "written_rows": sorted(map(str, found.written_rows)),
         "understood": found.understood,
         "problem": plan.problem or None,
+        "unknown": list(plan.unknown),
         "volatile": found.volatile,
         "stored": found.volatile is None and not found.is_write,
         "depends_on": depends,
@@ -94,6 +101,15 @@ def _read_tags(statement: Any) -> tuple[str, ...]:
     from ..sql.plans import read_tags  # needs SQLAlchemy
 
     return read_tags(statement)
+
+
+def _is_python(statement: str) -> bool:
+    """Whether it is a call of a method, ``session.get(…)``, ``select(…).where(…)``: no SQL is that."""
+    try:
+        parsed = ast.parse(statement.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return isinstance(parsed, ast.Call) and isinstance(parsed.func, ast.Attribute)
 
 
 def _parameter(given: str) -> tuple[str, Any]:
@@ -115,8 +131,11 @@ def _text(document: dict[str, Any]) -> str:
         lines += [f"{label:<13}{each}" for each in document[name]]
     if document["volatile"]:
         lines.append(f"not stored   it depends on {document['volatile']}, which differs each time or for each asker")
+    lines += [f"not there    {name}: the database has no such table" for name in document["unknown"]]
     if document["problem"]:
         lines.append(f"not known    {document['problem']}")
+    if not (document["depends_on"] or document["stamps"]):
+        lines += ["", "It reads and writes no table: no commit invalidates it."]
     if document["depends_on"] and document["stored"]:
         lines += ["", "An entry that depends on it is invalidated by a commit that stamps one of:"]
         lines += [f"  {tag}" for tag in document["depends_on"]]

@@ -21,6 +21,7 @@ __all__ = ["Figure", "Watched"]
 logger: Final = logging.getLogger("flask_rcache")
 
 _MOST_NODES: Final = 100
+_MOST_STATEMENTS: Final = 100
 #: States of a sentinel that answers and knows the master.
 _ANSWERING: Final = ("ok", "no quorum")
 _REUSED: Final = 1.0  # seconds: one collection of OpenTelemetry asks for each gauge in turn
@@ -54,6 +55,9 @@ class Watched:
         self._shards: Final = Labels()
         self._queues: Final = Labels()
         self._tasks: Final = Labels()
+        self._databases: Final = Labels()
+        #: An app that writes values into its SQL, instead of parameters, makes a statement of each.
+        self._statements: Final = Labels(_MOST_STATEMENTS)
         self._clock: Final = clock
         self._asked: dict[weakref.WeakMethod[Callable[[], dict[str, Any]]], str] = {}
         self._broken = False
@@ -120,7 +124,7 @@ class Watched:
         return terms
 
     def _of_data(self, state: dict[str, Any], cache: str) -> Iterator[_Term]:
-        """What waits in queues and in the stream of events, and how warming goes."""
+        """What waits in queues and in the stream of events, how warming goes, and how cached statements fare."""
         for queue in state["queues"]:
             labels = (cache, self._queues.of(queue["name"]))
             yield "queue_length", labels, float(queue["length"]), _add
@@ -138,6 +142,16 @@ class Watched:
             yield "warming_duration", labels, float(task["duration"]), max
             yield "warming_failed", labels, float(task["error"] is not None), max
             yield "warming_success", labels, float(task["last_success"] or 0), max
+        for each in state["statements"]:
+            of_statement = (
+                cache,
+                self._databases.of(each["database"] or "default"),
+                self._statements.of(each["statement"]),
+            )
+            yield "statement_hits", of_statement, float(each["hits"]), _add
+            yield "statement_misses", of_statement, float(each["misses"]), _add
+            yield "statement_query_time", of_statement, (each["query_avg"] or 0.0) * each["misses"], _add
+            yield "statement_cache_time", of_statement, (each["cache_avg"] or 0.0) * each["hits"], _add
 
     def _of_topology(self, topology: dict[str, Any], cache: str) -> Iterator[_Term]:
         """The servers as this process sees them: which are away, and since when."""

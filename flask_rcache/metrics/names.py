@@ -14,6 +14,7 @@ __all__ = [
     "BUCKETS",
     "CACHE",
     "COUNTERS",
+    "DATABASE",
     "GAUGES",
     "IN_LATENCY",
     "KEY_PREFIX",
@@ -23,6 +24,7 @@ __all__ = [
     "OPERATIONS",
     "QUEUE",
     "SHARD",
+    "STATEMENT",
     "TASK",
     "Instrument",
     "Labels",
@@ -42,6 +44,10 @@ SHARD: Final = "shard"
 QUEUE: Final = "queue"
 #: The label of a warming task. OpenTelemetry says ``cache.task``.
 TASK: Final = "task"
+#: The label of a watched database's name. OpenTelemetry says ``cache.database``.
+DATABASE: Final = "database"
+#: The label of a cached statement's SQL, shortened. OpenTelemetry says ``cache.statement``.
+STATEMENT: Final = "statement"
 
 
 class Instrument(NamedTuple):
@@ -122,6 +128,7 @@ _BY_NODE: Final = (CACHE, NODE)
 _BY_SHARD: Final = (CACHE, SHARD)
 _BY_QUEUE: Final = (CACHE, QUEUE)
 _BY_TASK: Final = (CACHE, TASK)
+_BY_STATEMENT: Final = (CACHE, DATABASE, STATEMENT)
 
 #: By the name that ``metrics.gauges`` gives each figure. ``live*``: of the processes that are alive.
 GAUGES: Final[dict[str, Instrument]] = {
@@ -371,6 +378,38 @@ GAUGES: Final[dict[str, Instrument]] = {
         "s",
         "When a warming task succeeded last; 0 if it never did.",
         _BY_TASK,
+        "livemostrecent",
+    ),
+    "statement_hits": Instrument(
+        "cache_statement_hits",
+        "cache.statement.hits",
+        "{hit}",
+        "Results of a cached statement that the cache had, in all processes.",
+        _BY_STATEMENT,
+        "livemostrecent",
+    ),
+    "statement_misses": Instrument(
+        "cache_statement_misses",
+        "cache.statement.misses",
+        "{miss}",
+        "Times that a cached statement was run in the database, by all processes.",
+        _BY_STATEMENT,
+        "livemostrecent",
+    ),
+    "statement_query_time": Instrument(
+        "cache_statement_query_seconds",
+        "cache.statement.query.time",
+        "s",
+        "Seconds that these runs took.",
+        _BY_STATEMENT,
+        "livemostrecent",
+    ),
+    "statement_cache_time": Instrument(
+        "cache_statement_cache_seconds",
+        "cache.statement.cache.time",
+        "s",
+        "Seconds that these hits took.",
+        _BY_STATEMENT,
         "livemostrecent",
     ),
 }

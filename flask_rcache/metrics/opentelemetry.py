@@ -25,6 +25,7 @@ from .names import (
     BUCKETS,
     CACHE,
     COUNTERS,
+    DATABASE,
     GAUGES,
     KEY_PREFIX,
     LATENCY,
@@ -32,6 +33,7 @@ from .names import (
     OPERATIONS,
     QUEUE,
     SHARD,
+    STATEMENT,
     TASK,
     Labels,
 )
@@ -46,10 +48,12 @@ _OUTCOME: Final = "cache.outcome"
 _OPERATION: Final = "cache.operation"
 _ATTRIBUTES: Final = {
     CACHE: "cache.name",
+    DATABASE: "cache.database",
     KEY_PREFIX: _TYPE,
     NODE: "cache.node",
     QUEUE: "cache.queue",
     SHARD: "cache.shard",
+    STATEMENT: "cache.statement",
     TASK: "cache.task",
 }
 

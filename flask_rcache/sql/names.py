@@ -1,4 +1,4 @@
-"""How tables and rows are named, and the tags that stand for them. The only module that spells these tags.
+"""How tables and rows are named, and the tags that stand for them. The only module that makes these tags.
 
 Owns :class:`TableName`, :class:`RowName` and the tags of both. An entry has, for what it read of a database:
 
@@ -19,10 +19,9 @@ from typing import Final
 
 from ..model.keys import user_tag
 from ..model.named_tuple import NamedTuple
+from ..model.tables import ANY, ROW, ROWS, TABLE, UNKNOWN
 
 __all__ = [
-    "ANY",
-    "UNKNOWN",
     "RowName",
     "TableName",
     "any_tag",
@@ -34,11 +33,6 @@ __all__ = [
 ]
 
 _RESERVED: Final = re.compile(r"[^\w$ -]")
-
-#: Stands for every table in a tag …
-ANY: Final = "*"
-#: … and for tables that are not known.
-UNKNOWN: Final = "?"
 
 
 def _spelled(part: str) -> str:
@@ -87,27 +81,27 @@ def table_tag(table: TableName) -> str:
     >>> table_tag(TableName("", "public", "orders"))
     't:table:public.orders'
     """
-    return user_tag(f"table:{table}")
+    return user_tag(f"{TABLE}{table}")
 
 
 def rows_tag(table: TableName) -> str:
     """The stamp member of every row of a table that was read by its key."""
-    return user_tag(f"rows:{table}")
+    return user_tag(f"{ROWS}{table}")
 
 
 def row_tag(row: RowName) -> str:
     """The stamp member of a row."""
-    return user_tag(f"row:{row}")
+    return user_tag(f"{ROW}{row}")
 
 
 def any_tag(database: str = "") -> str:
     """On every entry that has read of a database; stamped by writes of tables that are not known."""
-    return user_tag(f"table:{database + '.' if database else ''}{ANY}")
+    return user_tag(f"{TABLE}{database + '.' if database else ''}{ANY}")
 
 
 def unknown_tag(database: str = "") -> str:
     """On entries that have read tables that are not known; stamped by every write."""
-    return user_tag(f"table:{database + '.' if database else ''}{UNKNOWN}")
+    return user_tag(f"{TABLE}{database + '.' if database else ''}{UNKNOWN}")
 
 
 def stamped(

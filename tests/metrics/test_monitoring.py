@@ -84,14 +84,15 @@ def exported(redis_server) -> dict[str, set[str]]:
         instrument(manager, registry=registry)
         for _ in range(2):
             manager.fetch(items, "k", lambda: 1)
+        manager.engine.statistics.statements.of("", "SELECT 1").missed(0.1, rows=1)
 
         def complete() -> bool:
             for family in text_string_to_metric_families(generate_latest(registry).decode()):
                 for sample in family.samples:
                     labels.setdefault(sample.name, set()).update(sample.labels)
-            return "cache_bus_alive" in labels
+            return {"cache_bus_alive", "cache_statement_hits"} <= labels.keys()
 
-        wait_until(complete, timeout=30, what="the bus's life")
+        wait_until(complete, timeout=30, what="the bus's life, and a statement")
     # One server has neither sentinels nor shards, and this app neither queues nor tasks: theirs are in the table.
     others = re.compile(r"cache_(sentinel|shard|node_shards|queue|events|warming)")
     of_others = [each for each in GAUGES.values() if others.match(each.prometheus)]

@@ -125,13 +125,23 @@ def test_gauges__show_the_store(redis_server, telemetry: Telemetry) -> None:
         points = telemetry.points()
         names = {name for name, _ in points}
         # The bus may not have come up yet: it is neither alive nor down then. There are no sentinels, shards, queues,
-        # events or tasks.
-        others = ("sentinel", "shard", "cache.queue.", "cache.events.", "cache.warming.")
+        # events, tasks or statements.
+        others = ("sentinel", "shard", "cache.queue.", "cache.events.", "cache.warming.", "cache.statement.")
         missing = {each.otel for each in GAUGES.values()} - names
         assert {name for name in missing if not any(each in name for each in others)} <= {"cache.bus.alive"}
         attributes = frozenset({("cache.name", "shop"), ("cache.type", "items")})
         assert points["cache.entries", attributes].value == 1
         assert points["cache.breaker.open", frozenset({("cache.name", "shop")})].value == 0
+
+
+def test_gauges__show_cached_statements(telemetry: Telemetry) -> None:
+    """By the database and the SQL."""
+    with cache() as manager:
+        telemetry.instrument(manager)
+        manager.engine.statistics.statements.of("", "SELECT 1").missed(0.5, rows=1)
+        names = {"cache__name": "cache", "cache__database": "default", "cache__statement": "SELECT 1"}
+        assert telemetry.value("cache.statement.query.time", **names) == 0.5
+        assert telemetry.value("cache.statement.hits", **names) == 0
 
 
 def test_instrument__several_apps_share_the_instruments(telemetry: Telemetry, caplog: pytest.LogCaptureFixture) -> None:

@@ -264,8 +264,41 @@ def test_gauges__show_the_store(server, registry: CollectorRegistry) -> None:
         assert value(series, "cache_node_away_seconds", cache="shop", node=node) == 0
         shown = {name for name, _ in series}
         missing = {each.prometheus for each in GAUGES.values()} - shown
-        others = re.compile(r"cache_(sentinel|shard|node_shards|queue|events|warming)")
+        others = re.compile(r"cache_(sentinel|shard|node_shards|queue|events|warming|statement)")
         assert missing == {each for each in missing if others.match(each)}
+
+
+def test_gauges__of_statements_are_those_of_all_processes_and_bounded(server, registry: CollectorRegistry) -> None:
+    """Hits, runs and the seconds of both by statement; beyond a hundred statements they are added up."""
+    with cache(server.url) as one, cache(server.url) as other:
+        instrument(one, registry=registry)
+        for manager, seconds in ((one, 0.5), (other, 1.5)):
+            manager.get(ITEMS, "k")  # the process is in use
+            found = manager.engine.statistics.statements.of("audit", "SELECT 1")
+            found.missed(seconds, rows=1)
+            found.hit(0.25)
+        labels = {"cache": "cache", "database": "audit", "statement": "SELECT 1"}
+
+        def seen() -> list[float | None]:
+            series = scrape(registry)
+            names = ("hits", "misses", "query_seconds", "cache_seconds")
+            return [value(series, f"cache_statement_{name}", **labels) for name in names]
+
+        wait_until(lambda: seen() == [2, 2, 2.0, 0.5], timeout=30, what="both processes' counts")
+
+
+def test_gauges__statements_beyond_the_bound_are_other(registry: CollectorRegistry) -> None:
+    """An app that writes values into its SQL does not fill the monitoring system."""
+    with cache() as manager:
+        instrument(manager, registry=registry)
+        for number in range(130):
+            manager.engine.statistics.statements.of("", f"SELECT {number}").hit(0.001)
+        hits = {
+            dict(labels)["statement"]: hit
+            for (name, labels), hit in scrape(registry).items()
+            if name == "cache_statement_hits"
+        }
+        assert (len(hits), sum(hits.values()), hits["other"]) == (101, 130, 30)
 
 
 def test_gauges__say_so_when_the_store_is_away(private_server, registry: CollectorRegistry) -> None:
