@@ -37,6 +37,26 @@ def cc(value: str) -> Lines:
     return [("Cache-Control", value)]
 
 
+def test_response_verdict__of_the_same_lines_is_not_taken_for_another() -> None:
+    """What is judged once is kept, and no part of what decides is left out: neither the time, where it matters."""
+    lines = [("Content-Type", "text/plain"), ("Cache-Control", "max-age=50")]
+    for _ in range(2):
+        assert judge(200, lines).ttl == 50
+        assert judge(500, lines, policy=POLICY._replace(error_ttl=7)).ttl == 7
+        assert judge(200, lines, policy=POLICY._replace(ttl=20)).ttl == 20
+        assert judge(200, lines, request=RequestFacts(session=True)).reason is Reason.SESSION
+        assert judge(200, lines, body_length=None).reason is Reason.STREAMED
+        assert judge(200, lines, body_length=1001).reason is Reason.TOO_LARGE
+        assert judge(200, [*lines, ("CONTENT-length", "99")]).reason is Reason.PARTIAL
+        assert judge(200, [*lines, ("content-length", "100")]).ttl == 50
+        assert judge(200, [lines[0]]).ttl == 300
+    for header in ("Date", "date"):
+        dated = [*lines, (header, http_date(NOW - 30))]
+        assert judge(200, dated).ttl == 20
+        later = response_verdict(200, dated, policy=POLICY, request=RequestFacts(), body_length=100, now=NOW + 15)
+        assert later.ttl == 5
+
+
 @pytest.mark.parametrize("status", [200, 203, 204, 300, 301, 308], ids="RFC9110-15.1-{}".format)
 def test_response_verdict__stores_a_success_for_the_ttl(status: int) -> None:
     """The heuristically cacheable statuses take the decorator's ttl and the type's windows."""
