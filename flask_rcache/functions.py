@@ -193,7 +193,7 @@ class CachedFunction(Generic[P, R]):
             inspect.markcoroutinefunction(self)
         _decorated.add(self)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """The cached value, or the function's, which is stored."""
         return self._fetch(args, kwargs)
 
@@ -211,20 +211,20 @@ class CachedFunction(Generic[P, R]):
         method._is_method = True
         return CachedMethod(method, instance)
 
-    def uncached(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def uncached(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """The plain function's value; the cache is neither read nor filled."""
         return self._function(*args, **kwargs)
 
-    def key(self, *args: P.args, **kwargs: P.kwargs) -> Key | None:
+    def key(self, /, *args: P.args, **kwargs: P.kwargs) -> Key | None:
         """The key of a call within its cache type; ``None`` for a call that is not cached."""
         return self._key(args, kwargs)
 
-    def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+    def invalidate(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Remove the entry of a call; whether it was there."""
         key = self._key(args, kwargs)
         return key is not None and current_cache.delete(self.options.cache_type, key)
 
-    def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Load the value of a call now, and replace what is cached; if the function fails, that stays."""
         return self._fetch(args, kwargs, refresh=True)
 
@@ -336,23 +336,23 @@ class CachedMethod(Generic[R]):
         self.__func__: Final = function
         self.__self__: Final = instance
 
-    def __call__(self, *args: Any, **kwargs: Any) -> R:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> R:
         """The cached value, or the method's, which is stored."""
         return self.__func__(self.__self__, *args, **kwargs)
 
-    def uncached(self, *args: Any, **kwargs: Any) -> R:
+    def uncached(self, /, *args: Any, **kwargs: Any) -> R:
         """See :meth:`CachedFunction.uncached`."""
         return self.__func__.uncached(self.__self__, *args, **kwargs)
 
-    def key(self, *args: Any, **kwargs: Any) -> Key | None:
+    def key(self, /, *args: Any, **kwargs: Any) -> Key | None:
         """See :meth:`CachedFunction.key`."""
         return self.__func__.key(self.__self__, *args, **kwargs)
 
-    def invalidate(self, *args: Any, **kwargs: Any) -> bool:
+    def invalidate(self, /, *args: Any, **kwargs: Any) -> bool:
         """See :meth:`CachedFunction.invalidate`."""
         return self.__func__.invalidate(self.__self__, *args, **kwargs)
 
-    def refresh(self, *args: Any, **kwargs: Any) -> R:
+    def refresh(self, /, *args: Any, **kwargs: Any) -> R:
         """See :meth:`CachedFunction.refresh`."""
         return self.__func__.refresh(self.__self__, *args, **kwargs)
 

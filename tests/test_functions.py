@@ -1079,3 +1079,23 @@ def test_fetch__a_key_that_names_the_user(visitors: Any, caplog: pytest.LogCaptu
     assert found[:2] == found[2:]
     assert found[0] == (("ann", 1), ("ann", 2))
     assert not caplog.records
+
+
+def test_cached__keywords_of_any_name() -> None:
+    """A function that takes any keyword may be given one called as a parameter of ours is."""
+
+    class Page:
+        @cached(CacheType.QUERY, key_func=lambda page, **attributes: str(attributes))
+        def tag(page, **attributes: Any) -> str:  # noqa: N805
+            return str(attributes)
+
+    @cached(CacheType.QUERY)
+    def tag(**attributes: Any) -> str:
+        return str(attributes)
+
+    names: dict[str, Any] = {"self": 1, "function": 2, "args": 3, "kwargs": 4, "key": 5, "cache_type": 6}
+    for called in (tag, Page().tag):
+        assert [called(**names) for _ in range(2)] == [str(names)] * 2
+        assert called.key(**names) is not None
+        assert called.invalidate(**names) is True
+        assert called.refresh(**names) == called.uncached(**names) == str(names)

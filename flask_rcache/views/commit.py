@@ -441,11 +441,16 @@ def _conditional_stream(exchange: Exchange, response: Response) -> Response:
     """The same for what is not stored, such as a file's body: what the view would have done, had it seen them."""
     if exchange.hidden and response.status_code == 200 and exchange.view.serves(exchange.ctx):
         ranges = response.headers.get("Accept-Ranges") == "bytes"
+        counts = response.automatically_set_content_length
+        # The length of a stream is found by reading all of it, which may have no end.
+        response.automatically_set_content_length = counts and response.is_sequence
         try:
             response.make_conditional(exchange.environ, accept_ranges=ranges, complete_length=response.content_length)
         except RequestedRangeNotSatisfiable:
             response.close()
             raise
+        finally:
+            response.automatically_set_content_length = counts
     return response
 
 

@@ -88,3 +88,50 @@ def test_hit__closes_what_the_apps_class_closes(new_app) -> None:
         response.close()
         closed.append(Closing.closed - before)
     assert closed[0] == closed[1] > 0
+
+
+@pytest.mark.parametrize("etag", [None, "v1"])
+@pytest.mark.parametrize(
+    ("field", "value"), [("Range", "bytes=0-3"), ("If-None-Match", '"other"'), ("If-Modified-Since", "x")]
+)
+def test_reply__a_stream_is_not_read_to_answer_a_condition(new_app, field, value, etag) -> None:
+    """A client's condition or range makes nobody read a stream before it is sent: it may have no end."""
+    app, made = new_app(), []
+
+    @app.get("/")
+    @cache_response(PAGE)
+    def endless():
+        def parts():
+            for number in range(1000):
+                made.append(number)
+                yield b"part"
+
+        response = Response(parts())
+        if etag:
+            response.set_etag(etag)
+        return response
+
+    environ = EnvironBuilder(headers={field: value}).get_environ()
+    body = app.wsgi_app(environ, lambda status, headers, *_: made.append(status))
+    assert next(iter(body)) == b"part"
+    body.close()
+    assert made == ["200 OK", 0]
+
+
+def test_reply__a_stream_with_the_tag_that_is_asked_for(new_app) -> None:
+    """It is a 304, and nothing of it is made."""
+    app, made = new_app(), []
+
+    @app.get("/")
+    @cache_response(PAGE)
+    def stream():
+        def parts():
+            made.append(1)
+            yield b"part"
+
+        response = Response(parts())
+        response.set_etag("v1")
+        return response
+
+    answer = app.test_client().get("/", headers={"If-None-Match": '"v1"'})
+    assert (answer.status_code, answer.data, made) == (304, b"", [])
