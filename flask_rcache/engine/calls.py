@@ -90,6 +90,24 @@ class Call:
             return self.errors is not None and (self.errors.keep is None or self.errors.keep())
         return self.keep is None or self.keep(value)
 
+    def draft(self, content: bytes, value: Any, *, origin: str = "") -> Draft:
+        """What is stored of a value that nobody has loaded.
+
+        Args:
+            content: the encoded value.
+            value: the value.
+            origin: see :class:`~flask_rcache.model.entry.Draft`.
+        """
+        cache_type = self.policy.type
+        return Draft(
+            content,
+            self.lifetime(value, 0.0),
+            cache_type.stale_while_revalidate,
+            cache_type.stale_if_error,
+            tags=self.all_tags,
+            origin=origin,
+        )
+
     def drafted(self, load: Load, content: bytes, value: Any) -> Draft:
         """What is stored of a result; an exception is not served any more when its time is over."""
         if type(value) is Raised:

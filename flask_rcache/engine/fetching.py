@@ -1,7 +1,7 @@
-"""Values that may have to be loaded: the drivers of ``load`` in threads and in asyncio.
+"""Values that may have to be loaded.
 
 Owns the run of a loader, what is kept of it in the call and in the background, and the memory of what can't be stored.
-Who loads and who waits is ``load``'s.
+Who loads and who waits is ``load``'s, how a load is driven ``driving``'s.
 """
 
 from __future__ import annotations
@@ -18,33 +18,16 @@ from ..errors import CodecError, EncodeError
 from ..model import chance
 from ..model.bounded import BoundedDict
 from ..model.entry import Draft, Entry
-from ..model.scope import Scope, scope_var
 from ..stores.protocol import Lookup
 from .calls import MISSING, NEVER, Block, Call
 from .decision import Decision, decide, fresh
+from .driving import Driver
 from .guard import GuardedStore, withheld
-from .load import (
-    AskLeases,
-    Command,
-    Done,
-    FillResults,
-    Loaded,
-    Look,
-    Pause,
-    Reader,
-    ReleaseLeases,
-    RunLoader,
-    Steps,
-    WaitFor,
-    WriteResults,
-    load,
-)
-from .loading import Load, Patience, Terms, current_load, depend_on, keys_under_way, record_read
+from .load import Done, Loaded, Reader, load
+from .loading import Load, Patience, current_load, depend_on, record_read
 from .observer import Observer
 from .policies import Policy
 from .refresher import Refresher
-from .single_flight import Flights
-from .waiting import block_thread, suspend_task
 
 # asyncio is imported where it is used: a process without async views and functions never needs it.
 
@@ -55,9 +38,6 @@ T = TypeVar("T")
 _UNSTORABLE_KEPT: Final = 10_000
 #: Seconds after which a result that could not be stored is tried again.
 _UNSTORABLE_SECONDS: Final = 60.0
-_LEAST_GRACE: Final = 0.05
-#: The commands that only let time pass.
-_WAITS: Final = (WaitFor, Pause)
 
 
 class Fetching:
@@ -65,6 +45,7 @@ class Fetching:
 
     Args:
         guarded: the store.
+        driver: of its loads.
         observer: takes what happened.
         settings: of the app.
         codec: values to bytes and back.
@@ -74,15 +55,16 @@ class Fetching:
     def __init__(
         self,
         guarded: GuardedStore,
+        driver: Driver,
         observer: Observer,
         *,
         settings: Settings,
         codec: ValueCodec,
         refresher: Refresher,
     ) -> None:
-        self.guarded: Final = guarded
-        self.flights: Final = Flights()
+        self._guarded: Final = guarded
         self._store: Final = guarded.store
+        self._driver: Final = driver
         self._observer: Final = observer
         self._settings: Final = settings
         self.codec: Final = codec
@@ -99,7 +81,7 @@ class Fetching:
             return loader()
         began = time.monotonic_ns()
         policy = call.policy
-        lookup = self.guarded.read(policy, key, call.all_tags if call.tags else policy.tags)
+        lookup = self._guarded.read(policy, key, call.all_tags if call.tags else policy.tags)
         value, decision = self._served(call, key, lookup, began)
         if value is not MISSING:
             if decision is not Decision.HIT:
@@ -107,7 +89,7 @@ class Fetching:
             return cast(T, value if type(value) is not Raised else _raise(value))
         run = _Run(self, call, lambda _: {key: loader()})
         with self._counted(policy):
-            done = self.drive(*self._steps(call, {key: lookup}, began), run.loader)
+            done = self._driver.drive(*self._driver.begin(call, {key: lookup}, began), run.loader)
         return cast(T, self._result(call, key, lookup, done, run, loader))
 
     @contextmanager
@@ -121,7 +103,7 @@ class Fetching:
             yield Block(MISSING)
             return
         began = time.monotonic_ns()
-        lookup = self.guarded.read(call.policy, key, call.all_tags)
+        lookup = self._guarded.read(call.policy, key, call.all_tags)
         value = self.value(call.policy, lookup)
         if value is not MISSING:
             assert lookup is not None
@@ -130,10 +112,10 @@ class Fetching:
             return
         self._observer.announce_miss(call.policy, key, lookup)
         block, run = Block(MISSING), _Run(self, call, lambda _: {})
-        steps, terms = self._steps(call, {key: lookup}, began, shares_errors=False)
-        with self._ending(steps, terms) as held:
+        steps, terms = self._driver.begin(call, {key: lookup}, began, shares_errors=False)
+        with self._driver.ending(steps, terms) as held:
             with self._counted(call.policy):
-                found = self.advance(steps, terms)
+                found = self._driver.advance(steps, terms)
             if isinstance(found, Done):  # another's; it may not decode
                 block.value = self._result(call, key, lookup, found, run, lambda: MISSING)
                 yield block
@@ -144,7 +126,7 @@ class Fetching:
                 with together:
                     yield block
                 loaded = run._kept(found.loads, {} if block.is_missing else {key: block.value})
-            self.advance(steps, terms, loaded or run._failed())
+            self._driver.advance(steps, terms, loaded or run._failed())
             self._observer.count_miss(call.policy)
             if run.error is not None:
                 raise run.error
@@ -161,7 +143,7 @@ class Fetching:
         if lookup is not None:
             lookup = withheld(lookup)
         else:
-            lookup = await asyncio.to_thread(self.guarded.read, policy, key, call.all_tags)
+            lookup = await asyncio.to_thread(self._guarded.read, policy, key, call.all_tags)
         value, decision = self._served(call, key, lookup, began)
         if value is not MISSING:
             if decision is not Decision.HIT:
@@ -173,13 +155,13 @@ class Fetching:
 
         run = _Run(self, call, load_one)
         with self._counted(policy):
-            done = await self.drive_async(*self._steps(call, {key: lookup}, began), run.async_loader)
+            done = await self._driver.drive_async(*self._driver.begin(call, {key: lookup}, began), run.async_loader)
         value = self._result(call, key, lookup, done, run, None)
         return cast(T, await loader() if value is MISSING else value)
 
     def refresh(self, call: Call, key: str, loader: Callable[[], T]) -> T:
         """Load a key now, whatever lies there, and replace it on success; a loader that fails changes nothing."""
-        alone = Load(key, call.policy, None, flight=None, terms=self.terms(call.policy, **call.observing))
+        alone = Load(key, call.policy, None, flight=None, terms=self._driver.terms(call.policy, **call.observing))
         run = _Run(self, call, lambda _: {key: loader()})
         self._replace(call, alone, run.loader([alone]))
         return cast(T, _given(run.values[key]))
@@ -191,7 +173,7 @@ class Fetching:
         async def load_one(_: list[str]) -> Mapping[str, T]:
             return {key: await loader()}
 
-        terms = await asyncio.to_thread(self.terms, call.policy, **call.observing)
+        terms = await asyncio.to_thread(self._driver.terms, call.policy, **call.observing)
         alone = Load(key, call.policy, None, flight=None, terms=terms)
         run = _Run(self, call, load_one)
         await asyncio.to_thread(self._replace, call, alone, await run.async_loader([alone]))
@@ -201,7 +183,7 @@ class Fetching:
         if loaded.error is not None:
             raise loaded.error
         if loaded.drafts and not alone.is_tainted and alone.unstorable is None and alone.moment is not None:
-            self.guarded.write(call.policy, list(loaded.drafts.items()), alone.moment)
+            self._guarded.write(call.policy, list(loaded.drafts.items()), alone.moment)
 
     # Several keys
 
@@ -220,7 +202,7 @@ class Fetching:
         """
         began = time.monotonic_ns()
         policy, found = call.policy, dict[str, Any]()
-        lookups = dict(zip(keys, self.guarded.read_many(policy, keys, call.all_tags), strict=True))
+        lookups = dict(zip(keys, self._guarded.read_many(policy, keys, call.all_tags), strict=True))
         missing = {}
         for key, lookup in lookups.items():
             value = self.value(policy, lookup)
@@ -235,7 +217,7 @@ class Fetching:
         for key, lookup in missing.items():
             self._observer.announce_miss(policy, key, lookup)
         run = _Run(self, call, loader)
-        done = self.drive(*self._steps(call, missing, began, shares_errors=False), run.loader)
+        done = self._driver.drive(*self._driver.begin(call, missing, began, shares_errors=False), run.loader)
         for key, lookup in missing.items():
             shared = done.shared.get(key)
             if shared is not None and shared.stale:
@@ -398,136 +380,8 @@ class Fetching:
             self._unstorable.pop(key, None)
             return False
         self._observer.bypassed(call.policy)
-        depend_on(self._store, call.all_tags, self.terms(call.policy).moment)
+        depend_on(self._store, call.all_tags, self._driver.terms(call.policy).moment)
         return True
-
-    # Driving
-
-    def terms(self, policy: Policy, *, began: int = 0, patience: Patience = Patience.WAIT, **options: Any) -> Terms:
-        """The terms on which this context loads (rules R3 and R6)."""
-        scope = self.scope()
-        parent = current_load()
-        if scope is not None and scope.is_request:
-            moment, began = scope.moment, scope.began
-        else:
-            moment = self._store.moment or self._store.hear()
-        seconds = self._settings.load_timeout
-        if patience is Patience.WAIT and scope is not None and scope.uncommitted and any(scope.uncommitted):
-            patience = Patience.RUN_ALONE  # what others load does not have it
-        return Terms(
-            owner=self._store,
-            policy=policy,
-            moment=moment,
-            began=began or time.monotonic_ns(),
-            parent=parent,
-            own_keys=keys_under_way(),
-            patience=patience,
-            # Inside a load it is short: two processes may wait for each other.
-            seconds=seconds if parent is None else min(seconds, self._store.lease_seconds),
-            **options,
-        )
-
-    def scope(self) -> Scope | None:
-        """The scope of this context, when it belongs to this cache."""
-        scope = scope_var.get()
-        return scope if scope is not None and scope.owner is self._store else None
-
-    def _steps(
-        self, call: Call, lookups: Mapping[str, Lookup | None], began: int, *, shares_errors: bool = True
-    ) -> tuple[Steps, Terms]:
-        readers = [Reader(key, call.all_tags, lookup) for key, lookup in lookups.items()]
-        terms = self.terms(call.policy, began=began, shares_errors=shares_errors, **call.observing)
-        return load(readers, self.flights, terms), terms
-
-    def drive(self, steps: Steps, terms: Terms, run: Callable[[Sequence[Load]], Loaded]) -> Done:
-        """Carry the commands of a load out in this thread.
-
-        Args:
-            steps: of :func:`~flask_rcache.engine.load.load`.
-            terms: of the same.
-            run: runs the loader; it does not raise what the loader raises.
-        """
-        with self._ending(steps, terms) as loads:
-            found = self.advance(steps, terms)
-            while isinstance(found, RunLoader):
-                loads.extend(found.loads)
-                found = self.advance(steps, terms, run(found.loads))
-            return found
-
-    async def drive_async(self, steps: Steps, terms: Terms, run: Callable[[Sequence[Load]], Awaitable[Loaded]]) -> Done:
-        """Carry the commands of a load out without blocking the event loop."""
-        with self._ending(steps, terms) as loads:
-            found = await self.advance_async(steps, terms)
-            while isinstance(found, RunLoader):
-                loads.extend(found.loads)
-                found = await self.advance_async(steps, terms, await run(found.loads))
-            return found
-
-    def advance(self, steps: Steps, terms: Terms, reply: Any = None) -> RunLoader | Done:
-        """Carry commands out in this thread up to the next run of the loader, or to the end.
-
-        Args:
-            steps: of :func:`~flask_rcache.engine.load.load`.
-            terms: of the same.
-            reply: what the loader that was run last produced; ``None`` at the beginning.
-        """
-        while True:
-            try:
-                command = steps.send(reply)
-            except StopIteration as stop:
-                return cast(Done, stop.value)
-            if isinstance(command, RunLoader):
-                return command
-            if isinstance(command, _WAITS):
-                reply = None
-                block_thread(command)
-            else:
-                reply = self.perform(terms.policy, command)
-
-    async def advance_async(self, steps: Steps, terms: Terms, reply: Any = None) -> RunLoader | Done:
-        """:meth:`advance` without blocking the event loop."""
-        import asyncio
-
-        while True:
-            try:
-                command = steps.send(reply)
-            except StopIteration as stop:
-                return cast(Done, stop.value)
-            if isinstance(command, RunLoader):
-                return command
-            if isinstance(command, _WAITS):
-                reply = None
-                await suspend_task(command)
-            else:
-                reply = await asyncio.to_thread(self.perform, terms.policy, command)
-
-    def perform(self, policy: Policy, command: Command) -> Any:
-        """Carry out a command that asks the store; the reply."""
-        guarded = self.guarded
-        if isinstance(command, Look):
-            return guarded.read_many(policy, command.keys, command.tags)
-        if isinstance(command, AskLeases):
-            return guarded.begin(policy, command.wants, command.token, command.moment)
-        if isinstance(command, FillResults):
-            return guarded.fill(policy, command.results)
-        if isinstance(command, WriteResults):
-            return guarded.write(policy, command.writes, command.load.moment)
-        assert isinstance(command, ReleaseLeases)
-        guarded.release(policy, command.loads, pass_for=command.pass_for, failed=command.failed)
-        return None
-
-    @contextmanager
-    def _ending(self, steps: Steps, terms: Terms) -> Iterator[list[Load]]:
-        """However a load ends, its flights and leases do too; the leases are those of the loads put in the list."""
-        loads: list[Load] = []
-        try:
-            yield loads
-        finally:
-            steps.close()
-            self._observer.waited(terms.policy, terms.waited, terms.collapsed)
-            held = [each for each in loads if each.lease is not None]
-            if held:
-                self.guarded.release(terms.policy, held)
 
     @contextmanager
     def _counted(self, policy: Policy) -> Iterator[None]:
@@ -544,7 +398,7 @@ class Fetching:
         """Load a key anew in the background, once in all processes."""
 
         def job() -> bool:
-            terms = self.terms(call.policy, patience=Patience.GIVE_UP, **call.observing)
+            terms = self._driver.terms(call.policy, patience=Patience.GIVE_UP, **call.observing)
             reader = Reader(key, call.all_tags, lookup)
 
             def run_counted(loads: Sequence[Load]) -> Loaded:
@@ -552,24 +406,12 @@ class Fetching:
                 return run.loader(loads)
 
             run = _Run(self, call, lambda _: {key: loader()})
-            self.drive(load([reader], self.flights, terms), terms, run_counted)
+            self._driver.drive(load([reader], self._driver.flights, terms), terms, run_counted)
             if run.error is not None:
                 raise run.error
             return True
 
         self._refresher.submit(key, job)
-
-    def returned(self, load: Load) -> None:
-        """A load's function has returned, and its result waits for the rest of its request.
-
-        That may take much longer than the function did: others wait ten times as long as it took at most, and the
-        lease is not renewed any more.
-        """
-        if load.flight is not None:
-            grace = min(self._store.lease_seconds, max(_LEAST_GRACE, 10 * load.cost))
-            load.flight.has_returned(time.monotonic() + grace)
-        if load.lease is not None:
-            self._store.returned(load.lease)
 
 
 class _LoaderError(Exception):

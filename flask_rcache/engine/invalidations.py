@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from ..errors import StoreError
-from ..model.scope import scope_var
+from ..model.scope import scope_of
 from .guard import GuardedStore
 from .observer import Observer
 
@@ -65,8 +65,8 @@ class Invalidations:
         except StoreError as error:
             journalled = True
             self._guarded.failed(type_name, f"invalidate {scope}", error)
-        context = scope_var.get()
-        if context is not None and context.owner is store:  # what was loaded before is not for this request now (R6)
+        context = scope_of(store)
+        if context is not None:  # what was loaded before is not for this request now (R6)
             context.began = time.monotonic_ns()
         seconds = time.monotonic() - began
         self._observer.invalidated(scope, names, type_name, removed, seconds, journalled=journalled)

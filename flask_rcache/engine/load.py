@@ -1,7 +1,7 @@
 """The one algorithm that loads: who loads, who waits, what is stored, and what may be shared (rules R3, R4, R6).
 
 Owns :func:`load`, a generator without I/O for one key or many. It yields commands (*look*, *begin*, *run the loader*,
-*wait*, *fill*, *release*) and is sent what became of them. ``fetching`` drives it in threads and in asyncio, ``views``
+*wait*, *fill*, *release*) and is sent what became of them. ``driving`` drives it in threads and in asyncio, ``views``
 over the hooks of a request. A hit does not pass through it.
 """
 

@@ -12,8 +12,9 @@ from ..codec import ValueCodec
 from ..config.settings import Settings
 from ..model.cache_type import CacheType
 from ..model.keys import Names
-from ..model.scope import Scope, scope_var
+from ..model.scope import Scope, scope_of
 from ..stores.protocol import Catalogue, Store
+from .driving import Driver
 from .fetching import Fetching
 from .guard import GuardedStore
 from .invalidations import Invalidations
@@ -44,6 +45,7 @@ class Engine:
         "__weakref__",
         "_disabled",
         "codec",
+        "driver",
         "enabled",
         "fetching",
         "guarded",
@@ -78,8 +80,9 @@ class Engine:
         self.invalidations: Final = Invalidations(self.guarded, self.observer)
         self.refresher: Final = Refresher()
         self.codec: Final = ValueCodec(values)
+        self.driver: Final = Driver(self.guarded, self.observer, load_timeout=settings.load_timeout)
         self.fetching: Final = Fetching(
-            self.guarded, self.observer, settings=settings, codec=self.codec, refresher=self.refresher
+            self.guarded, self.driver, self.observer, settings=settings, codec=self.codec, refresher=self.refresher
         )
         self.values: Final = Values(self.guarded, self.fetching, self.observer)
         self.writes: Final = Writes(self.guarded, self.fetching, settings)
@@ -107,8 +110,7 @@ class Engine:
 
     def scope(self) -> Scope | None:
         """The scope of this request or context, when it belongs to this cache."""
-        scope = scope_var.get()
-        return scope if scope is not None and scope.owner is self.store else None
+        return scope_of(self.store)
 
     def new_scope(self, *, is_request: bool) -> Scope:
         """A scope that begins now; a process that has heard no clock reading yet asks for one (rule R3.1)."""

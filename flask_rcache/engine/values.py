@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from ..model.entry import Draft, Entry, Moment
+from ..model.scope import scope_of
 from ..stores.protocol import Lookup, Outcome
 from .calls import MISSING, Call
 from .decision import fresh
@@ -30,7 +31,7 @@ class Values:
 
     Args:
         guarded: the store.
-        fetching: decodes and encodes, and knows the scope.
+        fetching: decodes and encodes.
         observer: takes what happened.
     """
 
@@ -67,10 +68,10 @@ class Values:
 
     def moment(self) -> Moment | None:
         """Up to when what this context has read is known to reflect the source (rule R3.2)."""
-        scope = self._fetching.scope()
+        store = self._guarded.store
+        scope = scope_of(store)
         if scope is not None:
             return scope.moment
-        store = self._guarded.store
         return store.moment or store.hear()
 
     def set(self, call: Call, values: Mapping[str, object], *, is_last: bool = False) -> list[str]:
@@ -106,19 +107,8 @@ class Values:
         return [key for key in values if key not in stored]
 
     def _drafts(self, call: Call, values: Mapping[str, object]) -> dict[str, Draft]:
-        cache_type = call.policy.type
-        drafts = {}
-        for key, value in values.items():
-            content = self._fetching.encoded(call, key, value)
-            if content is not None:
-                drafts[key] = Draft(
-                    content,
-                    call.lifetime(value, 0.0),
-                    cache_type.stale_while_revalidate,
-                    cache_type.stale_if_error,
-                    tags=call.all_tags,
-                )
-        return drafts
+        encoded = {key: self._fetching.encoded(call, key, value) for key, value in values.items()}
+        return {key: call.draft(content, values[key]) for key, content in encoded.items() if content is not None}
 
     def add(self, call: Call, key: str, value: object) -> bool:
         """Store a value where no fresh one lies; atomic across processes."""

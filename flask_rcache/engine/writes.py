@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ..config.settings import Settings
 from ..errors import ConfigError, EncodeError, StoreError
-from ..model.entry import Draft
 from ..model.named_tuple import NamedTuple
 from ..stores.protocol import Lease, LoadedResult, Outcome
 from .calls import Call
@@ -104,7 +103,7 @@ class Writes:
                 newer = _version(seized.origin)
                 if version is None or newer is None or newer <= version:
                     origin = "" if version is None else f"{_VERSION}{version}"
-                    draft = self._draft(call, value, content, origin)
+                    draft = call.draft(content, value, origin=origin)
                     outcome = self._filled(call, LoadedResult(lease, draft, seized.moment))
         finally:
             if outcome is not Outcome.SENT:  # else it goes on
@@ -132,17 +131,6 @@ class Writes:
             if self._settings.strict:
                 raise
             return None
-
-    def _draft(self, call: Call, value: object, content: bytes, origin: str = "") -> Draft:
-        cache_type = call.policy.type
-        return Draft(
-            content,
-            call.lifetime(value, 0.0),
-            cache_type.stale_while_revalidate,
-            cache_type.stale_if_error,
-            tags=call.all_tags,
-            origin=origin,
-        )
 
     # Behind
 
@@ -183,7 +171,7 @@ class Writes:
             content: bytes = codec.encode(value)
             if len(content) > limit:
                 raise EncodeError(f"the value takes {len(content)} bytes, more than RCACHE_MAX_BYTES = {limit}")
-            writes.append(Behind(stored, self._draft(call, value, content), codec.encode(given), content))
+            writes.append(Behind(stored, call.draft(content, value), codec.encode(given), content))
         store = self._guarded.store
         if not store.queues:
             return self._at_once(call, writer, values, writes)

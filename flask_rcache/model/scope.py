@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 from .moment import AsOf, Epoch, Moment, known_at, least
 from .observations import Observations
 
-__all__ = ["Scope", "Uncommitted", "scope_var"]
+__all__ = ["Scope", "Uncommitted", "scope_of", "scope_var"]
 
 
 class Uncommitted(Protocol):
@@ -135,3 +135,13 @@ class Scope:
 
 #: The scope of this thread, task or greenlet. A copied context (a thread that a request starts) shares it.
 scope_var: Final[ContextVar[Scope | None]] = ContextVar("rcache_scope", default=None)
+
+
+def scope_of(owner: object) -> Scope | None:
+    """The scope of this context, when it belongs to a cache; ``None`` where there is none, or another cache's.
+
+    Args:
+        owner: the store of the cache.
+    """
+    scope = scope_var.get()
+    return scope if scope is not None and scope.owner is owner else None

@@ -352,7 +352,7 @@ def _snapshot(exchange: Exchange, response: Response) -> Response:
         # What `after_request` functions make of the whole is not known, and whoever asked does not know the tag either.
         lines = _untagged(lines)
     exchange.pending = _Pending(sent, response, lines, body, verdict)
-    exchange.view.views.engine.fetching.returned(load)
+    exchange.view.views.engine.driver.returned(load)
     return sent
 
 

@@ -16,7 +16,7 @@ from werkzeug.exceptions import HTTPException, default_exceptions
 from ..context import entered
 from ..engine.calls import MISSING
 from ..engine.decision import Decision, decide, fresh, is_never_fresh
-from ..engine.fetching import Fetching
+from ..engine.driving import Driver
 from ..engine.load import Done, Loaded, Reader, RunLoader, Shared, Steps, load
 from ..engine.loading import Load, Patience, Terms, current_load, record_read
 from ..errors import RCacheError
@@ -405,10 +405,10 @@ class Exchange:
 
     def admit(self) -> Answer | None:
         """Wait for others where that helps; an answer, or ``None`` when the view must run."""
-        fetching = self.view.views.engine.fetching
+        driver = self.view.views.engine.driver
         try:
-            while (started := self._start(fetching)) is not None:
-                self._take(fetching.advance(*started))
+            while (started := self._start(driver)) is not None:
+                self._take(driver.advance(*started))
         except BaseException:
             self.close()
             raise
@@ -416,16 +416,16 @@ class Exchange:
 
     async def admit_async(self) -> Answer | None:
         """:meth:`admit` without blocking the event loop."""
-        fetching = self.view.views.engine.fetching
+        driver = self.view.views.engine.driver
         try:
-            while (started := self._start(fetching)) is not None:
-                self._take(await fetching.advance_async(*started))
+            while (started := self._start(driver)) is not None:
+                self._take(await driver.advance_async(*started))
         except BaseException:
             self.close()
             raise
         return self._answer
 
-    def _start(self, fetching: Fetching) -> tuple[Steps, Terms] | None:
+    def _start(self, driver: Driver) -> tuple[Steps, Terms] | None:
         """Ask for a load; ``None`` when that is settled."""
         if self._answer is not None or self.load is not None or self.no_fill is not None:
             return None
@@ -439,9 +439,9 @@ class Exchange:
         else:
             waits = not (self.has_authorization or is_never_fresh(self.lookup) or self._holds_others_up())
             patience = Patience.WAIT if waits else Patience.RUN_ALONE
-        self._terms = fetching.terms(self.view.policy, patience=patience, shares_errors=False)
+        self._terms = driver.terms(self.view.policy, patience=patience, shares_errors=False)
         self._reader = Reader(self.key, self.tags, self.lookup)
-        self._steps = load([self._reader], fetching.flights, self._terms)
+        self._steps = load([self._reader], driver.flights, self._terms)
         return self._steps, self._terms
 
     def _holds_others_up(self) -> bool:
@@ -671,7 +671,7 @@ class Exchange:
         assert self._steps is not None
         assert self._terms is not None
         try:
-            done = self.view.views.engine.fetching.advance(self._steps, self._terms, loaded)
+            done = self.view.views.engine.driver.advance(self._steps, self._terms, loaded)
             assert isinstance(done, Done)
             return done
         finally:

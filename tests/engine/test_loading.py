@@ -399,7 +399,7 @@ def test_afetch__follower_is_cancelled(cache: CacheManager) -> None:
     leader, one, two, three = asyncio.run(main())
     assert [leader, one, three] == ["value"] * 3
     assert isinstance(two, asyncio.CancelledError)
-    assert len(cache.engine.fetching.flights._flights) == 0
+    assert len(cache.engine.driver.flights._flights) == 0
 
 
 def test_fetch__uncacheable_results_are_not_waited_for(cache: CacheManager) -> None:
@@ -466,7 +466,7 @@ def test_fetch__two_that_need_each_other(cache: CacheManager) -> None:
     results = together(lambda: cache.fetch("search", "a", one), lambda: cache.fetch("search", "b", two))
     assert time.monotonic() - started < 3
     assert {str(result)[:2] for result in results} == {"a+", "b+"}
-    assert cache.engine.fetching.flights._flights == {}
+    assert cache.engine.driver.flights._flights == {}
 
 
 def test_fetch__inside_a_loop_whose_task_leads(cache: CacheManager) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from flask_rcache.engine import decision, load, loading
-from flask_rcache.engine.fetching import Fetching
+from flask_rcache.engine.driving import Driver
 from flask_rcache.engine.invalidations import Invalidations
 from flask_rcache.engine.loading import Load
 from flask_rcache.engine.manager import CacheManager
@@ -576,7 +576,7 @@ _ALL = (
         "R3.1",
         "moment_of_the_load",
         "a load in a request claims what is heard at its own beginning",
-        code(Fetching, "terms", "moment, began = scope.moment,", "moment, began = self._store.hear(),"),
+        code(Driver, "terms", "moment, began = scope.moment,", "moment, began = self._store.hear(),"),
         _IN_REQUEST,
     ),
     Sabotage(

@@ -65,7 +65,7 @@ def test_origin__of_a_load_that_is_waited_for(new_app) -> None:
         if number == 1:
             assert entered.wait(10)
             return app.test_client().get("/quick").text
-        flights = manager(app).engine.fetching.flights._flights
+        flights = manager(app).engine.driver.flights._flights
         wait_until(lambda: any(each.waiters for each in list(flights.values())), timeout=10, what="one that waits")
         go_on.set()
         return ""

@@ -235,7 +235,7 @@ def test_vary__learned_while_the_first_load_runs(new_app, redis_server) -> None:
 
     first = ask("first", "slow")  # it takes the lease of the URL's own key, not knowing of variants
     assert entered.wait(10)
-    flights = manager(here).engine.fetching.flights
+    flights = manager(here).engine.driver.flights
     joined = ask("joined", "fr")
     wait_until(lambda: bool(flights._flights[key].waiters), timeout=10, what="a request that waits")
     with there.app_context():  # another process takes that lease away, and fills another variant
