@@ -463,7 +463,7 @@ _ALL = (
         "R1.4",
         "redis_rows_of_live_entries_go",
         "a fill does not keep the rows of its tags longer",
-        lua("_prelude", ("text(-now - result.px * 1000 - KEPT)", "text(-now - KEPT)")),
+        lua("_prelude", ("local due = -now - result.px * 1000 - KEPT", "local due = -now - KEPT")),
         _FLOOD + "[redis]",
     ),
     Sabotage(
