@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from flask import Flask, render_template_string, request, session
+from flask import Flask, render_template, render_template_string, request, session
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jinja2 import DictLoader, StrictUndefined, TemplateSyntaxError
@@ -172,6 +172,69 @@ def test_tag__in_a_macro_varies_with_its_arguments() -> None:
     with app.test_request_context("/"):
         first = render_template_string(source, items="ab", count=count)
         assert first == render_template_string(source, items="ab", count=count) == "<a1><a!2>1<b3><b!4>2"
+
+
+_BASE = "{% cache 'box', vary=[word] %}<{% block inner %}base{% endblock %}>{% endcache %}"
+_BOX = "{% macro box(n) %}{% cache 'box', vary=[n] %}[{{ caller() }}{{ varargs }}]{% endcache %}{% endmacro %}"
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize(
+    ("templates", "expected"),
+    [
+        (
+            {"a": "{% extends 'base' %}", "b": "{% extends 'base' %}{% block inner %}{{ word }}{% endblock %}"},
+            ["<base>", "<hi>"],
+        ),
+        (
+            {
+                "a": "{% extends 'base' %}{% block inner %}{% cache 'up' %}{{ super() }}!{% endcache %}{% endblock %}",
+                "b": "{% extends 'other' %}{% block inner %}{% cache 'up' %}{{ super() }}!{% endcache %}{% endblock %}",
+            },
+            ["<base!>", "other!"],
+        ),
+        (
+            {"a": "{% extends 'twice' %}{% block head %}A{% endblock %}", "b": "{% extends 'twice' %}"},
+            ["A(A)", "T(T)"],
+        ),
+        (
+            {"a": _BOX + "{% call box(1, 2) %}a{% endcall %}{% call box(1, 2) %}b{% endcall %}"},
+            ["[a(2,)][b(2,)]"],
+        ),
+    ],
+)
+def test_tag__code_of_other_templates_tells_fragments_apart(
+    templates: dict[str, str], expected: list[str], is_async: bool
+) -> None:
+    """A template that extends another one decides what a block inside a fragment is; so does the block of a call."""
+    app = Flask(__name__)
+    app.config["TESTING"] = True
+    if is_async:
+        app.jinja_options = {"enable_async": True}
+    others = {
+        "base": _BASE,
+        "other": "{% block inner %}other{% endblock %}",
+        "twice": "{% block head %}T{% endblock %}({% cache 'twice' %}{{ self.head() }}{% endcache %})",
+    }
+    app.jinja_loader = DictLoader({**others, **templates})
+    RCache(app)
+    with app.app_context():
+        for _ in range(2):
+            assert [render_template(name, word="hi") for name in templates] == expected
+
+
+def test_tag__what_context_processors_read_for_another_template_s_block_counts() -> None:
+    """The fragment stands in the base, what reads the request in the template that extends it."""
+    app = Flask(__name__)
+    app.config["TESTING"] = True
+    app.jinja_loader = DictLoader(
+        {"base": _BASE, "page": "{% extends 'base' %}{% block inner %}{{ me }}{% endblock %}"}
+    )
+    app.context_processor(lambda: {"me": request.headers.get("X-Name", "")})
+    RCache(app)
+    for name in ("Ann", "Bob"):
+        with app.test_request_context(headers={"X-Name": name}):
+            assert render_template("page", word="hi") == f"<{name}>"
 
 
 def test_tag__what_it_sets_stays_inside() -> None:
@@ -352,6 +415,7 @@ def test_tag__is_there_when_the_environment_was_made_before() -> None:
     ("source", "message"),
     [
         ("{% cache %}x{% endcache %}", "a cached fragment needs a name: write {% cache"),
+        ("{% cache 'a' %}{% include 'b' without context %}{% endcache %}", "leave out `without context`"),
         ('{% cache "" %}x{% endcache %}', "name is a non-empty string, not ''"),
         ("{% cache 3 %}x{% endcache %}", "name is a non-empty string, not 3"),
         ('{% cache "a", timeout=3 %}x{% endcache %}', "'timeout' is no option of a fragment"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable
 from hashlib import blake2b
 from typing import Any, Final, cast
@@ -10,12 +11,14 @@ from flask import current_app, has_app_context
 from jinja2 import Environment, TemplateNotFound, nodes
 from jinja2.ext import Extension
 from jinja2.parser import Parser
+from jinja2.runtime import Context, Macro
 from markupsafe import Markup
 
 from ..context import EXTENSION, current_cache, request_context
 from ..engine.manager import CacheManager
 from ..errors import InvalidKeyError
 from ..model.cache_type import CacheType
+from ..model.objects import code_fingerprint
 from ..observed import observing
 from .part import EXAMPLE, Part, checked, running
 
@@ -60,15 +63,30 @@ class FragmentExtension(Extension):
             parser.stream.skip_if("comma")
             self._parse_option(parser, options)
         body = parser.parse_statements(("name:endcache",), drop_needle=True)
+        if not self.environment.is_async and _includes_without_context(body):
+            parser.fail(
+                "Jinja can't include a template without context in a macro or a fragment: leave out `without context`, "
+                "or include it outside of {% cache %}",
+                line,
+            )
         # Another block under the same name, here or in another template, is another fragment.
         source = f"{parser.name}\n{body!r}".encode("utf-8", "surrogatepass")
         place = blake2b(source, digest_size=12).hexdigest()
         used = nodes.Const(used_in(body, options.get("vary")))
+        elsewhere: list[nodes.Expr] = [nodes.ContextReference()] if _has_blocks(body) else []
+        aliases = _aliased(body, place)
+        if "caller" in aliases:
+            elsewhere.append(nodes.Name(aliases["caller"], "load"))
         if "vary" in options:  # evaluated again where the block runs: what it reads is in the key
             body.insert(0, nodes.ExprStmt(self.call_method("_vary_read", [options["vary"]])))
         given = nodes.List([name, *(options.get(each, nodes.Const(None)) for each in _OPTIONS)])
-        call = self.call_method("_render", [nodes.MarkSafeIfAutoescape(nodes.Const(place)), used, given])
-        return nodes.CallBlock(call, [], [], body).set_lineno(line)
+        where = nodes.MarkSafeIfAutoescape(nodes.Const(place))
+        call = self.call_method("_render", [where, used, given, nodes.List(elsewhere)])
+        kept = [
+            nodes.Assign(nodes.Name(alias, "store"), nodes.Name(name, "load")).set_lineno(line)
+            for name, alias in aliases.items()
+        ]
+        return nodes.Scope([*kept, nodes.CallBlock(call, [], [], body).set_lineno(line)]).set_lineno(line)
 
     @staticmethod
     def _parse_option(parser: Parser, options: dict[str, nodes.Expr]) -> None:
@@ -89,14 +107,14 @@ class FragmentExtension(Extension):
         if part is not None:
             part.vary_read()
 
-    def _render(self, place: str, used: Used, given: list[Any], caller: Callable[[], Any]) -> Any:
+    def _render(self, place: str, used: Used, given: list[Any], elsewhere: list[Any], caller: Callable[[], Any]) -> Any:
         """The fragment as the template shows it: a string, or in an async environment an awaitable of one."""
         name, ttl, tags, vary, type = given
         manager = _manager()
         if manager is None:
             return caller()
         # Where the template escapes, the place is Markup: a block that escapes is another than one that doesn't.
-        part = Part(checked(name), f"{place}{'e' if isinstance(place, Markup) else ''}")
+        part = Part(checked(name), f"{place}{'e' if isinstance(place, Markup) else ''}{_code_of(elsewhere)}")
         try:
             key = part.key(() if vary is None else vary)
         except InvalidKeyError as error:
@@ -143,7 +161,64 @@ def read_by_processors(environment: Environment, used: Used) -> frozenset[str]:
 
 def used_in(body: list[nodes.Node], vary: nodes.Node | None) -> Used:
     """What a block uses: for :func:`read_by_processors`."""
-    return (*_used(body), _names(vary) if vary is not None else ())
+    names, templates = _used(body)
+    if _has_blocks(body) or "caller" in names:
+        templates = (*templates, None)
+    return names, templates, _names(vary) if vary is not None else ()
+
+
+def _includes_without_context(body: list[nodes.Node]) -> bool:
+    return any(not each.with_context for each in nodes.Scope(body).find_all(nodes.Include))
+
+
+#: What a macro has beside its arguments. A fragment's block becomes a macro, which would have its own.
+_OF_MACROS: Final = ("caller", "varargs", "kwargs")
+
+
+def _has_blocks(body: list[nodes.Node]) -> bool:
+    """Whether another template decides what a part of the body is: one that extends this one, or is extended."""
+    block = nodes.Scope(body)
+    return block.find(nodes.Block) is not None or not {"self", "super"}.isdisjoint(_names(block))
+
+
+def _aliased(body: list[nodes.Node], place: str) -> dict[str, str]:
+    """Give other names to what a body uses of the macro around it; those names by the names that were there.
+
+    Macros and call blocks inside of it have their own.
+    """
+    aliases: dict[str, str] = {}
+    waiting: list[nodes.Node] = list(body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, nodes.Name) and node.name in _OF_MACROS and node.ctx == "load":
+            aliases[node.name] = alias = f"_rcache_{node.name}_{place}"
+            node.name = alias
+        elif isinstance(node, nodes.CallBlock):
+            waiting += [node.call, *node.defaults]
+        elif isinstance(node, nodes.Macro):
+            waiting += node.defaults
+        else:
+            waiting += node.iter_child_nodes()
+    return aliases
+
+
+def _code_of(elsewhere: list[Any]) -> str:
+    """What tells apart the code of other templates that a block runs: their blocks, and the block of a ``call``."""
+    found: list[tuple[str, list[Any]]] = []
+    for each in elsewhere:
+        if isinstance(each, Context):
+            found += sorted(each.blocks.items())
+        elif isinstance(each, Macro):
+            found.append((each.name or "", [each._func]))
+    return _fingerprint(tuple((name, *(each.__code__ for each in functions)) for name, functions in found))
+
+
+@functools.lru_cache(maxsize=256)
+def _fingerprint(found: tuple[tuple[Any, ...], ...]) -> str:
+    if not found:
+        return ""
+    text = repr([(name, *map(code_fingerprint, codes)) for name, *codes in found])
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
 
 
 def _names(node: nodes.Node) -> tuple[str, ...]:
