@@ -34,7 +34,9 @@ def repeats_nonce(headers: HeaderLines, body: bytes) -> bool:
     >>> repeats_nonce([("Link", "</a.js>; rel=preload; nonce=4f9c01ab")], b'<script nonce="4f9c01ab">')
     True
     """
-    nonces = [nonce for _, value in headers if "-" in value for nonce in re.findall(_NONCE, value, re.IGNORECASE)]
+    # Most values are passed over without the pattern.
+    named = [value for _, value in headers if "nonce-" in value.lower()]
+    nonces = [nonce for value in named for nonce in re.findall(_NONCE, value, re.IGNORECASE)]
     if not nonces:
         # A field of another syntax, such as the `Link` of a script that is loaded ahead, or a proxy's own.
         found = {each.decode() for each in re.findall(_ATTRIBUTE, body)} if b"nonce" in body else ()

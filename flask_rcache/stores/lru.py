@@ -145,9 +145,8 @@ class Lru:
 def _size(key: str, entry: Entry) -> int:
     content = entry.content
     if isinstance(content, StoredResponse):
-        size = len(content.body)
-        for name, value in content.headers:
-            size += len(name) + len(value) + 120
+        headers = content.headers
+        size = len(content.body) + 120 * len(headers) + sum(map(len, chain.from_iterable(headers)))
     elif isinstance(content, VariantMarker):
         size = sum(len(text) + 60 for text in (*content.fields, *content.ids))
     else:
