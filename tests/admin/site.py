@@ -41,7 +41,7 @@ def create_app() -> Flask:
     @app.get("/odd")
     def odd() -> str:
         """Store an entry with everything in its names that a page could take for markup."""
-        current_cache.set("search", "a/b,c=d", "x", tags=["<b>bold</b>"])
+        current_cache.set("search", "a/b,c=d", "x", tags=["<b>bold</b>", "row:public.flights:7"])
         return "ok"
 
     return app

@@ -571,11 +571,12 @@ def test_dashboard__browse_keys(person, redis_site) -> None:
     page.get_by_label("Key contains, or a pattern").press("Enter")
     entry = page.get_by_role("button", name="cache:search:a/b,c=d")
     expect(page.locator("#keys tr")).to_have_count(1)
-    expect(page.locator("#keys .tag")).to_have_text("<b>bold</b>")
+    expect(page.locator("#keys .tag").filter(has_text="bold")).to_have_text("<b>bold</b>")
     entry.click()
     details = page.get_by_role("dialog")
     expect(details.locator("dd")).to_contain_text(["search", "a value"])
     expect(details).to_contain_text("<b>bold</b>")
+    expect(details.locator("dt").filter(has_text="Rows").locator("+ dd")).to_have_text("public.flights:7")
     assert page.locator("b").count() == 0
     details.get_by_role("button", name="Invalidate this entry…").click()
     page.get_by_role("button", name="Invalidate entry", exact=True).click()

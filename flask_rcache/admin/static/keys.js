@@ -188,7 +188,8 @@ function facts(entry) {
     "Load time": entry.cost ? seconds(entry.cost) : NONE,
     Tags: entry.tags.join(", ") || "none",
   };
-  if (entry.tables.length) rows.Tables = entry.tables.join(", ");
-  if (entry.rows.length) rows.Rows = entry.rows.join(", ");
+  // A process of the release before, during a deploy, sends neither.
+  if (entry.tables?.length) rows.Tables = entry.tables.join(", ");
+  if (entry.rows?.length) rows.Rows = entry.rows.join(", ");
   return Object.entries(rows).flatMap(([name, text]) => [el("dt", { text: name }), el("dd", { text: text || NONE })]);
 }
