@@ -106,10 +106,11 @@ def _answered(admit: Admit, calls: Mapping[str, Call], part: str) -> Reply:
     if isinstance(subject, Reply):
         return subject
     if not calls:
-        raise Refused(404, "not_found", f"the admin API has no {request.path!r:.200}")
+        raise Refused(404, "not_found", f"the admin API has no {request.path!r:.200}; its openapi.json lists the calls")
     call = calls.get(method)
     if call is None:
-        raise Refused(405, "method_not_allowed", f"{request.method} is not allowed here", headers=allow)
+        message = f"{request.method} is not allowed here, but {', '.join(sorted(calls))}"
+        raise Refused(405, "method_not_allowed", message, headers=allow)
     body = {}
     if call.takes is not None:
         body = fields(_sent(), is_json=request.is_json, known=call.takes)

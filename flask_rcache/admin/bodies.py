@@ -101,7 +101,7 @@ def tags_of(body: Body) -> list[str]:
     tags = body.get("tags")
     if not isinstance(tags, list) or not 1 <= len(tags) <= MOST_TAGS:
         raise _bad_body(f'"tags" must be a list of 1 to {MOST_TAGS} tags')
-    return [_text(tag, "tags", _bad_body) for tag in tags]
+    return [_text(tag, "tags", _bad_body, each=True) for tag in tags]
 
 
 def text_of(body: Body, name: str) -> str:
@@ -116,7 +116,7 @@ def names_of(body: Body) -> list[str]:
     names = body.get("names", [])
     if not isinstance(names, list) or len(names) > MOST_TAGS:
         raise _bad_body(f'"names" must be a list of at most {MOST_TAGS} names')
-    return [_text(name, "names", _bad_body) for name in names]
+    return [_text(name, "names", _bad_body, each=True) for name in names]
 
 
 def listing(query: Mapping[str, Sequence[str]]) -> dict[str, Any]:
@@ -142,13 +142,14 @@ def listing(query: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     return given
 
 
-def _text(value: object, name: str, refused: Callable[[str], Refused]) -> str:
+def _text(value: object, name: str, refused: Callable[[str], Refused], *, each: bool = False) -> str:
+    which = f'each of "{name}"' if each else f'"{name}"'
     if not isinstance(value, str) or not 1 <= len(value) <= LONGEST_TEXT:
-        raise refused(f'"{name}" must be text of 1 to {LONGEST_TEXT} characters')
+        raise refused(f"{which} must be text of 1 to {LONGEST_TEXT} characters")
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise refused(f'"{name}" contains a lone surrogate') from error
+        raise refused(f"{which} contains a lone surrogate") from error
     return value
 
 

@@ -400,6 +400,14 @@ def test_bodies__refused(new_admin, path: str, sent: bytes, expected: tuple[int,
     assert admin.names() == ["cache:search:a"]
 
 
+def test_refusals__name_what_to_do_instead(new_admin) -> None:
+    """A wrong item of a list is not taken for the list, and a wrong path or method is shown the right ones."""
+    admin = new_admin()
+    assert admin.post("/invalidate-tags", {"tags": ["eu", 7]}).json["message"].startswith('each of "tags" must be text')
+    assert "openapi.json" in admin.get("/nowhere").json["message"]
+    assert admin.get("/clear-all").json["message"] == "GET is not allowed here, but POST"
+
+
 @pytest.mark.parametrize("path", ["/invalidate-pattern", "/clear-all"])
 @pytest.mark.parametrize("content_type", ["application/x-www-form-urlencoded", "text/plain", "multipart/form-data", ""])
 def test_bodies__are_json(new_admin, path: str, content_type: str) -> None:

@@ -24,10 +24,10 @@ pytestmark = [pytest.mark.race, pytest.mark.chaos, pytest.mark.timeout(180)]
 
 _APP = "tests.chaos.apps:create_app()"
 _MODES: Final[dict[str, dict[str, Any]]] = {
-    "sync": {"workers": 3},
-    "sync-preload": {"workers": 3, "preload": True},
-    "gthread-preload": {"workers": 3, "threads": 4, "preload": True},
-    "gevent": {"workers": 3, "worker_class": "gevent"},
+    "sync": {"workers": 2},
+    "sync-preload": {"workers": 2, "preload": True},
+    "gthread-preload": {"workers": 2, "threads": 4, "preload": True},
+    "gevent": {"workers": 2, "worker_class": "gevent"},
 }
 #: Main, bus, maintenance, four that refresh, and those that make a connection just then; gevent has a pool for names.
 _OWN_THREADS = 14
