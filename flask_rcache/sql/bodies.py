@@ -10,7 +10,8 @@ import re
 from typing import Final
 
 from ..model.named_tuple import NamedTuple
-from .text import calls_of, shape_of_text, sqlglot_dialect
+from .text import shape_of_text
+from .tokens import calls_of, sqlglot_dialect
 
 __all__ = ["Body", "body_of", "body_of_query"]
 

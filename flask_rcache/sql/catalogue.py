@@ -93,6 +93,8 @@ class Catalogue:
     """Tables that have rows in common: partitions, inheritance."""
     functions: dict[str, Function] = field(default_factory=dict)
     """By name, in lower case, with and without the schema."""
+    operators: dict[str, list[str]] = field(default_factory=dict)
+    """The functions behind operators of the app's own."""
     volatile: frozenset[str] = frozenset()
     """The database's own functions that answer differently each time, or to each asker."""
     triggers: dict[Place, list[Body]] = field(default_factory=dict)
@@ -202,17 +204,30 @@ JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid JOIN pg_catalog.pg_namespace cn
 JOIN pg_catalog.pg_class p ON p.oid = i.inhparent JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
 WHERE c.relkind IN ('r', 'f', 'p')
 """
+#: The last column says whether it may be called as a column: it takes a row, and that has no such column.
 _PG_FUNCTIONS: Final = """
 SELECT n.nspname, p.proname, p.provolatile::text, l.lanname,
-    CASE WHEN p.provolatile = 'v' THEN coalesce(pg_catalog.pg_get_function_sqlbody(p.oid), p.prosrc) END
+    CASE WHEN p.provolatile = 'v' THEN coalesce(pg_catalog.pg_get_function_sqlbody(p.oid), p.prosrc) END,
+    p.pronargs - p.pronargdefaults < 2 AND EXISTS (SELECT FROM pg_catalog.pg_type t WHERE t.oid = p.proargtypes[0]
+        AND t.typtype IN ('c', 'd', 'p') AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid = t.typrelid AND a.attname = p.proname AND NOT a.attisdropped))
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 JOIN pg_catalog.pg_language l ON l.oid = p.prolang
 WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
 """
+#: Operators of the app's own, and what they call.
+_PG_OPERATORS: Final = """
+SELECT o.oprname, n.nspname, p.proname FROM pg_catalog.pg_operator o
+JOIN pg_catalog.pg_proc p ON p.oid = o.oprcode JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+WHERE n.nspname <> 'pg_catalog' AND p.provolatile <> 'i'
+"""
+#: Those that take or give the number of something in the catalogue tell of that.
 _PG_VOLATILE: Final = """
 SELECT DISTINCT p.proname FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 WHERE n.nspname = 'pg_catalog' AND p.prokind = 'f'
-    AND (p.provolatile = 'v' OR p.provolatile = 's' AND (p.pronargs = 0 AND NOT p.proretset OR p.proname ~ '_to_xml'))
+    AND (p.provolatile = 'v' OR p.provolatile = 's' AND (p.pronargs = 0 AND NOT p.proretset OR p.proname ~ '_to_xml'
+    OR p.proname ~ '^to_reg' OR 'pg_catalog.oid'::pg_catalog.regtype = ANY (p.proargtypes)
+    OR 'pg_catalog.regclass'::pg_catalog.regtype = ANY (p.proargtypes)))
 """
 _PG_TRIGGERS: Final = """
 SELECT n.nspname, c.relname, p.prosrc, l.lanname FROM pg_catalog.pg_trigger t
@@ -257,10 +272,20 @@ def _read_postgresql(catalogue: Catalogue, ask: Ask) -> None:
         catalogue.references.append(Reference((schema, name), (parent_schema, parent), *actions, named))
     for schema, name, parent_schema, parent in ask(_PG_KIN):
         catalogue.kin.append(((schema, name), (parent_schema, parent)))
-    for schema, name, volatility, language, source in ask(_PG_FUNCTIONS):
-        _add_function(catalogue, schema, name, _function(volatility, language, source))
-    catalogue.volatile = frozenset(name for (name,) in ask(_PG_VOLATILE))
+    _read_postgresql_functions(catalogue, ask)
     _read_postgresql_triggers(catalogue, ask)
+
+
+def _read_postgresql_functions(catalogue: Catalogue, ask: Ask) -> None:
+    """What is called: by its name, as a column, or by an operator."""
+    for schema, name, volatility, language, source, takes_row in ask(_PG_FUNCTIONS):
+        function = _function(volatility, language, source)
+        _add_function(catalogue, schema, name, function)
+        if takes_row:
+            _add_function(catalogue, "", f".{name}", function)
+    for symbol, schema, name in ask(_PG_OPERATORS):
+        catalogue.operators.setdefault(symbol, []).append(f"{schema}.{name}".lower())
+    catalogue.volatile = frozenset(name for (name,) in ask(_PG_VOLATILE))
 
 
 def _read_postgresql_triggers(catalogue: Catalogue, ask: Ask) -> None:
@@ -284,7 +309,7 @@ def _function(volatility: str, language: str, source: str | None) -> Function:
 
 
 def _add_function(catalogue: Catalogue, schema: str, name: str, function: Function) -> None:
-    for key in (name.lower(), f"{schema}.{name}".lower()):
+    for key in (name.lower(), f"{schema}.{name}".lower() if schema else name.lower()):
         known = catalogue.functions.get(key)
         if known is None or "isv".index(known.volatility) < "isv".index(function.volatility):
             catalogue.functions[key] = function

@@ -19,7 +19,8 @@ from sqlalchemy.sql.selectable import Alias, Join, Select, TableClause
 
 from .shapes import Pin, Ref, Shape, ShapeBuilder, Source, with_schemas
 from .statements import Kind
-from .text import calls_of, named, shape_of_text, sqlglot_dialect
+from .text import shape_of_text
+from .tokens import calls_of, named, sqlglot_dialect
 
 __all__ = ["shape_of_compiled", "shape_of_ddl", "tables_of"]
 

@@ -24,7 +24,8 @@ from .names import TableName
 from .plans import Plan, Planner
 from .shapes import Shape, is_own
 from .statements import Kind, Statement
-from .text import named, shape_of_text
+from .text import shape_of_text
+from .tokens import named
 
 __all__ = ["ISOLATION_CHANGED", "Database", "schemas_key"]
 
@@ -245,7 +246,14 @@ class Database:
         temporary: Iterable[str] = info.get(_TEMPORARY, ())
         unknown = [name for name in plan.unknown if name.rpartition(".")[2] not in temporary]
         if unknown and catalogue.is_read and self._asks_again(unknown):
-            plan = self._planner(self._read_again(driver)).plan(shape)
+            catalogue = self._read_again(driver)
+            plan = self._planner(catalogue).plan(shape)
+            unknown = [name for name in plan.unknown if name.rpartition(".")[2] not in temporary]
+        if unknown and catalogue.is_read and shape.kind in (Kind.READ, Kind.WRITE):
+            # It was taken for a table, and there is none: what is in its place may be any.
+            problem = f"there is no table {unknown[0]}"
+            shape = shape._replace(reads_all=True, writes_all=bool(shape.writes), problem=problem)
+            plan = self._planner(catalogue).plan(shape)
         plan.expires = time.monotonic() + (_CATALOGUE_SECONDS if needs else 1e9)
         return plan
 
@@ -315,14 +323,14 @@ class Database:
         if shape.verb in _LEVELS:
             info[ISOLATION_CHANGED] = True
             return
-        if shape.verb == "PRAGMA":
+        if shape.verb == "PRAGMA" and not shape.what:
             return
-        name = shape.what[0] if shape.what else "set_config"
-        if is_harmless_setting(name) or name in self.declarations.pure:
-            return
-        self._set(info, name, f"what {shape.verb or 'set_config()'} {name} has changed".strip())
-        if _SET_LOCALLY.search(sql):
-            info.setdefault(_LOCAL, set()).add(name)
+        for name in shape.what or ("set_config",):
+            if is_harmless_setting(name) or name in self.declarations.pure:
+                continue
+            self._set(info, name, f"what {shape.verb or 'set_config()'} {name} has changed".strip())
+            if _SET_LOCALLY.search(sql):
+                info.setdefault(_LOCAL, set()).add(name)
 
     def _set(self, info: dict[str, Any], name: str, reason: str) -> None:
         """A connection answers differently from now on."""

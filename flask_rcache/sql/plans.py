@@ -24,6 +24,7 @@ __all__ = ["Plan", "Planner"]
 
 #: So many rows of one table are told apart in one statement.
 _MOST_ROWS: Final = 64
+_OPERATOR: Final = re.compile(r"[^\w.]+")
 _SYSTEM: Final = re.compile(r"pg_\w+|information_schema|sqlite_\w+|mysql|performance_schema|sys|pragma_\w+")
 
 
@@ -354,9 +355,15 @@ class _Making:
     def calls_of(self, calls: Iterable[str]) -> None:
         """Functions are called, if that is what the names are."""
         for name in sorted(calls):
-            if name not in self._called:
-                self._called.add(name)
+            if name in self._called:
+                continue
+            self._called.add(name)
+            if name in self._catalogue.operators:
+                self.calls_of(self._catalogue.operators[name])
+            elif not name.startswith("."):
                 self._call(name)
+            elif name in self._catalogue.functions:  # no column, but a function that takes a row
+                self._call(name[1:])
 
     def _call(self, name: str) -> None:
         declared = self._declarations.functions.get(name) or self._declarations.functions.get(name.rpartition(".")[2])
@@ -381,7 +388,7 @@ class _Making:
         elif is_built_in_volatile(plain, self._catalogue.volatile):
             shown = "a session variable" if plain == "@" else plain
             self._volatile = self._volatile or (shown if " " in shown or plain in _WORDS else f"{shown}()")
-        elif self._shape.verb == "CALL":
+        elif self._shape.verb == "CALL" and not _OPERATOR.fullmatch(name):
             self._may_do = f"{name}()"
             self._give_up(f"{name}() may do anything: {_DECLARE.format(name)}")
 

@@ -1,7 +1,8 @@
 """Textual SQL: what a statement's text names, by sqlglot in the engine's dialect. Pure, without a database.
 
-Owns the parsing, the statements that are no queries (transactions, settings, utilities), the placeholders of each
-parameter style, and the names that a text calls. What it makes is a :class:`~flask_rcache.sql.shapes.Shape`.
+Owns the parsing, and the statements that are no queries (transactions, settings, utilities). What is not known to be
+understood may do anything. Placeholders and the names that a text calls are ``tokens``'s. What it makes is a
+:class:`~flask_rcache.sql.shapes.Shape`.
 """
 
 from __future__ import annotations
@@ -18,33 +19,14 @@ from sqlglot.tokens import TokenType  # type: ignore[attr-defined,unused-ignore]
 
 from .shapes import Pin, Ref, Shape, ShapeBuilder, Source
 from .statements import Kind
+from .tokens import calls_of, plain_text, sqlglot_dialect
 
-__all__ = ["SCRIPT", "calls_of", "may_set", "named", "shape_of_text", "sqlglot_dialect"]
+__all__ = ["SCRIPT", "is_understood", "may_set", "shape_of_parsed", "shape_of_text"]
 
 #: The verb of a text with several statements, one of which may end the transaction.
 SCRIPT: Final = "SCRIPT"
 
 Expression: TypeAlias = exp.Expression  # pyright: ignore[reportPrivateImportUsage]  # elsewhere in each release
-
-#: SQLAlchemy's names of dialects that sqlglot calls otherwise.
-_DIALECTS: Final = {"postgresql": "postgres", "mariadb": "mysql", "mssql": "tsql", "cockroachdb": "postgres"}
-
-#: What stands for a value, and what has to be passed over: quoted names, strings and comments.
-_SKIPPED: Final = (
-    r"'(?:[^'\\]|''|\\.)*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|--[^\n]*|/\*.*?\*/|(\$\w*\$).*?\1|__\[POSTCOMPILE_(?P<post>\w+?)"
-    r"(?:~~.*?~~)?\]"
-)
-_PLACEHOLDERS: Final = {
-    "qmark": r"\?\d*",
-    "format": r"%s|%%",
-    "pyformat": r"%\((?P<name>[^)]*)\)s|%%",
-    "numeric": r"(?<![:\w]):(?P<name>\d+)",
-    "numeric_dollar": r"\$(?P<name>\d+)",
-    "named": r"(?<![:\w]):(?P<name>[A-Za-z_]\w*)",
-}
-_PATTERNS: Final = {
-    style: re.compile(f"{_SKIPPED}|(?P<mark>{mark})", re.DOTALL) for style, mark in _PLACEHOLDERS.items()
-}
 
 #: Where one of these is in a query that is not understood, it may write.
 _WRITING: Final = re.compile(r"(?i)\b(?:delete|insert|into|merge|update)\b")
@@ -57,108 +39,21 @@ _TRANSACTIONS: Final = frozenset(
     {"abort", "begin", "commit", "end", "prepare", "release", "rollback", "savepoint", "start", "xa"}
 )
 _SETTINGS: Final = frozenset({"attach", "detach", "discard", "reset", "set", "use"})
-#: They neither read nor write rows, and their answers are nobody's page.
+#: They neither read nor write rows, and their answers are nobody's page. What is not listed may do anything.
 _OTHERS: Final = frozenset(
     {
-        *("analyze", "checkpoint", "close", "cluster", "comment", "deallocate", "fetch", "flush", "grant", "kill"),
-        *("listen", "move", "notify", "optimize", "reindex", "revoke", "unlisten", "vacuum"),
+        *("analyze", "checkpoint", "close", "cluster", "deallocate", "flush", "kill", "listen", "notify", "optimize"),
+        *("reindex", "unlisten", "vacuum"),
     }
 )
 #: Their answers are about the server, or for one asker.
-_ANSWERS: Final = frozenset({"desc", "describe", "explain", "lock", "pragma", "show", "unlock"})
-
-
-def sqlglot_dialect(name: str) -> str:
-    """The name that sqlglot has for a SQLAlchemy dialect; the empty one when it has none.
-
-    >>> sqlglot_dialect("postgresql"), sqlglot_dialect("sqlite"), sqlglot_dialect("nobodys")
-    ('postgres', 'sqlite', '')
-    """
-    name = _DIALECTS.get(name, name)
-    return name if name in Dialect.classes else ""
-
-
-# Placeholders
-
-
-def named(sql: str, style: str, names: Sequence[str] | None = None) -> tuple[str, frozenset[str]]:
-    """A statement with ``:name`` for every placeholder, and the names that stand for lists.
-
-    Args:
-        sql: its text.
-        style: the driver's ``paramstyle``.
-        names: of the positional placeholders, in order; ``p1``, ``p2`` … when left out.
-
-    >>> named("SELECT '?' FROM a WHERE id = ? AND b IN (__[POSTCOMPILE_b_1])", "qmark", ["x", "b_1"])
-    ("SELECT '?' FROM a WHERE id = :x AND b IN (:b_1)", frozenset({'b_1'}))
-    """
-    lists: set[str] = set()
-    count = 0
-
-    def replaced(found: re.Match[str]) -> str:
-        nonlocal count
-        post = found["post"]
-        if post:
-            count += 1
-            lists.add(post)
-            return f":{post}"
-        mark = found["mark"]
-        if mark is None:
-            return found[0]
-        if mark == "%%":
-            return "%"
-        groups = found.groupdict()
-        name = groups.get("name")
-        if style in ("qmark", "format"):
-            name = names[count] if names is not None and count < len(names) else f"p{count + 1}"
-            count += 1
-        elif style in ("numeric", "numeric_dollar"):
-            index = int(name or 1) - 1
-            name = names[index] if names is not None and index < len(names) else f"p{index + 1}"
-        return f":{name}"
-
-    pattern = _PATTERNS.get(style, _PATTERNS["named"])
-    return pattern.sub(replaced, sql), frozenset(lists)
-
-
-# The names that it calls
-
-
-def calls_of(sql: str, dialect: str) -> frozenset[str]:
-    """Every name in front of a parenthesis, and every word that may be a function without one, in lower case.
-
-    More than its functions: which of them are, the database knows.
-
-    >>> sorted(calls_of("SELECT count(*), app.total(1), CURRENT_USER FROM a WHERE b = 'f(1)'", "postgres"))
-    ['app.total', 'count', 'current_user']
-    """
-    try:
-        tokens = Dialect.get_or_raise(dialect or None).tokenize(sql)
-    except SqlglotError:
-        return frozenset({"?"})
-    found: set[str] = set()
-    for index, token in enumerate(tokens):
-        kind = token.token_type
-        if kind is TokenType.L_PAREN and index:
-            before = tokens[index - 1]
-            if before.text and (before.text[0].isalpha() or before.text[0] == "_") and _is_name(before.token_type):
-                qualified = index > 2 and tokens[index - 2].token_type is TokenType.DOT
-                found.add(f"{tokens[index - 3].text}.{before.text}".lower() if qualified else before.text.lower())
-        elif kind in (TokenType.PARAMETER, TokenType.SESSION_PARAMETER):
-            found.add("@")
-        elif kind not in (TokenType.STRING, TokenType.IDENTIFIER):
-            word = token.text.lower()
-            if word in _BARE or (word == "user" and dialect == "postgres"):
-                found.add(word)
-    return frozenset(found)
-
-
-#: The words that SQL takes for functions that tell who asks, without a parenthesis.
-_BARE: Final = frozenset({"current_role", "current_user", "session_user", "system_user"})
-
-
-def _is_name(kind: TokenType) -> bool:
-    return kind not in (TokenType.STRING, TokenType.IN, TokenType.AND, TokenType.OR, TokenType.NOT, TokenType.VALUES)
+_ANSWERS: Final = frozenset({"desc", "describe", "explain", "fetch", "lock", "move", "pragma", "show", "unlock"})
+#: Where one of these is in a statement that is no query, it may run another one.
+_RUNNING: Final = frozenset(
+    {"call", "delete", "do", "execute", "insert", "merge", "replace", "select", "truncate", "update"}
+)
+#: A comment that MySQL and MariaDB carry out.
+_CARRIED_OUT_COMMENT: Final = re.compile(r"/\*M?!")
 
 
 # The statement
@@ -193,6 +88,8 @@ def shape_of_text(sql: str, dialect: str, lists: frozenset[str] = frozenset()) -
         lists: the placeholders that stand for lists.
     """
     glot = sqlglot_dialect(dialect)
+    if glot == "mysql" and _CARRIED_OUT_COMMENT.search(sql):
+        return _anything("a comment in it is carried out")
     text = sql[_LEADING.match(sql).end() :]  # type: ignore[union-attr]  # it matches nothing, too
     word = _WORD.match(text)
     verb = word[0].lower() if word else ""
@@ -203,7 +100,16 @@ def shape_of_text(sql: str, dialect: str, lists: frozenset[str] = frozenset()) -
         return _query(sql if verb != "replace" else _without_replace(text), glot, lists, replaces=verb == "replace")
     if verb in _DDL:
         return _ddl(sql, text, verb, glot)
-    return _command(text, verb, dialect, lists)
+    plain = plain_text(text, verb, glot)
+    return _anything("its text can't be read") if plain is None else _command(plain, verb, dialect, lists)
+
+
+def _anything(problem: str) -> Shape:
+    """A statement of which nothing can be said."""
+    builder = ShapeBuilder()
+    builder.kind = Kind.WRITE
+    builder.give_up(problem)
+    return builder.shape({"?"}, may_set=True, verb=SCRIPT)
 
 
 #: What has statements of its own inside.
@@ -267,13 +173,31 @@ def _query(sql: str, glot: str, lists: frozenset[str], *, replaces: bool = False
         only_reads = re.match(r"(?i)[\s(]*(?:select|values|table)\b", sql) and not _WRITING.search(sql)
         builder.give_up(f"sqlglot can't parse it: {str(error).splitlines()[0]:.200}", writes=not only_reads)
         return builder.shape(calls_of(sql, glot))
-    for each in parsed:
-        _Walk(builder, lists).statement(cast(Expression, each))
-    if len(parsed) != 1:
+    return shape_of_parsed([cast(Expression, each) for each in parsed], builder, calls_of(sql, glot), lists)
+
+
+def shape_of_parsed(
+    nodes: Sequence[Expression],
+    builder: ShapeBuilder | None = None,
+    calls: frozenset[str] = frozenset(),
+    lists: frozenset[str] = frozenset(),
+) -> Shape:
+    """What statements name that are parsed already.
+
+    Args:
+        nodes: sqlglot's.
+        builder: what is known of them before.
+        calls: the names that their text calls.
+        lists: the placeholders that stand for lists.
+    """
+    builder = builder or ShapeBuilder()
+    for each in nodes:
+        _Walk(builder, lists).statement(each)
+    if len(nodes) != 1:
         builder.read_pins.clear()
         builder.written_pins.clear()
         builder.inserts = None
-    return builder.shape(calls_of(sql, glot))
+    return builder.shape(calls)
 
 
 #: The name of a temporary table or view that is created without a query.
@@ -291,10 +215,6 @@ def _ddl(sql: str, text: str, verb: str, glot: str) -> Shape:
     own = _OWN_TABLE.match(text) if builder.is_temporary else None
     if own is not None:  # much that may follow the name sqlglot does not parse
         builder.write(_ref_of_text(own[1]))
-        return builder.shape(verb=verb.upper())
-    if verb == "rename":
-        for name in re.findall(r"(?i)(?:table|to|,)\s+([`\"\w.]+)", text):
-            builder.write(_ref_of_text(name))
         return builder.shape(verb=verb.upper())
     try:
         (parsed,) = sqlglot.parse(sql, dialect=glot or None, error_level=ErrorLevel.IMMEDIATE)
@@ -341,33 +261,44 @@ _CARRIED_OUT: Final = re.compile(
 )
 _ANALYZE: Final = re.compile(r"(?i)\banaly[sz]e\b")
 _EXPLAINS: Final = frozenset({"analyse", "analyze", "desc", "describe", "explain"})
-#: Statements that fill a table or a materialised view.
+#: Statements that fill a table or a materialised view: the whole of what is before its name, strings included.
+_NAME: Final = r"((?:\w+|\"[^\".]+\"|`[^`.]+`)(?:\.(?:\w+|\"[^\".]+\"|`[^`.]+`))?)(?=\s|\(|$)"
 _LOADED: Final = {
-    "refresh": re.compile(r"(?is)refresh\s+materialized\s+view\s+(?:concurrently\s+)?([\"\w.]+)"),
-    "load": re.compile(r"(?is).*?\binto\s+table\s+([`\w.]+)"),
+    "refresh": re.compile(rf"(?is)refresh\s+materialized\s+view\s+(?:concurrently\s+)?{_NAME}"),
+    "load": re.compile(
+        r"(?is)load\s+data\s+(?:(?:low_priority|concurrent|local)\s+)*infile\s+(?:'[^'\\]*'|:\w+)\s+"
+        rf"(?:(?:replace|ignore)\s+)?into\s+table\s+{_NAME}(?!.*\(\s*select\b)"
+    ),
 }
 
 
 def _command(text: str, verb: str, dialect: str, lists: frozenset[str]) -> Shape:
     """A statement that is no query."""
-    words = [word.lower() for word in re.findall(r"[\w.@]+", text[:400])]
+    words = [word.lower() for word in re.findall(r"[\w.@]+", text)]
     builder = ShapeBuilder()
     second = words[1] if len(words) > 1 else ""
     is_block = verb == "begin" and second == "not"  # BEGIN NOT ATOMIC … END
-    if verb in _TRANSACTIONS and not is_block and not (verb == "prepare" and second != "transaction"):
+    is_transaction = verb in _TRANSACTIONS and second == "transaction" if verb in ("prepare", "start") else not is_block
+    if verb in _TRANSACTIONS and is_transaction:
         builder.kind = Kind.TRANSACTION
         return _transaction(builder, verb, words, text)
     builder.kind = Kind.OTHER
-    if verb in _SETTINGS:
-        return _setting(builder, verb, words)
-    if verb == "pragma" and "=" in text:
+    runs = not _RUNNING.isdisjoint(words[1:])
+    if verb in _SETTINGS and not runs:
+        return _setting(builder, verb, words, text, dialect)
+    if verb == "pragma" and ("=" in text or "(" in text):
         builder.kind = Kind.SETTING
-        return builder.shape(verb="PRAGMA")  # how the file is kept; it changes no answer
+        name = words[1].rpartition(".")[2] if len(words) > 1 else ""
+        # Most are about how the file is kept, and change no answer; others show something.
+        known = () if name in _PRAGMAS else (name,)
+        builder.volatile = "PRAGMA"
+        return builder.shape(verb="PRAGMA", what=known)
     carried_out = _CARRIED_OUT.match(text) if verb in _EXPLAINS else None
     if carried_out is not None and _ANALYZE.search(carried_out[0]):
         rest = text[carried_out.end() :]
         return shape_of_text(rest, dialect, lists)._replace(volatile="EXPLAIN", read_pins=(), written_pins=())
-    if verb in _ANSWERS:
+    may_run = runs and (verb in _OTHERS or _ANALYZE.search(text) is not None)
+    if verb in _ANSWERS and not may_run:
         builder.volatile = verb.upper()
         return builder.shape(verb=verb.upper())
     loaded = _LOADED[verb].match(text) if verb in _LOADED else None
@@ -377,15 +308,16 @@ def _command(text: str, verb: str, dialect: str, lists: frozenset[str]) -> Shape
         builder.kind = Kind.WRITE
         return builder.shape(verb=verb.upper())
     if verb == "declare":
-        _, found, query = text.partition(" for ") if " for " in text else text.partition(" FOR ")
-        if found:
-            return shape_of_text(query, dialect, lists)._replace(read_pins=())
-    if verb in _OTHERS or verb == "prepare":
+        found = re.search(r"(?is)\scursor\s(?:with(?:out)?\shold\s)?for\s", text)
+        if found is not None:
+            return shape_of_text(text[found.end() :], dialect, lists)._replace(read_pins=())
+    if verb == "prepare" or (verb in _OTHERS and not may_run):
         return builder.shape(verb=verb.upper())
     name = re.match(r"(?is)(?:call|exec(?:ute)?)\s+([\w.]+)", text)
     builder.kind = Kind.WRITE
     if verb == "call" and name:
-        return builder.shape([name[1].lower()], verb="CALL")
+        calls = calls_of(f"_ {text[len(verb) :]}", sqlglot_dialect(dialect))
+        return builder.shape(calls - {f".{name[1].rpartition('.')[2].lower()}"} | {name[1].lower()}, verb="CALL")
     builder.give_up(f"{verb.upper() or 'an empty statement'} may do anything")
     return builder.shape(calls_of(text, sqlglot_dialect(dialect)), verb=verb.upper(), may_set=may_set(_unquoted(text)))
 
@@ -411,12 +343,32 @@ def _transaction(builder: ShapeBuilder, verb: str, words: list[str], text: str) 
     return builder.shape(verb=plain)
 
 
-def _setting(builder: ShapeBuilder, verb: str, words: list[str]) -> Shape:
+#: Settings of SQLite that change no answer.
+_PRAGMAS: Final = frozenset(
+    {
+        *("analysis_limit", "application_id", "auto_vacuum", "automatic_index", "busy_timeout", "cache_size"),
+        *("cache_spill", "foreign_keys", "incremental_vacuum", "integrity_check", "journal_mode"),
+        *("journal_size_limit", "locking_mode", "mmap_size", "optimize", "page_size", "quick_check"),
+        *("secure_delete", "synchronous", "table_info", "table_xinfo", "temp_store", "threads", "user_version"),
+        *("wal_autocheckpoint", "wal_checkpoint", "foreign_key_list", "index_list", "index_info", "index_xinfo"),
+        *("foreign_key_check", "table_list", "max_page_count", "hard_heap_limit", "soft_heap_limit"),
+    }
+)
+
+
+def _setting(builder: ShapeBuilder, verb: str, words: list[str], text: str, dialect: str) -> Shape:
     builder.kind = Kind.SETTING
     rest = [word for word in words[1:] if word not in ("session", "local", "global")]
     if verb == "set" and rest[:1] in (["transaction"], ["characteristics"], ["constraints"]):
         return builder.shape(verb=f"SET {rest[0].upper()}")
+    if verb == "set" and dialect in ("mysql", "mariadb"):  # several at once, each perhaps from a function
+        names = [name[1].lower() for each in _STRING.sub("''", text[3:]).split(",") if (name := _SET_NAME.match(each))]
+        return builder.shape(calls_of(f"_ {text[3:]}", "mysql") - {"@"}, verb="SET", what=tuple(names))
     return builder.shape(verb=verb.upper(), what=tuple(rest[:1]))
+
+
+_STRING: Final = re.compile(r"'[^']*'|\"[^\"]*\"")
+_SET_NAME: Final = re.compile(r"(?i)\s*(?:@@)?(?:(?:session|local|global)[\s.]+)?([\w@]+)")
 
 
 # Names and values in the parsed statement
@@ -503,6 +455,8 @@ class _Walk:
     def statement(self, node: Expression) -> None:
         """The whole statement."""
         builder = self._builder
+        if not isinstance(node, _STATEMENTS):
+            builder.give_up(f"{type(node).__name__} is not understood")
         self.visit(node, frozenset())
         if isinstance(node, exp.Select) and builder.queries == 1:
             tables = [table for table in self._joined(node) if builder.reads.get(_ref(table), 0) == 1]
@@ -513,8 +467,6 @@ class _Walk:
             where = node.args.get("where")
             if isinstance(target, exp.Table) and not target.args.get("joins"):
                 builder.written_pins.extend(_pins([target], where.this if where else None, self._lists))
-        elif isinstance(node, exp.Command | exp.Alias | exp.Column):
-            builder.give_up("sqlglot takes it for a command")
 
     def _joined(self, select: exp.Select) -> Iterator[exp.Table]:
         source = select.args.get("from_") or select.args.get("from")
@@ -538,6 +490,8 @@ class _Walk:
         if visitor is not None:
             visitor(self, node, ctes)
         else:
+            if not is_understood(type(node)):
+                self._builder.give_up(f"{type(node).__name__} in it is not understood")
             self._children(node, ctes)
 
     def _children(self, node: Expression, ctes: frozenset[str], skip: Sequence[str] = ()) -> None:
@@ -567,7 +521,7 @@ class _Walk:
 
     def _table(self, node: exp.Table, ctes: frozenset[str]) -> None:
         if isinstance(node.this, exp.Identifier):
-            if node.db or node.name.lower() not in ctes:
+            if node.db or node.name.lower() not in (*ctes, "dual"):
                 self._builder.read(_ref(node))
             self._children(node, ctes, ("this", "db", "catalog", "alias"))
         else:
@@ -644,3 +598,37 @@ _VISITORS: Final[dict[type, Any]] = {
     exp.Merge: _Walk._merge,
     exp.Copy: _Walk._copy,
 }
+
+#: The statements that are understood as a whole; what sqlglot takes for anything else may do anything.
+_STATEMENTS: Final = (
+    *(exp.Select, exp.SetOperation, exp.Subquery, exp.Values, exp.Table),
+    *(exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Copy),
+)
+#: The parts of queries and of what writes that name tables by nothing but their children. All values are such parts:
+#: what a function does is asked by its name (:func:`calls_of`).
+_VALUES: Final = (exp.Condition, exp.Func, exp.JSONPathPart)
+_CLAUSES: Final[frozenset[type]] = frozenset(
+    {
+        *(exp.Subquery, exp.Values, exp.Schema, exp.Tuple, exp.With, exp.CTE, exp.RecursiveWithSearch),
+        *(exp.From, exp.Join, exp.Lateral, exp.Where, exp.Group, exp.Cube, exp.Rollup, exp.GroupingSets, exp.Having),
+        *(exp.Qualify, exp.WindowSpec, exp.Order, exp.Ordered, exp.Limit, exp.LimitOptions, exp.Offset, exp.Fetch),
+        *(exp.Distinct, exp.Filter, exp.WithinGroup, exp.IgnoreNulls, exp.RespectNulls, exp.HavingMax, exp.Lock),
+        *(exp.Alias, exp.Aliases, exp.TableAlias, exp.ColumnDef, exp.Identifier, exp.Var, exp.Star, exp.Slice),
+        *(exp.DataType, exp.DataTypeParam, exp.PseudoType, exp.ObjectIdentifier, exp.Interval, exp.IntervalSpan),
+        *(exp.AtTimeZone, exp.FromTimeZone, exp.AtIndex, exp.Introducer, exp.National, exp.CharacterSet),
+        *(exp.Hint, exp.JoinHint, exp.IndexTableHint, exp.WithTableHint, exp.QueryOption, exp.Partition, exp.Version),
+        *(exp.OnConflict, exp.Returning, exp.When, exp.Whens, exp.CopyParameter, exp.Credentials, exp.Variadic),
+        *(exp.JSON, exp.JSONPath, exp.JSONKeyValue, exp.JSONColumnDef, exp.JSONSchema, exp.JSONValue, exp.FormatJson),
+        *(exp.JSONExtractQuote, exp.OnCondition, exp.XMLNamespace, exp.XMLKeyValueOption, exp.Lambda),
+        *(exp.OverflowTruncateBehavior, exp.TranslateCharacters, exp.Semicolon),
+    }
+)
+
+
+def is_understood(kind: type) -> bool:
+    """Whether a kind of sqlglot's nodes names nothing that its children do not name.
+
+    >>> is_understood(exp.Where), is_understood(exp.Command)
+    (True, False)
+    """
+    return kind in _VISITORS or kind in _CLAUSES or issubclass(kind, _VALUES)

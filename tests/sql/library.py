@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from tempfile import NamedTemporaryFile
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -160,6 +161,15 @@ _MADE_ON: Final = {
         "CREATE SCHEMA attic",
         "CREATE TABLE attic.book (id int PRIMARY KEY, title text)",
         "CREATE FUNCTION book_count() RETURNS bigint LANGUAGE sql STABLE AS 'SELECT count(*) FROM book'",
+        (
+            "CREATE FUNCTION writer(book) RETURNS text LANGUAGE sql STABLE AS "
+            "'SELECT name FROM author WHERE id = $1.author_id'"
+        ),
+        (
+            "CREATE FUNCTION dearer(int, int) RETURNS bigint LANGUAGE sql STABLE AS "
+            "'SELECT count(*) FROM book WHERE price > $1'"
+        ),
+        "CREATE OPERATOR <+> (LEFTARG = int, RIGHTARG = int, FUNCTION = dearer)",
         f"CREATE FUNCTION ring() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN {_RING}; RETURN NEW; END'",
         "CREATE TRIGGER rings AFTER INSERT ON bell FOR EACH ROW EXECUTE FUNCTION ring()",
         "CREATE FUNCTION raise_price() RETURNS int LANGUAGE SQL AS 'UPDATE book SET price = 1 WHERE id=3 RETURNING 1'",
@@ -329,6 +339,10 @@ READS: Final[dict[str, Reading]] = {
     "schema": Reading(lambda s: _rows(s, text("SELECT title FROM attic.book ORDER BY id")), PG),
     "comments and literals": Reading(lambda s: _rows(s, text(_HIDDEN))),
     "view": Reading(lambda s: _rows(s, text("SELECT title FROM cheap ORDER BY id"))),
+    "function as a column": Reading(
+        lambda s: _rows(s, text("SELECT b.writer FROM book b ORDER BY b.id")), ("postgresql",)
+    ),
+    "operator": Reading(lambda s: _rows(s, text("SELECT id <+> 1 FROM label ORDER BY id")), ("postgresql",)),
     "function": Reading(lambda s: _rows(s, select(func.book_count())), ("postgresql", "mariadb")),
     "foreign key": Reading(lambda s: _rows(s, select(Book.id, Book.author_id).order_by(Book.id))),
     "deferred column": Reading(lambda s: s.get(Book, 3) and s.get(Book, 3).note),  # type: ignore[union-attr]
@@ -518,6 +532,43 @@ def update_from(w: Writer) -> None:
 def update_with_join(w: Writer) -> None:
     with w.engine.begin() as connection:
         connection.execute(text("UPDATE book JOIN author ON author.id = book.author_id SET book.title = author.name"))
+
+
+@_writes("mariadb")
+def load_data(w: Writer) -> None:
+    with NamedTemporaryFile("w", suffix=" into table label") as file:
+        file.write("3,loaded,33\n")
+        file.flush()
+        sql = (
+            f"LOAD DATA LOCAL INFILE '{file.name}' REPLACE INTO TABLE book FIELDS TERMINATED BY ',' (id, title, price)"
+        )
+        with w.engine.begin() as connection:
+            connection.execute(text(sql))
+
+
+@_writes("mariadb")
+def update_with_a_modifier(w: Writer) -> None:
+    with w.engine.begin() as connection:
+        connection.execute(text("UPDATE LOW_PRIORITY book SET price = 44 WHERE id = 3"))
+
+
+@_writes("mariadb")
+def delete_with_a_modifier(w: Writer) -> None:
+    with w.engine.begin() as connection:
+        connection.execute(text("DELETE QUICK FROM review WHERE id = 1"))
+
+
+@_writes("mariadb")
+def comment_that_is_carried_out(w: Writer) -> None:
+    with w.engine.begin() as connection:
+        connection.execute(text("SELECT 1 /*! INTO @n */"))
+        connection.execute(text("/*! UPDATE book SET price = 45 WHERE id = 3 */"))
+
+
+@_writes("mariadb")
+def statement_with_settings_of_its_own(w: Writer) -> None:
+    with w.engine.begin() as connection:
+        connection.execute(text("SET STATEMENT lock_wait_timeout = 9 FOR UPDATE book SET price = 46 WHERE id = 3"))
 
 
 @_writes("mariadb", "sqlite")

@@ -23,7 +23,8 @@ class Library:
 
     def __init__(self, kind: str, url: str, redis: str) -> None:
         self.kind = kind
-        self.watched, self.plain = create_engine(url), create_engine(url)
+        options = {"connect_args": {"local_infile": True}} if kind == "mariadb" else {}
+        self.watched, self.plain = create_engine(url, **options), create_engine(url)
         for engine in (self.watched, self.plain):
             if kind == "sqlite":
                 foreign_keys(engine)
@@ -34,6 +35,8 @@ class Library:
         self.sql = SQLCache(self.watched)
         self.sql.init_app(self.app)
         self.sql.depends(function="book_count", reads=["book"])
+        self.sql.depends(function="writer", reads=["author"])
+        self.sql.depends(function="dearer", reads=["book"])
         self.reads = {name: reading for name, reading in READS.items() if kind in reading.on}
         self._truth = {name: _page(self.plain, reading) for name, reading in self.reads.items()}
         for number, (name, reading) in enumerate(self.reads.items()):
