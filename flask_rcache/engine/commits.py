@@ -7,8 +7,10 @@ acknowledged is journalled. Which tags a commit invalidates is its caller's to s
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Sequence
 from typing import Final
+from weakref import WeakKeyDictionary
 
 from ..errors import StoreError
 from ..model.keys import tag_of
@@ -16,6 +18,12 @@ from ..stores.protocol import Store
 from .parts import Engine
 
 __all__ = ["Commits"]
+
+#: Seconds in all that commits wait for a store that has gone away: one that was only restarted is back long before.
+_BACK_SECONDS: Final = 0.5
+_POLL_SECONDS: Final = 0.005
+#: By cache, the incident that commits have waited for last, and until when they do.
+_waits: Final[WeakKeyDictionary[Engine, tuple[int, float]]] = WeakKeyDictionary()
 
 
 class Commits:
@@ -56,7 +64,27 @@ class Commits:
             store.settle(tags, token)
             return len(tags)
 
-        self._engine.invalidations.send("tags", tuple(tag_of(tag) or tag for tag in tags), "", settle)
+        names = tuple(tag_of(tag) or tag for tag in tags)
+        if self._engine.invalidations.send("tags", names, "", settle).journalled:
+            self._await_store()
+
+    def _await_store(self) -> None:
+        """Wait until a store that has just gone away is back, and has what was journalled.
+
+        Until then other processes may serve what they have stored since the store was restarted. So commits wait for
+        it, once in an incident and not for long: a commit must not be slower because there is a cache.
+        """
+        incident = self.store.incident
+        if incident is None:
+            return
+        number, until = _waits.get(self._engine, (0, 0.0))
+        if number != incident.number:
+            number, until = _waits[self._engine] = incident.number, time.monotonic() + _BACK_SECONDS
+        while time.monotonic() < until:
+            time.sleep(_POLL_SECONDS)
+            incident = self.store.incident
+            if incident is None or incident.number != number:
+                return
 
     def withdraw(self, tags: Sequence[str], token: str) -> None:
         """Nothing was committed: entries are as valid as before."""

@@ -48,6 +48,8 @@ _LOCAL: Final = "rcache_local_settings"
 _CHANGED: Final = "rcache_changed"
 #: What a connection has whose isolation level was set by a statement: nobody knows which it is now.
 ISOLATION_CHANGED: Final = "rcache_isolation_changed"
+#: What ``RESET ALL`` leaves as it is, and what may have set that.
+_NOT_RESET: Final = frozenset({"authorization", "role", "set_config"})
 _LEVELS: Final = ("SET TRANSACTION", "SET CHARACTERISTICS")
 _SET_LOCALLY: Final = re.compile(r"(?is)^\s*set\s+local\b|set_config\s*\(.*,\s*(?:true|'t\w*')\s*\)")
 
@@ -315,10 +317,7 @@ class Database:
         if shape.kind is not Kind.SETTING and "set_config" not in shape.calls:
             return
         if shape.verb in ("RESET", "DISCARD"):
-            if not shape.what or shape.what == ("all",):
-                info.pop(_SETTINGS, None)
-            else:
-                info.get(_SETTINGS, {}).pop(shape.what[0], None)
+            self._reset(shape, info)
             return
         if shape.verb in _LEVELS:
             info[ISOLATION_CHANGED] = True
@@ -331,6 +330,19 @@ class Database:
             self._set(info, name, f"what {shape.verb or 'set_config()'} {name} has changed".strip())
             if _SET_LOCALLY.search(sql):
                 info.setdefault(_LOCAL, set()).add(name)
+
+    def _reset(self, shape: Shape, info: dict[str, Any]) -> None:
+        """Settings are as they were: all of them, and the temporary tables gone, only after ``DISCARD ALL``."""
+        # A block, a script and a function may have set anything.
+        settings, all_of_them = info.get(_SETTINGS, {}), shape.what in ((), ("all",))
+        for name in tuple(settings):
+            is_kept = name in _NOT_RESET or name.isupper() or name.endswith("()")
+            if name in shape.what or (all_of_them and (shape.verb == "DISCARD" or not is_kept)):
+                del settings[name]
+        if not settings:
+            info.pop(_SETTINGS, None)
+        if shape.verb == "DISCARD" and (all_of_them or shape.what[0] in ("temp", "temporary")):
+            info.pop(_TEMPORARY, None)
 
     def _set(self, info: dict[str, Any], name: str, reason: str) -> None:
         """A connection answers differently from now on."""

@@ -192,6 +192,11 @@ class Actor:
             assert time.monotonic() < until, "it has not stopped"
             time.sleep(0.01)
 
+    def stop(self) -> None:
+        """Have it stand still."""
+        os.kill(self.pid, signal.SIGSTOP)
+        self.await_stop()
+
     def go_on(self) -> None:
         """Let it run again."""
         os.kill(self.pid, signal.SIGCONT)

@@ -169,7 +169,7 @@ _MADE_ON: Final = {
             "CREATE FUNCTION dearer(int, int) RETURNS bigint LANGUAGE sql STABLE AS "
             "'SELECT count(*) FROM book WHERE price > $1'"
         ),
-        "CREATE OPERATOR <+> (LEFTARG = int, RIGHTARG = int, FUNCTION = dearer)",
+        "CREATE OPERATOR @> (LEFTARG = int, RIGHTARG = int, FUNCTION = dearer)",
         f"CREATE FUNCTION ring() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN {_RING}; RETURN NEW; END'",
         "CREATE TRIGGER rings AFTER INSERT ON bell FOR EACH ROW EXECUTE FUNCTION ring()",
         "CREATE FUNCTION raise_price() RETURNS int LANGUAGE SQL AS 'UPDATE book SET price = 1 WHERE id=3 RETURNING 1'",
@@ -342,7 +342,7 @@ READS: Final[dict[str, Reading]] = {
     "function as a column": Reading(
         lambda s: _rows(s, text("SELECT b.writer FROM book b ORDER BY b.id")), ("postgresql",)
     ),
-    "operator": Reading(lambda s: _rows(s, text("SELECT id <+> 1 FROM label ORDER BY id")), ("postgresql",)),
+    "operator": Reading(lambda s: _rows(s, text("SELECT id @> 1 FROM label ORDER BY id")), ("postgresql",)),
     "function": Reading(lambda s: _rows(s, select(func.book_count())), ("postgresql", "mariadb")),
     "foreign key": Reading(lambda s: _rows(s, select(Book.id, Book.author_id).order_by(Book.id))),
     "deferred column": Reading(lambda s: s.get(Book, 3) and s.get(Book, 3).note),  # type: ignore[union-attr]
@@ -563,12 +563,14 @@ def comment_that_is_carried_out(w: Writer) -> None:
     with w.engine.begin() as connection:
         connection.execute(text("SELECT 1 /*! INTO @n */"))
         connection.execute(text("/*! UPDATE book SET price = 45 WHERE id = 3 */"))
+    w.engine.dispose()  # the connection may have settings of its own now
 
 
 @_writes("mariadb")
 def statement_with_settings_of_its_own(w: Writer) -> None:
     with w.engine.begin() as connection:
         connection.execute(text("SET STATEMENT lock_wait_timeout = 9 FOR UPDATE book SET price = 46 WHERE id = 3"))
+    w.engine.dispose()  # the connection may have settings of its own now
 
 
 @_writes("mariadb", "sqlite")
