@@ -162,6 +162,19 @@ def _shown_id(manager: CacheManager, place: int, letter: DeadLetter) -> str:
     return letter.id if len(manager.engine.store.queues) == 1 else f"{place}/{letter.id}"
 
 
+def _deal_with_all(manager: CacheManager, names: Sequence[str], action: str) -> int:
+    """Put back or forget all that are there now, a hundred at a time: what is given up meanwhile stays."""
+    count = 0
+    for name in names:
+        for queues in manager.engine.store.queues:
+            left = queues.queue_state(name).dead
+            while left > 0 and (found := queues.dead_letters(name, min(left, 100))):
+                ids = [letter.id for letter in found]
+                count += queues.requeue(name, ids) if action == "retried" else queues.drop(name, ids)
+                left -= len(ids)
+    return count
+
+
 def _deal(
     manager: CacheManager, names: Sequence[str], retry: Sequence[str], drop: Sequence[str], *, as_json: bool
 ) -> None:
@@ -170,11 +183,11 @@ def _deal(
     }
     counts: dict[str, int] = {}
     for action, ids in (("retried", retry), ("dropped", drop)):
-        wanted = {key: found for key, found in letters.items() if "all" in ids or key[1] in ids}
+        wanted = {key: found for key, found in letters.items() if key[1] in ids}
         unknown = [id for id in ids if id != "all" and id not in {key[1] for key in wanted}]
         if unknown:
             raise Failure("unknown_id", f"There is no dead letter {unknown[0]!r}: see `flask cache writer --dead`.")
-        counts[action] = 0
+        counts[action] = _deal_with_all(manager, names, action) if "all" in ids else 0
         for (name, _), (place, letter) in wanted.items():
             queues = manager.engine.store.queues[place]
             act: Any = queues.requeue if action == "retried" else queues.drop

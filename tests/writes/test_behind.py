@@ -211,6 +211,30 @@ def test_command__lists_retries_and_drops_dead_letters(shop: Shop) -> None:
     assert [(write.id, write.key) for call in shop.calls for write in call] == [(id, "a")]
 
 
+def test_command__deals_with_all_dead_letters(shop: Shop, server: Server) -> None:
+    """However many there are."""
+    client: Any = server.client()
+    fields = {
+        "id": "1-1",
+        "error": "e",
+        "attempts": "5",
+        "entry": "cache:thing:a",
+        "type": "thing",
+        "key": "x",
+        "value": "y",
+    }
+    behind("a", 1)
+    shop.drain()
+    for _ in range(250):
+        client.xadd("cache~dead:orders", fields)
+    runner = shop.flask.test_cli_runner()
+    assert runner.invoke(args=["cache", "writer", "--retry", "all"]).output == "Dead letters: 250 retried, 0 dropped.\n"
+    for _ in range(250):
+        client.xadd("cache~dead:orders", fields)
+    assert runner.invoke(args=["cache", "writer", "--drop", "all"]).output == "Dead letters: 0 retried, 250 dropped.\n"
+    assert client.xlen("cache~dead:orders") == 0
+
+
 def test_consumer__only_one_has_a_queue(shop: Shop) -> None:
     """Another stands by, and begins with what the first had taken when that one is gone."""
     first, second = shop.consumer(), shop.consumer()
