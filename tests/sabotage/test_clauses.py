@@ -12,9 +12,12 @@ import pytest
 from tests.processes import ROOT
 from tests.sabotage.clauses import SABOTAGES
 
-pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.timeout(600)]
-
 _PASSED, _FAILED = pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED
+
+
+def _long(test: Any) -> Any:
+    """Mark a test that breaks every rule: it takes minutes."""
+    return pytest.mark.long(pytest.mark.slow(pytest.mark.timeout(600)(test)))
 
 
 @pytest.fixture(scope="module")
@@ -25,16 +28,26 @@ def ended() -> dict[str, dict[str, Any]]:
     return {line["name"]: line for line in map(json.loads, done.stdout.splitlines())}
 
 
+@_long
 def test_tests__pass_without_a_sabotage(ended) -> None:
     """What notices a sabotage passes without one."""
     assert ended["none"]["code"] == _PASSED, ended["none"]["said"]
 
 
+@_long
 @pytest.mark.parametrize("name", [name for name, each in SABOTAGES.items() if each.noticed_by])
 def test_clause__is_missed(ended, name) -> None:
     """With a clause removed, its test fails: it does not hang, and it is not that it could not be run."""
     assert ended[name]["code"] == _FAILED, f"{SABOTAGES[name].what}: {ended[name]['said']}"
     assert "Timeout (>" not in ended[name]["said"], f"{SABOTAGES[name].what}: {ended[name]['said']}"
+
+
+def test_table__fits_the_code() -> None:
+    """Each sabotage finds the lines that it changes."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.sabotage", "--fit"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert done.returncode == 0, done.stdout
 
 
 def test_table__has_every_rule() -> None:
