@@ -65,8 +65,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def pytest_collection(session: pytest.Session) -> None:
     """Share the work of a fresh checkout among the workers of a parallel run of all tests."""
     config = session.config
-    if hasattr(config, "workerinput") and config.args == config.getini("testpaths"):
-        worker = config.workerinput
+    worker: dict[str, Any] | None = getattr(config, "workerinput", None)
+    if worker is not None and config.args == config.getini("testpaths"):
         import_share(config.rootpath, int(worker["workerid"].removeprefix("gw")), worker["workercount"])
 
 

@@ -216,7 +216,7 @@ def test_tag__code_of_other_templates_tells_fragments_apart(
         "other": "{% block inner %}other{% endblock %}",
         "twice": "{% block head %}T{% endblock %}({% cache 'twice' %}{{ self.head() }}{% endcache %})",
     }
-    app.jinja_loader = DictLoader({**others, **templates})
+    app.jinja_env.loader = DictLoader({**others, **templates})
     RCache(app)
     with app.app_context():
         for _ in range(2):
@@ -227,7 +227,7 @@ def test_tag__what_context_processors_read_for_another_template_s_block_counts()
     """The fragment stands in the base, what reads the request in the template that extends it."""
     app = Flask(__name__)
     app.config["TESTING"] = True
-    app.jinja_loader = DictLoader(
+    app.jinja_env.loader = DictLoader(
         {"base": _BASE, "page": "{% extends 'base' %}{% block inner %}{{ me }}{% endblock %}"}
     )
     app.context_processor(lambda: {"me": request.headers.get("X-Name", "")})

@@ -11,13 +11,11 @@ from sqlglot.dialects.dialect import Dialect
 
 from flask_rcache.sql.shapes import Shape
 from flask_rcache.sql.statements import Kind
-from flask_rcache.sql.text import is_understood, shape_of_parsed, shape_of_text
+from flask_rcache.sql.text import Expression, is_understood, shape_of_parsed, shape_of_text
 from flask_rcache.sql.tokens import sqlglot_dialect
 
 DIALECTS = ("postgresql", "mysql", "mariadb", "sqlite")
-KINDS: list[type[Any]] = [
-    each for each in vars(exp).values() if inspect.isclass(each) and issubclass(each, exp.Expression)
-]
+KINDS: list[type[Any]] = [each for each in vars(exp).values() if inspect.isclass(each) and issubclass(each, Expression)]
 #: The statements that sqlglot parses and that are gone through; all others may do anything.
 STATEMENTS = {"Select", "Union", "Except", "Intersect", "Subquery", "Values", "Table"} | {
     *("SetOperation", "Insert", "Update", "Delete", "Merge", "Copy")
