@@ -87,7 +87,7 @@ class Fetching:
             if decision is not Decision.HIT:
                 self._refresh(call, key, lookup, loader)
             return cast(T, value if type(value) is not Raised else _raise(value))
-        run = _Run(self, call, lambda _: {key: loader()})
+        run = _LoaderRun(self, call, lambda _: {key: loader()})
         with self._counted(policy):
             done = self._driver.drive(*self._driver.begin(call, {key: lookup}, began), run.loader)
         return cast(T, self._result(call, key, lookup, done, run, loader))
@@ -111,7 +111,7 @@ class Fetching:
             yield Block(value)
             return
         self._observer.announce_miss(call.policy, key, lookup)
-        block, run = Block(MISSING), _Run(self, call, lambda _: {})
+        block, run = Block(MISSING), _LoaderRun(self, call, lambda _: {})
         steps, terms = self._driver.begin(call, {key: lookup}, began, shares_errors=False)
         with self._driver.ending(steps, terms) as held:
             with self._counted(call.policy):
@@ -153,7 +153,7 @@ class Fetching:
         async def load_one(_: list[str]) -> Mapping[str, T]:
             return {key: await loader()}
 
-        run = _Run(self, call, load_one)
+        run = _LoaderRun(self, call, load_one)
         with self._counted(policy):
             done = await self._driver.drive_async(*self._driver.begin(call, {key: lookup}, began), run.async_loader)
         value = self._result(call, key, lookup, done, run, None)
@@ -162,7 +162,7 @@ class Fetching:
     def refresh(self, call: Call, key: str, loader: Callable[[], T]) -> T:
         """Load a key now, whatever lies there, and replace it on success; a loader that fails changes nothing."""
         alone = Load(key, call.policy, None, flight=None, terms=self._driver.terms(call.policy, **call.observing))
-        run = _Run(self, call, lambda _: {key: loader()})
+        run = _LoaderRun(self, call, lambda _: {key: loader()})
         self._replace(call, alone, run.loader([alone]))
         return cast(T, _given(run.values[key]))
 
@@ -175,7 +175,7 @@ class Fetching:
 
         terms = await asyncio.to_thread(self._driver.terms, call.policy, **call.observing)
         alone = Load(key, call.policy, None, flight=None, terms=terms)
-        run = _Run(self, call, load_one)
+        run = _LoaderRun(self, call, load_one)
         await asyncio.to_thread(self._replace, call, alone, await run.async_loader([alone]))
         return cast(T, _given(run.values[key]))
 
@@ -216,7 +216,7 @@ class Fetching:
             return found
         for key, lookup in missing.items():
             self._observer.announce_miss(policy, key, lookup)
-        run = _Run(self, call, loader)
+        run = _LoaderRun(self, call, loader)
         done = self._driver.drive(*self._driver.begin(call, missing, began, shares_errors=False), run.loader)
         for key, lookup in missing.items():
             shared = done.shared.get(key)
@@ -269,7 +269,7 @@ class Fetching:
         key: str,
         lookup: Lookup | None,
         done: Done,
-        run: _Run,
+        run: _LoaderRun,
         loader: Callable[[], Any] | None,
     ) -> Any:
         """What a load came to; ``MISSING`` when its caller must load by itself."""
@@ -405,7 +405,7 @@ class Fetching:
                 self._observer.refreshing(call.policy)
                 return run.loader(loads)
 
-            run = _Run(self, call, lambda _: {key: loader()})
+            run = _LoaderRun(self, call, lambda _: {key: loader()})
             self._driver.drive(load([reader], self._driver.flights, terms), terms, run_counted)
             if run.error is not None:
                 raise run.error
@@ -415,10 +415,10 @@ class Fetching:
 
 
 class _LoaderError(Exception):
-    """What the loader raised is in ``_Run.error``."""
+    """What the loader raised is in ``_LoaderRun.error``."""
 
 
-class _Run:
+class _LoaderRun:
     """The run of one loader for some keys, and what it gave."""
 
     __slots__ = ("_answers", "_call", "_fetching", "_identity", "_loader", "error", "ran", "values")

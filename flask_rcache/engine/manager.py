@@ -807,7 +807,7 @@ class CacheManager:
     ) -> Call:
         answers = errors if errors is None or isinstance(errors, Errors) else Errors(errors)
         by_result = ttl if callable(ttl) else None
-        policy, checked, observes = self.engine.policies.terms(cache_type, None if callable(ttl) else ttl, tags)
+        policy, checked, observes = self.engine.policies.resolve_call(cache_type, None if callable(ttl) else ttl, tags)
         if policy.ttl is FROM_HEADERS and by_result is None:
             raise ConfigError(f"a value has no headers: give a ttl for cache type {policy.name!r} here")
         return Call(

@@ -19,10 +19,10 @@ from ..model.keys import Names, type_tag, user_tag
 from ..model.named_tuple import NamedTuple
 from .statistics import Counters, Statistics
 
-__all__ = ["Policies", "Policy", "Terms"]
+__all__ = ["Policies", "Policy", "ResolvedCall"]
 
 _POLICIES_KEPT: Final = 10_000
-_TERMS_KEPT: Final = 1000
+_CALLS_KEPT: Final = 1000
 #: Classes of what Python holds equal only if it means the same here: a ttl of ``True`` is an error, one of 1 is none.
 _TTLS: Final = frozenset({int, float, timedelta, type(None)})
 _TAGS: Final = {str}
@@ -65,7 +65,7 @@ class Policy:
         return ttl * (1 - self.type.jitter * draw)
 
 
-class Terms(NamedTuple):
+class ResolvedCall(NamedTuple):
     """What a call's type, ttl and tags come to.
 
     Args:
@@ -99,7 +99,7 @@ class Policies:
         self._types: Final[dict[str, CacheType]] = {}
         self._policies: Final[BoundedDict[tuple[CacheType, Lifetime | None], Policy]] = BoundedDict(_POLICIES_KEPT)
         #: Of calls whose options are constants, as a decorator's are.
-        self._terms: Final[BoundedDict[tuple[object, object, object], Terms]] = BoundedDict(_TERMS_KEPT)
+        self._calls: Final[BoundedDict[tuple[object, object, object], ResolvedCall]] = BoundedDict(_CALLS_KEPT)
         for cache_type in (*BUILT_IN, *types):
             self.register(cache_type)
 
@@ -170,7 +170,7 @@ class Policies:
             )
         return policy
 
-    def terms(self, cache_type: CacheType | str, ttl: Ttl | None, tags: Tags) -> Terms:
+    def resolve_call(self, cache_type: CacheType | str, ttl: Ttl | None, tags: Tags) -> ResolvedCall:
         """The policy of a call, and its tags once they are known to be usable.
 
         Raises:
@@ -183,11 +183,11 @@ class Policies:
             and type(ttl) in _TTLS
             and type(cache_type) in (CacheType, str)
         )
-        if is_constant and (known := self._terms.get((cache_type, ttl, tags))) is not None:
+        if is_constant and (known := self._calls.get((cache_type, ttl, tags))) is not None:
             return known
         policy = self.policy(cache_type, ttl)
         observes, checked = split_tags(tags)
-        terms = Terms(policy, tuple(map(user_tag, checked)), observes)
+        call = ResolvedCall(policy, tuple(map(user_tag, checked)), observes)
         if is_constant:
-            self._terms[cache_type, ttl, tags] = terms
-        return terms
+            self._calls[cache_type, ttl, tags] = call
+        return call

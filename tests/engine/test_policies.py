@@ -35,13 +35,13 @@ def policies() -> Policies:
         (lambda: iter(["a"]), ("t:a",), False),
     ],
 )
-def test_terms__are_the_same_however_often_they_are_asked_for(
+def test_resolve_call__is_the_same_however_often_it_is_asked_for(
     policies: Policies, make: Callable[[], Any], tags: tuple[str, ...], observes: bool
 ) -> None:
     """With tags of each kind, and ttls of each kind."""
     for ttl in (None, 5, 5.0, timedelta(seconds=5)):
         for _ in range(2):
-            assert policies.terms("page", ttl, make()) == (policies.policy(PAGE, ttl), tags, observes)
+            assert policies.resolve_call("page", ttl, make()) == (policies.policy(PAGE, ttl), tags, observes)
             assert policies.policy(PAGE, ttl).ttl == (60 if ttl is None else 5)
 
 
@@ -49,17 +49,17 @@ def test_terms__are_the_same_however_often_they_are_asked_for(
     ("cache_type", "ttl", "tags"),
     [("page", True, ()), ("page", 1, ("",)), ("page", 1, "a"), ("page", 1, (1,)), ("gone", 1, ()), ([], 1, ())],
 )
-def test_terms__what_is_wrong_is_an_error_each_time(policies: Policies, cache_type: Any, ttl: Any, tags: Any) -> None:
+def test_resolve_call__mistakes_raise_each_time(policies: Policies, cache_type: Any, ttl: Any, tags: Any) -> None:
     """Also after a call with what Python holds equal to it: a ttl of 1 and one of ``True``."""
-    policies.terms("page", 1, ())
-    policies.terms("page", 1, ("1",))
+    policies.resolve_call("page", 1, ())
+    policies.resolve_call("page", 1, ("1",))
     for _ in range(2):
         with pytest.raises(ConfigError):
-            policies.terms(cache_type, ttl, tags)
+            policies.resolve_call(cache_type, ttl, tags)
 
 
-def test_terms__types_of_one_name_are_told_apart(policies: Policies) -> None:
+def test_resolve_call__types_of_one_name_are_told_apart(policies: Policies) -> None:
     """A type with another ttl is another policy, although both have the same hash."""
     short = PAGE.replace(ttl=1)
     assert hash(short) == hash(PAGE)
-    assert [policies.terms(each, None, ()).policy.ttl for each in (PAGE, short, PAGE, short)] == [60, 1, 60, 1]
+    assert [policies.resolve_call(each, None, ()).policy.ttl for each in (PAGE, short, PAGE, short)] == [60, 1, 60, 1]
