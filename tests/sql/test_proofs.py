@@ -247,9 +247,9 @@ class _Proxy:
     def _carry(self, source: socket.socket, target: socket.socket, is_client: bool) -> None:
         try:
             while data := source.recv(65536):
-                target.sendall(data)
                 if is_client and self.cuts and b"COMMIT" in data:
-                    source.shutdown(socket.SHUT_RDWR)  # its answer goes nowhere
+                    source.shutdown(socket.SHUT_RDWR)  # its answer goes nowhere, however quick it is
+                target.sendall(data)
         except OSError:
             pass
         finally:

@@ -55,8 +55,10 @@ def goes_on_without(cache: CacheManager, caplog: pytest.LogCaptureFixture, cause
     with pytest.raises(ZeroDivisionError):
         cache.fetch("search", "a", lambda: 1 // 0)
     assert best_of_three(lambda: [cache.fetch("search", f"k{number}", int) for number in range(50)]) < 0.25
-    assert len(lines(caplog)) == 1
-    assert cause in lines(caplog)[0]
+    # Whichever thread comes first may have met a closed connection before the one that meets the cause.
+    said = lines(caplog)
+    assert [cause in line for line in said].count(True) == 1
+    assert len(said) <= 2, said
 
 
 def best_of_three(act: Callable[[], object]) -> float:
