@@ -1,12 +1,14 @@
 """Statements that run on a driver's own cursor, beside SQLAlchemy: classes of cursors that say so.
 
-Owns the watching of cursors. What a statement means for what was written is ``transactions``'s. Where a driver does not
-take a class for its cursors, nothing is said, and its connections behave as ever.
+Owns the watching of cursors, and that a statement has taken effect before it is said to have. What it means for what
+was written is ``transactions``'s. Where a driver does not take a class for its cursors, nothing is said, and its
+connections behave as ever.
 """
 
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
@@ -14,6 +16,7 @@ from typing import Any, Final
 
 __all__ = [
     "Observer",
+    "fetch_rows",
     "running",
     "unobserved",
     "unwatch_cursors",
@@ -23,14 +26,15 @@ __all__ = [
 ]
 
 #: What is around a statement: it takes the SQL, ``None`` where that is not known, and whether it commits what was
-#: written before, and itself.
-Observer = Callable[[str | None, bool], AbstractContextManager[Any]]
+#: written before, and itself. It gives whether the statement's rows have to be fetched before it ends.
+Observer = Callable[[str | None, bool], AbstractContextManager[bool]]
 
 #: Where the connections of drivers have the class of their cursors.
 _CLASSES: Final = ("cursor_factory", "cursorclass")
 _OBSERVER: Final = "rcache_observer"
-#: Where a watched cursor has whether a statement is under way.
+#: Where a watched cursor has whether a statement is under way, and rows that were fetched for whoever asks for them.
 _IS_RUNNING: Final = "rcache_is_running"
+_ROWS: Final = "rcache_rows"
 
 
 @cache
@@ -40,7 +44,7 @@ def watched_cursor(base: type[Any]) -> type[Any]:
         return base
 
     class Watched(base):  # type: ignore[misc]
-        __slots__ = (_IS_RUNNING,)
+        __slots__ = (_IS_RUNNING, _ROWS)
         #: The driver's own, for statements of which is known what they do.
         rcache_execute = base.execute
 
@@ -56,6 +60,62 @@ def watched_cursor(base: type[Any]) -> type[Any]:
     if hasattr(base, "callproc"):
         Watched.callproc = _calling("callproc", base, is_known=False)
     return Watched
+
+
+@cache
+def _holding_rows(watched: type[Any]) -> type[Any]:
+    """A class of watched cursors whose rows were fetched already, until their next statement."""
+
+    class Holding(watched):  # type: ignore[misc]
+        __slots__ = ()
+
+        def fetchone(self) -> Any:
+            return self.rcache_rows.popleft() if self.rcache_rows else None
+
+        def fetchmany(self, size: int | None = None) -> list[Any]:
+            rows, most = self.rcache_rows, int(self.arraysize if size is None else size)
+            return [rows.popleft() for _ in range(min(most, len(rows)))]
+
+        def fetchall(self) -> list[Any]:
+            return self.fetchmany(len(self.rcache_rows))
+
+        def __iter__(self) -> Any:
+            return self
+
+        def __next__(self) -> Any:
+            if not self.rcache_rows:
+                raise StopIteration
+            return self.rcache_rows.popleft()
+
+        def close(self) -> Any:
+            self.__class__ = watched
+            return self.close()
+
+    def begin(name: str) -> Callable[..., Any]:
+        def call(self: Any, *args: Any, **options: Any) -> Any:
+            self.__class__ = watched
+            return getattr(self, name)(*args, **options)
+
+        return call
+
+    Holding.__name__ = Holding.__qualname__ = watched.__name__
+    Holding.__module__ = watched.__module__
+    for name in ("execute", "executemany", "executescript", "callproc", "rcache_execute"):
+        if hasattr(watched, name):
+            setattr(Holding, name, begin(name))
+    return Holding
+
+
+def fetch_rows(cursor: Any) -> None:
+    """Fetch what a statement has returned, and keep it for whoever asks the cursor.
+
+    SQLite carries a statement out as its rows are fetched, and servers send rows to cursors that do not buffer them
+    before they commit: one that commits by itself, such as ``INSERT … RETURNING``, has done so with its last row.
+    """
+    watched: Any = type(cursor)
+    if hasattr(watched, _IS_RUNNING) and cursor.description is not None:
+        cursor.rcache_rows = deque(cursor.fetchall())
+        cursor.__class__ = _holding_rows(watched)
 
 
 def with_watched_cursors(base: type[Any]) -> type[Any]:
@@ -103,14 +163,14 @@ def running(cursor: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _around(cursor: Any, sql: Any, *, commits: bool = False) -> Iterator[None]:
-    """Around a statement; what the driver executes within it is a part of it."""
+def _around(cursor: Any, sql: Any, *, commits: bool = False) -> Iterator[bool]:
+    """Around a statement; what the driver executes within it is a part of it. As :data:`Observer`."""
     if getattr(cursor, _IS_RUNNING, False):
-        yield
+        yield False
         return
     observer = getattr(cursor.connection, _OBSERVER, None)
-    with nullcontext() if observer is None else observer(sql, commits), running(cursor):
-        yield
+    with nullcontext(False) if observer is None else observer(sql, commits) as has_rows_first, running(cursor):
+        yield has_rows_first
 
 
 def _calling(name: str, base: type[Any], *, is_known: bool = True) -> Callable[..., Any]:
@@ -119,8 +179,12 @@ def _calling(name: str, base: type[Any], *, is_known: bool = True) -> Callable[.
     def call(self: Any, sql: Any, *args: Any, **options: Any) -> Any:
         if getattr(self, _IS_RUNNING, False):
             return original(self, sql, *args, **options)
-        with _around(self, _text(sql, self) if is_known else None, commits=name == "executescript"):
-            return original(self, sql, *args, **options)
+        text = _text(sql, self) if is_known else None
+        with _around(self, text, commits=name == "executescript") as has_rows_first:
+            result = original(self, sql, *args, **options)
+            if has_rows_first:
+                fetch_rows(self)
+            return result
 
     call.__name__ = name
     return call

@@ -21,7 +21,7 @@ from ..model.moment import Moment
 from ..model.named_tuple import NamedTuple
 from ..model.observations import Observations
 from ..model.scope import scope_var
-from .cursors import running
+from .cursors import fetch_rows, running
 from .databases import Database
 from .names import TableName, any_tag, row_tag, rows_tag, table_tag
 from .plans import Plan, read_tags
@@ -123,6 +123,7 @@ class _Statements:
         if context is None or not is_pooled(context.root_connection.connection):
             return run()  # the dialect's own: what it asks to find out about the server, for instance
         connection, database = context.root_connection, self._database
+        has_rows_first = False
         with ExitStack() as stack:
             try:
                 if _is_another(statement, context):
@@ -132,7 +133,7 @@ class _Statements:
                 if database.has_differed:
                     self._transactions.note_own(connection.info)
                 if found.is_write or found.kind is not Kind.READ:
-                    stack.enter_context(self._transactions.executing(connection, context, found))
+                    has_rows_first = stack.enter_context(self._transactions.executing(connection, context, found))
                 if found.kind is not Kind.TRANSACTION and found.kind is not Kind.SETTING:
                     self._observe(found, connection)
             except Exception as error:  # noqa: BLE001  # no fault here may fail the statement, nor have it missed
@@ -140,7 +141,10 @@ class _Statements:
                 stack.enter_context(self._transactions.executing(connection, None, database.unknown()))
                 observe(_Read(None, database.unknown()))
             stack.enter_context(running(cursor))
-            return run()
+            result = run()
+            if has_rows_first:
+                fetch_rows(cursor)
+            return result
 
     def _observe(self, found: Statement, connection: Any) -> None:
         """Note what a statement reads that has to be known now."""

@@ -224,6 +224,9 @@ class Transactions:
 
     def __init__(self, database: Database) -> None:
         self.database: Final = database
+        #: Whether a statement can be under way still when its cursor has it executed. PostgreSQL has sent the whole
+        #: result by then; a cursor there that is fetched from bit by bit can't write.
+        self._has_rows_first: Final = database.engine.dialect.name != "postgresql"
         #: Each lists caches that are told of commits; ``None`` when the apps they were of are gone.
         self._listed: Final[list[Callable[[], Sequence[Commits] | None]]] = []
         self.read_beside: Callable[[Transaction, Statement], None] | None = None
@@ -340,8 +343,8 @@ class Transactions:
     # --- Statements
 
     @contextmanager
-    def executing(self, connection: Any, context: Any, found: Statement) -> Iterator[None]:
-        """Around a statement of SQLAlchemy's that is more than a read.
+    def executing(self, connection: Any, context: Any, found: Statement) -> Iterator[bool]:
+        """Around a statement of SQLAlchemy's that is more than a read; whether its rows must be fetched within it.
 
         Args:
             connection: on which it runs.
@@ -358,7 +361,7 @@ class Transactions:
         elif self._may_commit(found):
             ends = self._begin(transaction.tags(self.database))
         try:
-            yield
+            yield self._has_rows_first and ends is not None
             if found.kind is Kind.TRANSACTION:
                 self._after_verb(transaction, found)
         finally:  # when it has failed, nobody knows what became of it, should it commit at once
@@ -368,10 +371,10 @@ class Transactions:
     @contextmanager
     def _beside(
         self, transaction: Transaction, driver: Any, info: dict[str, Any], sql: str | None, *, commits: bool
-    ) -> Iterator[None]:
-        """Around a statement that runs on a driver's own cursor."""
+    ) -> Iterator[bool]:
+        """Around a statement that runs on a driver's own cursor; as :meth:`executing`."""
         if transaction.is_committing or transaction.is_in_two_phases:
-            yield
+            yield False
             return
         found, ends = self.database.beside(sql, driver, info), None
         self.note_own(info)
@@ -391,7 +394,7 @@ class Transactions:
         if self.read_beside is not None and found.kind not in (Kind.TRANSACTION, Kind.SETTING):
             self.read_beside(transaction, found)
         try:
-            yield
+            yield self._has_rows_first and ends is not None
             if found.kind is Kind.TRANSACTION and not commits:
                 self._after_verb(transaction, found)
         finally:

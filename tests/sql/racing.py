@@ -364,8 +364,8 @@ def hang(redis: Any, seconds: float = 1.0) -> None:
     redis.resume()
 
 
-def run(seconds: float, database: str = "postgresql") -> Report:
-    """The long form, on servers of its own."""
+def run(seconds: float, database: str = "postgresql", *, is_calm: bool = False) -> Report:
+    """The long form, on servers of its own; a calm one has many more commits, and nobody is killed or restarted."""
     from tests.binaries import find_binary
     from tests.processes import scratch_directory
     from tests.servers import Server
@@ -383,14 +383,15 @@ def run(seconds: float, database: str = "postgresql") -> Report:
             postgres = stack.enter_context(Postgres())
             url = postgres.url
             torments.insert(1, lambda: disconnect(postgres))
-        return Race(url, redis.url).run(seconds, kills=True, torments=torments)
+        return Race(url, redis.url).run(seconds, kills=not is_calm, torments=[] if is_calm else torments)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--database", choices=["postgresql", "mariadb", "sqlite"], default="postgresql")
+    parser.add_argument("--calm", action="store_true", help="no kills, no restarts: many more commits")
     given = parser.parse_args()
-    result = run(given.seconds, given.database)
+    result = run(given.seconds, given.database, is_calm=given.calm)
     print(result, *result.left_stale, sep="\n")
     raise SystemExit(bool(result.counts["stale"] or result.counts["phantoms"] or result.left_stale))
