@@ -1,4 +1,4 @@
-"""The tags of tables and rows of a watched database, told from the labels of the app. Pure.
+"""The tags of tables and rows of a watched database, as opposed to the labels of the app. Pure.
 
 Owns what such a tag begins with, and :func:`tables_and_rows`. How tables and rows are spelled after that is
 ``sql.names``'s.

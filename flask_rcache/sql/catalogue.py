@@ -221,7 +221,7 @@ SELECT o.oprname, n.nspname, p.proname FROM pg_catalog.pg_operator o
 JOIN pg_catalog.pg_proc p ON p.oid = o.oprcode JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 WHERE n.nspname <> 'pg_catalog' AND p.provolatile <> 'i'
 """
-#: Those that take or give the number of something in the catalogue tell of that.
+#: Those that take or give the number of something in the catalogue depend on it.
 _PG_VOLATILE: Final = """
 SELECT DISTINCT p.proname FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 WHERE n.nspname = 'pg_catalog' AND p.prokind = 'f'

@@ -155,7 +155,7 @@ def _operators(sql: str, tokens: Sequence[Any]) -> Iterator[str]:
     yield from (run,) if run else ()
 
 
-#: The words that SQL takes for functions that tell who asks, without a parenthesis.
+#: The words that SQL takes for functions that depend on who asks, without a parenthesis.
 _BARE: Final = frozenset({"current_role", "current_user", "session_user", "system_user"})
 
 
@@ -167,7 +167,7 @@ def _is_name(kind: TokenType) -> bool:
 
 
 def plain_text(text: str, verb: str, glot: str) -> str | None:
-    """The text of a statement without its comments; ``None`` where they can't be told from the rest."""
+    """The text of a statement without its comments; ``None`` where they can't be separated from the rest."""
     rest = text[len(verb) :]
     try:  # behind a word of no meaning: there are words behind which sqlglot passes over the rest
         tokens = Dialect.get_or_raise(glot or None).tokenize(f"_ {rest}")[1:]

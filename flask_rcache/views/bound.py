@@ -68,7 +68,7 @@ _SELECTIONS_REMEMBERED: Final = 1000
 _USES_COUNTED: Final = 50_000
 _VIEWS_KEPT: Final = 4096
 _FIELDS_KEPT: Final = 10_000
-#: Where flask-login and flask-jwt-extended are told the names of their cookies.
+#: Where flask-login and flask-jwt-extended are configured with the names of their cookies.
 _COOKIE_SETTINGS: Final = ("REMEMBER_COOKIE_NAME", "JWT_ACCESS_COOKIE_NAME")
 
 
