@@ -5,7 +5,7 @@ Whoever commits notes the number afterwards, in memory that all processes share;
 answer that is older than what a commit has returned before the read began is seen, and so is one that was never
 committed. Each process writes to a part of its own of that memory: a lock would be lost with one that is killed.
 
-As a command: `python -m tests.sql.racing --seconds 30 [--database mariadb]`.
+As a command: `python -m tests.sql.racing --seconds 30 [--database mariadb] [--level SERIALIZABLE] [--calm]`.
 """
 
 from __future__ import annotations
@@ -137,7 +137,15 @@ class Worker:
     """What one process does until it is told to stop."""
 
     def __init__(
-        self, url: str, redis: str, ledger: Any, counts: Any, number: int, *, is_tormented: bool = False
+        self,
+        url: str,
+        redis: str,
+        ledger: Any,
+        counts: Any,
+        number: int,
+        *,
+        is_tormented: bool = False,
+        levels: Sequence[str] | None = None,
     ) -> None:
         self._site = site(url, redis)
         self._ledger = ledger
@@ -146,7 +154,7 @@ class Worker:
         self._dice = random.Random(os.getpid())
         #: Whether connections are ended on purpose.
         self._is_tormented = is_tormented
-        self._levels = LEVELS[self._site.engine.dialect.name]
+        self._levels = LEVELS[self._site.engine.dialect.name] if levels is None else levels
 
     def run(self, stop: Any) -> None:
         """Read and write until the first item is not 0."""
@@ -237,8 +245,17 @@ class Worker:
         self._count("commits")
 
 
-def _work(url: str, redis: str, ledger: Any, counts: Any, stop: Any, number: int, is_tormented: bool) -> None:
-    Worker(url, redis, ledger, counts, number, is_tormented=is_tormented).run(stop)
+def _work(
+    url: str,
+    redis: str,
+    ledger: Any,
+    counts: Any,
+    stop: Any,
+    number: int,
+    is_tormented: bool,
+    levels: Sequence[str] | None,
+) -> None:
+    Worker(url, redis, ledger, counts, number, is_tormented=is_tormented, levels=levels).run(stop)
 
 
 @dataclass
@@ -260,10 +277,11 @@ class Race:
         url: of an empty database.
         redis: of a Redis.
         workers: how many processes.
+        levels: the isolation levels that sessions take at random; None for all that the database has.
     """
 
-    def __init__(self, url: str, redis: str, *, workers: int = 4) -> None:
-        self._url, self._redis, self._workers = url, redis, workers
+    def __init__(self, url: str, redis: str, *, workers: int = 4, levels: Sequence[str] | None = None) -> None:
+        self._url, self._redis, self._workers, self._levels = url, redis, workers, levels
         context = multiprocessing.get_context("forkserver")  # whose processes need not import everything anew
         context.set_forkserver_preload([__name__])
         self._context = context
@@ -277,7 +295,8 @@ class Race:
         prepare(url)
 
     def _start(self) -> None:
-        arguments = (self._url, self._redis, self._ledger, self._counts, self._stop, self._begun, self._is_tormented)
+        shared = (self._ledger, self._counts, self._stop)
+        arguments = (self._url, self._redis, *shared, self._begun, self._is_tormented, self._levels)
         process = self._context.Process(target=_work, args=arguments, daemon=True)
         process.start()
         self._processes.append((self._begun, process))
@@ -364,7 +383,9 @@ def hang(redis: Any, seconds: float = 1.0) -> None:
     redis.resume()
 
 
-def run(seconds: float, database: str = "postgresql", *, is_calm: bool = False) -> Report:
+def run(
+    seconds: float, database: str = "postgresql", *, is_calm: bool = False, levels: Sequence[str] | None = None
+) -> Report:
     """The long form, on servers of its own; a calm one has many more commits, and nobody is killed or restarted."""
     from tests.binaries import find_binary
     from tests.processes import scratch_directory
@@ -383,7 +404,7 @@ def run(seconds: float, database: str = "postgresql", *, is_calm: bool = False) 
             postgres = stack.enter_context(Postgres())
             url = postgres.url
             torments.insert(1, lambda: disconnect(postgres))
-        return Race(url, redis.url).run(seconds, kills=not is_calm, torments=[] if is_calm else torments)
+        return Race(url, redis.url, levels=levels).run(seconds, kills=not is_calm, torments=[] if is_calm else torments)
 
 
 if __name__ == "__main__":
@@ -391,7 +412,11 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--database", choices=["postgresql", "mariadb", "sqlite"], default="postgresql")
     parser.add_argument("--calm", action="store_true", help="no kills, no restarts: many more commits")
+    parser.add_argument(
+        "--level", choices=_LEVELS, help="the isolation level of all sessions; all levels are mixed else"
+    )
     given = parser.parse_args()
-    result = run(given.seconds, given.database, is_calm=given.calm)
+    chosen = None if given.level is None else [given.level]
+    result = run(given.seconds, given.database, is_calm=given.calm, levels=chosen)
     print(result, *result.left_stale, sep="\n")
     raise SystemExit(bool(result.counts["stale"] or result.counts["phantoms"] or result.left_stale))
