@@ -10,12 +10,13 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from flask import Flask
 from jinja2 import Template
 
+from benchmarks import report
 from flask_rcache import RCache
 
 _TEXTS: Final = {"20 bytes": "x" * 20, "2 KB": "<li>Flight</li>\n" * 128}
@@ -58,15 +59,30 @@ def measured(rounds: int, renderings: int) -> dict[str, tuple[float, float]]:
     return {name: (min(hit), min(bare)) for name, (hit, bare) in times.items()}
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Measure from the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fragments", description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--renderings", type=int, default=300, help="of each template in a round")
-    options = parser.parse_args()
-    print("| fragment | hit, µs of CPU time | without the fragment | difference |\n|---|---|---|---|")
-    for name, (hit, bare) in measured(options.rounds, options.renderings).items():
-        print(f"| {name} | {hit:.0f} | {bare:.0f} | {hit - bare:.0f} |")
+    report.options(parser)
+    options = parser.parse_args(argv)
+    found = measured(options.rounds, options.renderings)
+    report.show(
+        report.Report(
+            name="fragments",
+            title="What a hit of a fragment costs by itself",
+            command="python -m benchmarks.fragments",
+            method=(
+                f"CPU time of a rendering, in memory; the least of {options.rounds} interleaved rounds of "
+                f"{options.renderings} renderings."
+            ),
+            columns=("", "µs with a hit", "µs without the fragment", "difference"),
+            rows=[(name, f"{hit:.0f}", f"{bare:.0f}", f"{hit - bare:.0f}") for name, (hit, bare) in found.items()],
+            bars=(),
+            unit="µs",
+        ),
+        publish=options.publish,
+    )
     return 0
 
 

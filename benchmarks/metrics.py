@@ -1,13 +1,14 @@
 """What a hit costs with metrics and spans: `python -m benchmarks.metrics`.
 
 The same hit in memory, called in process, with and without exporters. CPU time of the thread, so that other programs
-disturb little; the rows take turns in every round, and the last column is the median of the differences to the row
-without metrics in the same round.
+disturb little; the rows take turns in every round, and the last column is the median of the ratios to the row without
+metrics in the same round. Prometheus' multiprocess mode is measured in a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import statistics
 import sys
@@ -17,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from flask import Flask, Response
 
+from benchmarks import report
 from benchmarks.rows import BODY, wsgi_caller
 from flask_rcache import CacheManager, CacheType, RCache, cache_response
 
@@ -58,12 +60,13 @@ def _spans(manager: CacheManager) -> None:
     manager.tracer = spans(TracerProvider().get_tracer("benchmark"))
 
 
+_NONE = "without metrics"
 ROWS: dict[str, Callable[[CacheManager], None]] = {
-    "no metrics": _nothing,
+    _NONE: _nothing,
     "Prometheus": _prometheus,
-    "OpenTelemetry, API only": _api,
+    "OpenTelemetry without its SDK": _api,
     "OpenTelemetry SDK, metrics": _sdk,
-    "OpenTelemetry SDK, spans": _spans,
+    "OpenTelemetry SDK, spans that are recorded": _spans,
 }
 
 
@@ -99,23 +102,51 @@ def _measure(callers: Mapping[str, Callable[[], object]], *, rounds: int, calls:
     return times
 
 
+def _ratios(rows: Sequence[str], *, rounds: int, calls: int) -> dict[str, tuple[float, float]]:
+    """By row: the median of CPU microseconds a call, and of the ratios to the row without metrics in the same round."""
+    times = _measure({title: _caller(ROWS[title]) for title in rows}, rounds=rounds, calls=calls)
+    return {
+        title: (
+            statistics.median(figures),
+            statistics.median(a / b for a, b in zip(figures, times[_NONE], strict=True)),
+        )
+        for title, figures in times.items()
+    }
+
+
+def _multiprocess(directory: str, rounds: int, calls: int) -> tuple[float, float]:
+    """Prometheus in its multiprocess mode: it has to be set before prometheus_client is imported."""
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+    return _ratios((_NONE, "Prometheus"), rounds=rounds, calls=calls)["Prometheus"]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.metrics", description=__doc__)
     parser.add_argument("--rounds", type=int, default=40, help="at least 2")
     parser.add_argument("--calls", type=int, default=300, help="calls of each row in a round")
-    parser.add_argument("--multiprocess", action="store_true", help="Prometheus in its multiprocess mode")
+    report.options(parser)
     options = parser.parse_args(argv)
-    with tempfile.TemporaryDirectory() as directory:
-        if options.multiprocess:  # before prometheus_client is imported
-            os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
-        callers = {title: _caller(set_up) for title, set_up in ROWS.items()}
-        times = _measure(callers, rounds=options.rounds, calls=options.calls)
-    print(f"Python {sys.version.split()[0]}, {options.rounds} interleaved rounds of {options.calls} calls")
-    print(f"{'':30} {'µs/call':>9} {'µs more':>9}")
-    for title, figures in times.items():
-        more = statistics.median(a - b for a, b in zip(figures, times["no metrics"], strict=True))
-        print(f"{title:30} {statistics.median(figures):9.1f} {more:9.1f}")
+    amount = {"rounds": options.rounds, "calls": options.calls}
+    found = _ratios(tuple(ROWS), **amount)
+    with tempfile.TemporaryDirectory() as directory, multiprocessing.get_context("spawn").Pool(1) as pool:
+        found["Prometheus, multiprocess mode"] = pool.apply(_multiprocess, (directory,), amount)
+    report.show(
+        report.Report(
+            name="metrics",
+            title="What metrics and spans add to a hit in memory",
+            command="python -m benchmarks.metrics",
+            method=(
+                f"CPU time of a view's hit, called in process; medians of {options.rounds} interleaved rounds of "
+                f"{options.calls} calls. Spans are recorded and not sent."
+            ),
+            columns=("", "µs a hit", "× without metrics"),
+            rows=[(title, f"{micros:.1f}", f"{ratio:.2f}") for title, (micros, ratio) in found.items()],
+            bars=(),
+            unit="× without metrics",
+        ),
+        publish=options.publish,
+    )
     return 0
 
 

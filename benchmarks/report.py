@@ -3,6 +3,9 @@
 `publish` writes ``docs/benchmarks/NAME.svg`` and ``.png``, and replaces what stands between
 ``<!-- benchmark: NAME -->`` and ``<!-- end of NAME -->`` in the README and in the pages of the documentation. So every
 figure that is published is what a command has printed, and the table names the command, the machine and the commit.
+
+Prose quotes a cell of such a table between ``<!-- figure: NAME; ROW; COLUMN -->`` and ``<!-- end -->``; `publish`
+replaces what stands there, too.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +51,7 @@ class Report:
         method: How, in a sentence or two.
         columns: The head of the table.
         rows: The table; the first column is text.
-        bars: The plot.
+        bars: The plot; without any there is none.
         unit: Of the bars.
         logarithmic: Whether the bars differ by orders of magnitude.
         skipped: What could not be measured here, with the reason.
@@ -102,15 +105,21 @@ class Report:
         Raises:
             ModuleNotFoundError: matplotlib is not installed.
         """
-        _FOLDER.mkdir(exist_ok=True)
-        self._plot()
+        if self.bars:
+            _FOLDER.mkdir(exist_ok=True)
+            self._plot()
         for page in (_ROOT / "README.md", *sorted((_ROOT / "docs").glob("*.md"))):
             text = page.read_text(encoding="utf-8")
-            changed = placed(text, self.name, self.markdown())
+            changed = quoted(placed(text, self.name, self.markdown()), self.name, self._cells())
             if self.brief:
                 changed = placed(changed, f"{self.name} in brief", self.in_brief())
             if changed != text:
                 page.write_text(changed, encoding="utf-8")
+
+    def _cells(self) -> dict[tuple[str, str], str]:
+        return {
+            (row[0], column): cell for row in self.rows for column, cell in zip(self.columns[1:], row[1:], strict=True)
+        }
 
     def _plot(self) -> None:
         import matplotlib as mpl
@@ -151,6 +160,30 @@ def placed(text: str, name: str, table: str) -> str:
     """
     pattern = rf"(<!-- benchmark: {re.escape(name)} -->\n).*?(<!-- end of {re.escape(name)} -->)"
     return re.sub(pattern, lambda match: f"{match[1]}\n{table}\n\n{match[2]}", text, flags=re.DOTALL)
+
+
+_FIGURE = re.compile(r"(<!-- figure: ([^;]+?); ([^;]+?); ([^;]+?) -->)(.*?)(<!-- end -->)", re.DOTALL)
+
+
+def quoted(text: str, name: str, cells: Mapping[tuple[str, str], str]) -> str:
+    """The page with what it quotes of one table in its prose.
+
+    Args:
+        text: The page.
+        name: Of the benchmark; figures of others stay as they are.
+        cells: Its table, by the text of the row and of the column.
+
+    Raises:
+        KeyError: The page quotes a row or a column that the table does not have.
+
+    >>> quoted("<!-- figure: x; hit; ms -->?<!-- end --> ms", "x", {("hit", "ms"): "1.2"})
+    '<!-- figure: x; hit; ms -->1.2<!-- end --> ms'
+    """
+
+    def cell(match: re.Match[str]) -> str:
+        return match[0] if match[2] != name else f"{match[1]}{cells[match[3], match[4]]}{match[6]}"
+
+    return _FIGURE.sub(cell, text)
 
 
 def version(package: str) -> str:

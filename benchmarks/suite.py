@@ -25,6 +25,8 @@ BENCHMARKS: dict[str, tuple[list[str], list[str]]] = {
     "benchmarks.outage": (["--publish"], ["--requests", "3", "--cap", "6"]),
     "benchmarks.sql": (["--rows", "--publish"], ["--rounds", "20"]),
     "benchmarks.fragments": ([], ["--rounds", "2"]),
+    "benchmarks.bus": ([], ["--invalidations", "20"]),
+    "benchmarks.metrics": ([], ["--rounds", "2", "--calls", "50"]),
     "benchmarks.writes": ([], ["--writes", "2000"]),
     "benchmarks.cluster": ([], ["--rounds", "5", "--seconds", "1"]),
 }
@@ -39,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = options.only.split(",") if options.only else list(BENCHMARKS)
     if unknown := [name for name in names if name not in BENCHMARKS]:
         parser.error(f"unknown benchmarks {unknown}; known: {', '.join(BENCHMARKS)}")
-    failed = []
+    failed, started = [], time.monotonic()
     for name in names:
         thorough, quick = BENCHMARKS[name]
         arguments = quick if options.quick else thorough
@@ -49,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"--- {time.monotonic() - began:.0f} s", flush=True)
         if done.returncode:
             failed.append(name)
+    print(f"\n{len(names)} benchmarks in {(time.monotonic() - started) / 60:.1f} minutes", flush=True)
     if failed:
         print(f"failed, or missed a goal: {', '.join(failed)}", file=sys.stderr)
     return len(failed)
