@@ -19,7 +19,7 @@ from ..model.named_tuple import NamedTuple
 from . import parsers
 from .redaction import redacted
 
-__all__ = ["SETTINGS", "Setting", "Settings", "TtlSource", "load_settings", "nearest"]
+__all__ = ["SETTINGS", "Setting", "Settings", "TtlSource", "guess", "load_settings", "nearest"]
 
 #: What login libraries (flask-login, flask-jwt-extended, Flask-HTTPAuth), Flask's tutorial and Flask-WTF keep on ``g``
 #: for a request, and so what says who is asking.
@@ -365,11 +365,20 @@ def nearest(name: str, known: Iterable[str]) -> str:
     >>> nearest("prodcts", ["product", "search"])
     '; did you mean product?'
     """
+    known = sorted(known)
+    return guess(name, known) or f"; known: {', '.join(known) or 'none'}"
+
+
+def guess(name: str, known: Iterable[str]) -> str:
+    """What to add to an error about an unknown name: the known one that it is near; empty when it is near none.
+
+    >>> guess("prodcts", ["product", "search"]), guess("weather", ["product"])
+    ('; did you mean product?', '')
+    """
     import difflib  # rarely needed
 
-    known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known)}"
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _lookup(key: str, config: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[object, str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Final
 
-from ..config.settings import Settings
+from ..config.settings import Settings, guess
 from ..errors import ConfigError, UnknownTypeError
 from ..model.bounded import BoundedDict
 from ..model.cache_type import BUILT_IN, FROM_HEADERS, CacheType, Lifetime, Tags, Ttl, check_lifetime, split_tags
@@ -131,7 +131,7 @@ class Policies:
         """The type that a name stands for; a type stands for itself.
 
         Raises:
-            UnknownTypeError: no such type; the message lists the known ones.
+            UnknownTypeError: no such type; the message has the nearest known one, and all of them.
             ConfigError: neither a type nor a name.
         """
         if isinstance(cache_type, CacheType):
@@ -143,8 +143,8 @@ class Policies:
         known = self._types.get(cache_type)
         if known is None:
             raise UnknownTypeError(
-                f"unknown cache type {cache_type!r}: register it with RCache(types=[CacheType({cache_type!r}, …)]); "
-                f"known are {', '.join(sorted(self._types))}"
+                f"unknown cache type {cache_type!r}{guess(cache_type, self._types)}; known are "
+                f"{', '.join(sorted(self._types))}; register another with RCache(types=[CacheType({cache_type!r}, …)])"
             )
         return known
 

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from ..config.settings import Settings
+from ..config.settings import Settings, nearest
 from ..errors import ConfigError, EncodeError, StoreError
 from ..model.named_tuple import NamedTuple
 from ..stores.protocol import Lease, LoadedResult, Outcome
@@ -142,9 +142,8 @@ class Writes:
         """
         writer = self.writers.get(queue)
         if writer is None:
-            known = ", ".join(map(repr, sorted(self.writers))) or "none"
             raise ConfigError(
-                f"no writer is registered for queue {queue!r} (there are: {known}): decorate one with "
+                f"no writer is registered for queue {queue!r}{nearest(queue, self.writers)}; decorate one with "
                 f"@rcache.writer({queue!r})"
             )
         return writer

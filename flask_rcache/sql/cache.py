@@ -14,6 +14,7 @@ from flask import Flask, appcontext_pushed, current_app
 from sqlalchemy import Dialect, Engine
 from sqlalchemy.sql.elements import ClauseElement
 
+from ..config.settings import nearest
 from ..context import installed, manager_of
 from ..engine.commits import Commits
 from ..engine.inspector import Inspector
@@ -154,8 +155,8 @@ class SQLCache:
         for database in databases:
             if database.name == name or (bind is None and len(databases) == 1):
                 return database
-        known = ", ".join(repr(database.name) for database in databases) or "none"
-        raise ConfigError(f"SQLCache watches no database {bind!r}; there are: {known}")
+        known = [database.name or "''" for database in databases]
+        raise ConfigError(f"SQLCache watches no database {bind!r}{nearest(str(bind or ''), known)}")
 
     # Watching
 

@@ -18,6 +18,7 @@ from weakref import ref
 
 from flask import Flask
 
+from ..config.settings import nearest
 from ..context import manager_of
 from ..engine.policies import Policy
 from ..engine.statistics import Counters
@@ -309,8 +310,7 @@ class Warmer:
         asked = list(dict.fromkeys(names))
         unknown = [name for name in asked if name not in self._tasks]
         if unknown:
-            known = ", ".join(sorted(self._tasks)) or "none"
-            raise ConfigError(f"there is no warming task {unknown[0]!r}; known are {known}")
+            raise ConfigError(f"there is no warming task {unknown[0]!r}{nearest(unknown[0], self._tasks)}")
         return asked or list(self._tasks)
 
     def start(self, names: Iterable[str] = ()) -> tuple[list[str], list[str]]:

@@ -434,7 +434,7 @@ def test_command__runs_and_lists(redis_server: Server) -> None:
     ]
     result = runner.invoke(args=["cache", "warm", "nobody"])
     assert result.exit_code == 2
-    assert "there is no warming task 'nobody'; known are bad, good" in result.output
+    assert "there is no warming task 'nobody'; known: bad, good" in result.output
     site.flask.extensions["rcache"].close()
 
 
