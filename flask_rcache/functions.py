@@ -183,7 +183,7 @@ class CachedFunction(Generic[P, R]):
             if name not in vars(self) and not hasattr(CachedFunction, name):
                 setattr(self, name, item)
         self.options: Final = options
-        self._identity: Final = Identity(function)
+        self._identity: Final = Identity(function, describes=True)
         self._function: Final = function
         self._parameters: Final = Parameters(function)
         self._is_async: Final = inspect.iscoroutinefunction(function)

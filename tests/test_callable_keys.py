@@ -8,6 +8,7 @@ import enum
 import functools
 import io
 import itertools
+import logging
 import operator
 import os
 import re
@@ -18,6 +19,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from flask import Flask
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from flask_rcache.errors import ConfigError, InvalidKeyError
 from flask_rcache.model.callable_keys import Identity, function_name, identity_of, object_key, signature_of
@@ -409,3 +412,96 @@ def test_object_key__what_cannot_be_told_apart() -> None:
             object_key(bound, "shop.label")
     with pytest.raises(InvalidKeyError, match="object: pass its id"):
         object_key(Shop(object()), "shop.label")  # type: ignore[arg-type]
+
+
+class Person:
+    """Data, of a class that says nothing of itself."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def greet(self) -> str:
+        return self.name
+
+
+class Client:
+    """What a function works with: an address, and what changes while it is used."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.lock = threading.Lock()
+        self.calls = 0
+
+    def close(self) -> None:
+        self.calls += 1
+
+
+class Base(DeclarativeBase):
+    """The tables."""
+
+
+class Author(Base):
+    """A row."""
+
+    __tablename__ = "author"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+class Knot:
+    """Refers to itself."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.knot = name, self
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        Person,
+        Client,
+        Knot,
+        lambda name: [Person(name)],
+        lambda name: (Person(name), 1),
+        lambda name: {"who": Person(name)},
+        lambda name: Person(name).greet,
+        lambda name: functools.partial(print, Person(name)),
+        lambda name: holds(Person(name)),
+        lambda name: times_object(Person(name))(base),
+    ],
+)
+def test_identity__objects_are_described_by_what_they_hold(make: Callable[[str], Any]) -> None:
+    """Functions made by one factory for two people or two servers are two; made again for the same, they are one."""
+
+    def described(name: str) -> str:
+        return Identity(holds(make(name)), describes=True).text()
+
+    assert described("ann") == described("ann")
+    assert described("ann") != described("bob")
+
+
+def times_object(person: Person) -> Callable[[Any], Any]:
+    """A wrapper that is an object which holds one."""
+    return lambda function: Wrapper(person, function)  # type: ignore[arg-type]
+
+
+def test_identity__what_changes_while_it_works_describes_nothing() -> None:
+    """A client's counters and locks, an app, a lock, a log: another process has other ones."""
+    client = Client("redis://a")
+    before = Identity(holds(client), describes=True).text()
+    client.close()
+    assert Identity(holds(client), describes=True).text() == before
+    nothing = Identity(holds(object()), describes=True).text()
+    for value in (Flask("shop"), threading.Lock(), logging.getLogger("shop"), itertools.count()):
+        assert Identity(holds(value), describes=True).text() == nothing
+
+
+def test_identity__a_row_is_refused() -> None:
+    """What a database's object holds may not be loaded, so that two could look alike: its id has to be passed."""
+    function = Identity(holds([Author(id=1)]), describes=True)
+    with pytest.raises(InvalidKeyError, match=r"closed over 'value', .*Author of SQLAlchemy.*pass its id"):
+        function()
+
+
+def test_identity__of_a_view_describes_nothing() -> None:
+    """A view's URL tells it from others, and what libraries have wrapped around it may differ between processes."""
+    assert Identity(holds(Person("ann"))).text() == Identity(holds(Person("bob"))).text()

@@ -6,18 +6,22 @@ spelled is ``typed_keys``'s, and when one is asked for ``functions``' and ``view
 
 from __future__ import annotations
 
+import contextlib
 import copyreg
 import dis
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+import itertools
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, Final
 
 from ..errors import ConfigError, InvalidKeyError
 from .bounded import BoundedDict
+from .carried import is_data
 from .objects import (
+    a_type,
     attributes,
     class_fingerprint,
     class_name,
@@ -25,10 +29,11 @@ from .objects import (
     has_hidden_state,
     instance_dict,
     is_of_python,
+    is_of_sqlalchemy,
     type_name,
     unwrapped,
 )
-from .typed_keys import Key, key_id
+from .typed_keys import Key, is_plain, key_id
 
 __all__ = ["Identity", "function_name", "identity_of", "is_method", "object_key", "signature_of"]
 
@@ -46,6 +51,8 @@ class Identity:
 
     Args:
         function: the callable.
+        describes: whether the objects that it has closed over are told apart by what they hold. A view's URL tells it
+            from others, and what libraries have closed over around it holds what differs between processes.
 
     Attributes:
         name: ``module:qualname`` of what is wrapped innermost; with a fingerprint where several functions have it.
@@ -56,21 +63,26 @@ class Identity:
 
     __slots__ = ("_cells", "_fixed", "_given", "name")
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], *, describes: bool = False) -> None:
         self.name: Final = function_name(function)
         *wrappers, plain = _layers(function)
-        fixed = [_wrapper_token(layer) for layer in wrappers if not isinstance(layer, _GIVES)]
+        entered = _describing.set(_Describing(self.name) if describes else None)
+        try:
+            fixed = [_wrapper_token(layer) for layer in wrappers if not isinstance(layer, _GIVES)]
+        finally:
+            _describing.reset(entered)
         self._fixed: Final = key_id(tuple(fixed)) if fixed else ""
         #: Partials and bound methods: what they give to each call.
         self._given: Final = [layer for layer in wrappers if isinstance(layer, _GIVES)]
         functions = [layer for layer in (*wrappers, plain) if isinstance(layer, FunctionType)]
-        self._cells: Final = [cell for layer in functions for cell in _cells_of(layer)]
+        self._cells: Final = [cell for layer in functions for cell in _cells_of(layer, describes=describes)]
 
     def __call__(self) -> tuple[object, ...]:
         """What the key of a call holds beside its name and arguments, as it is now: closed-over values may change.
 
         Raises:
-            InvalidKeyError: it is bound to an object, or a partial of one, that can't stand in a key.
+            InvalidKeyError: it is bound to an object, a partial of one, or has closed over one of a database, that
+                can't stand in a key.
         """
         if not self._cells and not self._given:
             return (self._fixed,) if self._fixed else ()
@@ -269,35 +281,46 @@ class _Cell:
     """A variable of an enclosing function, as part of a key.
 
     A value that can't change is taken as it is at the call. One that can, a list or a dict, is taken as it was when the
-    cell was first seen: what becomes of it later is no other function, and it may be what the function caches from.
+    cell was first seen: what becomes of it later is no other function, and it may be what the function caches from. So
+    is an object, where it is described.
     """
 
-    __slots__ = ("_cell", "_seen", "_token", "name")
+    __slots__ = ("_cell", "_describes", "_seen", "_token", "name")
 
-    def __init__(self, name: str, cell: CellType) -> None:
+    def __init__(self, name: str, cell: CellType, *, describes: bool) -> None:
         self.name: Final = name
         self._cell: Final = cell
+        self._describes: Final = describes
         self._seen: object = None
         self._token: str | None = None
-        self.token()
+        with contextlib.suppress(InvalidKeyError):  # said when it is called
+            self.token()
 
     def token(self) -> str | None:
-        """The variable's value as a text; ``None`` for an object that says nothing of itself."""
+        """The variable's value as a text; ``None`` for an object that says nothing of itself.
+
+        Raises:
+            InvalidKeyError: the object can't be told from others of its class, and says something of whom it is for.
+        """
         try:
             value = self._cell.cell_contents
         except ValueError:  # not assigned yet
             return None
         if value is not self._seen or hasattr(type(value), "__cache_key__"):
-            self._token, self._seen = _token(value), value
+            entered = _describing.set(_Describing(self.name) if self._describes else None)
+            try:
+                self._token, self._seen = _token(value), value
+            finally:
+                _describing.reset(entered)
         return self._token
 
 
-def _cells_of(function: FunctionType) -> list[_Cell]:
+def _cells_of(function: FunctionType, *, describes: bool) -> list[_Cell]:
     """The variables of enclosing functions that a function reads and neither assigns nor changes."""
     code = function.__code__
     own = _changed(code)
     return [
-        _Cell(name, cell)
+        _Cell(name, cell, describes=describes)
         for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True)
         if name not in own
     ]
@@ -354,7 +377,95 @@ def _token(value: Any) -> str | None:
     try:
         return key_id((value,))
     except InvalidKeyError:
-        return None if is_of_python(kind) or hasattr(kind, "__next__") else _built_in_token(value)
+        if hasattr(kind, "__cache_key__"):
+            raise
+        if hasattr(kind, "__next__"):
+            return None
+        describing = _describing.get()
+        if describing is not None and (is_of_python(kind) or kind in _CONTAINERS):
+            return describing.token(value)
+        return None if is_of_python(kind) else _built_in_token(value)
+
+
+# What an object is, by what it holds
+
+_CONTAINERS: Final = (list, tuple, dict, set, frozenset)
+#: What runs the app is the same for all that is cached there.
+_FRAMEWORKS: Final = frozenset({"flask", "flask_rcache", "jinja2", "logging", "werkzeug"})
+#: So deep, and at so many objects, it is looked at what one holds.
+_DEEPEST_OBJECT: Final = 4
+_MOST_OBJECTS: Final = 200
+
+
+class _Describing:
+    """Telling a closed-over object from others of its class by what it holds.
+
+    Args:
+        name: of the variable or the wrapper, for the message.
+    """
+
+    __slots__ = ("_around", "_left", "_name")
+
+    def __init__(self, name: str) -> None:
+        self._name: Final = name
+        self._left = _MOST_OBJECTS
+        self._around: Final[list[object]] = []
+
+    def token(self, value: Any) -> str | None:
+        """What an object holds, as a text; ``None`` for one that says nothing.
+
+        Of data that is all that says something itself. Of what the function works with, a client or a connection, it is
+        plain texts: the address of a server. Its counters and times differ between processes.
+
+        Raises:
+            InvalidKeyError: a row of a database, whose attributes may not be loaded.
+        """
+        kind = type(value)
+        if self._left <= 0 or len(self._around) >= _DEEPEST_OBJECT or any(each is value for each in self._around):
+            return None
+        self._left -= 1
+        if any(base.__module__.partition(".")[0] in _FRAMEWORKS for base in kind.__mro__):
+            return None
+        is_said = is_data(value)
+        if is_of_sqlalchemy(kind):
+            if not is_said:
+                return None
+            raise InvalidKeyError(
+                f"a cached function has closed over {self._name!r}, which is or holds {a_type(kind)} of SQLAlchemy, "
+                "and that can't be part of its key: pass its id as an argument"
+            )
+        self._around.append(value)
+        try:
+            return key_id(("object", _class_token(kind), *self._parts(value, is_said=is_said)))
+        finally:
+            self._around.pop()
+
+    def _parts(self, value: Any, *, is_said: bool) -> list[object]:
+        held = attributes(value)
+        if not is_said:
+            return [(name, _token(each)) for name, each in held if _is_text(each)]
+        parts: list[object] = [(name, _token(each)) for name, each in held if self._left > 0]
+        if isinstance(value, Collection):
+            parts.append(len(value))
+        if isinstance(value, dict):
+            parts += sorted((str(_token(name)), str(_token(item))) for name, item in self._some(dict.items(value)))
+        elif isinstance(value, list | tuple):
+            parts += [_token(each) for each in self._some(value)]
+        elif isinstance(value, set | frozenset):
+            parts += sorted(str(_token(each)) for each in self._some(value))
+        return parts
+
+    def _some(self, items: Iterable[Any]) -> Iterator[Any]:
+        """As many as are looked at."""
+        return itertools.takewhile(lambda _: self._left > 0, items)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str | bytes) or (type(value) is tuple and is_plain(value))
+
+
+#: What tells closed-over objects apart, where that is asked for.
+_describing: Final[ContextVar[_Describing | None]] = ContextVar("rcache_describing", default=None)
 
 
 def _built_in_token(value: Any) -> str | None:
@@ -377,9 +488,16 @@ def _function_token(function: Any) -> str | None:
     if len(outer) >= _DEEPEST or any(each is function for each in outer):  # it has closed over itself
         return None
     entered = _under_way.set((*outer, function))
+    describing = _describing.get()
     try:
-        return key_id(("function", identity_of(function)))
-    except ConfigError:  # it has no name, or is bound to an object that can't stand in a key
+        if describing is not None and isinstance(function, MethodType):
+            return key_id(("method", _token(function.__func__), _token(function.__self__)))
+        return key_id(("function", Identity(function, describes=describing is not None).text()))
+    except InvalidKeyError:
+        if describing is not None:
+            raise
+        return None
+    except ConfigError:  # it has no name
         return None
     finally:
         _under_way.reset(entered)
