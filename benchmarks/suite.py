@@ -24,9 +24,9 @@ BENCHMARKS: dict[str, tuple[list[str], list[str]]] = {
     "benchmarks.growth": (["--publish"], ["--entries", "20000", "--seconds", "1"]),
     "benchmarks.outage": (["--publish"], ["--requests", "3", "--cap", "6"]),
     "benchmarks.sql": (["--rows", "--publish"], ["--rounds", "20"]),
-    "benchmarks.fragments": ([], ["--rounds", "2"]),
-    "benchmarks.bus": ([], ["--invalidations", "20"]),
-    "benchmarks.metrics": ([], ["--rounds", "2", "--calls", "50"]),
+    "benchmarks.fragments": (["--publish"], ["--rounds", "2"]),
+    "benchmarks.bus": (["--publish"], ["--invalidations", "20"]),
+    "benchmarks.metrics": (["--publish"], ["--rounds", "2", "--calls", "50"]),
     "benchmarks.writes": ([], ["--writes", "2000"]),
     "benchmarks.cluster": ([], ["--rounds", "5", "--seconds", "1"]),
 }

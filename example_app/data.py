@@ -65,7 +65,7 @@ def ensure(path: Path) -> None:
 def fault(path: Path) -> str:
     """Say what is wrong with the file at `path`, or return "" for a sound one.
 
-    It costs milliseconds: the header and the row counts are looked at, not every page. A file that is shorter
+    It is quick: the header and the row counts are looked at, not every page. A file that is shorter
     than its header says is refused by SQLite itself.
     """
     if not path.is_file():

@@ -66,12 +66,25 @@ def test_report__draws_a_plot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert (tmp_path / "plots" / "x.svg").read_bytes() == first
 
 
-def test_performance_page__has_a_place_for_every_benchmark() -> None:
-    """Each command of `make bench` that publishes is on the page, with its table and its plot; all can be imported."""
-    page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"<!-- benchmark: (\w+) -->", page)) == _NAMES
-    assert set(re.findall(r"!\[[^\]]+\]\(benchmarks/(\w+)\.svg\)", page)) == _NAMES
-    assert [name for name in BENCHMARKS if importlib.util.find_spec(name) is None] == []
+_PAGES = {page.name: page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md")}
+
+
+def test_pages__have_a_place_for_every_benchmark() -> None:
+    """Each command of `make bench` that publishes has one place for its table, and one for its plot if it draws any."""
+    text = "".join(_PAGES.values())
+    assert sorted(re.findall(r"<!-- benchmark: (\w+) -->", text)) == sorted(_NAMES)
+    plots = sorted(path.stem for path in (ROOT / "docs" / "benchmarks").glob("*.svg"))
+    assert sorted(re.findall(r"!\[[^\]]+\]\(benchmarks/(\w+)\.svg\)", text)) == plots
+
+
+def test_pages__name_commands_that_there_are() -> None:
+    """Each `python -m` of ours that a page names can be run, and each benchmark is on the page on performance."""
+    named = set(re.findall(r"python -m ((?:benchmarks|tests)[.\w]*)", "".join(_PAGES.values())))
+    assert [name for name in [*named, *BENCHMARKS] if importlib.util.find_spec(name) is None] == []
+    shown = re.findall(
+        r"`python -m (benchmarks[.\w]*)", _PAGES["performance.md"] + _PAGES["memory-tier.md"] + _PAGES["metrics.md"]
+    )
+    assert set(BENCHMARKS) <= set(shown)
 
 
 @pytest.mark.slow

@@ -142,3 +142,14 @@ def test_docs__readme_settings_exist() -> None:
     known = {f"RCACHE_{name.upper()}" for name in SETTINGS}
     assert named
     assert {name for name in named if not name.startswith("RCACHE_TTL_")} <= known
+
+
+def test_docs__every_page_is_listed() -> None:
+    """Each page is in the README, described in the index, and in its navigation once."""
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    pages = sorted(page.stem for page in (ROOT / "docs").glob("*.md") if page.stem != "index")
+    trees = "".join(re.findall(r"```{toctree}\n(.*?)```", index, re.DOTALL))
+    assert sorted(re.findall(r"^([\w-]+)$", trees, re.MULTILINE)) == pages
+    assert sorted(re.findall(r"^\[.+\]\(([\w-]+)\.md\)\n: ", index, re.MULTILINE)) == pages
+    assert [page for page in pages if f"](docs/{page}.md" not in readme and page != "changes"] == []

@@ -95,10 +95,10 @@ def test_documentation__lists_every_setting() -> None:
 
 
 def test_documentation__has_a_remedy_for_every_reason() -> None:
-    """docs/bypass-and-miss.md has a row for each `detail` of Cache-Status, in the code's order."""
+    """docs/bypass-and-miss.md has a row for each `detail` of Cache-Status, in the code's order, with its sentence."""
     text = (ROOT / "docs" / "bypass-and-miss.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `([A-Z-]+)` \| (BYPASS|MISS) \| .{20,} \|$", text, re.MULTILINE)
-    assert rows == [(reason.value, reason.x_cache) for reason in Reason]
+    rows = re.findall(r"^\| `([A-Z-]+)` \| (BYPASS|MISS) \| (.+?) \| .{20,} \|$", text, re.MULTILINE)
+    assert rows == [(reason.value, reason.x_cache, reason.sentence) for reason in Reason]
 
 
 def test_documentation__has_an_entry_for_every_alert() -> None:

@@ -317,7 +317,7 @@ class Codec:
             decompressor = self._decompressors.pop()
         except IndexError:
             decompressor = zstandard.ZstdDecompressor()
-        # By position, which is a tenth faster: max_output_size, read_across_frames, allow_extra_data.
+        # By position, which is faster: max_output_size, read_across_frames, allow_extra_data.
         body = decompressor.decompress(frame, 0, False, False)
         self._decompressors.append(decompressor)
         return body

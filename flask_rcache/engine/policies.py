@@ -60,7 +60,7 @@ class Policy:
         ttl = self.ttl
         if self.adaptive_ttl is not None:
             shortest, longest = self.adaptive_ttl
-            # By orders of magnitude, from 10 ms to 10 s: ten times the cost is worth a third of the range more.
+            # By orders of magnitude, from 0.01 to 10 s: ten times the cost is worth a third of the range more.
             ttl = shortest + (longest - shortest) * min(1.0, max(0.0, math.log10(max(cost, 1e-6) / 0.01) / 3))
         return ttl * (1 - self.type.jitter * draw)
 

@@ -1,7 +1,7 @@
 """Counters and records: what the cache did, by type, and what operators want to know of it.
 
 Owns the counting in this process, the costliest keys, the recent invalidations, and the report over them. Counting is a
-plain call under a lock, so that it costs the hit path at most a microsecond and loses nothing between threads. The
+plain call under a lock, so that it costs the hit path little and loses nothing between threads. The
 counters of all processes are kept by the store, which takes what is new from here once a second.
 """
 
@@ -107,7 +107,7 @@ class Counters:
         self._name: Final = name
         self._meters: Final = [] if meters is None else meters
         self._lock: Final = new_lock()
-        # The seconds of hits that are not counted yet: to append one is a tenth of what the lock costs.
+        # The seconds of hits that are not counted yet: to append one takes less than the lock.
         self._hits: Final[deque[float]] = deque()
         self._values: Final[dict[str, float]] = dict.fromkeys(FIELDS, 0)
         self._taken: Final[dict[str, float]] = dict.fromkeys(FIELDS, 0)

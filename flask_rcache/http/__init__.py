@@ -11,7 +11,7 @@ from .directives import MAX_DELTA_SECONDS, CacheControl, parse_cache_control, pa
 from .freshness import current_age, freshness_lifetime, parse_http_date
 from .headers import Fields, HeaderLines, age_value, by_name, split_age, store_headers
 from .nonce import repeats_nonce
-from .reasons import Reason, reasons_table
+from .reasons import Reason
 from .requests import RequestFacts, credential_names, names_to_judge, request_facts, request_verdict
 from .revalidation import freshened, validators
 from .selection import (
@@ -84,7 +84,6 @@ __all__ = [
     "parse_cache_control",
     "parse_delta_seconds",
     "parse_http_date",
-    "reasons_table",
     "repeats_nonce",
     "request_facts",
     "request_verdict",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["Reason", "reasons_table"]
+__all__ = ["Reason"]
 
 
 class Reason(StrEnum):
@@ -130,13 +130,3 @@ class Reason(StrEnum):
     BUSY = "BUSY", "MISS", "Another request is loading the entry, and this one could not wait for it."
     OVERTAKEN = "OVERTAKEN", "MISS", "An invalidation or a newer write came while the view ran."
     ERROR = "ERROR", "MISS", "The store is unavailable or refused the entry."
-
-
-def reasons_table() -> str:
-    """The reasons as a Markdown table, in the order in which they are looked for.
-
-    Returns:
-        A table with the columns code, ``X-Cache`` and meaning, ending in a newline.
-    """
-    rows = [f"| `{reason.value}` | {reason.x_cache} | {reason.sentence} |" for reason in Reason]
-    return "\n".join(["| `detail` | `X-Cache` | means |", "|---|---|---|", *rows]) + "\n"

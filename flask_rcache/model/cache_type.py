@@ -208,7 +208,7 @@ class CacheType:
         early_refresh: XFetch's beta: above 0, a hot entry is refreshed in the background before it expires, the sooner
             the longer its load takes; 1 is a good value.
         jitter: the part of the ttl, 0 to 1, by which it is shortened at random, so that entries do not expire together.
-        adaptive_ttl: two ttls; the cost of a load chooses between them, from 10 ms to 10 s. It takes the place of the
+        adaptive_ttl: two ttls; the cost of a load chooses between them, from 0.01 to 10 s. It takes the place of the
             type's own ``ttl``; one given at the call or in the settings stands.
         error_ttl: how long a response with a status of 400 and above is kept at most; 0: none is stored.
         statuses: statuses to store beside the usual ones, such as ``{503}``.

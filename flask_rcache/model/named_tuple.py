@@ -1,8 +1,8 @@
 """``NamedTuple``: as in ``typing``, but the constructor is compiled when the first instance is made.
 
-``typing.NamedTuple`` writes and compiles a constructor for each class while its module is imported. That takes nine
-times as long as making a class does, and was a third of what importing this package costs, for classes of which most
-processes never make an instance. Type checkers see ``typing.NamedTuple`` itself.
+``typing.NamedTuple`` writes and compiles a constructor for each class while its module is imported. That takes much
+longer than making a class does, and most processes never make an instance of most of these classes. Type checkers see
+``typing.NamedTuple`` itself.
 """
 
 from __future__ import annotations

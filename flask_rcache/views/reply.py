@@ -99,9 +99,8 @@ def _said(verdict: str, age: float, key: str | None, status: str) -> Lines:
 def ready_class(base: type[Response]) -> Any:
     """The app's response class for what was checked when it was stored.
 
-    Werkzeug checks every header line when it is added, and copies all of them when the response is sent: 9 µs for the
-    seven lines of a hit. Those of a stored response were checked before; what ``after_request`` functions change is
-    found by comparing.
+    Werkzeug checks every header line when it is added, and copies all of them when the response is sent. Those of a
+    stored response were checked before; what ``after_request`` functions change is found by comparing.
     """
     is_plain = all(getattr(base, name) is getattr(werkzeug.Response, name) for name in _REPLACED)
 

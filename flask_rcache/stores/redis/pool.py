@@ -1,8 +1,8 @@
 """The connections of one process to one Redis or Valkey server, and one exchange on them.
 
 Owns connecting, the kept connections and their generation, forks, and what the driver's errors mean. It uses redis-py's
-``Connection`` directly: ``Redis.execute_command`` costs about 20 µs a call for retries and bookkeeping that a cache
-does not want (measured; see ``benchmarks/raw.py``). It does not know what the commands mean.
+``Connection`` directly: much of the time of ``Redis.execute_command`` is for retries and bookkeeping that a cache does
+not want (``benchmarks/raw.py`` measures commands without them). It does not know what the commands mean.
 
 A connection is made by a thread of its own, and who needs one waits for the first that is free: a resolver that hangs
 holds up nobody for longer than a timeout, and a server that takes no more connections is asked over those there are.
