@@ -32,6 +32,7 @@ __all__ = [
     "keys_under_way",
     "led_by",
     "observe",
+    "observe_in",
     "record_read",
 ]
 
@@ -400,10 +401,19 @@ _observing: Final[WeakSet[Scope]] = WeakSet()
 
 def observe(seen: Seen) -> None:
     """Something was observed to be read: loads with ``AUTO`` tags, around it or later in the request, depend on it."""
-    scope = scope_var.get()
+    observe_in(scope_var.get(), seen)
+
+
+def observe_in(scope: Scope | None, seen: Seen) -> None:
+    """:func:`observe`, for who knows the scope of this context already."""
     for observed in _targets.get():
         observed.see(seen)
-    for each in (scope,) if scope is not None else tuple(_observing):
+    if scope is not None:
+        if scope.observed is None:
+            scope.observed = Observations()
+        scope.observed.see(seen)
+        return
+    for each in tuple(_observing):
         if each.observed is None:
             each.observed = Observations()
         each.observed.see(seen)

@@ -16,7 +16,7 @@ from typing import Any, Final
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.engine.interfaces import ExecuteStyle
 
-from ..engine.loading import current_load, observe
+from ..engine.loading import current_load, observe, observe_in
 from ..model.moment import Moment
 from ..model.named_tuple import NamedTuple
 from ..model.observations import Observations
@@ -59,11 +59,30 @@ class _Statements:
     def around_execute(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """``do_execute``."""
         is_plain = getattr(original, "__func__", None) is DefaultDialect.do_execute
-
-        is_noted = self._is_noted
+        database, snapshots, known = self._database, self._snapshots, self._database.known
 
         def do_execute(cursor: Any, statement: str, parameters: Any, context: Any = None) -> Any:
-            if not is_noted(statement, context):
+            # Of a plain read no more has to be known than is noted here: what it reads is found when somebody asks, for
+            # most requests load nothing whose tags are AUTO. All in one place, and in as few calls as can be, since it
+            # is done for each statement of an app.
+            is_noted = False
+            try:
+                compiled, scope = context.compiled, scope_var.get()
+                if compiled is not None and statement is context.statement:
+                    plan = known(compiled)
+                    if (
+                        plan is not None
+                        and plan.is_plain_read
+                        and not database.has_differed
+                        and (scope is None or not scope.uncommitted or not scope.uncommitted[0])
+                    ):
+                        moment = None if scope is None else snapshots.moment(context.root_connection, scope)
+                        parameter_sets = () if plan.is_constant else context.compiled_parameters
+                        observe_in(scope, _execution((moment, database, plan, parameter_sets)))
+                        is_noted = True
+            except Exception:  # noqa: BLE001, S110  # whatever it is, it is found once more, and reported
+                pass
+            if not is_noted:
                 run = partial(original, cursor, statement, parameters, context)
                 return self._run(run, cursor, statement, parameters, context)
             # Past the class of our own that would ask whether the statement is known.
@@ -94,29 +113,6 @@ class _Statements:
         return do_executemany
 
     # What they do
-
-    def _is_noted(self, statement: str, context: Any) -> bool:
-        """Whether a statement is a plain read, of which no more has to be known than was noted just now.
-
-        What it reads is found when somebody asks: most requests load nothing whose tags are AUTO.
-        """
-        try:
-            compiled, database = context.compiled, self._database
-            if compiled is None or statement is not context.statement:
-                return False
-            plan, scope = database.known(compiled), scope_var.get()
-            if plan is None or not plan.is_plain_read or database.has_differed:
-                return False
-            if scope is None:
-                moment = None
-            elif scope.uncommitted and scope.uncommitted[0]:
-                return False
-            else:
-                moment = self._snapshots.moment(context.root_connection, scope)
-            observe(_execution((moment, database, plan, () if plan.is_constant else context.compiled_parameters)))
-        except Exception:  # noqa: BLE001  # whatever it is, it is found once more, and reported
-            return False
-        return True
 
     def _run(self, run: Callable[[], Any], cursor: Any, statement: str, parameters: Any, context: Any) -> Any:
         """Run a statement of which more has to be known before."""

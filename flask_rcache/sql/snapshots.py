@@ -40,7 +40,9 @@ class Snapshots:
             connection: SQLAlchemy's, on which a statement is about to run.
             scope: what it runs in.
         """
-        transaction: Transaction | None = connection.connection.info.get(TRANSACTION)
+        # SQLAlchemy's property asks whether the connection is there still; before a statement runs it is.
+        pooled = getattr(connection, "_dbapi_connection", None) or connection.connection
+        transaction: Transaction | None = pooled.info.get(TRANSACTION)
         if transaction is None or not transaction.is_watched:
             transaction = self._transactions.of(connection)
         if transaction.reads_by_statement is None:
