@@ -25,7 +25,7 @@ from .engine.decision import Decision, decide
 from .engine.loading import record_read
 from .engine.manager import CacheManager
 from .engine.policies import Policy
-from .http import BODY, NEUTRAL, TARGET, HeaderLines, environ_field, environ_key, is_own_field, united
+from .http import BODY, TARGET, HeaderLines, environ_field, environ_key, is_neutral, is_own_field, united
 from .model import chance, forks
 from .model.bounded import BoundedDict
 from .model.entry import MICROSECONDS, Entry
@@ -528,7 +528,7 @@ class _Finding:
             self._header(environ_field(name))
         elif name == "wsgi.input":
             self.read(*BODY.split(":"))
-        elif name.startswith(NEUTRAL):
+        elif is_neutral(name):
             return
         elif environ_field(name) == TARGET:
             self.selecting.add(name)

@@ -21,7 +21,6 @@ from .vary import cookies_of, environ_key, variant_id
 __all__ = [
     "ADDRESS",
     "BODY",
-    "NEUTRAL",
     "QUIET_SESSION",
     "TARGET",
     "FieldRules",
@@ -29,6 +28,7 @@ __all__ = [
     "environ_field",
     "field_of",
     "is_field",
+    "is_neutral",
     "is_own_field",
     "may_have_body",
     "session_identifies",
@@ -124,13 +124,51 @@ _OWN: Final = frozenset(
     }
 )
 #: What of an environ is the same for all requests of a URL, or this server's own.
-_OF_THE_SERVER: Final = re.compile(
-    r"(?:SERVER|CONTEXT|DOCUMENT|GATEWAY|SCRIPT)_.*|(?:REQUEST_(?:METHOD|SCHEME|TIME.*)|PATH_INFO|"
-    r"PATH_TRANSLATED|HTTPS|UNIQUE_ID|QUERY_STRING)"
+#: Source: RFC 3875 section 4.1, and what Apache and nginx add.
+_OF_THE_SERVER: Final = frozenset(
+    {
+        "CONTEXT_DOCUMENT_ROOT",
+        "CONTEXT_PREFIX",
+        "DOCUMENT_ROOT",
+        "DOCUMENT_URI",
+        "GATEWAY_INTERFACE",
+        "HTTPS",
+        "PATH_INFO",
+        "PATH_TRANSLATED",
+        "QUERY_STRING",
+        "REQUEST_METHOD",
+        "REQUEST_SCHEME",
+        "REQUEST_TIME",
+        "REQUEST_TIME_FLOAT",
+        "SCRIPT_FILENAME",
+        "SCRIPT_NAME",
+        "SCRIPT_URI",
+        "SCRIPT_URL",
+        "SERVER_ADDR",
+        "SERVER_ADMIN",
+        "SERVER_NAME",
+        "SERVER_PORT",
+        "SERVER_PROTOCOL",
+        "SERVER_SIGNATURE",
+        "SERVER_SOFTWARE",
+        "UNIQUE_ID",
+    }
 )
-#: How the items begin that say nothing of who is asking: those of the WSGI specification, and ours. Those of servers
-#: and middlewares may: a socket has an address and a certificate.
-NEUTRAL: Final = ("wsgi.", "flask_rcache.")
+#: What says nothing of who is asking. What servers and middlewares add, under whatever name, may: a socket has an
+#: address and a certificate. Source: PEP 3333, section "environ Variables"; input_terminated is werkzeug's.
+_OF_WSGI: Final = frozenset(
+    {
+        "wsgi.errors",
+        "wsgi.file_wrapper",
+        "wsgi.input",
+        "wsgi.multiprocess",
+        "wsgi.multithread",
+        "wsgi.run_once",
+        "wsgi.url_scheme",
+        "wsgi.version",
+        "wsgi.input_terminated",
+    }
+)
 _FIELD: Final = re.compile(r"[!-+\--~]{1,200}")
 
 
@@ -202,6 +240,15 @@ def is_own_field(field: str) -> bool:
     return field in _OWN
 
 
+def is_neutral(name: str) -> bool:
+    """Whether an item of an environ is the protocol's or this cache's own, and says nothing of a request.
+
+    >>> is_neutral("wsgi.input"), is_neutral("wsgi.user")
+    (True, False)
+    """
+    return name in _OF_WSGI or name.startswith("flask_rcache.")
+
+
 def environ_field(name: str) -> str:
     """The field that an item of an environ is; empty for what no answer is selected by.
 
@@ -214,7 +261,7 @@ def environ_field(name: str) -> str:
         return ADDRESS
     if name in ("RAW_PATH", "RAW_URI", "REQUEST_URI"):
         return TARGET
-    if name.startswith(NEUTRAL) or _OF_THE_SERVER.fullmatch(name):
+    if is_neutral(name) or name in _OF_THE_SERVER:
         return ""
     return f"environ:{name}"
 

@@ -12,7 +12,7 @@ from flask import Flask, request_started
 from flask.sessions import SecureCookieSessionInterface
 
 from .fields import Field
-from .observing import EARLY, PLAIN_INIT, observe, watch_environ
+from .observing import EARLY, is_plainly_made, observe, watch_environ
 from .reads import ASIDE, RECORD, Reads
 from .watching import Environ, subclass, watch, watching_headers
 
@@ -33,7 +33,8 @@ def observed_when_made(kind: type, *, onwards: bool = False, has_environ: bool =
             which matches the URL and opens the session, and is left out.
         has_environ: whether what is read of the environ itself is noted then too.
     """
-    is_plain = kind.__init__ is PLAIN_INIT  # type: ignore[misc]  # which reads for Flask alone
+    makes: Any = kind.__new__
+    is_plain = is_plainly_made(kind)  # it reads for Flask alone
 
     def get(self: Any) -> Any:
         return self.__dict__["headers"]
@@ -43,8 +44,16 @@ def observed_when_made(kind: type, *, onwards: bool = False, has_environ: bool =
         held["headers"] = headers
         watch(headers, held[EARLY] if EARLY in held else held[RECORD], watching_headers)
 
+    def new(cls: type, *args: Any, **kwargs: Any) -> Any:
+        if not args:  # a copy of one
+            return makes(cls, **kwargs)
+        reads = Reads()
+        made = makes(cls, Environ(args[0], reads), *args[1:], **kwargs)
+        made.__dict__[EARLY] = reads
+        return made
+
     def make(self: Any, environ: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        reads = self.__dict__[EARLY] = Reads()
+        reads = self.__dict__.setdefault(EARLY, Reads())
         super(observed, self).__init__(environ if is_plain else Environ(environ, reads), *args, **kwargs)
         self.__dict__["environ"] = self.headers.environ = environ
         if onwards:
@@ -55,6 +64,8 @@ def observed_when_made(kind: type, *, onwards: bool = False, has_environ: bool =
             reads["request", EARLY] = None  # what comes after this is Flask's
 
     space = {"headers": property(get, put), "__init__": make, EARLY: True, _FROM_MAKING: onwards}
+    if makes is not object.__new__:
+        space["__new__"] = new
     observed: Any = subclass(kind, space)
     return cast(type, observed)
 
@@ -75,7 +86,7 @@ def observed_from_making(app: Any, *, has_front: bool = False, is_first: bool = 
     onwards = (
         not is_first or type(app) is not Flask or _runs_code_early(app) or (has_front and not has_plain_sessions(app))
     )
-    if not onwards and app.request_class.__init__ is PLAIN_INIT:
+    if not onwards and is_plainly_made(app.request_class):
         return
     app.request_class = observed_when_made(app.request_class, onwards=onwards, has_environ=has_front)
     interface: Any = copy.copy(app.session_interface)  # Flask's own is that of all apps

@@ -5,7 +5,7 @@ Owns when an object begins to be watched, and :func:`observing`, which tells apa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, cast
 
@@ -36,12 +36,13 @@ from .watching import (
 
 __all__ = [
     "EARLY",
-    "PLAIN_INIT",
     "Observed",
     "answered",
     "defer",
+    "is_plainly_made",
     "observe",
     "observing",
+    "opened_session",
     "session_of",
     "view_args_of",
     "watch_environ",
@@ -54,8 +55,6 @@ _DEFERRED: Final = None
 _ANSWERED: Final = False
 #: Where a request has it while it is being made.
 EARLY: Final = "_rcache_early"
-#: How Flask's own requests are made.
-PLAIN_INIT: Final = Request.__init__
 
 
 class Observed:
@@ -170,7 +169,7 @@ def observe(request: Any, session: Any = None) -> Reads:
     watching = requests_watched.get(kind)
     if watching is None:
         watching = watching_request(kind)
-        if kind.__init__ is PLAIN_INIT or hasattr(kind, EARLY):
+        if is_plainly_made(kind) or hasattr(kind, EARLY):
             requests_watched[kind] = watching
         else:
             reads.made_by = kind
@@ -209,6 +208,11 @@ def _keep_early(reads: Reads) -> None:
         kept = noted[: noted.index(mark)]
         reads.clear()
         reads.update(dict.fromkeys(kept))
+
+
+def is_plainly_made(kind: Any) -> bool:
+    """Whether no code of the app's own runs when a request of this class is made."""
+    return kind.__init__ is Request.__init__ and kind.__new__ is object.__new__
 
 
 def defer(request: Any) -> bool:
@@ -258,6 +262,12 @@ def watch_g(reads: Reads | None) -> Reads:
         reads = Reads() if found is None else found
     watch(holder, reads, watching_g)
     return reads
+
+
+def opened_session(request: Any) -> Mapping[str, Any] | None:
+    """What the session of a request held when it was opened; ``None`` for nothing, or where nobody has changed it."""
+    reads = request.__dict__.get(RECORD)
+    return reads.session if reads.__class__ is Reads else None
 
 
 def session_of(context: Any) -> Any:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, cast
 
 from flask.sessions import SecureCookieSession
+from werkzeug.datastructures import EnvironHeaders
 from werkzeug.utils import cached_property
 
 from ..model.objects import instance_dict
@@ -161,13 +162,35 @@ def _watching(kind: str, made: dict[type, type]) -> Callable[[Any], type]:
     return _once(made, lambda base: subclass(base, _container(base, kind)))
 
 
+def _noting_environ() -> property:
+    """The attribute ``environ`` of a request or of its headers, which notes what is read of it."""
+
+    def get(self: Any) -> Any:
+        held = self.__dict__["environ"]
+        if held.__class__ is Environ or sys._getframe(1).f_globals.get("__name__", "").startswith(_FRAMEWORKS):
+            return held
+        # Made for each access: nothing that is put into the request's own is missed, and few ask.
+        return Environ(held, self._rcache_reads)
+
+    def put(self: Any, environ: Any) -> None:
+        self.__dict__["environ"] = environ
+
+    return property(get, put)
+
+
+def _headers(base: Any) -> type:
+    """Headers that note which of them are read; those of a request lie in its environ."""
+    more = {"environ": _noting_environ()} if issubclass(base, EnvironHeaders) else {}
+    return subclass(base, _container(base, "header") | more)
+
+
 #: The watching subclasses by the classes that they stand for, of what every request has; of requests only those whose
 #: making is seen.
 headers_watched: Final[dict[type, type]] = {}
 requests_watched: Final[dict[type, type]] = {}
 cookies_watched: Final[dict[type, type]] = {}
 
-watching_headers: Final = _watching("header", headers_watched)
+watching_headers: Final = _once(headers_watched, _headers)
 watching_cookies: Final = _watching("cookie", cookies_watched)
 watching_args: Final = _watching("arg", {})
 
@@ -247,16 +270,6 @@ def watching_request(base: Any) -> type:
 
         return property(get, put)
 
-    def environ(self: Any) -> Any:
-        held = self.__dict__["environ"]
-        if held.__class__ is Environ or sys._getframe(1).f_globals.get("__name__", "").startswith(_FRAMEWORKS):
-            return held
-        # Made for each access: nothing that is put into the request's own is missed, and few ask.
-        return Environ(held, self._rcache_reads)
-
-    def put_environ(self: Any, environ: Any) -> None:
-        self.__dict__["environ"] = environ
-
     def stream(self: Any) -> Any:
         self._rcache_reads.note("request", "body")
         with unobserved():
@@ -267,7 +280,7 @@ def watching_request(base: Any) -> type:
         {
             "args": container("args", watching_args),
             "cookies": container("cookies", watching_cookies),
-            "environ": property(environ, put_environ),
+            "environ": _noting_environ(),
             "query_string": attribute("query_string"),
             "remote_addr": attribute("remote_addr"),
             "stream": cached_property(stream, "stream"),

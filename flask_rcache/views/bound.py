@@ -41,7 +41,7 @@ from ..model import chance
 from ..model.bounded import BoundedDict
 from ..model.cache_type import FROM_HEADERS
 from ..model.keys import Key, key_id
-from ..observed import observe, raw_environ, session_of, view_args_of
+from ..observed import observe, opened_session, raw_environ, session_of, view_args_of
 from .dependencies import Counting, secrets_of
 from .identity import default_id, filtered_query, leave_session_protection_alone, target_of
 from .layers import CONVERSION
@@ -381,12 +381,20 @@ class BoundView:
         if named is not None or not self.options.shares_anonymous or self.options.shared:
             return None, self.credentials_ok, named
         remembered = carries_credential_cookie(environ, self.cookies_of(ctx.app))
-        return request_verdict(environ, remembered, credentials_ok=False, credentials=self._credentials), False, None
+        emptied = session_identifies(opened_session(ctx.request)) and not session_identifies(session_of(ctx))
+        return (
+            request_verdict(environ, remembered or emptied, credentials_ok=False, credentials=self._credentials),
+            False,
+            None,
+        )
 
     def has_session(self, ctx: Any, environ: Mapping[str, Any]) -> bool:
-        """Whether a request has a session that says who is asking, or a cookie that does."""
+        """Whether a request has a session that says who is asking, or a cookie that does.
+
+        So it has where what runs before the view has taken that out of the session: what was taken says who is asking.
+        """
         session = session_of(ctx)
-        if session_identifies(session):
+        if session_identifies(session) or session_identifies(opened_session(ctx.request)):
             return True
         if "HTTP_COOKIE" not in environ:
             return False

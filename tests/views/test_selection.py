@@ -475,6 +475,40 @@ def test_selection__what_does_not_count(new_app) -> None:
     assert get(app).headers["X-Cache"] == "HIT"
 
 
+class Named(Request):
+    """A request that knows who sends it before it is initialised."""
+
+    def __new__(cls, environ: dict[str, Any], *args: Any, **kwargs: Any) -> Named:
+        made = super().__new__(cls)
+        made.__dict__["who"] = environ.get("HTTP_X_TOKEN", "nobody")
+        return made
+
+
+#: Ways to a header field that pass by the request's own containers, and to a name that looks like the server's.
+HIDDEN: dict[str, Any] = {
+    "the headers' environ": lambda: request.headers.environ.get("HTTP_X_TOKEN", "nobody"),  # type: ignore[attr-defined]
+    "a class made by __new__": lambda: request.who,  # type: ignore[attr-defined]
+    "wsgi.user": lambda: request.environ.get("wsgi.user", "nobody"),
+    "SERVER_TENANT": lambda: request.environ.get("SERVER_TENANT", "nobody"),
+}
+
+
+@pytest.mark.parametrize("read", HIDDEN.values(), ids=HIDDEN)
+@pytest.mark.parametrize("place", ["view", "before"])
+def test_selection__hidden_ways_to_who_is_asking(new_app, place, read) -> None:
+    """Nobody gets another one's page, and visitors share theirs."""
+    app = new_app()
+    app.request_class = Named
+    if place == "before":
+        app.before_request(lambda: setattr(g, "who", read()))
+    view(app, read if place == "view" else lambda: g.who)
+    for who in ("ann", "bob", "nobody", "nobody", "ann"):
+        known = {} if who == "nobody" else {"HTTP_X_TOKEN": who, "wsgi.user": who, "SERVER_TENANT": who}
+        answer = app.test_client().get("/", environ_overrides=known)
+        assert answer.text == who
+    assert app.test_client().get("/").headers["X-Cache"] == "HIT"
+
+
 @pytest.mark.parametrize("read", ["get", "[]", "in", "items"])
 @pytest.mark.parametrize("place", ["view", "before", "decorator"])
 def test_selection__callers_that_a_server_names_in_the_environ(new_app, place, read) -> None:
@@ -763,6 +797,30 @@ def test_sessions__flashes_are_shown_once(new_app) -> None:
     answers = [client.get("/") for _ in range(2)]
     assert [(each.text, each.headers["X-Cache"]) for each in answers] == [("['saved']", "BYPASS"), ("[]", "HIT")]
     assert [other.get("/own").text for _ in range(2)] == ["['seen']"] * 2
+
+
+@pytest.mark.parametrize("key_func", [None, by_caller(lambda _: None, anonymous="shared")], ids=["plain", "visitors"])
+def test_sessions__what_was_taken_out_before_the_view_counts(new_app, key_func) -> None:
+    """A message that an app keeps in the session itself, and takes out before the view, is shown once to its user."""
+    app = new_app()
+    app.before_request(lambda: setattr(g, "message", session.pop("message", "none")))
+
+    @app.get("/leave/<message>")
+    def leave(message: str) -> str:
+        session["message"] = message
+        return ""
+
+    @app.get("/")
+    @cache_response(CacheType.USER, key_func=key_func)
+    def page() -> str:
+        return str(g.message)
+
+    for name in ("ann", "bob"):
+        client = app.test_client()
+        client.get("/")
+        client.get(f"/leave/{name}")
+        assert [client.get("/").text for _ in range(2)] == [name, "none"]
+    assert app.test_client().get("/").headers["X-Cache"] == "HIT"
 
 
 @pytest.mark.parametrize("where", ["view", "before_request"])
