@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ..codec import Errors
 from ..config.settings import Settings
-from ..errors import ConfigError
+from ..errors import ConfigError, UnknownTypeError
 from ..model.cache_type import FROM_HEADERS, CacheType, Tags, check_tags, check_ttl, split_tags
 from ..model.keys import Key, caller_tag, path_in, path_tag, user_tag
 from ..stores.protocol import Listed, Page, Store
@@ -784,7 +784,10 @@ class CacheManager:
 
     def known_type(self, cache_type: CacheType | str) -> CacheType:
         """The type that a name stands for, also one that only a call has used; for operators."""
-        return self._inspector.known_type(cache_type)
+        try:  # mostly it is registered, and the first invalidation of a process need not wait for an import
+            return self.engine.policies.resolve(cache_type)
+        except UnknownTypeError:
+            return self._inspector.known_type(cache_type)
 
     def close(self) -> None:
         """Release refreshes, connections and threads, without waiting for loaders; the cache may be used again."""
