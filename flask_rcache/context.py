@@ -166,11 +166,11 @@ class InScope:
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
         """Answer a request."""
-        app = self._app
-        if app is not None:
+        front = self.front
+        if front is None and (app := self._app) is not None:
             self._app = None
             self._begin(app)
-        front = self.front
+            front = self.front
         if front is not None:
             answer = front.answer(environ, start_response)
             if answer is not None:

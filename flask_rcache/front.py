@@ -2,8 +2,9 @@
 
 Owns :class:`Front`, a memory of what the ordinary way has sent. A request that agrees with one that was answered by a
 hit in the URL, and in every field that anything of the app has read to answer that one, is sent the same, as long as
-the memory tier finds the same fill valid (rules R1 and R5: the store is asked, as on the ordinary way). What identifies
-a caller is remembered as absent only. What an answer is made of is not known here: no header is computed but those that
+the memory tier finds the same fill valid (rules R1 and R5: the store is asked, as on the ordinary way, and then again
+after each second, and after anything has changed in what is valid). What identifies a caller is remembered as absent
+only. What an answer is made of is not known here: no header is computed but those that
 say how old it is.
 
 Whatever does not agree, and whatever is to be decided anew (an expired entry, an early refresh, an answer that nobody
@@ -15,6 +16,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from typing import Any, Final
 
 from flask import Flask, request_finished, request_started
@@ -30,8 +32,10 @@ from .model import chance, forks
 from .model.bounded import BoundedDict
 from .model.entry import MICROSECONDS, Entry
 from .model.named_tuple import NamedTuple
+from .model.scope import scope_var
 from .observed import has_plain_sessions, observe
 from .signals import cache_hit
+from .stores.lru import Checked
 from .stores.protocol import Lookup
 from .views.background import REFRESHING, RELOADING
 from .views.lookup import DRAW, SERVED, Served
@@ -49,6 +53,7 @@ _BYTES_AROUND: Final = 1024
 #: Nanoseconds after which an answer is compared with that of the ordinary way again: what the app's functions add to
 #: it, and whether they still let such a request pass, is never older.
 _COMPARED_NS: Final = 2 * 10**9
+_SECOND: Final = 10**9
 #: After an answer that could not be learned so many of its key are let pass: an attempt costs as much as a hit does.
 _REFUSED_FOR: Final = 16
 _REFUSED_KEPT: Final = 4096
@@ -86,6 +91,9 @@ _METHODS: Final = (
 
 #: The method, the host, the path, the query, the script root and the scheme, as they came.
 _Address = tuple[str | None, ...]
+_ADDRESS: Final = ("REQUEST_METHOD", "HTTP_HOST", "PATH_INFO", "QUERY_STRING", "SCRIPT_NAME", "wsgi.url_scheme")
+#: All of them at once, where all are there.
+_address_in: Final = itemgetter(*_ADDRESS)
 
 
 class _Fields(NamedTuple):
@@ -163,10 +171,12 @@ class _Answer:
         "body",
         "identity",
         "is_sure",
+        "is_variant",
         "key",
         "lines",
         "made",
         "policy",
+        "ready",
         "size",
         "status",
         "status_at",
@@ -187,8 +197,11 @@ class _Answer:
         self.body: Final = body
         self.is_sure = False
         self.until = 0
+        self.is_variant: Final = served.key != served.url_key
         #: The lines of one second: whole seconds of age, and the lines.
         self.made: tuple[int, int, list[tuple[str, str]]] = (-1, -1, [])
+        #: What it is sent by as long as nothing changes: the entry, and the lines.
+        self.ready: tuple[Checked, list[tuple[str, str]]] | None = None
         entry = lookup.entry
         assert entry is not None
         age = (lookup.now - entry.created) / MICROSECONDS
@@ -215,7 +228,7 @@ class _Answer:
         return all(getattr(self, name) == getattr(other, name) for name in names)
 
     def at(self, age: int, left: int) -> list[tuple[str, str]]:
-        """The header lines when it is so many seconds old, and fresh for so many more."""
+        """The header lines when it is so many seconds old, and fresh for so many more; not to be changed."""
         known_age, known_left, made = self.made
         if known_age != age or known_left != left:
             made = list(self.lines)
@@ -225,7 +238,7 @@ class _Answer:
                 before, after = self.around
                 made[self.status_at] = (made[self.status_at][0], f"{before}{left}{after}")
             self.made = age, left, made
-        return made.copy()
+        return made
 
 
 class Front:
@@ -236,7 +249,7 @@ class Front:
         cookies: those that identify a caller, whatever reads them.
     """
 
-    __slots__ = ("__weakref__", "_cookies", "_engine", "_kept", "_lock", "_never", "_refused", "_urls")
+    __slots__ = ("__weakref__", "_cookies", "_engine", "_kept", "_lock", "_never", "_refused", "_url_at", "_urls")
 
     def __init__(self, manager: CacheManager, cookies: Iterable[str]) -> None:
         self._engine: Final = manager.engine
@@ -244,6 +257,7 @@ class Front:
         refreshes = manager.settings.allow_refresh is not None
         self._never: Final = _NEVER | ({"HTTP_CACHE_CONTROL", "HTTP_PRAGMA"} if refreshes else set())
         self._urls: Final[BoundedDict[_Address, _Url]] = BoundedDict(_URLS_KEPT)
+        self._url_at: Final = self._urls.get
         #: By the key of an entry, how many more requests are let pass without an attempt.
         self._refused: Final[BoundedDict[str, int]] = BoundedDict(_REFUSED_KEPT)
         self._kept = 0
@@ -259,32 +273,59 @@ class Front:
 
     def answer(self, environ: dict[str, Any], start_response: Any) -> list[bytes] | None:
         """Send what is remembered for a request, if it may have that; else ``None``: it takes the ordinary way."""
-        get = environ.get
-        url = self._urls.get(
-            (
-                get("REQUEST_METHOD"),
-                get("HTTP_HOST"),
-                get("PATH_INFO"),
-                get("QUERY_STRING"),
-                get("SCRIPT_NAME"),
-                get("wsgi.url_scheme"),
-            )
-        )
+        try:
+            url = self._url_at(_address_in(environ))
+        except KeyError:  # what is empty may be left out
+            url = self._url_at(_address_of(environ))
         if url is None:
             return None
         answer = url.plain if environ.keys().isdisjoint(url.noted) else _selected(url, environ)
         if answer is None:
             return None
         began = time.monotonic_ns()
-        if not answer.is_sure or began >= answer.until:
-            environ[_DUE] = url, answer
-            return None
-        engine, policy = self._engine, answer.policy
-        if cache_hit.receivers and cache_hit.has_receivers_for(engine.observer.sender):
+        engine, policy, ready = self._engine, answer.policy, answer.ready
+        observer = engine.observer
+        if cache_hit.receivers and cache_hit.has_receivers_for(observer.sender):
             return None  # they may look at the request, its session, and what the app's functions have found out
         if not engine.enabled or answer.views.fields.get(answer.url_key) is not url.selection:
             return None
-        lookup = engine.store.recall(answer.key, policy.l1_ttl)
+        entry = None if ready is None else ready[0].entry_at(began)
+        if ready is not None and entry is not None and observer.tracer is None:
+            lines = ready[1]
+            policy.counters.hit((time.monotonic_ns() - began) / 1e9)
+        else:
+            lookup = self._looked_up(url, answer, environ, began)
+            if lookup is None or lookup.entry is None:
+                return None
+            entry, lines = lookup.entry, answer.made[2]
+            with observer.span(policy.name):
+                observer.hit(policy, answer.key, lookup, began)
+        if answer.is_variant:
+            uses = answer.views.uses
+            uses[answer.key] = uses.get(answer.key, 0) + 1
+        if scope_var.get() is not None:  # another request has sent this one
+            record_read(engine.store, entry)
+        start_response(answer.status, lines.copy())
+        return [answer.body if answer.body is not None else entry.content.body]  # type: ignore[union-attr]
+
+    def _looked_up(self, url: _Url, answer: _Answer, environ: dict[str, Any], began: int) -> Lookup | None:
+        """Check an answer anew; the entry it is made of where that is fresh and valid, else ``None``.
+
+        It is ready to be sent until its header lines are others, at most a second later, or something has changed in
+        what is valid. So its entry counts as used once a second.
+
+        Args:
+            url: of the request.
+            answer: the answer.
+            environ: the WSGI environ, which learns what the ordinary way must know.
+            began: an instant before this (monotonic ns).
+        """
+        if not answer.is_sure or began >= answer.until:
+            environ[_DUE] = url, answer
+            return None
+        store, policy = self._engine.store, answer.policy
+        checked = store.checked(answer.key, policy.l1_ttl)
+        lookup = store.recall(answer.key, policy.l1_ttl)
         entry = None if lookup is None else lookup.entry
         if lookup is None or entry is None or lookup.identity != answer.identity:
             return None
@@ -294,18 +335,11 @@ class Front:
         if age < 0 or left <= 0 or (policy.beta and _is_due_early(entry, lookup, policy, environ)):
             return None
         lines = answer.at(int(age), int(left))
-        if answer.key != answer.url_key:
-            uses = answer.views.uses
-            uses[answer.key] = uses.get(answer.key, 0) + 1
-        observer = engine.observer
-        if observer.tracer is not None:
-            with observer.span(policy.name):
-                observer.hit(policy, answer.key, lookup, began)
-        else:
-            policy.counters.hit((time.monotonic_ns() - began) / 1e9)
-        record_read(engine.store, entry)  # where another request has sent this one
-        start_response(answer.status, lines)
-        return [answer.body if answer.body is not None else entry.content.body]  # type: ignore[union-attr]
+        if checked is not None and not policy.beta:
+            same = began + int(min(1 - age % 1, left % 1) * _SECOND)
+            checked.until = min(checked.until, answer.until, same)
+            answer.ready = (checked, lines) if checked.entry_at(began) is entry else None
+        return lookup
 
     # Learning
 
@@ -378,15 +412,7 @@ class Front:
 
     def _url(self, environ: dict[str, Any], served: Served, fields: _Fields) -> _Url:
         """What is remembered of the URL, where it depends on these fields too; a change of them begins it anew."""
-        get = environ.get
-        address = (
-            get("REQUEST_METHOD"),
-            get("HTTP_HOST"),
-            get("PATH_INFO"),
-            get("QUERY_STRING"),
-            get("SCRIPT_NAME"),
-            get("wsgi.url_scheme"),
-        )
+        address = _address_of(environ)
         selection = served.selection
         url = self._urls.get(address)
         if url is not None:
@@ -545,6 +571,10 @@ class _Finding:
         self.never.add(name)
         if name in self._environ:
             self.is_unknown = True
+
+
+def _address_of(environ: dict[str, Any]) -> _Address:
+    return tuple(map(environ.get, _ADDRESS))
 
 
 def _selected(url: _Url, environ: dict[str, Any]) -> _Answer | None:

@@ -225,6 +225,9 @@ class _ExchangeableStore:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._target, name)
 
+    def checked(self, key: str, l1_ttl: float) -> None:
+        """See :meth:`Store.checked`: the store may be another one at any time."""
+
     def isolate(self, cache: IsolatedCache) -> None:
         """Use an empty store in memory."""
         settings = self._settings

@@ -19,6 +19,7 @@ from ..model.entry import Draft, Moment
 from ..model.keys import Names
 from ..model.moment import Parts
 from .cluster_catalogue import ClusterCatalogue
+from .lru import Checked
 from .protocol import (
     Begun,
     Filled,
@@ -208,6 +209,10 @@ class ClusterStore:
     def recall(self, key: str, l1_ttl: float) -> Lookup | None:
         """See :meth:`Store.recall`."""
         return self._shards[self._number(key)].recall(key, l1_ttl)
+
+    def checked(self, key: str, l1_ttl: float) -> Checked | None:
+        """See :meth:`Store.checked`."""
+        return self._shards[self._number(key)].checked(key, l1_ttl)
 
     def _number(self, key: str) -> int:
         """The shard of a key; those asked for last are known."""

@@ -1,6 +1,7 @@
 """A byte-budgeted LRU of entries by stored key: what both memory tiers keep their entries in.
 
-Owns the budget, the order of use and the keys of each type. Its caller holds the lock and knows what is valid.
+Owns the budget, the order of use, the keys of each type, and :class:`Checked`, by which an entry that was found valid
+is served again. Its caller holds the lock and knows what is valid.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from typing import Final
+from weakref import ref
 
 from ..model.entry import Entry, StoredResponse, VariantMarker
+from .validity import Validity
 
-__all__ = ["BUCKETS", "Cell", "Lru"]
+__all__ = ["BUCKETS", "Cell", "Checked", "Lru"]
 
 BUCKETS: Final = 256
 _SAMPLE: Final = 64
@@ -24,10 +27,11 @@ class Cell:
     """An entry in memory: its bytes, the name of its fill, and until when it may be used.
 
     ``expires`` is in the clock of the tier; ``read_at`` (monotonic ns) and ``now`` (store µs) belong together;
-    ``stored_size`` are the bytes in the store that it was read from, ``size`` those here.
+    ``stored_size`` are the bytes in the store that it was read from, ``size`` those here. ``is_kept`` says whether it
+    lies under its key.
     """
 
-    __slots__ = ("entry", "expires", "identity", "now", "read_at", "size", "stored_size")
+    __slots__ = ("__weakref__", "entry", "expires", "identity", "is_kept", "now", "read_at", "size", "stored_size")
 
     def __init__(
         self, entry: Entry, expires: int, identity: bytes, *, now: int = 0, read_at: int = 0, stored_size: int = 0
@@ -39,6 +43,7 @@ class Cell:
         self.read_at = read_at
         self.stored_size = stored_size
         self.size = 0
+        self.is_kept = False
 
 
 class Lru:
@@ -47,11 +52,13 @@ class Lru:
     Args:
         max_bytes: the budget.
         type_of: the type's name of a stored key.
+        validity: of what is kept here.
     """
 
-    __slots__ = ("_bytes", "_cells", "_index", "_max_bytes", "_type_of", "get", "used")
+    __slots__ = ("_bytes", "_cells", "_index", "_max_bytes", "_type_of", "_validity", "get", "used")
 
-    def __init__(self, max_bytes: int, type_of: Callable[[str], str]) -> None:
+    def __init__(self, max_bytes: int, type_of: Callable[[str], str], validity: Validity) -> None:
+        self._validity: Final = validity
         self._max_bytes: Final = max_bytes
         self._type_of: Final = type_of
         self._cells: Final[OrderedDict[str, Cell]] = OrderedDict()
@@ -78,6 +85,7 @@ class Lru:
         if size > self._max_bytes:
             return size  # it would push out everything and then itself
         self._cells[key] = cell
+        cell.is_kept = True
         self._index.setdefault(self._type_of(key), {}).setdefault(hash(key) % BUCKETS, set()).add(key)
         self._bytes += size
         while self._bytes > self._max_bytes:
@@ -89,6 +97,7 @@ class Lru:
         cell = self._cells.pop(key, None)
         if cell is None:
             return False
+        cell.is_kept = False
         self._bytes -= cell.size
         buckets = self._index[self._type_of(key)]
         number = hash(key) % BUCKETS
@@ -139,7 +148,44 @@ class Lru:
         self._cells.clear()
         self._index.clear()
         self._bytes = 0
+        self._validity.changed()  # for all of them at once
         return removed
+
+
+class Checked:
+    """An entry in memory that was checked, and may be served again without being checked anew.
+
+    It does not keep the entry in memory, and is of no use once the entry makes room, is deleted, or replaced.
+
+    Args:
+        cell: where it lies.
+        validity: of its tier.
+        until: until when it may be served (monotonic ns).
+        is_alive: whether changes are known to come in at an instant (monotonic ns); without it all are made here.
+
+    Attributes:
+        until: it may be made earlier by who serves it.
+    """
+
+    __slots__ = ("_cell", "_is_alive", "_mark", "_validity", "until")
+
+    def __init__(
+        self, cell: Cell, validity: Validity, until: int, is_alive: Callable[[int], bool] | None = None
+    ) -> None:
+        self._mark: Final = validity.mark  # first: what changes from here on is noticed, whenever the entry is checked
+        self._validity: Final = validity
+        self._cell: Final = ref(cell)
+        self._is_alive: Final = is_alive
+        self.until = until
+
+    def entry_at(self, now: int) -> Entry | None:
+        """The entry, if what was found of it when it was checked is still so at ``now`` (monotonic ns), rule R1."""
+        if now >= self.until or self._validity.mark is not self._mark:
+            return None
+        cell = self._cell()
+        if cell is None or not cell.is_kept or (self._is_alive is not None and not self._is_alive(now)):
+            return None
+        return cell.entry
 
 
 def _size(key: str, entry: Entry) -> int:

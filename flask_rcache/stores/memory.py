@@ -17,7 +17,7 @@ from ..model.entry import MICROSECONDS, Draft, Entry, Freshness, Moment
 from ..model.keys import Names, key_tag, type_tag
 from ..model.named_tuple import NamedTuple
 from .glob import glob_regex
-from .lru import BUCKETS, Cell, Lru
+from .lru import BUCKETS, Cell, Checked, Lru
 from .protocol import (
     Begin,
     Begun,
@@ -36,6 +36,7 @@ from .protocol import (
 )
 from .stamps import StampSet
 from .timetable import Timetable
+from .validity import Validity
 
 if TYPE_CHECKING:
     from .queueing import Queues
@@ -106,7 +107,9 @@ class MemoryStore:
         self._max_stamps: Final = max_stamps
         self._read_clock: Final = clock or _clock()
         self._lock: Final = forks.new_lock()
-        self._cells: Final = Lru(max_bytes, names.type_of)
+        self._is_timed: Final = clock is None  # by the clock that all of this process has
+        self._validity: Final = Validity()
+        self._cells: Final = Lru(max_bytes, names.type_of, self._validity)
         self._leases: Final[dict[str, _Held]] = {}
         self._lease_ends: Final = Timetable()
         self._last = 0
@@ -115,7 +118,8 @@ class MemoryStore:
         forks.register(self)
 
     def _new_stamps(self) -> StampSet:
-        return StampSet(secrets.randbits(52) + 1, max_rows=self._max_stamps, now=self._tick())
+        epoch = secrets.randbits(52) + 1
+        return StampSet(epoch, max_rows=self._max_stamps, now=self._tick(), validity=self._validity)
 
     @property
     def catalogue(self) -> MemoryStore:
@@ -177,6 +181,14 @@ class MemoryStore:
         """See :meth:`Store.recall`: nothing here does any I/O."""
         with self._lock:
             return self._look(key, self._now())
+
+    def checked(self, key: str, l1_ttl: float) -> Checked | None:
+        """See :meth:`Store.checked`."""
+        now = time.monotonic_ns()
+        cell = self._cells.get(key)
+        if cell is None or not self._is_timed:
+            return None
+        return Checked(cell, self._validity, now + (cell.expires - self._read_clock()) * 1000)
 
     def read(self, key: str, tags: tuple[str, ...], l1_ttl: float = 0.0) -> Lookup:
         """See :meth:`Store.read`."""
@@ -431,6 +443,7 @@ class MemoryStore:
         self._leases.clear()
         self._lease_ends.clear()
         self._stamps = self._new_stamps()
+        self._validity.changed()
 
     def reset_after_fork(self) -> None:
         """See :class:`~flask_rcache.model.forks.ForkAware`: the parent's loads never end here."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from ..errors import StoreUnavailableError
 from ..model.entry import MICROSECONDS, Draft, Entry, Moment, StoredResponse, VariantMarker
 from ..model.named_tuple import NamedTuple
+from .lru import Checked
 
 if TYPE_CHECKING:
     from .queueing import Queues
@@ -217,6 +218,14 @@ class Store(Protocol):
 
     def recall(self, key: str, l1_ttl: float) -> Lookup | None:
         """What is known of a key without any I/O; ``None`` when that is nothing."""
+        ...
+
+    def checked(self, key: str, l1_ttl: float) -> Checked | None:
+        """What lies in memory under a key, to be served again without :meth:`recall` for as long as nothing changes.
+
+        It counts once a :meth:`recall` with the same arguments, made *after* this, has found that very entry valid.
+        ``None`` where there is nothing, or where nobody knows whether something changes.
+        """
         ...
 
     def read(self, key: str, tags: tuple[str, ...], l1_ttl: float = 0.0) -> Lookup:

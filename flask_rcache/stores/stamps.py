@@ -11,6 +11,7 @@ from typing import Final
 
 from ..model.entry import MICROSECONDS, Entry, is_valid
 from .timetable import Timetable
+from .validity import Validity
 
 __all__ = ["StampSet"]
 
@@ -38,6 +39,7 @@ class StampSet:
         epoch: the random name of the set.
         max_rows: rows kept at most.
         now: the reading at which it is made: nothing older is valid in it.
+        validity: of the entries that are compared with it.
 
     Attributes:
         floor: what was loaded before it is invalid.
@@ -51,9 +53,10 @@ class StampSet:
     (5, True, False)
     """
 
-    __slots__ = ("_commits", "_ends", "_max_rows", "barrier", "epoch", "floor", "forgotten", "rows")
+    __slots__ = ("_commits", "_ends", "_max_rows", "_validity", "barrier", "epoch", "floor", "forgotten", "rows")
 
-    def __init__(self, epoch: int, *, max_rows: int, now: int = 0) -> None:
+    def __init__(self, epoch: int, *, max_rows: int, now: int = 0, validity: Validity | None = None) -> None:
+        self._validity: Final = validity or Validity()
         self.epoch: Final = epoch
         self.floor = now
         self.forgotten = now
@@ -83,6 +86,7 @@ class StampSet:
             rows[tag] = max(rows.get(tag, 0), now)
             self._keep_until(tag, rows[tag] + _KEPT)
         self._drop(len(tags), now)
+        self._validity.changed()
 
     def stamp_ahead(self, tags: Sequence[str], token: str) -> None:
         """Set tags ahead of every reading, until the commit with this token is over."""
@@ -92,6 +96,7 @@ class StampSet:
             self._commits[tag] = base, tokens
             self.rows[tag] = _AHEAD
             self._ends.discard(tag)  # it is not dropped
+        self._validity.changed()
 
     def end_commit(self, tags: Sequence[str], token: str, now: int, *, withdrawn: bool) -> None:
         """The commit with a token is over: what is left ahead of the clock is what other commits have set.
@@ -114,6 +119,7 @@ class StampSet:
             self.rows[tag] = base
             self._keep_until(tag, max(base, now) + _KEPT)
         self._drop(len(tags), now)
+        self._validity.changed()
 
     def end_all_commits(self, now: int) -> None:
         """Who commits is no more: what became of it nobody knows."""
@@ -139,6 +145,7 @@ class StampSet:
         for tag, (_, tokens) in self._commits.items():
             self._commits[tag] = now, tokens
             self.rows[tag] = _AHEAD
+        self._validity.changed()
 
     def _keep_until(self, tag: str, end: int) -> None:
         if end > self._ends.get(tag):
@@ -157,3 +164,5 @@ class StampSet:
             dropped += self._ends.take(excess, steps=steps)
         for tag in dropped:
             self.forgotten = max(self.forgotten, self.rows.pop(tag))
+        if dropped:
+            self._validity.changed()

@@ -16,7 +16,7 @@ from ..model import forks
 from ..model.entry import MICROSECONDS, Draft, Entry, Moment, is_valid
 from ..model.keys import Names, key_tag
 from .glob import glob_regex
-from .lru import Cell, Lru
+from .lru import Cell, Checked, Lru
 from .memory import MemoryStore
 from .protocol import (
     Begun,
@@ -64,7 +64,8 @@ class TieredStore:
         self.redis: Final = redis
         self._is_alive: Final = redis.bus.alive
         self._lock: Final = forks.new_lock()
-        self._cells: Final = Lru(max_bytes, names.type_of)
+        self._validity: Final = redis.validity
+        self._cells: Final = Lru(max_bytes, names.type_of, self._validity)
         #: Stamps that came in, by tag, and when (monotonic ns). A tag without one: the entry was checked when it was
         #: read, and no message was missed since.
         self._rows: Final[dict[str, int]] = {}
@@ -113,6 +114,14 @@ class TieredStore:
     def recall(self, key: str, l1_ttl: float) -> Lookup | None:
         """See :meth:`Store.recall`: what the memory tier holds and may serve."""
         return self._recall(key, time.monotonic_ns(), l1_ttl) if l1_ttl else None
+
+    def checked(self, key: str, l1_ttl: float) -> Checked | None:
+        """See :meth:`Store.checked`."""
+        cell = self._cells.get(key)
+        if cell is None:
+            return None
+        until = min(cell.expires, cell.read_at + int(l1_ttl * _SECOND))
+        return Checked(cell, self._validity, until, self._is_alive)
 
     def read(self, key: str, tags: tuple[str, ...], l1_ttl: float = 0.0) -> Lookup:
         """See :meth:`Store.read`; from memory, without a round trip, when it may be."""
@@ -229,6 +238,7 @@ class TieredStore:
                     if stamp > message.clock or tag in self._ahead:  # a message of kind "s" says when that is over
                         self._ahead[tag] = max(self._ahead.get(tag, 0), message.clock)
                 self._forget(len(message.names), now)
+            self._validity.changed()
 
     def _set_rows(self, message: Message, now: int) -> None:
         """Rows that had been set ahead are these, if nothing was heard of them that is later than that."""
@@ -278,6 +288,7 @@ class TieredStore:
         self._ahead.clear()
         self._heard.clear()
         self._unknown_before = now
+        self._validity.changed()
 
     def distrust(self) -> None:
         """See :class:`~.redis.bus.Listener`: what is held is no longer known to be valid."""

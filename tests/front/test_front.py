@@ -8,6 +8,7 @@ import itertools
 import os
 import random
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -489,6 +490,50 @@ def test_front__invalidations_of_another_process(new_app, redis_server) -> None:
     deadline = time.monotonic() + 10
     while get(app).text != "2":
         assert time.monotonic() < deadline
+
+
+@pytest.mark.race
+def test_front__nothing_older_than_what_has_returned(new_app, store_url) -> None:
+    """Four clients and an invalidator, all as fast as they can: each answer is as new as the last call that returned.
+
+    With a memory tier in front of Redis too, as the invalidations are this process's own.
+    """
+    app, source, returned, over = new_app(store_url), [0], [0], threading.Event()
+    watched = Watched(app)
+    app.add_url_rule("/", "page", cache_response(PAGE)(lambda: str(source[0])))
+    old: list[tuple[int, str]] = []
+    asked, choose = [0], random.Random(5)
+
+    def ask() -> None:
+        while not over.is_set():
+            least = returned[0]
+            answer = get(app).text
+            asked[0] += 1
+            if int(answer) < least:
+                old.append((least, answer))
+
+    clients = [threading.Thread(target=ask) for _ in range(4)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for each in clients:
+            each.start()
+        end = time.monotonic() + float(os.environ.get("RACE_SECONDS", "1.5"))
+        # On a busy machine until one was answered in front.
+        while time.monotonic() < end or (watched.count == asked[0] and time.monotonic() < end + 20):
+            source[0] += 1
+            with app.app_context():
+                invalidate_cache_type(PAGE)
+            returned[0] = source[0]
+            time.sleep(choose.uniform(0.001, 0.05))
+    finally:
+        over.set()
+        for each in clients:
+            each.join()
+        sys.setswitchinterval(interval)
+    assert not old
+    assert source[0] > 1
+    assert watched.count < asked[0], "none was answered in front"
 
 
 @pytest.mark.race

@@ -19,9 +19,11 @@ from flask_rcache.engine.loading import Load
 from flask_rcache.engine.manager import CacheManager
 from flask_rcache.engine.single_flight import Flights, Landing
 from flask_rcache.engine.values import Values
+from flask_rcache.front import Front
 from flask_rcache.model import entry as entries
 from flask_rcache.model.entry import Draft, Entry
 from flask_rcache.model.scope import Scope, scope_var
+from flask_rcache.stores.lru import Checked
 from flask_rcache.stores.memory import MemoryStore
 from flask_rcache.stores.redis import scripts
 from flask_rcache.stores.redis.bus import Bus
@@ -34,6 +36,7 @@ from flask_rcache.stores.redis.server import Server
 from flask_rcache.stores.redis.store import RedisStore
 from flask_rcache.stores.stamps import StampSet
 from flask_rcache.stores.tiered import TieredStore
+from flask_rcache.stores.validity import Validity
 
 __all__ = ["SABOTAGES", "Sabotage"]
 
@@ -294,6 +297,7 @@ _REDIS = "tests/stores/test_redis.py::"
 _TIERED = "tests/stores/test_tiered.py::"
 _STAMPS = "tests/stores/test_stamps.py::"
 _QUESTIONS = "tests/stores/test_questions.py::"
+_VALIDITY = "tests/stores/test_validity.py::test_checked__ends_"
 _LOAD = "tests/engine/test_load.py::"
 _MANAGER = "tests/engine/test_manager.py::"
 
@@ -984,6 +988,55 @@ _ALL = (
         "what was missed is missed for ever",
         _ENDLESS_HOLD,
         _TIERED + "test_recall__ends_with_the_l1_ttl",
+    ),
+    Sabotage(
+        "R5",
+        "mark_ignored",
+        "what was checked in memory is served again, whatever was invalidated since",
+        code(Checked, "entry_at", " or self._validity.mark is not self._mark", ""),
+        _VALIDITY + "with_what_changes[memory-tag]",
+    ),
+    Sabotage(
+        "R5",
+        "mark_unchanged",
+        "an invalidation leaves the mark as it is",
+        instead(Validity, "changed", lambda self: None),
+        _VALIDITY + "with_what_changes[tiered-tag]",
+    ),
+    Sabotage(
+        "R5",
+        "mark_without_the_bus",
+        "a message of the bus leaves the mark as it is",
+        code(TieredStore, "apply", "self._validity.changed()", "pass"),
+        _VALIDITY + "with_what_changes[tiered-tag]",
+    ),
+    Sabotage(
+        "R5",
+        "served_again_after_its_end",
+        "what was checked is served again after it was deleted or replaced",
+        code(Checked, "entry_at", "or not cell.is_kept ", ""),
+        _VALIDITY + "with_what_changes[memory-write]",
+    ),
+    Sabotage(
+        "R5",
+        "served_again_while_deaf",
+        "what was checked is served again while nobody listens",
+        code(Checked, "entry_at", " or (self._is_alive is not None and not self._is_alive(now))", ""),
+        _VALIDITY + "when_nobody_listens",
+    ),
+    Sabotage(
+        "R5",
+        "mark_taken_last",
+        "the front takes the mark after it has looked",
+        code(
+            Front,
+            "_looked_up",
+            "    checked = store.checked(answer.key, policy.l1_ttl)\n",
+            "",
+            "    entry = None if lookup is None else lookup.entry\n",
+            "    checked = store.checked(answer.key, policy.l1_ttl)\n"
+            "    entry = None if lookup is None else lookup.entry\n",
+        ),
     ),
     # R6: sharing
     Sabotage(

@@ -215,13 +215,20 @@ def redis_store(url: str, names: Names | None = None, **options: Any) -> RedisSt
     return RedisStore(url, names=names or Names(), **{"codec": Codec(), "timeout": 2.0, **options})
 
 
-def tiered_store(url: str, names: Names | None = None, *, outage_ttl: float = 2.0, **options: Any) -> TieredStore:
+def tiered_store(
+    url: str,
+    names: Names | None = None,
+    *,
+    outage_ttl: float = 2.0,
+    max_bytes: int = 64 * 1024 * 1024,
+    **options: Any,
+) -> TieredStore:
     """A memory tier in front of :func:`redis_store`."""
     from flask_rcache.stores.tiered import TieredStore
 
     names = names or Names()
     redis = redis_store(url, names, **options)
-    return TieredStore(redis, names=names, max_bytes=64 * 1024 * 1024, outage_ttl=outage_ttl)
+    return TieredStore(redis, names=names, max_bytes=max_bytes, outage_ttl=outage_ttl)
 
 
 def cluster_store(url: str, names: Names | None = None, **options: Any) -> ClusterStore:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Final
 
 from ...model.entry import MICROSECONDS, Moment
+from ..validity import Validity
 
 __all__ = ["StoreClock"]
 
@@ -22,11 +24,13 @@ class StoreClock:
     Attributes:
         latest: the latest reading of the clock, of whichever generation of connections.
         changed: called when there is another.
+        validity: of what is compared with the readings' epoch.
     """
 
-    __slots__ = ("_time", "changed", "latest")
+    __slots__ = ("_time", "changed", "latest", "validity")
 
     def __init__(self) -> None:
+        self.validity: Final = Validity()
         self.changed: Callable[[], None] | None = None
         self.latest: Moment | None = None
         self._time: tuple[int, int] | None = None  # the server's TIME (µs), and this process's when it came in (ns)
@@ -43,6 +47,8 @@ class StoreClock:
             if generation == latest.generation and epoch == latest.epoch and clock <= latest.clock:
                 return
         self.latest = Moment(epoch, clock, generation)
+        if latest is None or (epoch, generation) != (latest.epoch, latest.generation):
+            self.validity.changed()
         if self.changed is not None:
             self.changed()
 

@@ -18,6 +18,7 @@ from ...errors import CodecError, StoreError
 from ...model.entry import Draft, Moment, StoredResponse
 from ...model.keys import Names, key_tag
 from ...model.named_tuple import NamedTuple
+from ..lru import Checked
 from ..protocol import (
     Begin,
     Begun,
@@ -30,6 +31,7 @@ from ..protocol import (
     Seized,
     Want,
 )
+from ..validity import Validity
 from .breaker import Breaker
 from .budget import request_scope
 from .bus import Bus, Listener, Message, Subscription
@@ -223,6 +225,11 @@ class RedisStore:
         return self._server.bus
 
     @property
+    def validity(self) -> Validity:
+        """Of what a memory tier in front holds: it changes with the epoch."""
+        return self._server.clock.validity
+
+    @property
     def listener(self) -> Listener | None:
         """Called with each invalidation that comes in, and with this process's own once they are acknowledged."""
         return self._server.listener
@@ -233,6 +240,10 @@ class RedisStore:
 
     def recall(self, key: str, l1_ttl: float) -> Lookup | None:
         """See :meth:`Store.recall`: nothing is known here without asking."""
+        return None
+
+    def checked(self, key: str, l1_ttl: float) -> Checked | None:
+        """See :meth:`Store.checked`."""
         return None
 
     def read_many_steps(self, keys: Sequence[str], tags: tuple[str, ...], l1_ttl: float = 0.0) -> Steps[list[Lookup]]:
