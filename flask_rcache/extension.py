@@ -30,7 +30,7 @@ from .engine.writes import Writer
 from .errors import ConfigError
 from .model.cache_type import CacheType
 from .model.keys import Names
-from .startup import check_at_first_use
+from .startup import add_template_tag, check_at_first_use
 from .stores.memory import MemoryStore
 from .stores.protocol import Store
 from .views.options import options_of
@@ -116,7 +116,7 @@ class RCache:
         self._engines.add(manager.engine)
         app.cli.add_command(cache)
         views.install(app, context.install(app, manager, _front_of))
-        _add_template_tag(app)
+        add_template_tag(app)
         check_at_first_use(app)
         self._apps.add(app)
         if self._warming is not None:
@@ -332,15 +332,6 @@ def _encryption_of(settings: Settings) -> Encryption | None:
             'RCACHE_ENCRYPTION_KEYS needs the package cryptography: `pip install "flask-rcache[crypto]"` installs it'
         ) from error
     return Encryption(settings.encryption_keys)
-
-
-def _add_template_tag(app: Flask) -> None:
-    """Give an app's templates the tag ``{% cache %}``, without importing Jinja's compiler before it is needed."""
-    tag = "flask_rcache.fragments.tag.FragmentExtension"
-    if "jinja_env" in vars(app):
-        app.jinja_env.add_extension(tag)
-    else:
-        app.jinja_options = {**app.jinja_options, "extensions": [*app.jinja_options.get("extensions", ()), tag]}
 
 
 def _export_to(name: str, manager: CacheManager) -> None:

@@ -27,7 +27,7 @@ from .errors import ConfigError
 from .model.cache_type import AUTO, CacheType, Tags, check_ttl, split_tags
 from .model.callable_keys import Identity, function_name, is_method, object_key, signature_of
 from .model.keys import Key
-from .observed import Observed, describe, observing
+from .observed import Observed, describe, observing, session_of
 
 __all__ = [
     "CachedFunction",
@@ -112,13 +112,14 @@ class _Call:
         kwargs: the same.
     """
 
-    __slots__ = ("_args", "_function", "_kwargs", "_reads")
+    __slots__ = ("_args", "_does", "_function", "_kwargs", "_reads")
 
     def __init__(self, function: CachedFunction[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._function: Final = function
         self._args: Final = args
         self._kwargs: Final = kwargs
         self._reads: frozenset[str] = frozenset()
+        self._does = ""
 
     def load(self) -> Any:
         """The plain function's value."""
@@ -132,11 +133,15 @@ class _Call:
 
     @contextmanager
     def _observed(self) -> Iterator[None]:
+        before = _effects()
         with _observing() as observed:
             try:
                 yield
             finally:
                 self._reads |= observed.beside([*self._args, *self._kwargs.values()])
+                self._does = self._does or next(
+                    (what for what, is_now in _effects().items() if is_now != before.get(what)), ""
+                )
 
     def keep(self, result: Any) -> object:
         """Whether the result is stored."""
@@ -148,7 +153,10 @@ class _Call:
         """Whether what the function raised may be stored; it is not where the function has read the request."""
         reads = self._reads - self._read_by_key() if self._reads else None
         if reads:
-            self._function.warn(reads)
+            self._function.warn(f"reads {describe(reads)}, which its key does not contain; pass that as an argument")
+            return NEVER
+        if self._does:
+            self._function.warn(f"{self._does}, which a hit would not do; do that where it is called")
             return NEVER
         return True
 
@@ -160,6 +168,18 @@ class _Call:
         with _observing() as observed:
             key_func(*self._args, **self._kwargs)
         return frozenset(observed.reads)
+
+
+def _effects() -> dict[str, object]:
+    """What a function may do to a request beside returning a value, and what it is now."""
+    ctx = request_context()
+    if ctx is None:
+        return {}
+    session = session_of(ctx)
+    return {
+        "registers a function with after_this_request": len(getattr(ctx, "_after_request_functions", ())),
+        "changes the session": dict.copy(session) if isinstance(session, dict) else None,
+    }
 
 
 def _observing() -> AbstractContextManager[Observed]:
@@ -238,15 +258,11 @@ class CachedFunction(Generic[P, R]):
         """The function as it was decorated."""
         return self._function
 
-    def warn(self, reads: Iterable[str]) -> None:
+    def warn(self, why: str) -> None:
         """Say that results are not stored, and why; once."""
         if not self._warned:
-            self._warned.update(reads)
-            logger.warning(
-                "[CACHE] %s is not cached: it reads %s, which its key does not contain; pass that as an argument",
-                self.name,
-                describe(reads),
-            )
+            self._warned.add(why)
+            logger.warning("[CACHE] %s is not cached: it %s", self.name, why)
 
     def _fetch(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, refresh: bool = False) -> R:
         options = self.options

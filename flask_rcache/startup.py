@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -27,8 +27,9 @@ from .model.observations import is_observed
 from .views.layers import install as install_layers
 from .views.options import Options, options_of
 from .views.options import misplaced as misplaced_views
+from .views.reply import make_once
 
-__all__ = ["check", "check_at_first_use", "decorated"]
+__all__ = ["add_template_tag", "check", "check_at_first_use", "decorated"]
 
 logger: Final = logging.getLogger("flask_rcache")
 
@@ -81,6 +82,8 @@ def _on_request(app: Flask, **_: Any) -> None:
     _discover(app)
     check(app, _states[app].registered)
     install_layers(app, manager_of(app).engine.observer.warn_once)
+    make_once(app)
+    add_template_tag(app)
     # From the first request on Flask takes no more views.
     appcontext_pushed.disconnect(_on_context, sender=app)
     request_started.disconnect(_on_request, sender=app)
@@ -89,6 +92,39 @@ def _on_request(app: Flask, **_: Any) -> None:
             "[CACHE] several worker processes, and each has a cache of its own (memory://): an "
             "invalidation in one does not apply in the others. Set RCACHE_URL to a Redis or Valkey server"
         )
+
+
+#: The extension that has the tag ``{% cache %}``, by name: Jinja's compiler is imported when a template needs it.
+_TAG: Final = "flask_rcache.fragments.tag.FragmentExtension"
+
+
+class _WithTag:
+    """How an app makes its environment of templates, with the tag: whatever its options and its class are by then.
+
+    Args:
+        create: the app's ``create_jinja_environment``.
+    """
+
+    __slots__ = ("_create",)
+
+    def __init__(self, create: Callable[[], Any]) -> None:
+        self._create: Final = create
+
+    def __call__(self) -> Any:
+        """The environment."""
+        environment = self._create()
+        if _TAG not in environment.extensions:
+            environment.add_extension(_TAG)
+        return environment
+
+
+def add_template_tag(app: Flask) -> None:
+    """Give an app's templates the tag ``{% cache %}``; again where the environment, or what makes it, was replaced."""
+    environment = vars(app).get("jinja_env")
+    if environment is not None and _TAG not in environment.extensions:
+        environment.add_extension(_TAG)
+    elif environment is None and type(app.create_jinja_environment) is not _WithTag:
+        app.create_jinja_environment = _WithTag(app.create_jinja_environment)  # type: ignore[method-assign]
 
 
 def _is_command(app: Flask) -> bool:

@@ -486,3 +486,26 @@ def test_consumers__handle_a_thousand_events_of_another_process(redis_server: Se
             process.kill()
             process.wait()
         time.sleep(0)
+
+
+def test_emit__by_what_handles_it_is_refused(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    """An event that leads to itself, over others or with growing fields, has no end; one that ends is let through."""
+    rcache = site.rcache
+
+    @rcache.on("parent.changed")
+    def parent(level: int) -> None:
+        site.seen.append(level)
+        if level:
+            rcache.emit("parent.changed", level=level - 1)
+
+    rcache.on("ping")(lambda: rcache.emit("pong"))
+    rcache.on("pong")(lambda: rcache.emit("ping"))
+    rcache.on("more")(lambda number: rcache.emit("more", number=number + 1))
+    rcache.emit("parent.changed", level=3)
+    assert site.seen == [3, 2, 1, 0]
+    with pytest.raises(ConfigError, match=r"'ping' is emitted again .*with the same fields \(ping → pong → ping\)"):
+        rcache.emit("ping")
+    with pytest.raises(ConfigError, match=r"'more' is emitted again .*32 times, each inside the one before"):
+        rcache.emit("more", number=0)
+    assert not caplog.records
+    rcache.emit("parent.changed", level=0)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from flask import Flask, render_template, render_template_string, request, session
+from flask.templating import Environment
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jinja2 import DictLoader, StrictUndefined, TemplateSyntaxError
@@ -612,3 +613,42 @@ def test_fragment__needs_a_name(name: Any) -> None:
     """Said at once, with an example."""
     with an_app().test_request_context("/"), pytest.raises(ConfigError, match="non-empty string"), fragment(name):
         pass
+
+
+class Templates(Environment):
+    """An app's own environment."""
+
+
+class Making(Flask):
+    """An app that makes its environment without the options."""
+
+    def create_jinja_environment(self) -> Environment:
+        return Templates(self)
+
+
+def _with_options(app: Flask) -> None:
+    app.jinja_options = {"trim_blocks": True}
+
+
+def _with_a_class(app: Flask) -> None:
+    app.jinja_environment = Templates
+
+
+def _with_another(app: Flask) -> None:
+    vars(app)["jinja_env"] = Templates(app)
+
+
+def _made_by_another(app: Flask) -> None:
+    app.create_jinja_environment = lambda: Templates(app)  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("replace", [_with_options, _with_a_class, _with_another, _made_by_another, None])
+def test_tag__stays_when_the_environment_is_replaced(replace: Any) -> None:
+    """After `RCache(app)`: its options, its class, itself, or what makes it."""
+    app = (Flask if replace else Making)("shop")
+    app.config.update(RCACHE_URL="memory://", TESTING=True)
+    RCache(app)
+    if replace:
+        replace(app)
+    app.add_url_rule("/", "page", lambda: render_template_string("{% cache 'a', ttl=60 %}x{{ 1 }}{% endcache %}"))
+    assert [app.test_client().get("/").text for _ in range(2)] == ["x1", "x1"]

@@ -14,7 +14,7 @@ from typing import Any
 
 import flask_login  # type: ignore[import-untyped]
 import pytest
-from flask import Flask, g, request, session
+from flask import Flask, after_this_request, g, request, session
 
 import flask_rcache
 from flask_rcache import (
@@ -1099,3 +1099,31 @@ def test_cached__keywords_of_any_name() -> None:
         assert called.key(**names) is not None
         assert called.invalidate(**names) is True
         assert called.refresh(**names) == called.uncached(**names) == str(names)
+
+
+@pytest.mark.parametrize("what", ["session", "after_this_request"])
+def test_cached__what_a_function_does_to_its_request(flask_app: Flask, caplog: Any, what: str) -> None:
+    """A hit would not do it again: the value is not stored, and one warning says why."""
+    app = flask_app
+    app.config["SECRET_KEY"] = "k" * 40
+
+    @cached(CacheType.QUERY)
+    def greeting() -> str:
+        if what == "session":
+            session["greeted"] = "yes"
+        else:
+            after_this_request(_greeted)
+        return "hello"
+
+    def _greeted(response: Any) -> Any:
+        response.headers["X-Greeted"] = "yes"
+        return response
+
+    app.add_url_rule("/", "greeting", lambda: greeting())
+    for _ in range(3):
+        client = app.test_client()
+        answer = client.get("/")
+        with client.session_transaction() as kept:
+            assert "yes" in (kept.get("greeted"), answer.headers.get("X-Greeted"))
+    said = [each.message for each in caplog.records if "which a hit would not do" in each.message]
+    assert len(said) == 1

@@ -130,9 +130,10 @@ class Flight:
 
 
 def _copied(error: Exception) -> Exception:
-    """An exception that is the same but for its traceback, cause and context; itself when it cannot be copied."""
+    """An exception that is the same but for its traceback and context; itself when it cannot be copied."""
     try:
         copied = copy.copy(error)
+        copied.__cause__, copied.__suppress_context__ = error.__cause__, error.__suppress_context__
         same = type(copied) is type(error) and copied.args == error.args and str(copied) == str(error)
     except Exception:  # noqa: BLE001  # somebody's class, with arguments of its own
         return error

@@ -10,6 +10,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import Any, Final
 from weakref import ref
 
@@ -148,7 +149,7 @@ class Events:
         """Say that something happened: now, or after the commit of the transaction that has written something here.
 
         Raises:
-            ConfigError: the name or the fields are not usable.
+            ConfigError: the name or the fields are not usable, or what handles the event emits it again without end.
             StoreUnavailableError: the stream is away; this app has handled the event.
             Exception: what a handler raised, after all of them were called.
         """
@@ -160,6 +161,7 @@ class Events:
             raise ConfigError(f"the fields of event {name!r} must be JSON: {error}") from error
         if name in self.rules:
             self.rules[name].targets(data)  # a field that is missing is an error here
+        _refuse_endless(name, data)
         event = Event(name, data)
 
         def happen() -> None:
@@ -178,6 +180,13 @@ class Events:
         Raises:
             Exception: what the first handler that failed raised.
         """
+        entered = _under_way.set((*_under_way.get(), event))
+        try:
+            self._handle(event)
+        finally:
+            _under_way.reset(entered)
+
+    def _handle(self, event: Event) -> None:
         manager, failed = self._manager, None
         rule = self.rules.get(event.name)
         if rule is not None:
@@ -194,7 +203,8 @@ class Events:
             try:
                 handler(event)
             except Exception as error:  # the others are called all the same
-                logger.exception("[CACHE ERROR] handler %s of event %r failed", handler.name, event.name)
+                if not isinstance(error, _EndlessError):  # said once, and not at each depth
+                    logger.exception("[CACHE ERROR] handler %s of event %r failed", handler.name, event.name)
                 failed = failed or error
         signals.emit(signals.cache_event, self._app(), event)
         if failed is not None:
@@ -264,6 +274,33 @@ class Events:
             raise StoreUnavailableError(
                 f"event {name!r} was not sent to stream {self.stream!r}, though this app has handled it: {error}"
             ) from error
+
+
+#: The events that are handled in this context, the outermost first, and how many there may be.
+_under_way: Final[ContextVar[tuple[Event, ...]]] = ContextVar("rcache_events_under_way", default=())
+_DEEPEST: Final = 32
+
+
+class _EndlessError(ConfigError):
+    """What handles an event emits it again, and so on."""
+
+
+def _refuse_endless(name: str, data: Mapping[str, Any]) -> None:
+    """See that an event is not emitted by what handles it.
+
+    Raises:
+        ConfigError: it is, with the same fields, or so deep that there is no end to be seen.
+    """
+    around = _under_way.get()
+    again = any(each.name == name and each.data == data for each in around)
+    if not again and len(around) < _DEEPEST:
+        return
+    names = " → ".join([each.name for each in around[-3:]] + [name])
+    how = "with the same fields" if again else f"{_DEEPEST} times, each inside the one before"
+    raise _EndlessError(
+        f"event {name!r} is emitted again by what handles it, {how} ({names}), which would have no end: emit another "
+        "event there, or none"
+    )
 
 
 def _text(value: Any) -> str:

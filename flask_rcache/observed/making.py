@@ -20,6 +20,8 @@ __all__ = ["has_plain_sessions", "is_flask_s_own", "observed_from_making", "obse
 
 #: Whether what runs between the making of a request and its beginning is the app's as well.
 _FROM_MAKING: Final = "_rcache_from_making"
+#: What this cache itself puts in the place of an app's methods.
+_REPLACED_BY_US: Final = {"create_jinja_environment", "make_response", "preprocess_request", "wsgi_app"}
 #: What is none of an app's own.
 _NO_APP: Final = ("flask.", "flask_rcache.", "werkzeug.")
 
@@ -118,7 +120,7 @@ def has_plain_sessions(app: Flask) -> bool:
 
 
 def _runs_code_early(app: Flask) -> bool:
-    replaced = (getattr(Flask, name, None) for name in vars(app).keys() - {"preprocess_request", "wsgi_app"})
+    replaced = (getattr(Flask, name, None) for name in vars(app).keys() - _REPLACED_BY_US)
     patched = not all(map(is_flask_s_own, vars(Flask).values()))
     foreign: list[Any] = [*app.url_map.converters.values(), *request_started.receivers_for(app)]
     return (

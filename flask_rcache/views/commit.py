@@ -233,7 +233,7 @@ def _response_of(exchange: Exchange, returned: Any, *, confirms: bool = False) -
         returned: by the view.
         confirms: whether a 304 is the view's own, so that it is about the stored response.
     """
-    response, entry = own_response(exchange.ctx.app, returned), exchange.asked_of
+    response, entry = exchange.made(returned), exchange.asked_of
     exchange.declared = normalise_vary(response.headers.getlist("Vary"))
     fields = exchange.dependencies.fields
     if confirms and entry is not None and response.status_code == 304:

@@ -33,7 +33,7 @@ from .calls import found_by
 from .dependencies import Dependencies, dependencies, fields_noted
 from .handed import HandedResult
 from .layers import Conversion, Handed, HandedHit, Returned
-from .reply import reply
+from .reply import MadeOnce, own_response, reply
 from .validators import Stating
 from .variants import Known, selected_key
 
@@ -127,6 +127,7 @@ class Exchange:
         "_facts",
         "_looks",
         "_modified",
+        "_noted",
         "_observed",
         "_reader",
         "_set_aside",
@@ -210,6 +211,7 @@ class Exchange:
         self._deferred = 0
         self._modified: bool | None = None
         self._observed: Observed | None = None
+        self._noted: frozenset[Field] = frozenset()
         self._facts: RequestFacts | None = None
         self._looks = 0
         self._reader: Reader | None = None
@@ -614,9 +616,9 @@ class Exchange:
         if observed is None:
             return
         observed.__exit__()
-        noted = tuple(observed.noted)
-        if noted or self._before:
-            self.dependencies = dependencies(self._before, noted, self.view.counting(trusted=self.trusted))
+        self._noted = frozenset(observed.noted)
+        if self._noted or self._before:
+            self._find_dependencies()
         reads = observe(self.ctx.request)
         if reads.made_by is not None:
             self.dependencies = self.dependencies._replace(whole="what the app's request class has read")
@@ -627,6 +629,23 @@ class Exchange:
             self.changed = bool(session.modified)
             if self._modified:
                 session.modified = True
+
+    def _find_dependencies(self) -> None:
+        self.dependencies = dependencies(self._before, self._noted, self.view.counting(trusted=self.trusted))
+
+    def made(self, returned: Any) -> Response:
+        """What the view has returned, as a response; what an app's own ``make_response`` reads counts."""
+        app = self.ctx.app
+        if self.load is None or type(app.make_response) is not MadeOnce:
+            return own_response(app, returned)
+        with Observed(self.ctx.request) as observed:
+            response = own_response(app, returned)
+        if not observed.noted <= self._noted:
+            whole = self.dependencies.whole
+            self._noted |= observed.noted
+            self._find_dependencies()
+            self.dependencies = self.dependencies._replace(whole=self.dependencies.whole or whole)
+        return response
 
     def failed(self, error: Exception) -> Answer | None:
         """The load ends with what the view raised; the expired answer that stands in, if any (``stale_if_error``)."""

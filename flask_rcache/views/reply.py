@@ -7,7 +7,7 @@ The verdicts are ``http``'s.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from operator import itemgetter
 from typing import Any, Final
@@ -28,14 +28,17 @@ from ..http import (
     split_age,
 )
 from ..model.entry import MICROSECONDS, Entry, StoredResponse
+from ..observed import is_flask_s_own
 
 __all__ = [
     "CONDITIONS",
     "Lines",
+    "MadeOnce",
     "answer",
     "built",
     "conditional",
     "hit",
+    "make_once",
     "mark",
     "own_response",
     "privately",
@@ -105,6 +108,8 @@ def ready_class(base: type[Response]) -> Any:
     is_plain = all(getattr(base, name) is getattr(werkzeug.Response, name) for name in _REPLACED)
 
     class Ready(base):  # type: ignore[misc,valid-type]
+        _rcache_made = True  # see MadeOnce
+
         def __init__(self, lines: list[tuple[str, str]], stored: StoredResponse) -> None:
             headers = Headers.__new__(Headers)
             headers._list = lines
@@ -188,6 +193,7 @@ def built(make: type[Response], body: bytes, status: str | int, lines: Lines) ->
     headers = Headers(lines)
     typed = "Content-Type" in headers
     response = make(body, status, headers)
+    response.__dict__[_MADE] = True  # of one that the app has made
     if not typed:
         response.headers.pop("Content-Type", None)
     return response
@@ -204,8 +210,45 @@ def conditional(make: type[Response], response: Response, environ: Mapping[str, 
     return instead
 
 
+class MadeOnce:
+    """An app's own ``make_response``: what it has made for a decorated view, Flask hands to it once more.
+
+    Args:
+        make: the method.
+    """
+
+    __slots__ = ("_make",)
+
+    def __init__(self, make: Callable[[Any], Response]) -> None:
+        self._make: Final = make
+
+    def __call__(self, rv: Any) -> Response:
+        """What it makes; a response that it has made stays as it is."""
+        if isinstance(rv, Response) and getattr(rv, _MADE, False):
+            return rv
+        return self._make(rv)
+
+
+#: Where a response has that it was made.
+_MADE: Final = "_rcache_made"
+
+
+def make_once(app: Flask) -> None:
+    """Have an app's own ``make_response``, where it has one, called once for each answer."""
+    make: Any = app.make_response
+    if getattr(make, "__func__", None) is not Flask.make_response or not is_flask_s_own(Flask.make_response):
+        app.make_response = MadeOnce(make)  # type: ignore[method-assign]
+
+
 def own_response(app: Flask, returned: Any) -> Response:
     """What a view returned, as a response of this request; an object that the view may keep is left as it is."""
+    response = _own_response(app, returned)
+    if type(app.make_response) is MadeOnce:
+        response.__dict__[_MADE] = True
+    return response
+
+
+def _own_response(app: Flask, returned: Any) -> Response:
     response = app.make_response(returned)
     if response is returned or (isinstance(returned, tuple) and response is returned[0]):
         if type(response) is Response:  # what `copy` does, without asking the class how

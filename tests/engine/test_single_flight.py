@@ -55,7 +55,7 @@ def test_error__each_who_waited_has_one_of_its_own() -> None:
             assert one is two is error
         else:
             assert len({id(one), id(two), id(error)}) == 3
-            assert (one.__traceback__, one.__cause__) == (None, None)
+            assert (one.__traceback__, one.__cause__) == (None, error.__cause__)
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])

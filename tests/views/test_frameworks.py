@@ -682,3 +682,35 @@ def test_frameworks__a_page_on_two_servers(new_app, redis_server) -> None:
     answers = [one.get("/"), two.get("/"), two.get("/"), one.get("/")]
     assert {each.text for each in answers} == {answers[0].text}
     assert [each.headers["X-Cache"] for each in answers[2:]] == ["HIT", "HIT"]
+
+
+class Signing(Flask):
+    """An app that makes responses in its own way: a dataclass becomes JSON, and each is signed for its caller."""
+
+    def make_response(self, rv: Any) -> Response:
+        response = super().make_response(dataclasses.asdict(rv) if isinstance(rv, Item) else rv)
+        response.headers.add("X-Signed-For", request.headers.get("X-Caller", "visitor"))
+        response.set_data(response.get_data() + b"!")
+        return response
+
+
+@pytest.mark.parametrize("path", ["/text", "/item", "/response", "/converted", "/head", "/plain"])
+def test_frameworks__an_app_that_makes_responses_itself(path) -> None:
+    """It is asked once for each answer, on a miss, a hit and a bypass, and what it reads counts."""
+    app = Signing("shop")
+    app.config.update(TESTING=True, RCACHE_URL="memory://")
+    RCache(app)
+    item: Any = lambda: Item("lamp")  # noqa: E731
+    app.add_url_rule("/text", "text", cache_response(PAGE)(lambda: "text"))
+    app.add_url_rule("/head", "head", cache_response(PAGE)(lambda: ("head", 404, {"X-A": "1"})))
+    app.add_url_rule("/item", "item", cache_response(PAGE)(item))
+    app.add_url_rule("/converted", "converted", as_json(cache_response(PAGE)(item)))
+    app.add_url_rule("/response", "response", cache_response(PAGE)(lambda: Response("whole")))
+    app.add_url_rule("/plain", "plain", lambda: "plain")
+    client, found = app.test_client(), []
+    for caller in ("ann", "bob", None, None, "ann"):
+        answer = client.get(path, headers={} if caller is None else {"X-Caller": caller})
+        assert answer.headers.getlist("X-Signed-For") == [caller or "visitor"]
+        assert answer.text.rstrip("!\n") + "!" == answer.text.replace("\n", "")
+        found.append(answer.headers.get("X-Cache"))
+    assert path == "/plain" or found[2:4] in (["MISS", "HIT"], ["HIT", "HIT"])
