@@ -97,7 +97,11 @@ def test_documentation__lists_every_setting() -> None:
 def test_documentation__has_a_remedy_for_every_reason() -> None:
     """docs/bypass-and-miss.md has a row for each `detail` of Cache-Status, in the code's order, with its sentence."""
     text = (ROOT / "docs" / "bypass-and-miss.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `([A-Z-]+)` \| (BYPASS|MISS) \| (.+?) \| .{20,} \|$", text, re.MULTILINE)
+    rows = [
+        (detail, kind, means)
+        for kind, section in re.findall(r"^## `(BYPASS|MISS)`:(.*?)(?=^## )", text, re.MULTILINE | re.DOTALL)
+        for detail, means in re.findall(r"^\| `([A-Z-]+)` \| (.+?) \| .{10,} \|$", section, re.MULTILINE)
+    ]
     assert rows == [(reason.value, reason.x_cache, reason.sentence) for reason in Reason]
 
 
