@@ -232,20 +232,32 @@ class CachedFunction(Generic[P, R]):
         return CachedMethod(method, instance)
 
     def uncached(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """The plain function's value; the cache is neither read nor filled."""
+        """The plain function's value for these arguments; the cache is neither read nor filled."""
         return self._function(*args, **kwargs)
 
     def key(self, /, *args: P.args, **kwargs: P.kwargs) -> Key | None:
-        """The key of a call within its cache type; ``None`` for a call that is not cached."""
+        """The key of a call with these arguments, within its cache type; ``None`` for one that is not cached.
+
+        Raises:
+            InvalidKeyError: an argument can't be in a key.
+        """
         return self._key(args, kwargs)
 
     def invalidate(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Remove the entry of a call; whether it was there."""
+        """Remove the entry of a call with these arguments; whether it was there.
+
+        Raises:
+            InvalidKeyError: an argument can't be in a key.
+        """
         key = self._key(args, kwargs)
         return key is not None and current_cache.delete(self.options.cache_type, key)
 
     def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Load the value of a call now, and replace what is cached; if the function fails, that stays."""
+        """Load the value of a call with these arguments now, and replace what is cached.
+
+        Raises:
+            Exception: whatever the function raises; what is cached stays.
+        """
         return self._fetch(args, kwargs, refresh=True)
 
     @property

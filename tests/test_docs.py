@@ -5,6 +5,7 @@ A block that is not to run says why in a line above its fence: `<!-- not run: it
 
 from __future__ import annotations
 
+import ast
 import gc
 import inspect
 import os
@@ -82,6 +83,15 @@ def test_docs__each_example_runs_alone(
     """What a page shows works as it stands there, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     run_block(page, block)
+
+
+@pytest.mark.parametrize(("page", "block"), EXAMPLES)
+def test_docs__examples_import_what_they_use(page: Path, block: Block) -> None:
+    """Nothing is imported for an example that stood there before."""
+    tree = ast.parse(block.source)
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {(alias.asname or alias.name).partition(".")[0] for node in imports for alias in node.names}
+    assert names - {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} == set()
 
 
 def test_docs__the_readme_shows_what_happens(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,6 +165,12 @@ class CacheManager:
     ) -> bool:
         """:meth:`set` for several values, in one round trip; whether all of them were stored.
 
+        Args:
+            cache_type: the type, or its registered name.
+            mapping: the values by key.
+            ttl: seconds, a ``timedelta``, or a function of each value; the type's when left out.
+            tags: labels by which they can be invalidated.
+
         Raises:
             ConfigError: the type, a key, the ttl or the tags are not usable.
             EncodeError: under ``RCACHE_STRICT``, a value that would not be restored exactly.
@@ -222,6 +228,13 @@ class CacheManager:
         tags: Iterable[str] = (),
     ) -> bool:
         """Store a value where there is none; atomic across processes.
+
+        Args:
+            cache_type: the type, or its registered name.
+            key: a str, an int or a tuple.
+            value: what is stored.
+            ttl: seconds, a ``timedelta``, or a function of the value; the type's when left out.
+            tags: labels by which it can be invalidated.
 
         Returns:
             Whether it was stored; ``False`` too when the store is away.
@@ -380,7 +393,10 @@ class CacheManager:
         judged: bool = False,
         errors: ErrorTtls | None = None,
     ) -> T:
-        """:meth:`fetch` with an async loader; neither Redis nor waiting for another's load blocks the event loop."""
+        """:meth:`fetch` with an async loader; neither Redis nor waiting for another's load blocks the event loop.
+
+        Its arguments, result and errors are those of :meth:`fetch`.
+        """
         engine = self.engine
         call = self._call(cache_type, ttl, tags, keep, name, independent=independent, judged=judged, errors=errors)
         stored = engine.names.stored(call.policy.name, key, hashed=False)
@@ -527,6 +543,13 @@ class CacheManager:
     ) -> list[str]:
         """:meth:`write_behind` for many values, 250 in one round trip; their ids, in order.
 
+        Args:
+            cache_type: the type, or its registered name.
+            items: the values by key, or pairs of both, where a key may occur several times.
+            queue: the name of the queue.
+            ttl: seconds that the values are cached for, or a ``timedelta``; the type's when left out.
+            tags: labels by which they can be invalidated.
+
         Raises:
             ConfigError: an argument is not usable, or the queue has no writer.
             EncodeError: a value would not be restored exactly.
@@ -543,6 +566,9 @@ class CacheManager:
     def tag(self, *tags: str) -> None:
         """Label the entry being loaded, from inside its loader or view; outside a load it does nothing.
 
+        Args:
+            *tags: labels by which the entry can be invalidated.
+
         Raises:
             ConfigError: a tag is empty or not a string.
         """
@@ -555,6 +581,9 @@ class CacheManager:
         """Shorten the ttl of the entry being loaded, from inside its loader or view; outside a load it does nothing.
 
         The headers sent to browsers stay as they are.
+
+        Args:
+            seconds: the longest that the entry is fresh; or a ``timedelta``.
 
         Raises:
             ConfigError: not a duration.
@@ -633,6 +662,9 @@ class CacheManager:
 
     def invalidate_tags(self, *tags: str) -> Invalidated:
         """Make every entry with any of the tags invalid, everywhere.
+
+        Args:
+            *tags: the labels; none does nothing.
 
         Returns:
             The number of tags. 0 when the store is away, and the invalidation is journalled then.
@@ -767,7 +799,11 @@ class CacheManager:
         return self._inspector.page(type, pattern, cursor=cursor, limit=limit)
 
     def inspect(self, key: str) -> Listed | None:
-        """One live entry by its stored key, ``cache:search:42``; ``None`` when there is none."""
+        """One live entry; ``None`` when there is none.
+
+        Args:
+            key: the stored key, ``cache:search:42``.
+        """
         return self._inspector.inspect(key)
 
     def queues(self) -> list[dict[str, Any]]:

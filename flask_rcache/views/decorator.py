@@ -69,11 +69,11 @@ class CachedView(Protocol[P, R_co]):
         ...
 
     def invalidate(self, *args: Any, **kwargs: Any) -> Invalidated:
-        """Remove the answers to a call: of all hosts, queries, variants and users."""
+        """Remove the answers to a call with these arguments of the view: of all hosts, queries, variants and users."""
         ...
 
     def key(self, *args: Any, **kwargs: Any) -> str:
-        """The stored key of the answer to a call, for the current host and without a query."""
+        """The stored key of the answer to a call with these arguments, for the current host and without a query."""
         ...
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
