@@ -7,6 +7,7 @@ flask, and nothing above asks its contexts in another way.
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
@@ -25,7 +26,18 @@ from .engine.parts import Engine
 from .errors import ConfigError
 from .model.named_tuple import NamedTuple
 from .model.scope import Scope, scope_var
-from .observed import is_flask_s_own, observed_from_making, raw_environ
+from .observed import (
+    READS,
+    Around,
+    Reads,
+    has_middlewares,
+    is_flask_s_own,
+    is_plain,
+    note_for_middlewares,
+    observed_from_making,
+    quiet,
+    raw_environ,
+)
 
 __all__ = [
     "EXTENSION",
@@ -148,7 +160,7 @@ class InScope:
         preprocess: what begins to observe a request, as it was installed.
     """
 
-    __slots__ = ("_app", "_front_of", "_store", "_wsgi_app", "front", "preprocess")
+    __slots__ = ("_app", "_front_of", "_has_inner", "_has_outer", "_store", "_wsgi_app", "front", "preprocess")
 
     def __init__(
         self,
@@ -161,6 +173,8 @@ class InScope:
         self._store: Final = engine.store
         self._app = app
         self._front_of: Final = front_of
+        #: Whether there are middlewares between this and Flask, and around this.
+        self._has_inner = self._has_outer = False
         self.front: FrontLayer | None = None
         self.preprocess: Any = None
 
@@ -168,9 +182,12 @@ class InScope:
         """Answer a request."""
         front = self.front
         if front is None and (app := self._app) is not None:
+            self._look_around(app)
             self._app = None
             self._begin(app)
             front = self.front
+        if self._has_inner or self._has_outer:
+            environ = self._noted(environ)
         if front is not None:
             answer = front.answer(environ, start_response)
             if answer is not None:
@@ -190,6 +207,22 @@ class InScope:
                 around.include(scope)
         return body if front is None else front.learned(environ, body)
 
+    def _look_around(self, app: Flask) -> None:
+        """Find the app's middlewares; what those around this read of the first requests was not noted."""
+        outermost: Any = app.wsgi_app
+        self._has_inner = has_middlewares(self._wsgi_app, functools.partial(is_plain, app))
+        if type(outermost) is not Around and has_middlewares(outermost, lambda layer: layer is self):
+            self._has_outer = True
+            app.wsgi_app = Around(outermost)  # type: ignore[method-assign]
+
+    def _noted(self, environ: dict[str, Any]) -> dict[str, Any]:
+        """The environ as middlewares between this and Flask get it."""
+        quiet(environ)
+        if self._has_outer and READS not in environ:
+            environ[READS] = Reads()
+            environ[READS].is_unseen = True
+        return note_for_middlewares(environ) if self._has_inner else environ
+
     def _begin(self, app: Flask) -> None:
         """The first request comes: all of the app is set up."""
         front = None
@@ -197,7 +230,7 @@ class InScope:
             own: Any = Flask.wsgi_app
             is_own = getattr(self._wsgi_app, "__func__", None) is own and is_flask_s_own(own)
             front = self._front_of(app, is_own)
-        is_first = app.preprocess_request is self.preprocess
+        is_first = app.preprocess_request is self.preprocess and not (self._has_inner or self._has_outer)
         observed_from_making(app, has_front=front is not None, is_first=is_first)
         self.front = front
 

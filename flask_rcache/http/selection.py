@@ -64,6 +64,7 @@ _TRACING: Final = frozenset(
         "b3",
         "baggage",
         "cf-ray",
+        "newrelic",
         "sentry-trace",
         "traceparent",
         "tracestate",
@@ -71,6 +72,9 @@ _TRACING: Final = frozenset(
         "x-amzn-trace-id",
         "x-cloud-trace-context",
         "x-correlation-id",
+        "x-newrelic-id",
+        "x-newrelic-transaction",
+        "x-queue-start",
         "x-request-id",
         "x-request-start",
     }

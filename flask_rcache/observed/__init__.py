@@ -8,6 +8,7 @@ their identity and all that they hold stay as they are, for libraries that hold 
 own requests and sessions is. What is not read costs nothing.
 """
 
+from .around import READS, Around, has_middlewares, is_plain, note_for_middlewares, quiet
 from .fields import Field, describe, field_text
 from .making import has_plain_sessions, is_flask_s_own, observed_from_making, observed_when_made
 from .observing import (
@@ -26,6 +27,8 @@ from .reads import Reads, unobserved
 from .watching import raw_environ
 
 __all__ = [
+    "READS",
+    "Around",
     "Field",
     "Observed",
     "Reads",
@@ -33,13 +36,17 @@ __all__ = [
     "defer",
     "describe",
     "field_text",
+    "has_middlewares",
     "has_plain_sessions",
     "is_flask_s_own",
+    "is_plain",
+    "note_for_middlewares",
     "observe",
     "observed_from_making",
     "observed_when_made",
     "observing",
     "opened_session",
+    "quiet",
     "raw_environ",
     "session_of",
     "unobserved",

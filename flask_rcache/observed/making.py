@@ -11,9 +11,10 @@ from typing import Any, Final, cast
 from flask import Flask, request_started
 from flask.sessions import SecureCookieSessionInterface
 
+from .around import record_of
 from .fields import Field
 from .observing import EARLY, is_plainly_made, observe, watch_environ
-from .reads import ASIDE, RECORD, Reads
+from .reads import ASIDE, RECORD
 from .watching import Environ, subclass, watch, watching_headers
 
 __all__ = ["has_plain_sessions", "is_flask_s_own", "observed_from_making", "observed_when_made"]
@@ -49,13 +50,15 @@ def observed_when_made(kind: type, *, onwards: bool = False, has_environ: bool =
     def new(cls: type, *args: Any, **kwargs: Any) -> Any:
         if not args:  # a copy of one
             return makes(cls, **kwargs)
-        reads = Reads()
+        reads = record_of(args[0])
         made = makes(cls, Environ(args[0], reads), *args[1:], **kwargs)
         made.__dict__[EARLY] = reads
         return made
 
     def make(self: Any, environ: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        reads = self.__dict__.setdefault(EARLY, Reads())
+        reads = self.__dict__.get(EARLY)
+        if reads is None:
+            reads = self.__dict__[EARLY] = record_of(environ)
         super(observed, self).__init__(environ if is_plain else Environ(environ, reads), *args, **kwargs)
         self.__dict__["environ"] = self.headers.environ = environ
         if onwards:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from flask import Request, g, has_app_context
 from flask.sessions import NullSession
@@ -160,7 +160,8 @@ def observe(request: Any, session: Any = None) -> Reads:
             _begin(held, session, known)
         return known
     kind, headers = request.__class__, held["headers"]
-    reads = cast(Reads, held.pop(EARLY, None) or Reads())
+    early: Reads | None = held.pop(EARLY, None)
+    reads = Reads() if early is None else early
     held[RECORD] = reads
     if reads:
         _keep_early(reads)

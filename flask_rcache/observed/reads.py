@@ -45,6 +45,7 @@ class Reads(dict[Field, None]):
         from_making: whether the record is older than the session and the arguments.
         of_session: what was read to open the session, apart from the rest.
         has_environ: whether what is read of the environ itself is noted until the end.
+        is_unseen: whether middlewares have read of the environ before that was noted.
         is_late: whether the record begins after an answer from the cache: nobody knows what was read in between.
     """
 
@@ -56,6 +57,7 @@ class Reads(dict[Field, None]):
     from_making: bool = False
     of_session: dict[Field, None] | None = None
     has_environ: bool = False
+    is_unseen: bool = False
     is_late: bool = False
 
     def note(self, kind: str, name: str) -> None:

@@ -20,10 +20,12 @@ from .reads import RECORD, Reads, unobserved
 
 __all__ = [
     "CONTAINERS",
+    "OF_ONE",
     "Environ",
     "cookies_watched",
     "forget_computed",
     "headers_watched",
+    "one_noted",
     "raw_environ",
     "requests_watched",
     "subclass",
@@ -49,7 +51,7 @@ _OF_ROUTING: Final = frozenset({"json_module", "routing_exception", "shallow", "
 #: What reads the body.
 _OF_BODY: Final = frozenset({"data", "files", "form", "get_data", "get_json", "input_stream", "json", "stream"})
 #: The methods that read one item of a container, named by their first argument …
-_OF_ONE: Final = frozenset(
+OF_ONE: Final = frozenset(
     {
         "__contains__",
         "__getitem__",
@@ -120,8 +122,8 @@ def _once(made: dict[type, type], make: Callable[[Any], type]) -> Callable[[Any]
     return watching
 
 
-def _one_noted(method: Callable[..., Any], kind: str, *, searches: bool) -> Callable[..., Any]:
-    """A method that reads one item."""
+def one_noted(method: Callable[..., Any], kind: str, *, searches: bool) -> Callable[..., Any]:
+    """A method that reads one item, and notes which."""
 
     def read(self: Any, *args: Any, **kwargs: Any) -> Any:
         for name in args[:1] or list(kwargs.values())[:1]:
@@ -151,8 +153,8 @@ def _container(base: Any, kind: str) -> dict[str, Any]:
         method = getattr(base, name, None)
         if not callable(method) or method is getattr(object, name, None) or name in _OF_NONE:
             continue
-        if name in _OF_ONE:
-            noted[name] = _one_noted(method, kind, searches=name in _BY_SEARCHING)
+        if name in OF_ONE:
+            noted[name] = one_noted(method, kind, searches=name in _BY_SEARCHING)
         elif name in _OF_ALL or not name.startswith("_"):
             noted[name] = _all_noted(method, kind)
     return noted
@@ -222,7 +224,7 @@ def watching_g(base: Any) -> type:
         return base.__getattribute__(self, name)
 
     def of_one(method: Callable[..., Any]) -> Callable[..., Any]:
-        noted = _one_noted(method, "g", searches=False)
+        noted = one_noted(method, "g", searches=False)
         return lambda *args, **kwargs: (method if _is_logging() else noted)(*args, **kwargs)
 
     def __iter__(self: Any) -> Iterator[str]:  # noqa: N807
@@ -231,7 +233,7 @@ def watching_g(base: Any) -> type:
             instance_dict(self)[RECORD].note("g", name)
         return iter(names)
 
-    methods = {name: of_one(getattr(base, name)) for name in _OF_ONE if hasattr(base, name)}
+    methods = {name: of_one(getattr(base, name)) for name in OF_ONE if hasattr(base, name)}
     return subclass(base, {"__getattribute__": __getattribute__, "__iter__": __iter__, **methods})
 
 

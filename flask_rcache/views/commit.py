@@ -40,6 +40,7 @@ from ..observed import raw_environ, session_of
 from ..stores.protocol import Outcome
 from .background import REFRESHED, REFRESHING
 from .bound import EXTENSION, AppViews, is_session_changed
+from .dependencies import UNSEEN
 from .exchange import Exchange
 from .layers import Conversion, HandedResponse, Layers, Mode, Returned, is_response
 from .loaders import watch_loaders
@@ -398,7 +399,8 @@ def _identified(exchange: Exchange) -> Reason | None:
     """Why an answer is for this request alone: of what the view has read, and what became of the session."""
     view, found = exchange.view, exchange.dependencies
     if found.whole and view.policy.ttl is not FROM_HEADERS:  # whose response says what it varies by, as a gateway's
-        view.mention("whole", "its answers are not stored, as it reads %s: read what it needs by name", found.whole)
+        if found.whole != UNSEEN:
+            view.mention("whole", "its answers are not stored, as it reads %s: read what it needs by name", found.whole)
         return Reason.READ_WHOLE
     if found.secrets:
         view.mention(

@@ -13,10 +13,12 @@ from ..http import ADDRESS, BODY, QUIET_SESSION, TARGET, FieldRules, environ_fie
 from ..model.named_tuple import NamedTuple
 from ..observed import Field, field_text
 
-__all__ = ["Counting", "Dependencies", "dependencies", "fields_noted", "identities"]
+__all__ = ["UNSEEN", "Counting", "Dependencies", "dependencies", "fields_noted", "identities"]
 
 #: What each request has, so that what reads it before the view is no sign that answers depend on it.
 _OF_ALL: Final = frozenset({ADDRESS, TARGET})
+#: What the first requests of an app have of its middlewares: it was not noted yet.
+UNSEEN: Final = "what middlewares have read"
 #: More than a view reads by names of its own: they come from the client.
 _MOST_FIELDS: Final = 64
 

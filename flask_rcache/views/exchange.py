@@ -30,7 +30,7 @@ from ..stores.protocol import Begin, Lookup
 from .background import JUDGED, REFRESHED, REFRESHING, RELOADING, refresh_job, refreshable
 from .bound import BoundView, conditions
 from .calls import found_by
-from .dependencies import Dependencies, dependencies, fields_noted
+from .dependencies import UNSEEN, Dependencies, dependencies, fields_noted
 from .handed import HandedResult
 from .layers import Conversion, Handed, HandedHit, Returned
 from .reply import MadeOnce, own_response, reply
@@ -622,6 +622,8 @@ class Exchange:
         reads = observe(self.ctx.request)
         if reads.made_by is not None:
             self.dependencies = self.dependencies._replace(whole="what the app's request class has read")
+        elif reads.is_unseen:
+            self.dependencies = self.dependencies._replace(whole=UNSEEN)
         elif reads.is_late:
             self.dependencies = self.dependencies._replace(whole="what ran after an answer from the cache has read")
         session = session_of(self.ctx)

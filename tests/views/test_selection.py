@@ -7,6 +7,7 @@ import functools
 import itertools
 import threading
 import time
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -26,6 +27,8 @@ from flask import (
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from flask_login import LoginManager, UserMixin, login_user, logout_user  # type: ignore[import-untyped]
 from flask_wtf.csrf import generate_csrf  # type: ignore[import-untyped]
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import BaseConverter, UnicodeConverter
 
 from flask_rcache import CacheType, ConfigError, RCache, by_caller, by_user, cache_response, unobserved
@@ -473,6 +476,82 @@ def test_selection__what_does_not_count(new_app) -> None:
     assert (answer.headers["X-Cache"], answer.headers["X-Seen"]) == ("HIT", "3")
     assert detail(get(app, X_Preview="1")) == "UNLESS"
     assert get(app).headers["X-Cache"] == "HIT"
+
+
+_tenant: ContextVar[str] = ContextVar("tenant", default="none")
+
+
+class Keeping(Flask):
+    """An app that keeps whose request it is where nobody sees it read."""
+
+    own = ""
+
+    def wsgi_app(self, environ: Any, start_response: Any) -> Any:
+        if self.own == "wsgi_app":
+            keep_tenant(environ)
+        return super().wsgi_app(environ, start_response)
+
+    def request_context(self, environ: Any) -> Any:
+        if self.own == "request_context":
+            keep_tenant(environ)
+        return super().request_context(environ)
+
+
+def keep_tenant(environ: Any) -> None:
+    """By its name, from an environ of which a copy was made, as a log does."""
+    dict(environ)
+    list(environ.items())
+    _tenant.set(environ.get("HTTP_X_TENANT", "none"))
+
+
+class Keeper:
+    """A middleware that does so, and sees what the app has put into the environ."""
+
+    def __init__(self, wsgi_app: Any) -> None:
+        self.wsgi_app = wsgi_app
+        self.seen: list[Any] = []
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        keep_tenant(environ)
+        body = self.wsgi_app(environ, start_response)
+        self.seen.append(environ.get("shop.seen"))
+        return body
+
+
+@pytest.mark.parametrize("where", ["around", "inside", "both", "wsgi_app", "request_context"])
+@pytest.mark.parametrize("front", [False, True])
+def test_selection__what_middlewares_keep(where, front) -> None:
+    """Around the cache, between it and Flask, in a subclass: each tenant has its own page, and all others share one."""
+    app = (Keeping if "_" in where else Flask)("shop")
+    app.config.update(RCACHE_URL="memory://", TESTING=True, RCACHE_FRONT=front)
+    app.own = where  # type: ignore[attr-defined]
+    keepers = []
+    if where in ("inside", "both"):
+        keepers.append(Keeper(app.wsgi_app))
+        app.wsgi_app = keepers[-1]  # type: ignore[method-assign]
+    RCache(app)
+    if where in ("around", "both"):
+        keepers.append(Keeper(app.wsgi_app))
+        app.wsgi_app = ProxyFix(keepers[-1])  # type: ignore[method-assign]
+
+    def page() -> str:
+        request.environ["shop.seen"] = True
+        return f"of {_tenant.get()}"
+
+    view(app, page)
+    for who in ("ann", "bob", None, "ann", None, None, "bob", None):
+        answer = get(app, **({} if who is None else {"X_Tenant": who}))
+        assert answer.text == f"of {who or 'none'}"
+    assert [get(app, Accept="text/plain", Cookie="a=1").headers["X-Cache"] for _ in range(4)] == ["HIT"] * 4
+    assert all(True in each.seen for each in keepers)
+
+
+def test_selection__the_layers_of_werkzeug_keep_nothing(new_app) -> None:
+    """Behind them the first request is stored, and nothing that they read selects an answer."""
+    app = new_app()
+    app.wsgi_app = ProxyFix(DispatcherMiddleware(app.wsgi_app, {"/other": app.wsgi_app}), x_for=1, x_host=1)
+    view(app, lambda: "page")
+    assert [get(app, X_Forwarded_For=f"10.0.0.{i}").headers["X-Cache"] for i in range(2)] == ["MISS", "HIT"]
 
 
 class Named(Request):
