@@ -108,6 +108,21 @@ class Catalogue:
         if relation.is_visible and (name not in self._visible or schema == self.default_schema):
             self._visible[name] = place
 
+    def says_as(self, other: Catalogue) -> bool:
+        """Whether statements do the same by either: visibility and row security are their connection's."""
+        return self._compared == other._compared
+
+    @property
+    def _compared(self) -> tuple[Any, ...]:
+        return (
+            {place: (each.kind, each.keys, each.body) for place, each in self.relations.items()},
+            set(self.references),
+            set(self.kin),
+            self.functions,
+            {symbol: set(names) for symbol, names in self.operators.items()},
+            {place: set(bodies) for place, bodies in self.triggers.items()},
+        )
+
     def place(self, schema: str, name: str, *, is_exact: bool) -> tuple[Place, bool]:
         """What a name stands for, and whether it is known."""
         if self.folds_case or not is_exact:

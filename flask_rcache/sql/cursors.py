@@ -10,17 +10,19 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cache
 from typing import Any, Final
 
 __all__ = [
     "Observer",
     "fetch_rows",
+    "is_cursor_class",
     "running",
     "unobserved",
     "unwatch_cursors",
     "watch_cursors",
+    "watched_classes",
     "watched_cursor",
     "with_watched_cursors",
 ]
@@ -29,9 +31,9 @@ __all__ = [
 #: written before, and itself. It gives whether the statement's rows have to be fetched before it ends.
 Observer = Callable[[str | None, bool], AbstractContextManager[bool]]
 
-#: Where the connections of drivers have the class of their cursors.
-_CLASSES: Final = ("cursor_factory", "cursorclass")
 _OBSERVER: Final = "rcache_observer"
+#: Where a cursor of SQLAlchemy's adapters has its connection.
+_ADAPTED: Final = "_adapt_connection"
 #: Where a watched cursor has whether a statement is under way, and rows that were fetched for whoever asks for them.
 _IS_RUNNING: Final = "rcache_is_running"
 _ROWS: Final = "rcache_rows"
@@ -44,21 +46,24 @@ def watched_cursor(base: type[Any]) -> type[Any]:
         return base
 
     class Watched(base):  # type: ignore[misc]
-        __slots__ = (_IS_RUNNING, _ROWS)
+        __slots__ = () if base.__dictoffset__ else (_IS_RUNNING, _ROWS)
         #: The driver's own, for statements of which is known what they do.
         rcache_execute = base.execute
 
+    if base.__dictoffset__:
+        setattr(Watched, _IS_RUNNING, False)
     Watched.__name__ = Watched.__qualname__ = base.__name__
     Watched.__module__ = base.__module__
-    for name in ("execute", "executemany", "executescript"):
+    for name in ("execute", "executemany", "executescript", "copy_expert"):
         if hasattr(base, name):
             setattr(Watched, name, _calling(name, base))
     if hasattr(base, "stream"):
         Watched.stream = _streaming(base)
     if hasattr(base, "copy"):
         Watched.copy = _copying(base)
-    if hasattr(base, "callproc"):
-        Watched.callproc = _calling("callproc", base, is_known=False)
+    for name in ("callproc", "copy_from"):
+        if hasattr(base, name):
+            setattr(Watched, name, _calling(name, base, is_known=False))
     return Watched
 
 
@@ -118,32 +123,66 @@ def fetch_rows(cursor: Any) -> None:
         cursor.__class__ = _holding_rows(watched)
 
 
+def is_cursor_class(value: object) -> bool:
+    """Whether something that a driver's connection has is a class of its cursors."""
+    return isinstance(value, type) and hasattr(value, "execute") and hasattr(value, "fetchone")
+
+
+def _watched(value: Any) -> Any:
+    """An argument of ``cursor()``: a class of cursors is watched, whatever its place."""
+    return watched_cursor(value) if is_cursor_class(value) else value
+
+
+def _making(make: Callable[..., Any]) -> Callable[..., Any]:
+    """A connection's ``cursor()``: it may be given a class, and what it makes is watched where it can be."""
+
+    def cursor(*args: Any, **options: Any) -> Any:
+        if args or options:
+            made = make(*map(_watched, args), **{name: _watched(value) for name, value in options.items()})
+        else:
+            made = make()
+        if not hasattr(type(made), _IS_RUNNING):
+            with suppress(TypeError):  # a class in C, whose objects can't come to be of another
+                made.__class__ = watched_cursor(type(made))
+        return made
+
+    return cursor
+
+
 def with_watched_cursors(base: type[Any]) -> type[Any]:
     """A class of connections in C whose ``cursor()`` takes a class, as :mod:`sqlite3`'s does; or ``base`` itself."""
-    default = next((getattr(sys.modules.get(each.__module__), "Cursor", None) for each in base.__mro__[1:]), None)
-    if not isinstance(default, type) or hasattr(base, _CLASSES[0]):
+    modules = [sys.modules.get(each.__module__) for each in base.__mro__[1:]]
+    found = [getattr(module, name, None) for module in modules for name in ("Cursor", "cursor")]
+    default = next((each for each in found if is_cursor_class(each)), None)
+    if default is None or any(map(is_cursor_class, vars(base).values())):
         return base
 
     usual = watched_cursor(default)
+    #: psycopg2's has the class as an attribute: there ``cursor()`` takes a name.
+    is_attribute = hasattr(base, "cursor_factory")
 
     class Watched(base):  # type: ignore[misc]
         rcache_makes_cursors = True
         rcache_observer: Any = None
 
-        def cursor(self, factory: Any = usual) -> Any:
-            if factory is not usual and isinstance(factory, type):
-                factory = watched_cursor(factory)
-            return base.cursor(self, factory)
+        def cursor(self, *args: Any, **options: Any) -> Any:
+            if args or options:
+                args, options = tuple(map(_watched, args)), {name: _watched(each) for name, each in options.items()}
+            elif not is_attribute:
+                return base.cursor(self, usual)
+            if is_attribute and self.cursor_factory is None:
+                options.setdefault("cursor_factory", usual)
+            return base.cursor(self, *args, **options)
 
-        def execute(self, *args: Any) -> Any:
-            return self.cursor().execute(*args)
+    def calling(name: str) -> Callable[..., Any]:
+        def call(self: Any, *args: Any) -> Any:
+            return getattr(self.cursor(), name)(*args)
 
-        def executemany(self, *args: Any) -> Any:
-            return self.cursor().executemany(*args)
+        return call
 
-        def executescript(self, *args: Any) -> Any:
-            return self.cursor().executescript(*args)
-
+    for name in ("execute", "executemany", "executescript"):
+        if hasattr(base, name):
+            setattr(Watched, name, calling(name))
     Watched.__name__ = Watched.__qualname__ = base.__name__
     Watched.__module__ = base.__module__
     return Watched
@@ -168,7 +207,8 @@ def _around(cursor: Any, sql: Any, *, commits: bool = False) -> Iterator[bool]:
     if getattr(cursor, _IS_RUNNING, False):
         yield False
         return
-    observer = getattr(cursor.connection, _OBSERVER, None)
+    connection = getattr(cursor, _ADAPTED, None) or getattr(cursor, "connection", None)
+    observer = getattr(connection, _OBSERVER, None)
     with nullcontext(False) if observer is None else observer(sql, commits) as has_rows_first, running(cursor):
         yield has_rows_first
 
@@ -221,27 +261,57 @@ def watch_cursors(connection: Any, observer: Observer) -> bool:
     """Have a driver's connection tell of the statements on its cursors, those it makes from now on; whether it can.
 
     Args:
-        connection: the driver's connection.
+        connection: the driver's connection, or SQLAlchemy's adapter of one that is asynchronous.
         observer: what is around a statement.
     """
-    if getattr(type(connection), "rcache_makes_cursors", False):
+    if not getattr(type(connection), "rcache_makes_cursors", False):
+        for name, value in tuple(getattr(connection, "__dict__", {}).items()):
+            if is_cursor_class(value):
+                setattr(connection, name, watched_cursor(value))
+        try:
+            connection.cursor = _making(connection.cursor)
+        except AttributeError:
+            return False
+    _observe(connection, observer)
+    return True
+
+
+def watched_classes(base: type[Any]) -> dict[str, Any]:
+    """What a class of connections needs beside whose objects take no attributes, as SQLAlchemy's adapters do not."""
+    names = {name for each in base.__mro__ for name, value in vars(each).items() if is_cursor_class(value)}
+    if not names:
+        return {}
+
+    def cursor(self: Any, *args: Any, **options: Any) -> Any:
+        made = base.cursor(self, *args, **options)
+        return made if hasattr(type(made), _IS_RUNNING) else _as_watched(made)
+
+    made = {name: watched_cursor(getattr(base, name)) for name in names}
+    return {**made, "cursor": cursor, "rcache_makes_cursors": True, _OBSERVER: None}
+
+
+def _as_watched(cursor: Any) -> Any:
+    """A watched cursor in place of one that has just been made, and has attributes in slots only."""
+    kind: Any = type(cursor)
+    watched: Any = watched_cursor(kind)
+    copy = object.__new__(watched)
+    for name in (name for each in kind.__mro__ for name in getattr(each, "__slots__", ())):
+        if hasattr(cursor, name):
+            setattr(copy, name, getattr(cursor, name))
+    return copy
+
+
+def _observe(connection: Any, observer: Observer | None) -> None:
+    """What is around its statements from now on; one whose objects take no attributes has a class of its own."""
+    try:
         connection.rcache_observer = observer
-        return True
-    for name in _CLASSES:
-        base = getattr(connection, name, None)
-        if isinstance(base, type) and hasattr(base, "execute"):
-            try:
-                setattr(connection, name, watched_cursor(base))
-                connection.rcache_observer = observer
-            except (AttributeError, TypeError):
-                return False
-            return True
-    return False
+    except AttributeError:
+        type(connection).rcache_observer = observer if observer is None else staticmethod(observer)
 
 
 def unwatch_cursors(connection: Any) -> None:
     """Have nobody told of the statements on a connection's cursors from now on."""
-    connection.rcache_observer = None
+    _observe(connection, None)
 
 
 @contextmanager
@@ -251,8 +321,8 @@ def unobserved(connection: Any) -> Iterator[None]:
     if observer is None:
         yield
         return
-    connection.rcache_observer = None
+    _observe(connection, None)
     try:
         yield
     finally:
-        connection.rcache_observer = observer
+        _observe(connection, observer)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Final
 
@@ -64,6 +64,7 @@ class Database:
         declarations: what the app says of it.
 
     Attributes:
+        changed: called when the catalogue is another one than what is stored was tagged by.
         has_differed: whether a connection ever had settings or temporary tables of its own.
         not_understood: how many executions could not be understood.
     """
@@ -73,10 +74,12 @@ class Database:
         "_catalogue",
         "_era",
         "_generation",
+        "_known",
         "_read_at",
         "_texts",
         "_unknown",
         "_warned",
+        "changed",
         "declarations",
         "engine",
         "has_differed",
@@ -106,6 +109,9 @@ class Database:
         self._warned: Final[BoundedDict[str, None]] = BoundedDict(_WARNED_KEPT)
         self._unknown: Final[BoundedDict[str, float]] = BoundedDict(_WARNED_KEPT)
         self._catalogue: Catalogue | None = None
+        #: As it was read last; that it is outdated says nothing of how.
+        self._known: Catalogue | None = None
+        self.changed: Callable[[], None] | None = None
         self._read_at = 0.0
 
     def __repr__(self) -> str:
@@ -293,6 +299,9 @@ class Database:
         self._read_at = time.monotonic()
         self._catalogue = catalogue
         self._forget_plans()
+        known, self._known = self._known, catalogue
+        if known is not None and self.changed is not None and not known.says_as(catalogue):
+            self.changed()  # what was stored since may not have the tags of what it has read
         return catalogue
 
     def outdate(self) -> None:

@@ -9,13 +9,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
-from .cursors import unwatch_cursors, with_watched_cursors
+from ..model.named_tuple import NamedTuple
+from .cursors import unwatch_cursors, watched_classes, with_watched_cursors
 
 __all__ = [
+    "FACTORIES",
+    "Ending",
     "commits_at_once",
     "driver_commits_at_once",
+    "is_in_pipeline",
     "is_rolled_back",
     "unwatch_connection",
     "watch_connection",
@@ -33,20 +38,27 @@ _IDLE: Final = 0
 Around = Callable[[Callable[[], Any]], Any]
 
 
+class Ending(NamedTuple):
+    """What is around the ends of a connection's transactions.
+
+    Args:
+        commit: what commits what was written on it.
+        rollback: what undoes it.
+        commit_prepared: what commits a transaction that it is given by name (``tpc_commit(xid)``).
+        sent: called when all that a pipeline held was carried out.
+    """
+
+    commit: Around
+    rollback: Around
+    commit_prepared: Around
+    sent: Callable[[], None]
+
+
 def watched_class(base: type[Any]) -> type[Any]:
     """A class of connections whose ``commit()`` and ``rollback()`` can be watched."""
 
     class Watched(base):  # type: ignore[misc]
-        rcache_commit: Around | None = None
-        rcache_rollback: Around | None = None
-
-        def commit(self) -> Any:
-            around = self.rcache_commit
-            return super().commit() if around is None else around(super().commit)
-
-        def rollback(self) -> Any:
-            around = self.rcache_rollback
-            return super().rollback() if around is None else around(super().rollback)
+        rcache_ending: Ending | None = None
 
         def __exit__(self, kind: Any, *exc_info: Any) -> None:
             """The end of a block, which a driver in C ends without its own methods."""
@@ -59,36 +71,87 @@ def watched_class(base: type[Any]) -> type[Any]:
                 self.rollback()
                 raise
 
+    for name in _ENDS:
+        if hasattr(base, name):
+            setattr(Watched, name, _ending(name, base))
     Watched.__name__ = Watched.__qualname__ = base.__name__
     Watched.__module__ = base.__module__
     return with_watched_cursors(Watched)
 
 
-def watch_connection(connection: Any, commit: Around, rollback: Around) -> bool:
-    """Have a driver's connection call ``commit`` and ``rollback`` around its own; whether it can be had.
+#: The methods that end a transaction (PEP 249).
+_ENDS: Final = ("commit", "rollback", "tpc_commit", "tpc_rollback")
+
+
+def _around(ending: Ending, name: str, given: tuple[Any, ...]) -> Around:
+    """What is around a method that ends a transaction, called with these arguments."""
+    if name.endswith("rollback"):
+        return ending.rollback
+    return ending.commit_prepared if given else ending.commit
+
+
+def _ending(name: str, base: type[Any]) -> Callable[..., Any]:
+    """A method that ends a transaction, of a class of connections."""
+    original = getattr(base, name)
+
+    def end(self: Any, *args: Any) -> Any:
+        ending = self.rcache_ending
+        return original(self, *args) if ending is None else _around(ending, name, args)(partial(original, self, *args))
+
+    end.__name__ = name
+    return end
+
+
+def watch_connection(connection: Any, ending: Ending) -> bool:
+    """Have a driver's connection say when its transactions end; whether it can be had.
 
     Args:
         connection: the driver's connection, or SQLAlchemy's adapter of one that is asynchronous.
-        commit: called with what commits.
-        rollback: called with what rolls back.
+        ending: what is around the ends.
     """
-    if hasattr(type(connection), "rcache_commit"):
-        connection.rcache_commit, connection.rcache_rollback = commit, rollback
+    if hasattr(type(connection), "rcache_ending"):
+        connection.rcache_ending = ending
         return True
-    commits, rolls_back = connection.commit, connection.rollback
+    ends = {name: getattr(connection, name) for name in _ENDS if hasattr(connection, name)}
     try:
         if hasattr(connection, "transaction") and hasattr(connection, "info"):
-            connection.transaction = _watched_blocks(connection, connection.transaction, commit)
-        connection.commit = lambda: commit(commits)
-        connection.rollback = lambda: rollback(rolls_back)
+            connection.transaction = _watched_blocks(connection, connection.transaction, ending.commit)
+        if hasattr(connection, "pipeline"):
+            connection.pipeline = _watched_pipelines(connection.pipeline, ending.sent)
+        for name, original in ends.items():
+            setattr(connection, name, _bound_ending(name, original, ending))
     except (AttributeError, TypeError):
-        return _watch_by_class(connection, commit, rollback)
+        return _watch_by_class(connection, ending)
     return True
+
+
+def _bound_ending(name: str, original: Callable[..., Any], ending: Ending) -> Callable[..., Any]:
+    """A method that ends a transaction, of one connection."""
+    return lambda *args: _around(ending, name, args)(partial(original, *args))
+
+
+def _watched_pipelines(original: Callable[..., Any], sent: Callable[[], None]) -> Callable[..., Any]:
+    """Pipelines of psycopg's: what was executed in one was carried out when it ends, at the latest."""
+
+    @contextmanager
+    def pipeline(*args: Any, **options: Any) -> Iterator[Any]:
+        try:
+            with original(*args, **options) as made:
+                yield made
+        finally:
+            sent()
+
+    return pipeline
+
+
+def is_in_pipeline(connection: Any) -> bool:
+    """Whether what is executed on a driver's connection is carried out later."""
+    return bool(getattr(getattr(connection, "info", None), "pipeline_status", 0))
 
 
 def unwatch_connection(connection: Any) -> None:
     """Undo :func:`watch_connection` and ``watch_cursors`` for a connection that takes attributes, and hold nobody."""
-    for name in ("commit", "rollback", "transaction"):
+    for name in ("cursor", "pipeline", "transaction", *_ENDS):
         connection.__dict__.pop(name, None)
     unwatch_cursors(connection)
 
@@ -114,19 +177,13 @@ def _watched_blocks(connection: Any, original: Callable[..., Any], commit: Aroun
     return transaction
 
 
-def _watch_by_class(connection: Any, commit: Around, rollback: Around) -> bool:
+def _watch_by_class(connection: Any, ending: Ending) -> bool:
     """For a Python class whose objects take no attributes; one in C that takes none can't be watched."""
     base = type(connection)
-
-    def committing(self: Any) -> Any:
-        return commit(lambda: base.commit(self))
-
-    def rolling_back(self: Any) -> Any:
-        return rollback(lambda: base.rollback(self))
-
-    methods = {"__slots__": (), "commit": committing, "rollback": rolling_back, "__module__": base.__module__}
+    methods = {name: _ending(name, base) for name in _ENDS if hasattr(base, name)}
+    space = {"__slots__": (), "__module__": base.__module__, "rcache_ending": ending}
     try:
-        connection.__class__ = type(base.__name__, (base,), methods)
+        connection.__class__ = type(base.__name__, (base,), {**space, **methods, **watched_classes(base)})
     except TypeError:
         logger.debug("[CACHE] commit() of %s can't be watched: commit with SQLAlchemy's methods", base)
         return False
@@ -161,7 +218,9 @@ def driver_commits_at_once(dialect: Any, driver: Any, *, in_transaction: bool) -
             return bool(detect(driver))
         except (NotImplementedError, AttributeError):
             pass
-    if hasattr(driver, "in_transaction"):  # sqlite3: without a level it never begins a transaction by itself
+    if (
+        hasattr(driver, "in_transaction") or dialect.name == "sqlite"
+    ):  # sqlite3: without a level it never begins a transaction by itself
         return getattr(driver, "isolation_level", "") is None
     ask = getattr(driver, "get_autocommit", None)
     return bool(ask()) if callable(ask) else getattr(driver, "autocommit", False) is True

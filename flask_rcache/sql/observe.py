@@ -27,7 +27,8 @@ from .names import TableName, any_tag, row_tag, rows_tag, table_tag
 from .plans import Plan, read_tags
 from .snapshots import Snapshots
 from .statements import Kind, Statement
-from .transactions import Transaction, Transactions, is_pooled
+from .transactions import Transactions, is_pooled
+from .written import Transaction
 
 __all__ = ["observe_statement", "watch_statements"]
 

@@ -13,7 +13,8 @@ from ..model.moment import Moment
 from ..model.scope import Scope
 from .databases import ISOLATION_CHANGED
 from .pending import TRANSACTION
-from .transactions import Transaction, Transactions
+from .transactions import Transactions
+from .written import Transaction
 
 __all__ = ["Snapshots"]
 

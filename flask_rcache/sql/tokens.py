@@ -104,6 +104,8 @@ def calls_of(sql: str, dialect: str) -> frozenset[str]:
     ['*', '.total', '=', 'app.total', 'count', 'current_user']
     >>> sorted(calls_of("SELECT a.b FROM a WHERE a.c <=> 1", "postgres"))
     ['.b', '.c', '<=>']
+    >>> sorted(calls_of("SELECT a FROM b WHERE c = $1::INTEGER", "postgres"))
+    ['=']
     """
     try:
         tokens = Dialect.get_or_raise(dialect or None).tokenize(sql)
@@ -119,7 +121,8 @@ def calls_of(sql: str, dialect: str) -> frozenset[str]:
                 qualified = index > 2 and tokens[index - 2].token_type is TokenType.DOT
                 found.add(f"{tokens[index - 3].text}.{before.text}".lower() if qualified else before.text.lower())
         elif kind in (TokenType.PARAMETER, TokenType.SESSION_PARAMETER):
-            found.add("@")
+            if token.text.startswith("@"):  # not the ``$1`` of a driver
+                found.add("@")
         elif kind not in (TokenType.STRING, TokenType.IDENTIFIER):
             word = token.text.lower()
             if word in _BARE or (word == "user" and dialect == "postgres"):
