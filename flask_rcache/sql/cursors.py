@@ -141,9 +141,10 @@ def _making(make: Callable[..., Any]) -> Callable[..., Any]:
             made = make(*map(_watched, args), **{name: _watched(value) for name, value in options.items()})
         else:
             made = make()
-        if not hasattr(type(made), _IS_RUNNING):
+        kind: Any = type(made)
+        if not hasattr(kind, _IS_RUNNING):
             with suppress(TypeError):  # a class in C, whose objects can't come to be of another
-                made.__class__ = watched_cursor(type(made))
+                made.__class__ = watched_cursor(kind)
         return made
 
     return cursor

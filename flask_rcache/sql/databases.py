@@ -109,7 +109,7 @@ class Database:
         self._warned: Final[BoundedDict[str, None]] = BoundedDict(_WARNED_KEPT)
         self._unknown: Final[BoundedDict[str, float]] = BoundedDict(_WARNED_KEPT)
         self._catalogue: Catalogue | None = None
-        #: As it was read last; that it is outdated says nothing of how.
+        #: As it was read last, unless a statement has changed it since.
         self._known: Catalogue | None = None
         self.changed: Callable[[], None] | None = None
         self._read_at = 0.0
@@ -305,8 +305,8 @@ class Database:
         return catalogue
 
     def outdate(self) -> None:
-        """The catalogue has changed, or may have: it is read again when it is needed."""
-        self._catalogue = None
+        """A statement has changed the catalogue, or may have: it is read again when it is needed."""
+        self._catalogue = self._known = None  # what a statement changes it stamps itself
         self._forget_plans()
 
     # What a connection has changed

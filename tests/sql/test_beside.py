@@ -272,9 +272,12 @@ def test_async__a_cursor_of_the_adapter(async_url: str, sites: Callable[..., Sit
     site.check("new,other")
 
 
-def test_async__a_commit_whose_redis_has_gone(sqlite_file: str, redis_server: Any, sites: Callable[..., Site]) -> None:
+def test_async__a_commit_whose_redis_has_gone(
+    sqlite_file: str, private_server: Callable[..., Any], sites: Callable[..., Site]
+) -> None:
     """It waits for the Redis to come back, and the event loop goes on meanwhile."""
-    site = sites(sqlite_file, redis_server.url)
+    server = private_server()
+    site = sites(sqlite_file, server.url)
     site.check("old,other")
     engine = _async(site)
 
@@ -287,7 +290,7 @@ def test_async__a_commit_whose_redis_has_gone(sqlite_file: str, redis_server: An
         ticks: list[int] = []
         async with engine.connect() as connection:
             await connection.execute(text(UPDATE))
-            redis_server.stop()
+            server.stop()
             ticking = asyncio.create_task(tick(ticks))
             await asyncio.sleep(0)
             await connection.commit()
