@@ -80,18 +80,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--invalidations", type=int, default=300, help="of each row, at least 3")
     report.options(parser)
     options = parser.parse_args(argv)
-    rows = []
+    rows, binary = [], find_binary("any")
     for number, title in enumerate(_ROWS):
-        with Server(find_binary("any")) as server:
+        with Server(binary) as server:
             delays = measured(server.url, options.invalidations, computes=bool(number))
-            redis = server.binary
         rows.append((title, f"{statistics.median(delays):.1f}", f"{statistics.quantiles(delays, n=100)[98]:.1f}"))
     report.show(
         report.Report(
             name="bus",
             title="How long another process serves what was invalidated",
             command="python -m benchmarks.bus",
-            method=f"From the return of invalidate_tags; {options.invalidations} invalidations; {redis}.",
+            method=f"From the return of invalidate_tags; {options.invalidations} invalidations; {binary}.",
             columns=("", "p50 ms", "p99 ms"),
             rows=rows,
             bars=(),
