@@ -24,7 +24,7 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGES.md", *sorted((ROOT / "docs").glob("
 _TABLE = re.compile(r"<!-- benchmark: ([\w ]+?) -->\n(.*?)<!-- end of \1 -->", re.DOTALL)
 _FIGURE = re.compile(r"<!-- figure: ([^;]+?); ([^;]+?); ([^;]+?) -->(.*?)<!-- end -->", re.DOTALL)
 _MEASURED = re.compile(
-    r"\d[\d.,]*[ -]?(?:µs|ms|×|%|[KMG]i?B)(?!\w)|× ?\d|\d[\d.,]* times|"
+    r"\d[\d.,]*[ -]?(?:µs|ms|×|%|[KMG]i?B)(?!\w)|× ?\d|\d[\d.,]* times (?:as|what|\w+er)\b|"
     r"\b(?:an?|few|several|half)\s(?:milli|micro)seconds?\b|\d[\d.,]* of (?:its )?\d|\d[\d.,]* \w+ (?:a|per) second\b"
 )
 _TIMED = re.compile(r"\d[\d.,]*[ -]?(?:µs|ms|×)(?!\w)|\b(?:an?|few|several|half)\s(?:milli|micro)seconds?\b")
@@ -115,6 +115,7 @@ def test_package__comments_have_no_figures() -> None:
         "Some 90 % of them pass.",
         "It takes half a\nmillisecond.",
         "12,000 writes a second.",
+        "It takes 5.9 times what a view takes.",
         "155 of its 160 tests pass.",
         "A page of 2.5 GB.",
     ],
