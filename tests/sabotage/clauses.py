@@ -350,8 +350,15 @@ _ALL = (
         "R1.2",
         "unknown_tags_unasked",
         "tags of an entry that were not asked for count for nothing",
-        code(Reader, "read", "if tag not in stamps.rows:", "if False:"),
+        code(Reader, "read", "if dict(known.entry.tags).keys() - stamps.rows.keys():", "if False:"),
         _CONFORMANCE + "test_read__another_process_knows_the_tags[redis]",
+    ),
+    Sabotage(
+        "R1.2",
+        "judged_once",
+        "what was valid once is valid as long as its bytes are the same, whatever the stamps are",
+        code(Reader, "read", "known.valid_by == (query, scores, generation)", "known.valid_by"),
+        _REDIS + "test_read__what_was_valid_is_judged_by_what_is_there_now[tag]",
     ),
     Sabotage("R1.2", "lost_stamps_forgiven", "without a stamp set everything is valid", _lost_stamps_forgiven, _LOST),
     # R1.3: no row is lowered, clear_all keeps later ones, fills make those that are missing

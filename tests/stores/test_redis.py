@@ -149,6 +149,35 @@ def test_stamps__row_that_makes_no_sense(shared_kit: Kit, tag: str, score: str) 
     assert kit.value(kit.key()) == b"new"
 
 
+_LATER = float(2**51)
+_OTHERWISE: dict[str, Callable[[Any, str], object]] = {
+    "tag": lambda client, name: client.zadd(name, {user_tag("eu"): _LATER}),
+    "type": lambda client, name: client.zadd(name, {type_tag("search"): _LATER}),
+    "floor": lambda client, name: client.zadd(name, {FLOOR: _LATER}),
+    "forgotten": lambda client, name: client.zrem(name, user_tag("eu")) + client.zadd(name, {FORGOTTEN: _LATER}),
+    "epoch": lambda client, name: client.zadd(name, {EPOCH: -(2**52 + 5)}),
+    "clock gone": lambda client, name: client.zrem(name, CLOCK),
+    "set gone": lambda client, name: client.delete(name),
+    "another kind": lambda client, name: client.set(name, "theirs"),
+}
+
+
+@pytest.mark.parametrize("change", _OTHERWISE.values(), ids=_OTHERWISE.keys())
+def test_read__what_was_valid_is_judged_by_what_is_there_now(
+    redis_server: Server, change: Callable[[Any, str], object]
+) -> None:
+    """The same bytes come back after they were found valid: whatever has changed beside them counts at once (R1.2)."""
+    kit = Kit(redis_store(redis_server.url), client=redis_server.client())
+    try:
+        kit.load(kit.key(), tags=["eu"])
+        for _ in range(3):
+            assert kit.value(kit.key()) == b"v"
+        change(kit.server(), kit.names.stamps)
+        assert kit.value(kit.key()) is None
+    finally:
+        kit.store.close()
+
+
 def test_clock__server_time_that_goes_backwards(shared_kit: Kit) -> None:
     """The last reading is in the set: a TIME behind it does not turn the order round (rule R2)."""
     kit = shared_kit

@@ -32,9 +32,9 @@ _FEW_TAGS: Final = 16
 _MANY_TAGGED_KNOWN: Final = 100
 _ROWS: Final = 64
 #: Entries that are kept as they were read, and the largest of them: what comes back byte for byte the same, as a hit
-#: mostly does, is not decompressed and validated again.
-_OPENED_KEPT: Final = 256
-_OPENED_BYTES: Final = 16 * 1024
+#: mostly does, is not decompressed again, nor compared with the same stamps.
+_KNOWN_KEPT: Final = 256
+_KNOWN_BYTES: Final = 16 * 1024
 _TIME: Final = pack(("TIME",))
 
 
@@ -67,6 +67,22 @@ class _ManyTags:
         self.valid_at = valid_at
 
 
+class _Known:
+    """An entry as it was read.
+
+    ``valid_by`` is what it was last found valid by: the tags whose rows were asked for, all that ZMSCORE has answered,
+    and the generation of the connections. The verdict depends on nothing else, so by the same it is the same (R1).
+    """
+
+    __slots__ = ("entry", "identity", "raw", "valid_by")
+
+    def __init__(self, raw: bytes, entry: Entry) -> None:
+        self.raw: Final = raw
+        self.entry: Final = entry
+        self.identity: Final[bytes] = raw[IDENTITY]
+        self.valid_by: tuple[_Query, Any, int] | None = None
+
+
 class Reader:
     """The reading half of the Redis store.
 
@@ -77,8 +93,8 @@ class Reader:
 
     __slots__ = (
         "_codec",
+        "_known",
         "_many_tagged",
-        "_opened_entries",
         "_place",
         "_queries",
         "_server",
@@ -95,7 +111,7 @@ class Reader:
         self._many_tagged: Final[BoundedDict[str, _ManyTags]] = BoundedDict(_MANY_TAGGED_KNOWN)
         #: A write that changes nothing.
         self._write: Final = pack(("ZREM", server.names.stamps, "=none"))
-        self._opened_entries: Final[BoundedDict[str, tuple[bytes, Entry]]] = BoundedDict(_OPENED_KEPT)
+        self._known: Final[BoundedDict[str, _Known]] = BoundedDict(_KNOWN_KEPT)
 
     # One key
 
@@ -113,27 +129,27 @@ class Reader:
         if not server.is_running:
             server.ensure()
         raw, scores, time = pool.exchange(query.payload, 3)
+        known = self._known.get(key)
+        if known is not None and known.raw == raw and known.valid_by == (query, scores, generation):
+            return Lookup(known.entry, server.time_in(time), known.identity, "", len(raw))
         stamps = server.stamps_in(scores, query.tags, generation)
         now = server.time_in(time)
         if raw is None:
             return Lookup(None, now)
-        opened = self._opened_entries.get(key)
-        if opened is not None and opened[0] == raw:
-            entry = opened[1]
-        else:
-            found = self._opened(key, raw, stamps)
-            if isinstance(found, str):
-                return Lookup(None, now, _identity(raw), found)
-            entry = found
-            if len(raw) <= _OPENED_BYTES:
-                self._opened_entries[key] = raw, entry
+        if known is None or known.raw != raw:
+            entry = self._opened(key, raw, stamps)
+            if isinstance(entry, str):
+                return Lookup(None, now, _identity(raw), entry)
+            known = _Known(raw, entry)
+            if len(raw) <= _KNOWN_BYTES:
+                self._known[key] = known
         if stamps is not None:
-            for tag, _ in entry.tags:
-                if tag not in stamps.rows:
-                    return self._read_again(key, entry, raw, now)
-            if is_valid(entry, stamps.epoch, stamps.floor, stamps.forgotten, stamps.rows):
-                return Lookup(entry, now, raw[IDENTITY], "", len(raw))
-        return Lookup(None, now, raw[IDENTITY], "invalid", len(raw))
+            if dict(known.entry.tags).keys() - stamps.rows.keys():
+                return self._read_again(key, known.entry, raw, now)
+            if is_valid(known.entry, stamps.epoch, stamps.floor, stamps.forgotten, stamps.rows):
+                known.valid_by = query, scores, generation
+                return Lookup(known.entry, now, known.identity, "", len(raw))
+        return Lookup(None, now, known.identity, "invalid", len(raw))
 
     def _opened(self, key: str, raw: Any, stamps: StampsRead | None, like: _ManyTags | None = None) -> Entry | str:
         """The entry in what lay under a key; or why that is none of ours, as :class:`Lookup` says it.

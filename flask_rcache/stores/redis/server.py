@@ -48,6 +48,8 @@ T = TypeVar("T")
 _FORMAT: Final = 2
 #: Names of stamp sets and server runs: above every reading of the clock, and exact as doubles.
 _NAMES: Final = 2**52
+#: The same as scores are: to compare one with a large integer takes several times as long.
+_LIMIT: Final = float(_NAMES)
 #: A stamp may be set a few seconds ahead of the clock; what is later than this is none of ours.
 _AHEAD: Final = 60 * MICROSECONDS
 _LATE_TRIES: Final = 3
@@ -199,7 +201,7 @@ class Server:
         epoch, floor, forgotten, clock, *rows = scores
         if epoch is None or floor is None or forgotten is None or clock is None:
             return None
-        if not (0 <= floor < _NAMES and 0 <= forgotten < _NAMES and 0 <= clock < _NAMES <= -epoch < 2 * _NAMES):
+        if not (0.0 <= floor < _LIMIT and 0.0 <= forgotten < _LIMIT and 0.0 <= clock < _LIMIT <= -epoch < 2 * _LIMIT):
             return None  # none of ours, as the scripts see it too
         self.clock.heard(int(-epoch), int(clock), generation)
         return StampsRead(int(-epoch), floor, forgotten, int(clock), dict(zip(tags, rows, strict=True)))
