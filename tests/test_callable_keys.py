@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -427,13 +428,19 @@ class Person:
 class Client:
     """What a function works with: an address, and what changes while it is used."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, **more: Any) -> None:
         self.url = url
         self.lock = threading.Lock()
-        self.calls = 0
+        self.connected = False
+        self.began = 0.0
+        self._calls = 0
+        self._seen: list[int] = []
+        vars(self).update(more)
 
     def close(self) -> None:
-        self.calls += 1
+        self._calls += 1
+        self._seen.append(self._calls)
+        self.connected, self.began = True, time.time()
 
 
 class Base(DeclarativeBase):
@@ -460,6 +467,9 @@ class Knot:
         Person,
         Client,
         Knot,
+        lambda name: Client("a", number=len(name) * ord(name[0])),
+        lambda name: Client("a", _person=Person(name)),
+        lambda name: Client("a", options={"who": [name]}),
         lambda name: [Person(name)],
         lambda name: (Person(name), 1),
         lambda name: {"who": Person(name)},

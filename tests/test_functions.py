@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import inspect
 import logging
@@ -797,6 +798,37 @@ def test_cached__what_the_request_says_is_not_stored(
     assert len(lines) == 1
     assert f"{__name__}:{function.__name__} is not cached: it reads " in lines[0]
     assert named in lines[0]
+
+
+def behind(proxy: Any) -> Any:
+    """What a proxy stands for."""
+    return proxy._get_current_object()
+
+
+@pytest.mark.parametrize(
+    ("read", "named"),
+    [
+        (lambda: vars(behind(g))["tenant"], "g.tenant"),
+        (lambda: g.__dict__["tenant"], "g.tenant"),
+        (lambda: vars(behind(request))["tenant"], "request.tenant"),
+        (lambda: copy.copy(behind(request)).tenant, "request.tenant"),
+    ],
+)
+def test_cached__attributes_read_as_a_whole(
+    visitors: Any, read: Any, named: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What lies on the request and on `g` is not stored either where it is read from their dict."""
+    reads = cached()(lambda: read())
+
+    def visit(name: str) -> str:
+        def call() -> str:
+            g.tenant = request.tenant = name  # type: ignore[attr-defined]
+            return str(reads())
+
+        return str(visitors(call))
+
+    assert [visit(name) for name in ("ann", "bob", "ann")] == ["ann", "bob", "ann"]
+    assert any(named in each.message for each in caplog.records)
 
 
 def test_cached__reading_the_request_costs_no_lookup(visitors: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copyreg
+import datetime as dt
 import dis
 import functools
 import inspect
@@ -415,7 +416,8 @@ class _Describing:
         """What an object holds, as a text; ``None`` for one that says nothing.
 
         Of data that is all that says something itself. Of what the function works with, a client or a connection, it is
-        plain texts: the address of a server. Its counters and times differ between processes.
+        texts, such as the address of a server, objects, and public numbers and containers: what it keeps to itself and
+        its times differ between processes.
 
         Raises:
             InvalidKeyError: a row of a database, whose attributes may not be loaded.
@@ -443,7 +445,7 @@ class _Describing:
     def _parts(self, value: Any, *, is_said: bool) -> list[object]:
         held = attributes(value)
         if not is_said:
-            return [(name, _token(each)) for name, each in held if _is_text(each)]
+            return [(name, _token(each)) for name, each in held if _is_said(name, each)]
         parts: list[object] = [(name, _token(each)) for name, each in held if self._left > 0]
         if isinstance(value, Collection):
             parts.append(len(value))
@@ -460,8 +462,17 @@ class _Describing:
         return itertools.takewhile(lambda _: self._left > 0, items)
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str | bytes) or (type(value) is tuple and is_plain(value))
+#: What a client changes while it works.
+_OF_STATE: Final = (bool, float, dt.date, dt.time, dt.timedelta, type(None))
+
+
+def _is_said(name: str, value: object) -> bool:
+    """Whether an attribute of what a function works with tells it from others."""
+    if isinstance(value, str | bytes) or (type(value) is tuple and is_plain(value)):
+        return True
+    if isinstance(value, _OF_STATE) or (name.startswith("_") and isinstance(value, (int, *_CONTAINERS))):
+        return False
+    return is_data(value)
 
 
 #: What tells closed-over objects apart, where that is asked for.

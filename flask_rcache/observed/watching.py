@@ -9,6 +9,7 @@ import functools
 import logging
 import sys
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any, Final, cast
 
 from flask.sessions import SecureCookieSession
@@ -164,12 +165,17 @@ def _watching(kind: str, made: dict[type, type]) -> Callable[[Any], type]:
     return _once(made, lambda base: subclass(base, _container(base, kind)))
 
 
+def _is_of_a_framework(frame: FrameType) -> bool:
+    """Whether what runs there reads for Flask, and notes itself what it reads for the app."""
+    return str(frame.f_globals.get("__name__")).startswith(_FRAMEWORKS)
+
+
 def _noting_environ() -> property:
     """The attribute ``environ`` of a request or of its headers, which notes what is read of it."""
 
     def get(self: Any) -> Any:
         held = self.__dict__["environ"]
-        if held.__class__ is Environ or sys._getframe(1).f_globals.get("__name__", "").startswith(_FRAMEWORKS):
+        if held.__class__ is Environ or _is_of_a_framework(sys._getframe(1)):
             return held
         # Made for each access: nothing that is put into the request's own is missed, and few ask.
         return Environ(held, self._rcache_reads)
@@ -219,7 +225,10 @@ def watching_g(base: Any) -> type:
     own = frozenset(dir(base))
 
     def __getattribute__(self: Any, name: str) -> Any:  # noqa: N807
-        if not name.startswith("_rcache") and name not in own and not _is_logging():
+        if name == "__dict__":
+            if not _is_of_a_framework(sys._getframe(1)):
+                iter(self)
+        elif not name.startswith("_rcache") and name not in own and not _is_logging():
             instance_dict(self)[RECORD].note("g", name)
         return base.__getattribute__(self, name)
 
@@ -298,6 +307,10 @@ def watching_attributes(base: Any) -> type:
 
     def __getattribute__(self: Any, name: str) -> Any:  # noqa: N807
         if name in quiet or name.startswith("_"):
+            if name == "__dict__" and not _is_of_a_framework(sys._getframe(1)):
+                held = instance_dict(self)
+                for each in [each for each in held if each not in quiet and not each.startswith("_")]:
+                    held[RECORD].note("request", each)
             return base.__getattribute__(self, name)
         if name in _OF_BODY:
             instance_dict(self)[RECORD].note("request", "body")
