@@ -7,6 +7,7 @@ push a request context around every test that uses it.
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import threading
@@ -18,6 +19,7 @@ from weakref import WeakSet
 
 import hypothesis
 import pytest
+import redis.utils
 
 from tests.clusters import Cluster
 from tests.lanes import Lanes, import_share, long_first
@@ -28,6 +30,8 @@ hypothesis.settings.register_profile(
     "project", deadline=None, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("project")
+# For each client redis-py reads its own version from its metadata, which takes longer than many a test.
+redis.utils.get_lib_version = functools.cache(redis.utils.get_lib_version)
 
 #: Their tests start a browser, or several processes that import Flask.
 _SLOW_FIXTURES = frozenset({"browser", "gunicorn"})
@@ -98,11 +102,19 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_runtest_teardown(item: pytest.Item) -> None:
-    """End the caches that a test has left: each ends with its app, which is in a circle, as all apps of Flask are."""
-    if not _outlived.issuperset(_threads_of_caches()):
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """End the caches that a test has left: each ends with its app, which is in a circle, as all apps of Flask are.
+
+    What tests of a file share lives on until its end. There is a collection of garbage, which takes longer than most
+    tests, only if a cache is left: one that was closed has at most a listener, which ends within a second.
+    """
+    is_last = nextitem is None or nextitem.path != item.path
+    if is_last:
+        _shared.clear()
+    if not _shared.issuperset(_threads_of_caches(closed=False)):
         gc.collect()
-        _outlived.update(_threads_of_caches())
+        if not is_last:
+            _shared.update(_threads_of_caches(closed=False))
 
 
 @pytest.fixture
@@ -114,12 +126,13 @@ def no_other_caches() -> None:
         time.sleep(0.05)
 
 
-#: The threads that were there after the last collection of garbage: of caches that several tests share.
-_outlived: WeakSet[threading.Thread] = WeakSet()
+#: The threads that were there after the last collection of garbage: of caches that tests of a file share.
+_shared: WeakSet[threading.Thread] = WeakSet()
 
 
-def _threads_of_caches() -> list[threading.Thread]:
-    return [each for each in threading.enumerate() if each.name.startswith("flask_rcache")]
+def _threads_of_caches(*, closed: bool = True) -> list[threading.Thread]:
+    ours = [each for each in threading.enumerate() if each.name.startswith("flask_rcache")]
+    return ours if closed else [each for each in ours if each.name != "flask_rcache-bus"]
 
 
 def pytest_report_header() -> list[str]:
@@ -187,11 +200,8 @@ def _shared_valkey() -> Iterator[Server]:
 
 
 def _emptied(server: Server) -> Server:
-    with server.client() as client:
-        if client.client_list(_type="pubsub"):
-            gc.collect()  # what a module has left
-        client.flushall()
-        client.config_resetstat()
+    with server.client() as client, client.pipeline(transaction=False) as pipeline:
+        pipeline.flushall().config_resetstat().execute()
     return server
 
 
