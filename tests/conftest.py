@@ -201,7 +201,9 @@ def _shared_valkey() -> Iterator[Server]:
 
 def _emptied(server: Server) -> Server:
     with server.client() as client, client.pipeline(transaction=False) as pipeline:
-        pipeline.flushall().config_resetstat().execute()
+        pipeline.flushall()
+        pipeline.config_resetstat()
+        pipeline.execute()
     return server
 
 

@@ -17,6 +17,12 @@ from tests.processes import ROOT, Process, scratch_directory, wait_until
 _LOOPBACK = "127.0.0.1"
 _BOOT_SECONDS = 40.0
 _READY = "worker-ready"
+#: In the master, so that it is imported once and not by each worker; not before gevent patches what they import.
+_IMPORTS = """
+import flask_rcache.extension
+import flask_rcache.stores.redis.store
+import flask_rcache.stores.tiered
+"""
 _GUNICORN_CONFIG = f"""
 control_socket_disable = True  # it would lie in the home directory; older releases do not know it
 
@@ -64,6 +70,7 @@ class Gunicorn:
             *args,
         ]
         self._arguments += ["--worker-class", worker_class] if worker_class else []
+        self._is_patched = worker_class == "gevent"
         self._arguments += ["--preload"] if preload else []
         self._process: Process | None = None
 
@@ -106,7 +113,7 @@ class Gunicorn:
             BootError: It did not come up; the message ends with its log.
         """
         config = self.directory / "config.py"
-        config.write_text(_GUNICORN_CONFIG)
+        config.write_text(_GUNICORN_CONFIG if self._is_patched else _IMPORTS + _GUNICORN_CONFIG)
         # The socket is opened here and handed over, so that nobody else can take the port in between.
         with socket.create_server((_LOOPBACK, 0), backlog=2048) as listener:
             self.port = listener.getsockname()[1]

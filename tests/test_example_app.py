@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import jwt
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
@@ -91,10 +92,17 @@ def visitor_of(path: Path) -> FlaskClient:
     return create_app(config).test_client()
 
 
+@pytest.fixture(scope="module")
+def shared_app(database: Path) -> Flask:
+    """An app on the shared database."""
+    return visitor_of(database).application
+
+
 @pytest.fixture
-def visitor(database: Path) -> FlaskClient:
-    """One who only looks, or leaves everything as it was."""
-    return visitor_of(database)
+def visitor(shared_app: Flask) -> FlaskClient:
+    """One who only looks, or leaves everything as it was; nothing is cached yet."""
+    shared_app.extensions["rcache"].clear_all()
+    return shared_app.test_client()
 
 
 def said(answer: TestResponse) -> Any:

@@ -154,14 +154,15 @@ def test_pages__right_after_a_write(kind: str, name: str, libraries: Libraries) 
 def _check(library: Library, name: str, writing: Writing) -> None:
     library.misses()
     library.write(name)
-    wrong, lost = [], []
+    wrong, lost, again = [], [], []
     for each in library.reads:
         text, is_hit = library.shown(each)
         if text != library.truth(each):
             wrong.append((each, "a hit" if is_hit else "a miss"))
         if each in writing.keeps and not is_hit:
             lost.append(each)
-    again = library.misses()
+        if not is_hit and not library.shown(each)[1]:
+            again.append(each)
     assert not wrong, f"wrong after {name}: {wrong}"
     assert not lost, f"hits lost by {name}: {lost}"
     assert not again, f"not stored again after {name}: {again}"
