@@ -7,9 +7,10 @@ section of RFC 9111 or 9110.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from typing import Any
 
@@ -19,20 +20,24 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from flask_rcache import FROM_HEADERS, CacheType, cache_response
-from tests.views.kit import TIERED, detail
+from tests.views.kit import TIERED, detail, make_app, manager
 
 ROW = CacheType("row", ttl=60)
 Answer = Callable[[], Any]
+#: The stores, and the URL of the one that needs no server.
+STORES = {"memory": "memory://", "redis": "", "tiered": ""}
+
+
+_tests = itertools.count()
 
 
 class Site:
-    """One decorated view at every URL, which answers as it is told, and a client."""
+    """One decorated view at every URL, which answers as it is told, and a client. Each test has URLs of its own."""
 
-    def __init__(self, new_app: Any, url: str, kind: str) -> None:
-        self.answer: Answer = lambda: "x"
-        self.calls = 0
+    def __init__(self, url: str, kind: str) -> None:
         self.tiered = url.endswith(TIERED)
-        app = new_app(url, RCACHE_ALLOW_REFRESH=lambda req: req.headers.get("X-Admin") == "yes")
+        self.app = app = make_app(url, RCACHE_ALLOW_REFRESH=lambda req: req.headers.get("X-Admin") == "yes")
+        self.begin()
 
         def view(path, **_):
             self.calls += 1
@@ -48,9 +53,19 @@ class Site:
             "headers": {"cache_type": ROW, "ttl": FROM_HEADERS},
         }
         for root, options in decorators.items():
-            rule = f"/{root}/<path:path>"
+            rule = f"/<int:test>/{root}/<path:path>"
             app.add_url_rule(rule, root, cache_response(**options)(function), methods=["GET", "POST"])
         self.client: FlaskClient = app.test_client(use_cookies=False)
+
+    def begin(self) -> None:
+        """A test begins: nothing was said, and none of its URLs was visited."""
+        self.answer: Answer = lambda: "x"
+        self.calls = 0
+        self._test = next(_tests)
+
+    def url(self, path: str) -> str:
+        """Of this test."""
+        return f"/{self._test}{path}"
 
     def get(self, path: str = "/row/a", **headers: str) -> TestResponse:
         """A GET with headers whose names are written with underscores."""
@@ -59,7 +74,7 @@ class Site:
     def send(self, method: str, path: str = "/row/a", **headers: str) -> TestResponse:
         """A request with headers whose names are written with underscores."""
         fields = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self.client.open(path, method=method, headers=fields)
+        return self.client.open(self.url(path), method=method, headers=fields)
 
     def says(self, body: str = "x", status: int = 200, /, **headers: str) -> None:
         """From now on the view answers so; each time with the number of its call."""
@@ -71,10 +86,24 @@ class Site:
         return [self.get(path, **headers).headers["X-Cache"] for _ in range(2)]
 
 
-@pytest.fixture(params=["sync", "async"])
-def site(request: pytest.FixtureRequest, new_app: Any, store_url: str) -> Site:
+@pytest.fixture(scope="module")
+def sites() -> Iterator[dict[tuple[str, str], Site]]:
+    """The sites, made as they are asked for."""
+    made: dict[tuple[str, str], Site] = {}
+    yield made
+    for each in made.values():
+        manager(each.app).close()
+
+
+@pytest.fixture(params=[(kind, store) for kind in ("sync", "async") for store in STORES], ids="-".join)
+def site(request: pytest.FixtureRequest, sites: dict[tuple[str, str], Site]) -> Site:
     """A site on each store, with each kind of view."""
-    return Site(new_app, store_url, request.param)
+    kind, store = request.param
+    if request.param not in sites:
+        url = STORES[store] or request.getfixturevalue("_shared_redis").url
+        sites[request.param] = Site(url + (TIERED if store == "tiered" else ""), kind)
+    sites[request.param].begin()
+    return sites[request.param]
 
 
 def left(response: TestResponse) -> int:
@@ -326,7 +355,7 @@ def test_row__methods(site: Site) -> None:
 def test_row__a_get_with_a_body_is_not_looked_up(site: Site) -> None:
     """RFC 9110 section 9.3.1: what is in no key must not make an entry (a "fat GET" poisons a cache)."""
     site.answer = lambda: request.get_data() or b"none"
-    fat = site.client.get("/row/a", data=b"poison")
+    fat = site.client.get(site.url("/row/a"), data=b"poison")
     assert (fat.data, detail(fat)) == (b"poison", "REQUEST-BODY")
     assert site.pair() == HITS
     assert site.get().data == b"none"
