@@ -20,7 +20,7 @@ POLICIES = [
     "volatile-ttl",
 ]
 NAMES, KIND = Names(), CacheType("query", l1_ttl=0)
-NEIGHBOURS, BATCHES, BATCH = 300, 12, 2500
+NEIGHBOURS, BATCHES, BATCH = 100, 12, 1000
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -28,7 +28,7 @@ def test_space__many_more_values_than_find_room(
     private_server: Callable[..., Server], caches: Callable[..., CacheManager], policy: str
 ) -> None:
     """The index and the rows do not outgrow the entries, a neighbour keeps what is his, and new values are stored."""
-    server = private_server("redis", maxmemory="5mb", maxmemory_policy=policy)
+    server = private_server("redis", maxmemory="3mb", maxmemory_policy=policy)
     client: Any = server.client()
     for number in range(NEIGHBOURS):
         client.set(f"orders:{number}", b"x" * 1000)
@@ -37,7 +37,7 @@ def test_space__many_more_values_than_find_room(
         values = {f"{batch}:{number}": {"id": number, "name": "x" * 60} for number in range(BATCH)}
         cache.set_many(KIND, values, ttl=86_400, tags=[f"batch:{batch}"])
     living = sum(1 for _ in client.scan_iter("cache:query:*", count=1000))
-    assert living > 1000
+    assert living > 500
     if not policy.startswith("allkeys"):  # there the index itself may go
         assert living <= client.zcard(NAMES.index("query")) <= 2.5 * living + 500
         assert client.zcard(NAMES.stamps) <= 2 * (BATCHES + 2) + 20
