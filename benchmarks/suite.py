@@ -17,6 +17,7 @@ from tests.processes import ROOT
 #: The arguments of each, and those of a quick run.
 BENCHMARKS: dict[str, tuple[list[str], list[str]]] = {
     "benchmarks": (["--publish"], ["--rounds", "5", "--calls", "50"]),
+    "benchmarks.redis_hit": (["--publish"], ["--rounds", "5", "--calls", "50"]),
     "benchmarks.gateway": (["--publish"], ["--rounds", "1", "--seconds", "1"]),
     "benchmarks.stampede": (["--publish"], ["--rounds", "1"]),
     "benchmarks.invalidation": (["--publish"], ["--entries", "50000"]),
