@@ -95,6 +95,8 @@ class Catalogue:
     """By name, in lower case, with and without the schema."""
     operators: dict[str, list[str]] = field(default_factory=dict)
     """The functions behind operators of the app's own."""
+    casts: list[str] = field(default_factory=list)
+    """The functions behind casts of the app's own: any statement may call them, and names none."""
     volatile: frozenset[str] = frozenset()
     """The database's own functions that answer differently each time, or to each asker."""
     triggers: dict[Place, list[Body]] = field(default_factory=dict)
@@ -120,6 +122,7 @@ class Catalogue:
             set(self.kin),
             self.functions,
             {symbol: set(names) for symbol, names in self.operators.items()},
+            set(self.casts),
             {place: set(bodies) for place, bodies in self.triggers.items()},
         )
 
@@ -219,16 +222,27 @@ JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid JOIN pg_catalog.pg_namespace cn
 JOIN pg_catalog.pg_class p ON p.oid = i.inhparent JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
 WHERE c.relkind IN ('r', 'f', 'p')
 """
-#: The last column says whether it may be called as a column: it takes a row, and that has no such column.
+#: The last column says whether it may be called as a column: it takes a row, and that has no such column. An aggregate
+#: is always said to be immutable: it does what the functions do that it is made of.
 _PG_FUNCTIONS: Final = """
-SELECT n.nspname, p.proname, p.provolatile::text, l.lanname,
+SELECT n.nspname, p.proname, coalesce(parts.volatility, p.provolatile::text),
+    CASE WHEN p.prokind = 'a' THEN 'sql' ELSE l.lanname END,
     CASE WHEN p.provolatile = 'v' THEN coalesce(pg_catalog.pg_get_function_sqlbody(p.oid), p.prosrc) END,
     p.pronargs - p.pronargdefaults < 2 AND EXISTS (SELECT FROM pg_catalog.pg_type t WHERE t.oid = p.proargtypes[0]
         AND t.typtype IN ('c', 'd', 'p') AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a
         WHERE a.attrelid = t.typrelid AND a.attname = p.proname AND NOT a.attisdropped))
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+LEFT JOIN LATERAL (SELECT max(f.provolatile::text) AS volatility FROM pg_catalog.pg_aggregate a
+    JOIN pg_catalog.pg_proc f ON f.oid IN (a.aggtransfn, a.aggfinalfn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn)
+    WHERE a.aggfnoid = p.oid AND f.pronamespace <> 'pg_catalog'::pg_catalog.regnamespace) parts ON p.prokind = 'a'
 WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
+"""
+#: Functions that casts call, which a statement does not name.
+_PG_CASTS: Final = """
+SELECT DISTINCT n.nspname, p.proname FROM pg_catalog.pg_cast c
+JOIN pg_catalog.pg_proc p ON p.oid = c.castfunc JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+WHERE n.nspname <> 'pg_catalog' AND p.provolatile <> 'i'
 """
 #: Operators of the app's own, and what they call.
 _PG_OPERATORS: Final = """
@@ -249,6 +263,18 @@ SELECT n.nspname, c.relname, p.prosrc, l.lanname FROM pg_catalog.pg_trigger t
 JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid JOIN pg_catalog.pg_language l ON l.oid = p.prolang
 WHERE NOT t.tgisinternal AND t.tgenabled <> 'D'
+"""
+#: Functions that compute defaults, checks and policies, and may write as a trigger's do.
+_PG_COMPUTED: Final = """
+SELECT DISTINCT n.nspname, c.relname, coalesce(pg_catalog.pg_get_function_sqlbody(p.oid), p.prosrc), l.lanname
+FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_proc p ON p.oid = d.refobjid
+JOIN (SELECT 'pg_catalog.pg_attrdef'::regclass AS catalogue, oid, adrelid AS relation FROM pg_catalog.pg_attrdef
+    UNION ALL SELECT 'pg_catalog.pg_constraint'::regclass, oid, conrelid FROM pg_catalog.pg_constraint
+    UNION ALL SELECT 'pg_catalog.pg_policy'::regclass, oid, polrelid FROM pg_catalog.pg_policy) owner
+    ON owner.catalogue = d.classid AND owner.oid = d.objid
+JOIN pg_catalog.pg_class c ON c.oid = owner.relation JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+WHERE d.refclassid = 'pg_catalog.pg_proc'::regclass AND p.provolatile = 'v' AND l.lanname NOT IN ('c', 'internal')
 """
 #: Rules on what writes, which put other statements beside it or in its place.
 _PG_RULES: Final = """
@@ -300,12 +326,13 @@ def _read_postgresql_functions(catalogue: Catalogue, ask: Ask) -> None:
             _add_function(catalogue, "", f".{name}", function)
     for symbol, schema, name in ask(_PG_OPERATORS):
         catalogue.operators.setdefault(symbol, []).append(f"{schema}.{name}".lower())
+    catalogue.casts.extend(f"{schema}.{name}".lower() for schema, name in ask(_PG_CASTS))
     catalogue.volatile = frozenset(name for (name,) in ask(_PG_VOLATILE))
 
 
 def _read_postgresql_triggers(catalogue: Catalogue, ask: Ask) -> None:
-    """What writes because something else does: triggers and rules."""
-    for schema, name, source, language in ask(_PG_TRIGGERS):
+    """What writes because something else does: triggers, what computes values, and rules."""
+    for schema, name, source, language in (*ask(_PG_TRIGGERS), *ask(_PG_COMPUTED)):
         body = body_of(source, "postgresql") if language in ("plpgsql", "sql") else Body(is_known=False)
         catalogue.triggers.setdefault((schema, name), []).append(body)
     for schema, name, rule in ask(_PG_RULES):

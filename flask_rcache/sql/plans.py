@@ -266,7 +266,7 @@ class Planner:
         """The plan of a shape."""
         making = _Making(self, shape)
         making.reads_of(shape.reads)
-        making.calls_of(shape.calls)
+        making.calls_of([*shape.calls, *self._catalogue.casts])
         making.writes_of(shape)
         return making.done()
 
@@ -478,7 +478,8 @@ class _Making:
                 unknown = unknown or name not in self._declarations.pure
         if unknown:
             self._give_up(
-                f"a trigger of {place[1]} may write any table: declare sql.depends(table={place[1]!r}, writes=[…])"
+                f"a trigger or a default of {place[1]} may write any table: "
+                f"declare sql.depends(table={place[1]!r}, writes=[…])"
             )
         for schema, name in body.writes:
             found, known = self._catalogue.place(schema, name, is_exact=True)

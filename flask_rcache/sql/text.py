@@ -445,6 +445,10 @@ def _pins(tables: Iterable[exp.Table], where: Any, lists: frozenset[str]) -> Ite
         yield Pin(_ref(aliases[alias]), columns)
 
 
+#: Where sqlglot has the index of ``INDEXED BY``, as if that were a table.
+_INDEX: Final = ("indexed",)
+
+
 class _Walk:
     """One statement, walked for its tables; names of CTEs are known by where they are in scope."""
 
@@ -523,7 +527,7 @@ class _Walk:
         if isinstance(node.this, exp.Identifier):
             if node.db or node.name.lower() not in (*ctes, "dual"):
                 self._builder.read(_ref(node))
-            self._children(node, ctes, ("this", "db", "catalog", "alias"))
+            self._children(node, ctes, ("this", "db", "catalog", "alias", *_INDEX))
         else:
             self._children(node, ctes)
 
@@ -558,11 +562,12 @@ class _Walk:
             return self._children(node, ctes)
         changed = [each.this.name for each in node.expressions if isinstance(each, exp.EQ)]
         changed = changed if len(changed) == len(node.expressions) else ["*"]
-        tables = [each for each in target.find_all(exp.Table) if isinstance(each.this, exp.Identifier)]
+        found = [each for each in target.find_all(exp.Table) if each.arg_key not in _INDEX]
+        tables = [each for each in found if isinstance(each.this, exp.Identifier)]
         for table in tables:  # all that MySQL names in front of SET may be changed
             if table.db or table.name.lower() not in ctes:
                 self._builder.write(_ref(table), changed)
-        self._children(target, ctes, ("this", "db", "catalog", "alias"))
+        self._children(target, ctes, ("this", "db", "catalog", "alias", *_INDEX))
         return self._children(node, ctes, ("this",))
 
     def _delete(self, node: exp.Delete, ctes: frozenset[str]) -> None:

@@ -347,6 +347,35 @@ def test_functions__that_are_not_declared(on_postgres: Watched, caplog: pytest.L
     assert on_postgres.database.not_understood - before == 2
 
 
+def test_functions__that_no_statement_names(on_postgres: Watched) -> None:
+    """Those behind an aggregate, a cast, a default and a check are asked for in the catalogue."""
+    on_postgres.make(
+        "CREATE FUNCTION adds(int, int) RETURNS int LANGUAGE sql STABLE AS 'SELECT $1 + count(*)::int FROM part'",
+        "CREATE AGGREGATE adding(int) (SFUNC = adds, STYPE = int, INITCOND = '0')",
+        "CREATE AGGREGATE plainly(int) (SFUNC = int4pl, STYPE = int, INITCOND = '0')",
+        "CREATE FUNCTION logged() RETURNS int LANGUAGE plpgsql AS 'BEGIN DELETE FROM note; RETURN 1; END'",
+        "CREATE FUNCTION drawn() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN floor(random() * 9); END'",
+        "CREATE FUNCTION checked(int) RETURNS bool LANGUAGE sql AS 'DELETE FROM link; SELECT true'",
+        "CREATE TABLE made (id int DEFAULT logged())",
+        "CREATE TABLE taken (id int DEFAULT drawn())",
+        "CREATE TABLE proven (id int CHECK (checked(id)))",
+    )
+    found = on_postgres.run("SELECT plainly(id) FROM item")
+    assert (found.understood, names(found.reads)) == (True, {"item"})
+    assert on_postgres.run("SELECT adding(id) FROM item").reads_all
+    for table, written in (("made", {"note"}), ("taken", set()), ("proven", {"link"})):
+        found = on_postgres.run(f"INSERT INTO {table} VALUES (DEFAULT)")
+        assert (names(found.writes) >= {table} | written, found.understood) == (True, True), table
+    on_postgres.make(
+        "CREATE TYPE pair AS (a int, b int)",
+        "CREATE FUNCTION paired(pair) RETURNS int LANGUAGE sql STABLE AS 'SELECT count(*)::int FROM part'",
+        "CREATE CAST (pair AS int) WITH FUNCTION paired(pair)",
+    )
+    assert on_postgres.run("SELECT (1, 2)::pair::int FROM item").reads_all
+    on_postgres.database.declarations.depends(function="paired", reads=["part"])
+    assert names(on_postgres.run("SELECT (1, 2)::pair::int FROM item").reads) == {"item", "part"}
+
+
 VOLATILE = (
     "SELECT random()",
     "SELECT current_user",

@@ -128,6 +128,46 @@ def test_own_connection__neither_gets_nor_gives(site: Site) -> None:
     assert not wrong
 
 
+RESETS: dict[str, tuple[Callable[[Session], object], str, bool]] = {
+    "the setting": (_runs("SET search_path TO tenant"), "RESET search_path", True),
+    "another setting": (_runs("SET search_path TO tenant"), "RESET work_mem", False),
+    "all settings": (_runs("SET search_path TO tenant"), "RESET ALL", True),
+    "all settings, not the role": (_runs("SET ROLE reader"), "RESET ALL", False),
+    "the role": (_runs("SET ROLE reader"), "RESET ROLE", True),
+    "all, not what a function may have set": (_runs("SELECT enter()"), "RESET ALL", False),
+    "the setting, not what a block may have set": (_runs("DO 'BEGIN RESET ROLE; END'"), "RESET search_path", False),
+    "all of a connection": (_runs("SELECT enter()"), "DISCARD ALL", True),
+    "all of a connection and its tables": (_runs("CREATE TEMP TABLE mine (n int)"), "DISCARD ALL", True),
+    "temporary tables": (_runs("CREATE TEMP TABLE mine (n int)"), "DISCARD TEMP", True),
+    "temporary tables, not settings": (_runs("SET search_path TO tenant"), "DISCARD TEMP", False),
+    "settings, not temporary tables": (_runs("CREATE TEMP TABLE mine (n int)"), "RESET ALL", False),
+    "plans": (_runs("SET search_path TO tenant"), "DISCARD PLANS", False),
+}
+
+
+def test_own_connection__until_it_is_reset(site: Site) -> None:
+    """What a statement of the server's undoes is undone, and nothing else is thought to be."""
+    with site.engine.begin() as connection:
+        connection.execute(text("DO 'BEGIN CREATE ROLE reader; EXCEPTION WHEN duplicate_object THEN NULL; END'"))
+        connection.execute(text("GRANT SELECT ON customer TO reader"))
+    wrong = []
+    for name, (prepare, reset, is_undone) in RESETS.items():
+
+        def prepared(session: Session, prepare: Any = prepare, reset: str = reset) -> None:
+            session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
+            prepare(session)
+            session.execute(text(reset))
+
+        site.app.extensions["rcache"].clear_all()  # a result that is not stored has its next ones not stored either
+        site.visit()
+        site.visit()
+        before = site.runs
+        site.visit(prepared)
+        if (site.runs == before) is not is_undone:
+            wrong.append(name)
+    assert not wrong
+
+
 def test_own_connection__not_after_a_function_that_sets_nothing(site: Site) -> None:
     """A function that only writes leaves its connection as it was."""
     site.visit()

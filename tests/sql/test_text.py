@@ -161,6 +161,23 @@ def test_text__of_settings(dialect: str, sql: str, what: tuple[str, ...]) -> Non
     assert (shape.kind, shape.what) == (Kind.SETTING, what)
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT name FROM item INDEXED BY by_name WHERE id = 1",
+        "SELECT a.name FROM main.item AS a INDEXED BY by_name",
+        "SELECT name FROM item NOT INDEXED",
+        "UPDATE item INDEXED BY by_name SET name = 'x' WHERE id = 1",
+        "DELETE FROM item INDEXED BY by_name WHERE id = 1",
+    ],
+)
+def test_text__that_names_an_index(sql: str) -> None:
+    """SQLite is told which index to use: that is no table."""
+    shape = shape_of_text(sql, "sqlite")
+    assert {ref.name for ref in (*shape.reads, *shape.writes)} == {"item"}
+    assert not shape.problem
+
+
 def test_kinds__that_are_understood_name_no_other_statement() -> None:
     """What creates, drops, alters or runs something is none of the parts that are gone through."""
     for kind in (exp.Command, exp.Create, exp.Drop, exp.Alter, exp.Set, exp.Execute, exp.LoadData, exp.Into, exp.Block):
