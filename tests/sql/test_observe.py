@@ -181,15 +181,14 @@ def test_sequence__that_is_read_alone(postgres: Postgres) -> None:
     """Its execution has no statement of its own."""
     engine = create_engine(postgres.url)
     shop = Shop(engine)
-    sequence = Sequence("numbers")
     with engine.begin() as connection:
-        sequence.create(connection)
-        assert connection.scalar(sequence) == 1
+        Sequence("numbers").create(connection)
+        assert connection.scalar(Sequence("numbers")) == 1
 
     @cached(PAGE, tags=AUTO)
     def number() -> Any:
         with engine.begin() as connection:
-            return connection.scalar(sequence)
+            return connection.scalar(Sequence("numbers"))
 
     with shop.app.test_request_context("/"):
         assert (number(), number()) == (2, 3)

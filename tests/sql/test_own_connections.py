@@ -128,15 +128,16 @@ def test_own_connection__neither_gets_nor_gives(site: Site) -> None:
     assert not wrong
 
 
+_CONFIG = "SELECT set_config('search_path', 'tenant', false)"
 RESETS: dict[str, tuple[Callable[[Session], object], str, bool]] = {
     "the setting": (_runs("SET search_path TO tenant"), "RESET search_path", True),
     "another setting": (_runs("SET search_path TO tenant"), "RESET work_mem", False),
     "all settings": (_runs("SET search_path TO tenant"), "RESET ALL", True),
     "all settings, not the role": (_runs("SET ROLE reader"), "RESET ALL", False),
     "the role": (_runs("SET ROLE reader"), "RESET ROLE", True),
-    "all, not what a function may have set": (_runs("SELECT enter()"), "RESET ALL", False),
-    "the setting, not what a block may have set": (_runs("DO 'BEGIN RESET ROLE; END'"), "RESET search_path", False),
-    "all of a connection": (_runs("SELECT enter()"), "DISCARD ALL", True),
+    "all, not what a function may have set": (_runs(_CONFIG), "RESET ALL", False),
+    "one, not what a function may have set": (_runs(_CONFIG), "RESET search_path", False),
+    "all of a connection": (_runs(_CONFIG), "DISCARD ALL", True),
     "all of a connection and its tables": (_runs("CREATE TEMP TABLE mine (n int)"), "DISCARD ALL", True),
     "temporary tables": (_runs("CREATE TEMP TABLE mine (n int)"), "DISCARD TEMP", True),
     "temporary tables, not settings": (_runs("SET search_path TO tenant"), "DISCARD TEMP", False),
@@ -150,22 +151,29 @@ def test_own_connection__until_it_is_reset(site: Site) -> None:
     with site.engine.begin() as connection:
         connection.execute(text("DO 'BEGIN CREATE ROLE reader; EXCEPTION WHEN duplicate_object THEN NULL; END'"))
         connection.execute(text("GRANT SELECT ON customer TO reader"))
-    wrong = []
-    for name, (prepare, reset, is_undone) in RESETS.items():
+    runs = []
 
-        def prepared(session: Session, prepare: Any = prepare, reset: str = reset) -> None:
+    @cached(PAGE, tags=AUTO)
+    def page(case: str) -> list[str]:
+        runs.append(case)
+        return [str(name) for name in g.session.execute(text("SELECT name FROM customer")).scalars()]
+
+    def visit(case: str, *statements: Callable[[Session], object]) -> int:
+        """Visit the page of a case on a new connection, after some statements; how often it has run by then."""
+        site.engine.dispose()
+        with site.app.test_request_context("/"), Session(site.engine) as session:
             session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
-            prepare(session)
-            session.execute(text(reset))
+            for each in statements:
+                each(session)
+            g.session = session
+            page(case)
+        return runs.count(case)
 
-        site.app.extensions["rcache"].clear_all()  # a result that is not stored has its next ones not stored either
-        site.visit()
-        site.visit()
-        before = site.runs
-        site.visit(prepared)
-        if (site.runs == before) is not is_undone:
-            wrong.append(name)
-    assert not wrong
+    for name in RESETS:
+        visit(name)
+    stored = {name: visit(name) for name in RESETS}
+    shared = {name: visit(name, prepare, _runs(reset)) == stored[name] for name, (prepare, reset, _) in RESETS.items()}
+    assert shared == {name: is_undone for name, (*_, is_undone) in RESETS.items()}
 
 
 def test_own_connection__not_after_a_function_that_sets_nothing(site: Site) -> None:
