@@ -116,7 +116,8 @@ def root_of(context: Any) -> str:
 
 def is_for_once(context: Any) -> bool:
     """Whether a request has what its next page must not show again, or has changed what is its own."""
-    return has_flashes(context) or is_session_changed(context)
+    session = session_of(context)
+    return has_flashes(context) or is_session_changed(session, observe(context.request, session).session)
 
 
 def _beside(fields: Iterable[Field], covered: frozenset[str]) -> list[Field]:

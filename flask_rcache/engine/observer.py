@@ -94,7 +94,8 @@ class Observer:
 
     def missed(self, policy: Policy, key: str, lookup: Lookup | None) -> None:
         """Nothing could be served; ``lookup`` is ``None`` when the store is away."""
-        self.announce_miss(policy, key, lookup)
+        if lookup is None or lookup.reason or signals.cache_miss.receivers:  # else there is nothing to announce
+            self.announce_miss(policy, key, lookup)
         self.count_miss(policy)
 
     def announce_miss(self, policy: Policy, key: str, lookup: Lookup | None) -> None:
@@ -176,8 +177,7 @@ class Observer:
 
     def stored(self, policy: Policy, key: str, draft: Draft, size: int) -> None:
         """A result was stored."""
-        policy.counters.add("stored")
-        policy.counters.add("stored_bytes", size)
+        policy.counters.summed("stored", "stored_bytes", size)
         if signals.cache_stored.receivers:
             event = signals.Stored(policy.name, key, draft.ttl, size, draft.cost)
             signals.emit(signals.cache_stored, self.sender, event)

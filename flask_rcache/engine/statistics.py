@@ -119,6 +119,15 @@ class Counters:
         for meter in self._meters:
             meter.count(self._name, field, amount)
 
+    def summed(self, field: str, sum_field: str, amount: float) -> None:
+        """Count one more of ``field``, and ``amount`` more of ``sum_field``."""
+        with self._lock:
+            self._values[field] += 1
+            self._values[sum_field] += amount
+        for meter in self._meters:
+            meter.count(self._name, field, 1)
+            meter.count(self._name, sum_field, amount)
+
     def hit(self, seconds: float) -> None:
         """Count a hit, and the seconds from the lookup to the reply."""
         self._hits.append(seconds)

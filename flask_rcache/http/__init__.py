@@ -9,7 +9,7 @@ from .cache_status import Forward, cache_status
 from .conditional import HIDDEN_FIELDS, SEND, Action, Outcome, evaluate, is_entity_tag, is_made_etag, make_etag
 from .directives import MAX_DELTA_SECONDS, CacheControl, parse_cache_control, parse_delta_seconds
 from .freshness import current_age, freshness_lifetime, parse_http_date
-from .headers import Fields, HeaderLines, age_value, by_name, split_age, store_headers
+from .headers import Fields, HeaderLines, age_value, by_name, field_names, split_age, store_headers
 from .nonce import repeats_nonce
 from .reasons import Reason
 from .requests import RequestFacts, credential_names, names_to_judge, request_facts, request_verdict
@@ -68,6 +68,7 @@ __all__ = [
     "environ_field",
     "environ_key",
     "evaluate",
+    "field_names",
     "field_of",
     "freshened",
     "freshness_lifetime",

@@ -7,11 +7,13 @@ It decides nothing about whether a response may be stored.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
+from operator import itemgetter
 from typing import Final, TypeAlias
 
 from .directives import MAX_DELTA_SECONDS
 
-__all__ = ["Fields", "HeaderLines", "age_value", "by_name", "split_age", "store_headers"]
+__all__ = ["Fields", "HeaderLines", "age_value", "by_name", "field_names", "split_age", "store_headers"]
 
 #: Header lines in order; repeated lines stay repeated.
 HeaderLines: TypeAlias = Sequence[tuple[str, str]]
@@ -37,6 +39,32 @@ _NEVER_STORED: Final = frozenset(
         "set-cookie2",
     }
 )
+
+
+_name_of: Final = itemgetter(0)
+#: How many lists of names have their answers kept: the responses of one view mostly have the same.
+_SHAPES_KEPT: Final = 512
+
+
+def field_names(headers: HeaderLines) -> frozenset[str]:
+    """The lower-case names of the fields that there are.
+
+    >>> sorted(field_names([("Vary", "Accept"), ("ETag", "1"), ("vary", "Origin")]))
+    ['etag', 'vary']
+    """
+    return _lowered(tuple(map(_name_of, headers)))
+
+
+@lru_cache(maxsize=_SHAPES_KEPT)
+def _lowered(names: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(map(str.lower, names))
+
+
+@lru_cache(maxsize=_SHAPES_KEPT)
+def _are_all_stored(names: tuple[str, ...]) -> bool:
+    """Whether no line has to be left out by its name, or by what a ``Connection`` says."""
+    lowered = _lowered(names)
+    return lowered.isdisjoint(_NEVER_STORED) and not any(name.startswith("proxy-") for name in lowered)
 
 
 def by_name(headers: HeaderLines) -> Fields:
@@ -67,6 +95,8 @@ def store_headers(headers: HeaderLines, *, age: int = 0) -> tuple[tuple[str, str
     >>> store_headers([("Link", "</a>"), ("Connection", "X-Hop"), ("X-Hop", "1"), ("Link", "</b>")], age=7)
     (('Link', '</a>'), ('Link', '</b>'), ('Age', '7'))
     """
+    if age <= 0 and _are_all_stored(tuple(map(_name_of, headers))):
+        return tuple(headers)
     names = [name.lower() for name, _ in headers]
     dropped = _NEVER_STORED
     if "connection" in names:

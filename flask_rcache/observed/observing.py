@@ -18,7 +18,6 @@ from .fields import Field, field_text
 from .reads import ENTERED, RECORD, Reads
 from .watching import (
     CONTAINERS,
-    Environ,
     cookies_watched,
     forget_computed,
     headers_watched,
@@ -66,38 +65,44 @@ class Observed:
 
     __slots__ = ("_carried", "_identities", "_reads", "_request", "_token", "noted")
 
-    def __init__(self, request: Any, identities: Iterable[str] = (), *, carried: Carried | None = None) -> None:
+    def __init__(
+        self,
+        request: Any,
+        identities: Iterable[str] = (),
+        *,
+        carried: Carried | None = None,
+        reads: Reads | None = None,
+    ) -> None:
         self.noted: Final[set[Field]] = set()
         self._identities: Final = frozenset(identities)
         self._carried: Final = carried
         self._request: Final = request
         self._token: Any = None
-        self._reads: Reads | None = None
+        self._reads: Reads | None = reads
 
     def __enter__(self) -> Observed:
-        reads = self._reads = self._record()
-        if self._request is not None:
-            forget_computed(self._request)
-        self.noted.update(reads.unseen)
+        reads, request = self._reads, self._request
+        if reads is None:
+            reads = self._reads = observe(request) if request is not None else watch_g(None)
+        if request is not None:
+            forget_computed(request)
+            if not reads.observers:  # the next who reads it makes one of it as it is then
+                request.__dict__["environ"] = raw_environ(request)
+        if reads.unseen:
+            self.noted.update(reads.unseen)
         self._token = ENTERED.set((*ENTERED.get(), self))
-        if not reads.observers and self._request is not None:
-            held = self._request.__dict__
-            held["environ"] = Environ(raw_environ(self._request), reads)
         reads.observers = (*reads.observers, self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        reads = self._record() if self._reads is None else self._reads
-        reads.observers = tuple([each for each in reads.observers if each is not self])
-        if not reads.observers and self._request is not None:
-            environ = raw_environ(self._request)
-            self._request.__dict__["environ"] = Environ(environ, reads) if reads.has_environ else environ
-        if self._token is not None:
-            ENTERED.reset(self._token)
-
-    def _record(self) -> Reads:
-        """Of the request; outside of one, of what lies on ``flask.g``."""
-        return observe(self._request) if self._request is not None else watch_g(None)
+        reads, request = self._reads, self._request
+        if reads is None or self._token is None:  # it was not entered
+            return
+        observers = reads.observers
+        reads.observers = () if observers == (self,) else tuple([each for each in observers if each is not self])
+        if not reads.observers and request is not None:
+            request.__dict__["environ"] = raw_environ(request)
+        ENTERED.reset(self._token)
 
     @property
     def reads(self) -> set[str]:
@@ -246,9 +251,7 @@ def view_args_of(request: Any) -> Any:
 def watch_environ(request: Any) -> None:
     """Note what is read of the environ of a request itself as well, from now on until its end."""
     reads = observe(request)
-    if not reads.has_environ:
-        reads.has_environ = True
-        request.__dict__["environ"] = Environ(raw_environ(request), reads)
+    reads.has_environ = True
 
 
 def watch_g(reads: Reads | None) -> Reads:

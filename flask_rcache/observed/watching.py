@@ -170,11 +170,19 @@ def _is_of_a_framework(frame: FrameType) -> bool:
     return str(frame.f_globals.get("__name__")).startswith(_FRAMEWORKS)
 
 
-def _noting_environ() -> property:
-    """The attribute ``environ`` of a request or of its headers, which notes what is read of it."""
+def _noting_environ(*, of_request: bool) -> property:
+    """The attribute ``environ`` of a request or of its headers, which notes what is read of it.
+
+    While a view or a function runs, what frameworks read of the request's own counts too: then the first who asks for
+    it has one that notes put in its place.
+    """
 
     def get(self: Any) -> Any:
         held = self.__dict__["environ"]
+        if of_request and held.__class__ is not Environ:
+            reads = self._rcache_reads
+            if reads.observers or reads.has_environ:
+                held = self.__dict__["environ"] = Environ(held, reads)
         if held.__class__ is Environ or _is_of_a_framework(sys._getframe(1)):
             return held
         # Made for each access: nothing that is put into the request's own is missed, and few ask.
@@ -188,7 +196,7 @@ def _noting_environ() -> property:
 
 def _headers(base: Any) -> type:
     """Headers that note which of them are read; those of a request lie in its environ."""
-    more = {"environ": _noting_environ()} if issubclass(base, EnvironHeaders) else {}
+    more = {"environ": _noting_environ(of_request=False)} if issubclass(base, EnvironHeaders) else {}
     return subclass(base, _container(base, "header") | more)
 
 
@@ -291,7 +299,7 @@ def watching_request(base: Any) -> type:
         {
             "args": container("args", watching_args),
             "cookies": container("cookies", watching_cookies),
-            "environ": _noting_environ(),
+            "environ": _noting_environ(of_request=True),
             "query_string": attribute("query_string"),
             "remote_addr": attribute("remote_addr"),
             "stream": cached_property(stream, "stream"),

@@ -187,6 +187,7 @@ class BoundView:
         names_caller: whether the answers are for one caller each.
         changes_bodies: whether ``after_request`` functions make other bodies of its responses; ``None``: not known yet.
         is_explicit: whether the ``key_func`` gives the whole key, so that other views may have it too.
+        has_plain_origin: whether the origin is the view's name, without a hash of what it has closed over.
         has_front: whether the front may answer in place of the view: no function of the decorator, which is to be
             called for each request, stands in the way.
     """
@@ -207,6 +208,7 @@ class BoundView:
         "changes_bodies",
         "credentials_ok",
         "has_front",
+        "has_plain_origin",
         "is_explicit",
         "is_judged",
         "names_caller",
@@ -225,6 +227,7 @@ class BoundView:
         self.options: Final = options
         origin, is_told_apart = options.origin()
         self.origin: Final = origin
+        self.has_plain_origin: Final = origin == options.function
         self._is_told_apart: Final = is_told_apart
         self._of_release: Final = f"{self.origin} of {settings.release}" if settings.release else self.origin
         self.views: Final = views
@@ -323,12 +326,13 @@ class BoundView:
         if conversion is not None and conversion.is_off and conversion.layers.has(self.options):
             return Reason.DECORATOR
         trusted = self.credentials_ok
-        session = not trusted and self.has_session(ctx, environ)
-        reason = request_verdict(environ, session, credentials_ok=trusted, credentials=self._credentials)
+        has_session = not trusted and self.has_session(ctx, environ)
+        reason = request_verdict(environ, has_session, credentials_ok=trusted, credentials=self._credentials)
         options = self.options
         if reason is None and has_flashes(ctx):
             return Reason.FLASHES
-        if reason is Reason.SESSION and is_session_changed(ctx):
+        session = session_of(ctx) if reason is Reason.SESSION else None
+        if session is not None and is_session_changed(session, observe(ctx.request, session).session):
             self.mention(
                 "session",
                 "answers are not stored where what runs before the view changes the session, which identifies its "
@@ -567,12 +571,16 @@ def has_flashes(ctx: Any) -> bool:
     return bool((session and session_value(session, "_flashes")) or getattr(ctx, "flashes", None))
 
 
-def is_session_changed(ctx: Any) -> bool:
-    """Whether a session holds something else than when it was opened; what Flask and login libraries note is none."""
-    session = session_of(ctx)
+def is_session_changed(session: object, opened: Mapping[str, Any] | None) -> bool:
+    """Whether a session holds something else than when it was opened; what Flask and login libraries note is none.
+
+    Args:
+        session: as it is now.
+        opened: what it held then: :attr:`Reads.session <flask_rcache.observed.Reads>`.
+    """
     if not isinstance(session, dict):
         return False
-    before = observe(ctx.request, session).session or {}
+    before = opened or {}
     if not before and not dict.__len__(session):
         return False
     names = {*before, *dict.keys(session)} - QUIET_SESSION

@@ -18,6 +18,7 @@ from ..errors import ConfigError, InvalidKeyError
 from ..http import Target
 from ..model.keys import call_tag, caller_tag, path_tag
 from .bound import AppViews, BoundView
+from .identity import path_of
 from .options import Options, options_of
 
 __all__ = ["found_by", "invalidate", "key"]
@@ -25,7 +26,7 @@ __all__ = ["found_by", "invalidate", "key"]
 
 def found_by(
     view: BoundView, request: Request, args: tuple[Any, ...], kwargs: dict[str, Any], *, is_routed: bool
-) -> Iterator[str]:
+) -> list[str]:
     """The stamp members by which the entry of a call is found, beside its type, its tags and its key.
 
     Args:
@@ -36,12 +37,12 @@ def found_by(
         is_routed: whether these are the arguments of the URL.
     """
     options = view.options
-    yield path_tag(view.target(request).path)
+    found = [path_tag(path_of(request))]
     if not is_routed and options.key_func is None:
-        yield call_tag(view.origin, options.arguments(args, kwargs))
+        found.append(call_tag(view.origin, options.arguments(args, kwargs)))
     if options.composes and options.key_func is not None:
-        for caller in dict.fromkeys(_callers(options.key_func(request))):
-            yield caller_tag(caller)
+        found += map(caller_tag, dict.fromkeys(_callers(options.key_func(request))))
+    return found
 
 
 def _callers(named: object) -> Iterator[str]:

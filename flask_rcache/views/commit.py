@@ -20,6 +20,7 @@ from ..engine.loading import record_read
 from ..http import (
     Reason,
     Verdict,
+    field_names,
     freshened,
     is_made_etag,
     make_etag,
@@ -45,7 +46,7 @@ from .exchange import Exchange
 from .layers import Conversion, HandedResponse, Layers, Mode, Returned, is_response
 from .loaders import watch_loaders
 from .options import Options
-from .reply import built, conditional, mark, own_response, privately, put, say, varying, wire_lines
+from .reply import built, conditional, mark, own_response, privately, put, say, settle, varying, wire_lines
 from .unsafe import invalidate_unsafe
 from .validators import with_stated
 from .variants import place
@@ -75,11 +76,10 @@ class _Pending:
 
     Attributes:
         sent: the lines of what is sent, before others have changed them.
-        vary: what it varied by before the session was saved.
-        cookies: the cookies that it set before.
+        unsaved: the lines of what is sent, before the session was saved; ``None`` when that was not seen.
     """
 
-    __slots__ = ("body", "cookies", "lines", "response", "sent", "sent_status", "status", "vary", "verdict")
+    __slots__ = ("body", "lines", "response", "sent", "sent_status", "status", "unsaved", "verdict")
 
     def __init__(
         self,
@@ -95,9 +95,8 @@ class _Pending:
         self.lines = lines
         self.body: Final = body
         self.verdict: Final = verdict
-        self.cookies: tuple[str, ...] | None = None
         self.sent: Final = tuple(response.headers)
-        self.vary: tuple[str, ...] = ()
+        self.unsaved: Lines | None = None
 
     def has_new_body(self) -> bool:
         """Whether an ``after_request`` has given another meaning to a body whose tag is of our making."""
@@ -195,12 +194,15 @@ def _confirmed(exchange: Exchange, entry: Entry, answer: Response) -> Response:
 def _concluded(exchange: Exchange, response: Response) -> Response:
     if exchange.view.names_caller and exchange.trusted:
         privately(response)
-    if exchange.stored_result is None:  # else it is made anew on each hit, and the view states nothing then
+    if exchange.stated.lines and exchange.stored_result is None:
+        # Else it is made anew on each hit, and the view states nothing then.
         with_stated(response, exchange.stated.lines)
-    stale = exchange.stand_in(response.status_code)
-    if isinstance(stale, Response):
-        return stale
     load = exchange.load
+    if load is not None and load.stand_in is not None:
+        stale = exchange.stand_in(response.status_code)
+        if isinstance(stale, Response):
+            return stale
+        load = exchange.load
     if exchange.has_authorization and not exchange.view.note_permission(tuple(response.headers), exchange.url_key):
         if exchange.is_open:
             exchange.end(Loaded(pass_for=0.0))  # it changes nothing for the others
@@ -235,13 +237,16 @@ def _response_of(exchange: Exchange, returned: Any, *, confirms: bool = False) -
         confirms: whether a 304 is the view's own, so that it is about the stored response.
     """
     response, entry = exchange.made(returned), exchange.asked_of
-    exchange.declared = normalise_vary(response.headers.getlist("Vary"))
+    if "vary" in field_names(response.headers):
+        exchange.declared = normalise_vary(response.headers.getlist("Vary"))
     fields = exchange.dependencies.fields
     if confirms and entry is not None and response.status_code == 304:
         response = _confirmed(exchange, entry, response)
         fields = united(fields, exchange.confirmed_fields)
-    selecting = exchange.view.kept(fields, trusted=True)
-    return varying(response, (*exchange.view.options.vary, *selecting))
+    selecting = tuple(exchange.view.options.vary)
+    if fields:
+        selecting += exchange.view.kept(fields, trusted=True)
+    return varying(response, selecting) if selecting else response
 
 
 def _field(exchange: Exchange) -> dict[str, str]:
@@ -345,10 +350,13 @@ def _snapshot(exchange: Exchange, response: Response) -> Response:
         return _conditional_stream(exchange, response) if body is None else _conditional(exchange, response)
     # Where layers convert a result anew on each hit, a tag is theirs to make.
     made = make_etag(body) if response.status_code == 200 and exchange.stored_result is None else ""
-    if made and is_made_etag(response.headers.get("ETag", made)):  # one of another body comes from a call in the view
+    if made and "etag" not in field_names(lines):
+        put(response, "ETag", made)
+        lines = (*lines, ("ETag", made))
+    elif made and is_made_etag(response.headers.get("ETag", made)):  # of another body, of a call in the view
         put(response, "ETag", made)
         lines = (*_untagged(lines), ("ETag", made))
-    sent = _conditional(exchange, response)
+    sent = _conditional(exchange, response) if exchange.hidden else response
     if sent is not response and made not in exchange.hidden.get("HTTP_IF_NONE_MATCH", "") and _may_change(exchange):
         # What `after_request` functions make of the whole is not known, and whoever asked does not know the tag either.
         lines = _untagged(lines)
@@ -410,14 +418,20 @@ def _identified(exchange: Exchange) -> Reason | None:
             ", ".join(found.secrets),
         )
         return Reason.SHARED_SECRET
-    if exchange.changed or is_session_changed(exchange.ctx):
+    return _of_the_session(exchange)
+
+
+def _of_the_session(exchange: Exchange) -> Reason | None:
+    """Why an answer is for this request alone: of what became of the session."""
+    view, session = exchange.view, session_of(exchange.ctx)
+    if exchange.changed or is_session_changed(session, exchange.reads.session):
         view.mention(
             "session",
             "an answer is not stored, as the session was changed while it was made. A page that everybody may have "
             "does not change the session, and has no CSRF token in it: fetch that from the browser, or use a fragment",
         )
         return Reason.SESSION_CHANGED
-    if not exchange.trusted and not view.options.shares_anonymous and session_identifies(session_of(exchange.ctx)):
+    if not exchange.trusted and not view.options.shares_anonymous and session_identifies(session):
         view.mention(
             "session", "an answer is not stored, as there is a session by now, whose cookie will identify the caller"
         )
@@ -461,6 +475,11 @@ def _untagged(lines: Lines) -> Lines:
     return tuple([line for line in lines if line[0].lower() != "etag" or not is_made_etag(line[1])])
 
 
+def _values(lines: Lines, name: str) -> list[str]:
+    """The values of the lines of a field, whose name is in lower case."""
+    return [value for each, value in lines if each.lower() == name]
+
+
 # At the end of the request
 
 
@@ -469,9 +488,8 @@ def _before_session(response: Response) -> Response:
     scope = scope_var.get()
     if scope is None or not scope.exchanges:
         return response
-    for exchange, pending in _waiting(scope):
-        pending.vary = normalise_vary(response.headers.getlist("Vary"))
-        pending.cookies = tuple(response.headers.getlist("Set-Cookie"))
+    for exchange, pending in _waiting(scope, request_context()):
+        pending.unsaved = tuple(response.headers)
         if response is not pending.response:
             continue
         if pending.has_new_body():
@@ -484,11 +502,14 @@ def _before_session(response: Response) -> Response:
     return response
 
 
-def _waiting(scope: Scope) -> list[tuple[Exchange, _Pending]]:
-    """What waits for the final headers of this request's context; in a copy of it, in a thread, that is the copy's."""
-    ctx = request_context()
-    # A view that is left behind in a task may run still, and has nothing that waits.
-    return [(each, each.pending) for each in scope.exchanges if each.ctx is ctx and each.pending is not None]
+def _waiting(scope: Scope, ctx: Any) -> list[tuple[Exchange, _Pending]]:
+    """What waits for the final headers of a request's context; in a copy of it, in a thread, that is the copy's."""
+    waiting = []
+    for each in scope.exchanges:
+        # A view that is left behind in a task may run still, and has nothing that waits.
+        if each.ctx is ctx and each.pending is not None:
+            waiting.append((each, each.pending))  # noqa: PERF401  # a comprehension is a call
+    return waiting
 
 
 def _on_finished(sender: Flask, response: Response, **_: Any) -> None:
@@ -496,12 +517,12 @@ def _on_finished(sender: Flask, response: Response, **_: Any) -> None:
     if scope is None:
         return
     scope.is_finished = True
-    for exchange, pending in _waiting(scope) if scope.exchanges else ():
+    ctx = request_context()
+    for exchange, pending in _waiting(scope, ctx) if scope.exchanges else ():
         try:
             _commit(exchange, pending, response)
         except Exception:  # a receiver that raises would turn a good answer into a 500
             logger.exception("[CACHE ERROR] a result could not be committed; it is not stored")
-    ctx = request_context()
     if ctx is not None and raw_environ(ctx.request)["REQUEST_METHOD"] not in _SAFE:
         try:
             invalidate_unsafe(sender, ctx, response)
@@ -518,13 +539,14 @@ def _commit(exchange: Exchange, pending: _Pending, final: Response) -> None:
             # Something failed after the view: the headers that this result would have been sent with were never made.
             return
         lines, fields, verdict = pending.lines, exchange.declared, pending.verdict
-        if final is not pending.response or tuple(final.headers) != pending.sent:
+        sent = tuple(final.headers)
+        if final is not pending.response or sent != pending.sent:
             lines, fields = _with_final_say(pending, final, exchange.declared)
             verdict = _judge(exchange, pending.sent_status, lines, len(pending.body))
         if verdict.reason is None:
-            reason = _identified(exchange)  # once more: an `after_request` function may have used the session
+            reason = _of_the_session(exchange)  # once more: an `after_request` function may have used it
             verdict = verdict if reason is None else Verdict(reason)
-        if verdict.reason is None and repeats_nonce((*lines, *final.headers), pending.body):
+        if verdict.reason is None and repeats_nonce((*lines, *sent), pending.body):
             verdict = Verdict(Reason.NONCE, hit_for_miss=exchange.view.store_policy().hit_for_miss)
         if verdict.reason is not None:
             exchange.end(Loaded(pass_for=verdict.hit_for_miss))
@@ -546,8 +568,9 @@ def _commit(exchange: Exchange, pending: _Pending, final: Response) -> None:
         read = exchange.dependencies.fields
         if exchange.has_authorization:  # the response was made with it, and permits what depends on it alone
             read = tuple(field for field in read if field != "authorization")
-        kept = exchange.view.kept(read, trusted=exchange.trusted)
-        fields = united(fields, kept, exchange.view.options.vary, exchange.confirmed_fields)
+        if read or fields or exchange.view.options.vary or exchange.confirmed:
+            kept = exchange.view.kept(read, trusted=exchange.trusted)
+            fields = united(fields, kept, exchange.view.options.vary, exchange.confirmed_fields)
         _report(exchange, pending, _store(exchange, draft, fields), draft)
     finally:
         exchange.close()
@@ -558,6 +581,10 @@ def _store(exchange: Exchange, draft: Draft, fields: tuple[str, ...]) -> Outcome
     view, load = exchange.view, exchange.load
     assert load is not None
     views, url_key = view.views, exchange.url_key
+    if not fields and exchange.is_only_answer:
+        can_be_stored = load.can_be_stored
+        outcomes = exchange.end(Loaded({url_key: draft}, pass_for=0.0)).outcomes
+        return outcomes.get(url_key) if can_be_stored else exchange.why_not_stored()
     known, now = exchange.known_variants()
     selection = view.selection(united(fields, exchange.known_fields(known)))
     environ = {**exchange.environ, **exchange.hidden}
@@ -619,6 +646,7 @@ def _report(exchange: Exchange, pending: _Pending, outcome: Outcome | Reason | N
         if exchange.environ.get(REFRESHING) == exchange.url_key:
             exchange.environ[REFRESHED] = True
         say(response, stored=outcome is Outcome.STORED, ttl=draft.ttl, **said)
+        settle(response)
     elif isinstance(outcome, Reason):
         say(response, detail=outcome, **said, **_field(exchange))
     else:
@@ -632,19 +660,22 @@ def _with_final_say(pending: _Pending, final: Response, declared: tuple[str, ...
     cache, and all others have the same empty session. The same holds for ``Accept-Encoding`` of a compressing
     ``after_request``: it will run on the hit too. Both are still sent.
     """
-    own = normalise_vary([value for name, value in pending.lines if name.lower() == "vary"])
+    own = normalise_vary(_values(pending.lines, "vary"))
     said = tuple((name, value) for name, value in final.headers if name.lower() in _FINAL_SAY)
-    if pending.cookies is not None:  # the session's own cookie is set on hits too, for each its own
+    unsaved = pending.unsaved
+    if unsaved is not None:  # the session's own cookie is set on hits too, for each its own
         said = (
-            *((name, value) for name, value in said if name.lower() != "set-cookie"),
-            *(("Set-Cookie", value) for value in pending.cookies),
+            *(line for line in said if line[0].lower() != "set-cookie"),
+            *(line for line in unsaved if line[0].lower() == "set-cookie"),
         )
     if final is pending.response and final.status_code == pending.sent_status:
         lines = tuple(line for line in pending.lines if line[0].lower() not in _FINAL_SAY) + said
     else:  # an answer of its own, which need not repeat what the whole response says
         lines = pending.lines + tuple(line for line in said if line not in pending.lines)
-    sent = normalise_vary([value for name, value in lines if name.lower() == "vary"])
-    added = {"accept-encoding"} if "cookie" in pending.vary else {"accept-encoding", "cookie"}
+    sent = normalise_vary(_values(lines, "vary"))
+    added = {"accept-encoding", "cookie"}
+    if "cookie" in normalise_vary(_values(unsaved or (), "vary")):
+        added.discard("cookie")
     names = (*declared, *(name for name in sent if name not in own and name not in added))
     if sent != own:
         lines = (*(line for line in lines if line[0].lower() != "vary"), ("Vary", ", ".join(sent)))

@@ -25,7 +25,7 @@ from ..model import chance
 from ..model.entry import Entry, StoredResponse, VariantMarker
 from ..model.keys import key_tag, url_tag
 from ..model.scope import Scope
-from ..observed import Field, Observed, observe, raw_environ, session_of, unobserved, watch_g
+from ..observed import Field, Observed, Reads, observe, raw_environ, session_of, unobserved, watch_g
 from ..stores.protocol import Begin, Lookup
 from .background import JUDGED, REFRESHED, REFRESHING, RELOADING, refresh_job, refreshable
 from .bound import BoundView, conditions
@@ -95,6 +95,7 @@ class Exchange:
         url_key: the key of the URL.
         args: what the view was called with.
         kwargs: the same.
+        reads: the record of what is read of the request.
 
     Attributes:
         conversion: where decorators above the view may convert what it returns.
@@ -154,6 +155,7 @@ class Exchange:
         "no_fill",
         "own_reads",
         "pending",
+        "reads",
         "refreshes",
         "scope",
         "stated",
@@ -173,6 +175,7 @@ class Exchange:
         url_key: str,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        reads: Reads,
     ) -> None:
         self.view: Final = view
         self.ctx: Final = ctx
@@ -183,6 +186,7 @@ class Exchange:
         self.refreshes: Final = self.environ.get(REFRESHING) == url_key
         self.args: Final = args
         self.kwargs: Final = kwargs
+        self.reads: Final = reads
         self.key = url_key
         self.tags: tuple[str, ...] = view.tags
         self.began = 0
@@ -204,7 +208,7 @@ class Exchange:
         self.declared: tuple[str, ...] = ()
         self.stored_result: bytes | None = None
         self._answer: Answer | None = None
-        self._before: list[Field] = []
+        self._before: Sequence[Field] = ()
         self._conditions: dict[str, str] = {}
         # An expired entry that a background request replaces, and the lookup that stands for it.
         self._set_aside: tuple[Lookup, Entry] | None = None
@@ -436,11 +440,13 @@ class Exchange:
             self.missed()
             return None
         self._looks += 1
+        patience = Patience.WAIT
         if self.refreshes:
             patience = Patience.GIVE_UP
-        else:
-            waits = not (self.has_authorization or is_never_fresh(self.lookup) or self._holds_others_up())
-            patience = Patience.WAIT if waits else Patience.RUN_ALONE
+        elif (
+            self.has_authorization or is_never_fresh(self.lookup) or (self.scope.exchanges and self._holds_others_up())
+        ):
+            patience = Patience.RUN_ALONE
         self._terms = driver.terms(self.view.policy, patience=patience, shares_errors=False)
         self._reader = Reader(self.key, self.tags, self.lookup)
         self._steps = load([self._reader], driver.flights, self._terms)
@@ -451,8 +457,6 @@ class Exchange:
 
         It must not wait then: another request may hold what it wants, and want what it holds.
         """
-        if not self.scope.exchanges:
-            return False
         mine = set[int]()
         around = current_load()
         while around is not None:
@@ -465,8 +469,8 @@ class Exchange:
         """Go on with what asking for a load came to."""
         terms = self._terms
         assert terms is not None
-        observer = self.view.views.observer
-        observer.waited(terms.policy, terms.waited, terms.collapsed)
+        if terms.waited or terms.collapsed:
+            self.view.views.observer.waited(terms.policy, terms.waited, terms.collapsed)
         if self._steps is None:  # the request ended meanwhile, and left behind the thread or task that this runs in
             self.no_fill = Reason.CONTEXT
             return
@@ -513,22 +517,20 @@ class Exchange:
         """Take a load over: its tags, and the conditions that the view must not see."""
         if self.refreshes:
             self.view.views.observer.refreshing(self.view.policy)
-        options = self.view.options
+        view, options, environ = self.view, self.view.options, self.environ
         load.observes, tags = options.found_tags(self.args, self.kwargs)
-        load.tags.update(dict.fromkeys(tags))
         # What a write to the URL does not find by its key, it finds by this.
-        is_routed = self.view.is_routed(self.ctx, self.args, self.kwargs)
-        by_url = options.key_func is None and is_routed
-        if not by_url or self.view.origin != options.function or not self.view.serves(self.ctx):
-            load.tags[url_tag(self.view.target(self.ctx.request))] = None
-        load.tags.update(
-            dict.fromkeys(found_by(self.view, self.ctx.request, self.args, self.kwargs, is_routed=is_routed))
-        )
-        self.hidden = {name: self.environ.pop(name) for name in HIDDEN_FIELDS if name in self.environ}
+        is_routed = view.is_routed(self.ctx, self.args, self.kwargs)
+        if options.key_func is not None or not (is_routed and view.has_plain_origin and view.serves(self.ctx)):
+            tags = (*tags, url_tag(view.target(self.ctx.request)))
+        tags = (*tags, *found_by(view, self.ctx.request, self.args, self.kwargs, is_routed=is_routed))
+        load.tags.update(dict.fromkeys(tags))
+        if not environ.keys().isdisjoint(HIDDEN_FIELDS):
+            self.hidden = {name: environ.pop(name) for name in HIDDEN_FIELDS if name in environ}
         self._ask()
         if self.hidden or self._conditions:
             self._forget_parsed()
-        self._deferred = self._count_deferred()
+        self._deferred = len(getattr(self.ctx, "_after_request_functions", ()))
 
     def _ask(self) -> None:
         """Ask the view whether the expired entry is still good, where there is a valid one with validators of its own.
@@ -573,14 +575,14 @@ class Exchange:
         if self.load is None:
             return
         self.load.__enter__()
-        request, session = self.ctx.request, session_of(self.ctx)
-        reads = observe(request, session)
-        start, end = self.own_reads
-        read = list(reads)
-        self._before = [each for each in (read[:start] + read[end:] if end else read) if self._may_select(each)]
+        reads, session = self.reads, session_of(self.ctx)
+        if reads:
+            start, end = self.own_reads
+            read = list(reads)
+            self._before = [each for each in (read[:start] + read[end:] if end else read) if self._may_select(each)]
         if self.view.options.shared:
             watch_g(reads)
-        self._observed = Observed(request).__enter__()
+        self._observed = Observed(self.ctx.request, reads=reads).__enter__()
         self._modified = getattr(session, "modified", None)
         if self._modified:
             session.modified = False
@@ -616,18 +618,18 @@ class Exchange:
         if observed is None:
             return
         observed.__exit__()
-        self._noted = frozenset(observed.noted)
-        if self._noted or self._before:
+        if observed.noted or self._before:
+            self._noted = frozenset(observed.noted)
             self._find_dependencies()
-        reads = observe(self.ctx.request)
+        reads = self.reads
         if reads.made_by is not None:
             self.dependencies = self.dependencies._replace(whole="what the app's request class has read")
         elif reads.is_unseen:
             self.dependencies = self.dependencies._replace(whole=UNSEEN)
         elif reads.is_late:
             self.dependencies = self.dependencies._replace(whole="what ran after an answer from the cache has read")
-        session = session_of(self.ctx)
         if self._modified is not None:
+            session = session_of(self.ctx)
             self.changed = bool(session.modified)
             if self._modified:
                 session.modified = True
@@ -640,7 +642,7 @@ class Exchange:
         app = self.ctx.app
         if self.load is None or type(app.make_response) is not MadeOnce:
             return own_response(app, returned)
-        with Observed(self.ctx.request) as observed:
+        with Observed(self.ctx.request, reads=self.reads) as observed:
             response = own_response(app, returned)
         if not observed.noted <= self._noted:
             whole = self.dependencies.whole
@@ -671,10 +673,7 @@ class Exchange:
     @property
     def defers(self) -> bool:
         """Whether the view has registered ``after_this_request`` functions: on a hit nobody would call them."""
-        return self._count_deferred() > self._deferred
-
-    def _count_deferred(self) -> int:
-        return len(getattr(self.ctx, "_after_request_functions", ()))
+        return len(getattr(self.ctx, "_after_request_functions", ())) > self._deferred
 
     def missed(self) -> None:
         """Count a request whose view has run, or runs now."""
@@ -719,6 +718,13 @@ class Exchange:
         if load.answer is Begin.BUSY or (reader is not None and reader.alone):
             return Reason.BUSY
         return Reason.ERROR if load.answer is None else Reason.OVERTAKEN
+
+    @property
+    def is_only_answer(self) -> bool:
+        """Whether nothing is known that the answers of the URL depend on, and this load has the URL's own key."""
+        is_own = self.load is not None and self.load.key == self.key == self.url_key
+        is_new = self.lookup is None or self.lookup.entry is None
+        return is_own and is_new and self.url_key not in self.view.views.fields and not self.view.always.fields
 
     def known_variants(self) -> tuple[Known | None, int]:
         """The marker under the URL's own key, read from the shared store where that is not the load's; and the time."""

@@ -21,7 +21,15 @@ from ..http import Target
 from ..model.keys import Key, key_id, request_id
 from ..observed import raw_environ, unobserved
 
-__all__ = ["by_caller", "by_user", "default_id", "filtered_query", "leave_session_protection_alone", "target_of"]
+__all__ = [
+    "by_caller",
+    "by_user",
+    "default_id",
+    "filtered_query",
+    "leave_session_protection_alone",
+    "path_of",
+    "target_of",
+]
 
 logger: Final = logging.getLogger("flask_rcache")
 
@@ -30,19 +38,22 @@ def target_of(request: Request) -> Target:
     """The URL of a request in its normal form."""
     query = raw_environ(request).get("QUERY_STRING", "")
     root = request.root_path
-    path = root + _path(request)
+    path = path_of(request)
     try:
         return Target.of(request.scheme, request.host, path, query, root)
     except ValueError:  # a host that is none names entries of its own
         return Target(request.scheme, request.host, path, query, root)
 
 
-def _path(request: Request) -> str:
-    """The path as it came, decoded: ``//x`` is another one than ``/x``, where werkzeug's ``path`` is the same."""
+def path_of(request: Request) -> str:
+    """The path as it came, decoded, with the script root before it.
+
+    ``//x`` is another one than ``/x``, where werkzeug's ``path`` is the same.
+    """
     path: str = raw_environ(request).get("PATH_INFO") or ""
     if not path.startswith("//"):
-        return request.path
-    return path.encode("latin1", "replace").decode(errors="replace")
+        return request.root_path + request.path
+    return request.root_path + path.encode("latin1", "replace").decode(errors="replace")
 
 
 def filtered_query(query: str, names: tuple[str, ...] | None) -> str:

@@ -144,8 +144,8 @@ def look_up(  # noqa: C901  # each hit passes here: a call costs as much as a st
                 if view.has_front and conversion is None and is_wrapper(view.endpoint_function(ctx)):
                     environ[SERVED] = Served(view, request, url_key, key, lookup, tuple(found.headers), known)
                 return found if conversion is None else conversion.hand_response(found)
-    observe(request, session_of(ctx))
-    exchange = Exchange(view, ctx, scope, url_key=url_key, args=args, kwargs=kwargs)
+    reads = observe(request, session_of(ctx))
+    exchange = Exchange(view, ctx, scope, url_key=url_key, args=args, kwargs=kwargs, reads=reads)
     exchange.conversion = conversion
     exchange.key, exchange.tags, exchange.began, exchange.lookup = key, tags, began, lookup
     exchange.trusted, exchange.own_reads = trusted, own
@@ -171,7 +171,7 @@ def _with_authorization(
     Source: RFC 9111 section 3.5.
     """
     environ = raw_environ(ctx.request)
-    observe(ctx.request, session_of(ctx))
+    record = observe(ctx.request, session_of(ctx))
     others = {name: value for name, value in environ.items() if name != "HTTP_AUTHORIZATION"}
     url_key = None
     if view.bypass(ctx, others, args, kwargs) is None:
@@ -180,7 +180,7 @@ def _with_authorization(
         known = view.views.selection_of(url_key, view)
         key, tags, field = _selected(view, ctx, environ, url_key, known, trusted=False)
         if not field:
-            exchange = Exchange(view, ctx, scope, url_key=url_key, args=args, kwargs=kwargs)
+            exchange = Exchange(view, ctx, scope, url_key=url_key, args=args, kwargs=kwargs, reads=record)
             exchange.conversion, exchange.has_authorization = conversion, True
             exchange.key, exchange.tags, exchange.began = key, tags, time.monotonic_ns()
             exchange.lookup = view.views.engine.guarded.read(view.policy, key, tags)

@@ -23,6 +23,7 @@ from ..http import (
     age_value,
     cache_status,
     evaluate,
+    field_names,
     parse_cache_control,
     shown_field,
     split_age,
@@ -46,6 +47,7 @@ __all__ = [
     "ready_class",
     "reply",
     "say",
+    "settle",
     "varying",
     "wire_lines",
 ]
@@ -55,6 +57,10 @@ CONDITIONS: Final = frozenset({"HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE", "
 
 #: What :func:`ready_class` does in another way, where the app's response class has it as it is.
 _REPLACED: Final = ("__init__", "close", "get_app_iter", "iter_encoded")
+
+#: What werkzeug sends in another form than it is given.
+_MADE_ABSOLUTE: Final = frozenset({"location", "content-location"})
+_MARKS: Final = frozenset({"x-cache", "x-cache-key"})
 
 Lines = tuple[tuple[str, str], ...]
 
@@ -109,6 +115,7 @@ def ready_class(base: type[Response]) -> Any:
 
     class Ready(base):  # type: ignore[misc,valid-type]
         _rcache_made = True  # see MadeOnce
+        rcache_base = base
 
         def __init__(self, lines: list[tuple[str, str]], stored: StoredResponse) -> None:
             headers = Headers.__new__(Headers)
@@ -273,14 +280,33 @@ def wire_lines(response: Response, body: bytes | None, environ: dict[str, Any]) 
     """
     lines = tuple(response.headers)
     kind: Any = type(response)
+    kind = getattr(kind, "rcache_base", kind)
     is_plain = response.automatically_set_content_length and _is_plainly_sent(kind)
     if body is None or response.status_code != 200 or not is_plain:
         return tuple(response.get_wsgi_headers(environ))
     # What werkzeug does for these, without copying and checking every line.
-    names = set(map(str.lower, map(_name_of, lines)))
-    if "location" in names or "content-location" in names:
+    names = field_names(lines)
+    if not names.isdisjoint(_MADE_ABSOLUTE):
         return tuple(response.get_wsgi_headers(environ))
     return lines if "content-length" in names else (*lines, ("Content-Length", str(len(body))))
+
+
+def settle(response: Response) -> None:
+    """Have a response of a miss sent as a hit is: its lines and its body are what is sent, as far as nobody changes it.
+
+    Where werkzeug would make others of them, it is left as it is.
+    """
+    kind: Any = type(response)
+    headers, body = response.headers, response.response
+    if response.status_code != 200 or type(headers) is not Headers or not _is_plainly_sent(kind):
+        return
+    if type(body) is not list or len(body) != 1 or type(body[0]) is not bytes or response.direct_passthrough:
+        return
+    names = field_names(headers._list)
+    if "content-length" in names and names.isdisjoint(_MADE_ABSOLUTE):
+        settled: Any = response
+        settled.__class__ = ready_class(kind)
+        settled._ready_lines, settled._ready_body = tuple(headers._list), body
 
 
 @functools.lru_cache(maxsize=64)
@@ -310,6 +336,12 @@ def privately(response: Response) -> Response:
 
 def mark(response: Response, verdict: str, key: str | None) -> Response:
     """Say on a response what this cache did: ``X-Cache`` and ``X-Cache-Key``."""
+    headers = response.headers
+    if type(headers) is Headers and _MARKS.isdisjoint(map(str.lower, map(_name_of, headers._list))):
+        headers._list.append(("X-Cache", verdict))
+        if key is not None:
+            headers._list.append(("X-Cache-Key", key))
+        return response
     put(response, "X-Cache", verdict)
     if key is not None:
         put(response, "X-Cache-Key", key)
@@ -320,7 +352,11 @@ def mark(response: Response, verdict: str, key: str | None) -> Response:
 
 def say(response: Response, **status: Any) -> None:
     """Append this cache's member to ``Cache-Status``."""
-    existing = [value for name, value in response.headers if name.lower() == "cache-status"]
+    headers = response.headers
+    if type(headers) is Headers and "cache-status" not in map(str.lower, map(_name_of, headers._list)):
+        headers._list.append(("Cache-Status", cache_status(**status)))
+        return
+    existing = [value for name, value in headers if name.lower() == "cache-status"]
     put(response, "Cache-Status", cache_status(existing=", ".join(existing) or None, **status))
 
 
