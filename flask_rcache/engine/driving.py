@@ -85,7 +85,7 @@ class Driver:
             moment=moment,
             began=began or time.monotonic_ns(),
             parent=parent,
-            own_keys=keys_under_way(),
+            own_keys=set() if parent is None else keys_under_way(),
             patience=patience,
             # Inside a load it is short: two processes may wait for each other.
             seconds=seconds if parent is None else min(seconds, self._store.lease_seconds),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any, Final
 
 from ..errors import CodecError, StoreError
@@ -19,6 +20,8 @@ from .observer import Observer
 from .policies import Policy
 
 __all__ = ["GuardedStore", "withheld"]
+
+_result_of: Final = itemgetter(1)
 
 
 class GuardedStore:
@@ -68,7 +71,7 @@ class GuardedStore:
         began = time.monotonic()
         filled: list[Filled | None]
         try:
-            filled = list(self.store.fill([result for _, result in results]))
+            filled = list(self.store.fill(list(map(_result_of, results))))
         except (StoreError, CodecError) as error:
             self.failed(policy.name, "fill", error)
             filled = _answers(error, len(results))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -39,6 +40,7 @@ __all__ = [
     "load",
 ]
 
+_key_of: Final = itemgetter(0)
 _FIRST_PAUSE: Final = 0.005
 _LONGEST_PAUSE: Final = 0.1
 _LOADS_WAITED_FOR: Final = 2
@@ -173,7 +175,10 @@ def load(readers: Iterable[Reader], flights: Flights, terms: Terms) -> Steps:
     Raises:
         Exception: what the leader of a load that was waited for raised, under ``terms.shares_errors``.
     """
-    run = _Run({reader.key: reader for reader in readers}, flights, terms)
+    waiting: dict[str, Reader] = {}
+    for reader in readers:
+        waiting[reader.key] = reader
+    run = _Run(waiting, flights, terms)
     try:
         while run.waiting:
             run.join()
@@ -186,7 +191,8 @@ def load(readers: Iterable[Reader], flights: Flights, terms: Terms) -> Steps:
                 yield from _wait(run)
         return run.done
     finally:
-        run.leave()
+        if run.led or run.joined:
+            run.leave()
 
 
 class _Run:
@@ -263,12 +269,12 @@ class _Run:
 
     def join(self) -> None:
         """Find out, for each key, whether this reader leads it in this process."""
-        terms = self.terms
+        terms, is_over = self.terms, self.is_over
         for key, reader in list(self.waiting.items()):
             if key in self.led:
                 continue
             # A loader of this very key may run around this one: what it loads is not stored.
-            if key in terms.own_keys or self.is_over or reader.rounds >= _LOADS_WAITED_FOR:
+            if key in terms.own_keys or is_over or reader.rounds >= _LOADS_WAITED_FOR:
                 reader.alone = True
             if reader.alone:
                 self.lead_alone(key)
@@ -300,14 +306,16 @@ class _Run:
 def _leases(run: _Run) -> Generator[Command, Any, list[Load]]:
     """Ask for the leases of the keys led here; the loads to run now."""
     terms = run.terms
-    asked = [run.waiting[key] for key in run.led if key in run.waiting]
-    wants = [
-        Want(reader.key, reader.lookup.identity, reader.tags)
-        for reader in asked
-        if reader.lookup is not None and not reader.alone
-    ]
+    asked: list[Reader] = []
+    wants: list[Want] = []
+    for key in run.led:
+        if key in run.waiting:
+            reader = run.waiting[key]
+            asked.append(reader)
+            if reader.lookup is not None and not reader.alone:
+                wants.append(Want(key, reader.lookup.identity, reader.tags))
     answers: Sequence[Begun | None] = (yield AskLeases(wants, run.token, terms.moment)) if wants else ()
-    begun = {want.key: answer for want, answer in zip(wants, answers, strict=True)}
+    begun = dict(zip(map(_key_of, wants), answers, strict=True))
     run.busy.clear()
     run.filled.clear()
     loads = []
@@ -354,18 +362,18 @@ def _loads(run: _Run, loads: list[Load]) -> Generator[Command, Any, None]:
     if loaded.error is not None:
         yield from _failed(run, loads, loaded)
         return
-    terms = run.terms
-    results, given_up = [], []
+    results: list[tuple[Load, LoadedResult]] = []
+    given_up: list[Load] = []
+    may_write = bool(loaded.writes) and loads[0].can_be_stored  # a fill ends the lease
     for each in loads:
         draft = loaded.drafts.get(each.key)
         if draft is not None and each.can_be_stored:
             assert each.lease is not None
             assert each.moment is not None
             results.append((each, LoadedResult(each.lease, draft, each.moment)))
-        else:
+        elif each.lease is not None:
             given_up.append(each)
     first = loads[0]
-    may_write = first.can_be_stored  # a fill ends the lease
     sent = time.monotonic_ns()
     outcomes = run.done.outcomes
     if results:
@@ -373,23 +381,30 @@ def _loads(run: _Run, loads: list[Load]) -> Generator[Command, Any, None]:
         for (each, _), answer in zip(results, filled, strict=True):
             outcomes[each.key] = None if answer is None else answer.outcome
     is_filled = first.key not in loaded.drafts or outcomes.get(first.key) in (Outcome.STORED, Outcome.SENT)
-    if loaded.writes and may_write and is_filled:
+    if may_write and is_filled:
         answers: Sequence[Filled | None] = yield WriteResults(first, loaded.writes)
         for (key, _), answer in zip(loaded.writes, answers, strict=True):
             outcomes[key] = None if answer is None else answer.outcome
-    held = [each for each in given_up if each.lease is not None]
-    if held:
-        yield ReleaseLeases(held, loaded.pass_for)
+    if given_up:
+        yield ReleaseLeases(given_up, loaded.pass_for)
     for each in loads:
-        draft = loaded.drafts.get(each.key)
-        if draft is None or each.is_tainted or each.unstorable is not None or draft.ttl <= 0.0:
-            run.drop(each.key, Landing(run_at_once=True))
-            continue
-        stored = outcomes.get(each.key) is Outcome.STORED
-        if each.is_confirmed and not stored:  # it is as old as the entry was
-            run.drop(each.key)
-            continue
-        run.drop(each.key, Landing((draft, each.moment), sent if stored else terms.began))
+        is_stored = outcomes.get(each.key) is Outcome.STORED
+        run.drop(each.key, _landing(each, loaded.drafts.get(each.key), sent if is_stored else 0))
+
+
+def _landing(load: Load, draft: Draft | None, sent: int) -> Landing:
+    """What those get who waited for a load.
+
+    Args:
+        load: the load.
+        draft: what it produced.
+        sent: when the fill was sent that was stored (monotonic ns); 0 when none was.
+    """
+    if draft is None or load.is_tainted or load.unstorable is not None or draft.ttl <= 0.0:
+        return Landing(run_at_once=True)
+    if load.is_confirmed and not sent:  # it is as old as the entry was
+        return Landing()
+    return Landing((draft, load.moment), sent or load.began)
 
 
 def _failed(run: _Run, loads: list[Load], loaded: Loaded) -> Generator[Command, Any, None]:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar, Token
 from enum import Enum
+from itertools import repeat
 from typing import Any, Final
 from weakref import WeakSet
 
@@ -389,8 +390,11 @@ def depend_on(owner: object, tags: Iterable[str], moment: Moment | None) -> None
 
 def _read_at(moment: Moment | None, tags: Iterable[str]) -> tuple[Epoch, tuple[tuple[str, AsOf], ...]]:
     """What is noted of tags whose ``as_of`` is a moment; without one, what nothing can be built on."""
-    epochs, as_of = (0, 0) if moment is None else (moment.epochs, moment.as_of)
-    return epochs, tuple([(tag, as_of) for tag in tags])
+    if moment is None:
+        return 0, tuple(zip(tags, repeat(0)))
+    if moment.vector is None:
+        return moment.epoch, tuple(zip(tags, repeat(moment.clock)))
+    return moment.epochs, tuple(zip(tags, repeat(moment.as_of)))
 
 
 #: What loads that are independent of their request observe, around this.

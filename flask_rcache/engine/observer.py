@@ -33,6 +33,8 @@ Tracer = Callable[[str], AbstractContextManager[Callable[[str], None]]]
 #: What to call with the outcome of the span around this call.
 _outcome: Final[ContextVar[Callable[[str], None] | None]] = ContextVar("rcache_outcome", default=None)
 _WARNED_KEPT: Final = 10_000
+#: Why there is no entry although something lies there.
+_UNREADABLE: Final = frozenset({"garbage", "not-authentic"})
 
 
 class Observer:
@@ -94,7 +96,7 @@ class Observer:
 
     def missed(self, policy: Policy, key: str, lookup: Lookup | None) -> None:
         """Nothing could be served; ``lookup`` is ``None`` when the store is away."""
-        if lookup is None or lookup.reason or signals.cache_miss.receivers:  # else there is nothing to announce
+        if signals.cache_miss.receivers or (lookup is not None and lookup.reason in _UNREADABLE):
             self.announce_miss(policy, key, lookup)
         self.count_miss(policy)
 

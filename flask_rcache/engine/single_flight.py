@@ -231,7 +231,7 @@ class Flights:
         with self._lock:
             if self._flights.get(flight.key) is flight:
                 del self._flights[flight.key]
-                if landing.error is None and not landing.run_at_once:
+                if flight.waiters and landing.error is None and not landing.run_at_once:
                     younger = {
                         ticket: began
                         for ticket, began in flight.waiters.items()

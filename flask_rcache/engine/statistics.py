@@ -156,11 +156,12 @@ class Counters:
             counted: the field of which there is one more with it, if any.
         """
         field = _SECONDS.get(operation)
-        with self._lock:
-            if counted:
-                self._values[counted] += 1
-            if field is not None:
-                self._values[field] += seconds
+        if counted or field is not None:
+            with self._lock:
+                if counted:
+                    self._values[counted] += 1
+                if field is not None:
+                    self._values[field] += seconds
         for meter in self._meters:
             if counted:
                 meter.count(self._name, counted, 1)
@@ -211,8 +212,10 @@ class Records:
     def loaded(self, key: str, seconds: float) -> None:
         """A load of a key took so long."""
         with self._lock:
-            _add(self._costs, key, seconds)
-            _add(self._new_costs, key, seconds)
+            for costs in (self._costs, self._new_costs):
+                costs[key] = costs.get(key, 0.0) + seconds
+                if len(costs) > _COSTS_KEPT:
+                    _drop_cheap(costs)
 
     def invalidated(self, scope: str, names: tuple[str, ...], removed: int, *, journalled: bool) -> None:
         """Something was invalidated just now."""
@@ -247,7 +250,9 @@ class Records:
         with self._lock:
             now = time.monotonic()
             for key, seconds in costs.items():
-                _add(self._new_costs, key, seconds)
+                self._new_costs[key] = self._new_costs.get(key, 0.0) + seconds
+            if len(self._new_costs) > _COSTS_KEPT:
+                _drop_cheap(self._new_costs)
             for record in log:  # older than what came since
                 if len(self._new_log) < _LOG_KEPT:
                     self._new_log.append((now - record.at, record))
@@ -331,11 +336,10 @@ class Statistics:
         )
 
 
-def _add(costs: dict[str, float], key: str, seconds: float) -> None:
-    costs[key] = costs.get(key, 0.0) + seconds
-    if len(costs) > _COSTS_KEPT:  # the cheaper half goes
-        for cheap, _ in sorted(costs.items(), key=lambda item: item[1])[: _COSTS_KEPT // 2]:
-            del costs[cheap]
+def _drop_cheap(costs: dict[str, float]) -> None:
+    """The cheaper half goes."""
+    for cheap, _ in sorted(costs.items(), key=lambda item: item[1])[: len(costs) // 2]:
+        del costs[cheap]
 
 
 def _sendable(name: str) -> str:

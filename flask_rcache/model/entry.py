@@ -10,6 +10,7 @@ durations are seconds.
 
 from collections.abc import Mapping
 from enum import Enum
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from .moment import A, AsOf, Epoch, Moment, Parts, least
@@ -120,7 +121,7 @@ class Draft(NamedTuple):
         (('a', 5), ('b', 9))
         """
         if not self.inherited:
-            return tuple([(tag, as_of) for tag in self.tags])
+            return tuple(zip(self.tags, repeat(as_of)))
         found: dict[str, Any] = dict.fromkeys(self.tags, as_of)
         for tag, reading in self.inherited:
             found[tag] = least(reading, found[tag]) if tag in found else reading

@@ -118,6 +118,8 @@ class Scope:
                 for tag, as_of in tags:
                     before = known.get(tag)
                     known[tag] = as_of if before is None else least(as_of, before)
+        if not observes and not self._known:
+            return False, {}
         if observes and self.observed is not None:
             return known_at(moment, self.observed.added_to(self._known))
         return known_at(moment, self._known)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import StoreFullError, StoreUnavailableError
@@ -227,8 +228,12 @@ class MemoryStore:
         """See :meth:`Store.begin`."""
         with self._lock:
             now = self._now()
-            self._remove_leases(len(wants), now)
-            return [self._begin(want, token, moment, now) for want in wants]
+            if self._leases:
+                self._remove_leases(len(wants), now)
+            begun = []
+            for want in wants:
+                begun.append(self._begin(want, token, moment, now))  # noqa: PERF401  # a comprehension is a call
+            return begun
 
     def _begin(self, want: Want, token: str, moment: Moment | None, now: int) -> Begun:
         key = want.key
@@ -260,8 +265,8 @@ class MemoryStore:
         """Rule R4.3: whether what is loaded at a moment could be stored, as far as its tags are known."""
         if moment is None or moment.clock <= self._stamps.barrier:
             return False
-        tags = [(tag, moment.clock) for tag in want.tags]
-        return self._stamps.allows(moment.epoch, [*tags, (key_tag(want.key), moment.clock)])
+        tags = (*want.tags, key_tag(want.key))
+        return self._stamps.allows(moment.epoch, zip(tags, repeat(moment.clock)))
 
     def _held(self, key: str, now: int) -> _Held | None:
         held = self._leases.get(key)
@@ -285,7 +290,9 @@ class MemoryStore:
         """See :meth:`Store.fill`."""
         with self._lock:
             now = self._now()
-            filled = [self._fill(result, now) for result in results]
+            filled = []
+            for result in results:
+                filled.append(self._fill(result, now))  # noqa: PERF401  # a comprehension is a call
         self._check_room(filled)
         return filled
 
@@ -323,7 +330,7 @@ class MemoryStore:
         if moment.epoch != stamps.epoch or as_of <= stamps.barrier:
             return Filled(Outcome.REFUSED)
         entry = Entry.of(draft, epoch=stamps.epoch, as_of=as_of, created=created)
-        if not stamps.allows(stamps.epoch, [*entry.tags, (key_tag(key), as_of)]):
+        if not stamps.allows(stamps.epoch, (*entry.tags, (key_tag(key), as_of))):
             return Filled(Outcome.OVERTAKEN)
         identity = b"%d/%d/%d" % (entry.epoch, as_of, created)
         expires = created + int(draft.keep * MICROSECONDS)

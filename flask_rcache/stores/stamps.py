@@ -6,7 +6,7 @@ Owns which rows there are, how long, and what their going means. Whether an entr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from ..model.entry import MICROSECONDS, Entry, is_valid
@@ -71,7 +71,7 @@ class StampSet:
         """Whether a stored entry is valid (R1.2)."""
         return is_valid(entry, self.epoch, self.floor, self.forgotten, self.rows)
 
-    def allows(self, epoch: int, tags: list[tuple[str, int]]) -> bool:
+    def allows(self, epoch: int, tags: Iterable[tuple[str, int]]) -> bool:
         """Whether what has these tags, each with its ``as_of``, would be valid if it was stored now (R1.4)."""
         return is_valid(_Wanted(epoch, tuple(tags)), self.epoch, self.floor, self.forgotten, self.rows)
 
@@ -84,7 +84,7 @@ class StampSet:
                 self._commits[tag] = now, held[1]
                 continue
             rows[tag] = max(rows.get(tag, 0), now)
-            self._keep_until(tag, rows[tag] + _KEPT)
+            self._ends.extend(tag, rows[tag] + _KEPT)
         self._drop(len(tags), now)
         self._validity.changed()
 
@@ -117,7 +117,7 @@ class StampSet:
                 continue
             self._commits.pop(tag, None)
             self.rows[tag] = base
-            self._keep_until(tag, max(base, now) + _KEPT)
+            self._ends.extend(tag, max(base, now) + _KEPT)
         self._drop(len(tags), now)
         self._validity.changed()
 
@@ -129,9 +129,11 @@ class StampSet:
 
     def attach(self, tags: tuple[tuple[str, int], ...], expires: int, now: int) -> None:
         """Keep the rows of an entry just stored; the missing ones are made at ``forgotten``, as is known (R1.3)."""
+        rows = self.rows
         for tag, _ in tags:  # none of them is ahead, or it would not be stored
-            self._keep_until(tag, max(self.rows.setdefault(tag, self.forgotten), expires) + _KEPT)
-        self._drop(len(tags), now)
+            self._ends.extend(tag, max(rows.setdefault(tag, self.forgotten), expires) + _KEPT)
+        if len(rows) > self._max_rows or self._ends.is_due(now):
+            self._drop(len(tags), now)
 
     def raise_floor(self, now: int) -> None:
         """Invalidate everything; rows whose stamp is later stay (R1.3)."""
@@ -141,15 +143,11 @@ class StampSet:
         self._ends.clear()
         for tag, stamp in ahead.items():
             self.rows[tag] = stamp
-            self._keep_until(tag, stamp + _KEPT)
+            self._ends.extend(tag, stamp + _KEPT)
         for tag, (_, tokens) in self._commits.items():
             self._commits[tag] = now, tokens
             self.rows[tag] = _AHEAD
         self._validity.changed()
-
-    def _keep_until(self, tag: str, end: int) -> None:
-        if end > self._ends.get(tag):
-            self._ends[tag] = end
 
     def _drop(self, added: int, now: int) -> None:
         """Drop rows that are due, and what exceeds the limit: those of no live entry first, the oldest first (R1.4).

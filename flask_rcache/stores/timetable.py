@@ -50,6 +50,19 @@ class Timetable:
             self._queued[name] = at
             heappush(self._heap, (at, name))
 
+    def extend(self, name: str, at: int) -> None:
+        """Give a name its time, unless it has a later one."""
+        if at > self._at.get(name, 0):
+            self._at[name] = at
+            queued = self._queued.get(name)
+            if queued is None or at < queued:
+                self._queued[name] = at
+                heappush(self._heap, (at, name))
+
+    def is_due(self, until: int) -> bool:
+        """Whether an item's time is not after this."""
+        return bool(self._heap) and self._heap[0][0] <= until
+
     def discard(self, name: str) -> None:
         """Let a name go, if it is there."""
         if self._at.pop(name, None) is not None and len(self._heap) > 2 * len(self._at) + _SPARE:
