@@ -6,7 +6,7 @@ It decides nothing about whether a response may be stored.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from operator import itemgetter
 from typing import Final, TypeAlias
@@ -46,7 +46,7 @@ _name_of: Final = itemgetter(0)
 _SHAPES_KEPT: Final = 512
 
 
-def field_names(headers: HeaderLines) -> frozenset[str]:
+def field_names(headers: Iterable[tuple[str, str]]) -> frozenset[str]:
     """The lower-case names of the fields that there are.
 
     >>> sorted(field_names([("Vary", "Accept"), ("ETag", "1"), ("vary", "Origin")]))

@@ -126,7 +126,7 @@ def request_facts(
     cache_control: str | None = environ.get("HTTP_CACHE_CONTROL")
     return RequestFacts(
         method=environ["REQUEST_METHOD"],
-        credentials=_bears_credentials(environ, credentials),
+        credentials=not environ.keys().isdisjoint(credentials) and _bears_credentials(environ, credentials),
         session=session,
         no_store=cache_control is not None and parse_cache_control([cache_control]).no_store,
     )

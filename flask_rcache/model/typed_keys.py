@@ -95,8 +95,11 @@ def request_id(parts: Iterable[str]) -> str:
     >>> request_id(["a", "bc"]) == request_id(["ab", "c"])
     False
     """
-    encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
-    return hashed_id(b"request", b"".join([b"%d:%b" % (len(data), data) for data in encoded]))
+    encoded = b""
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass")
+        encoded += b"%d:%b" % (len(data), data)
+    return hashed_id(b"request", encoded)
 
 
 def is_plain(value: object) -> bool:

@@ -190,7 +190,8 @@ def observe(request: Any, session: Any = None) -> Reads:
         cookies.__class__ = cookies_watched.get(kind) or watching_cookies(kind)
     if "args" in held:
         watch(held["args"], reads, watching_args)
-    _begin(held, session, reads)
+    if session is not None or held.get("view_args"):
+        _begin(held, session, reads)
     return reads
 
 

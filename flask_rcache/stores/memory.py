@@ -237,11 +237,11 @@ class MemoryStore:
 
     def _begin(self, want: Want, token: str, moment: Moment | None, now: int) -> Begun:
         key = want.key
-        cell = self._live(key, now)
-        if cell is not None and cell.identity != want.identity:
+        cell = self._cells.get(key)
+        if cell is not None and cell.expires > now and cell.identity != want.identity:
             return Begun(Begin.FILLED)
         expires = now + int(self._lease * MICROSECONDS)
-        held = self._held(key, now)
+        held = self._held(key, now) if self._leases else None
         if held is not None and held.is_marker:
             self._hold(key, held._replace(expires=max(held.expires, expires)))  # its load's fill must find it
             return Begun(Begin.PASS, Lease(key, held.token))

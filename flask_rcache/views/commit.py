@@ -219,8 +219,9 @@ def _concluded(exchange: Exchange, response: Response) -> Response:
         forward = "bypass" if is_bypass else exchange.forward
         say(response, fwd=forward, detail=exchange.no_fill, key=key, **_field(exchange))
         return _conditional_stream(exchange, response)
-    exchange.view.views.observer.loaded(load.policy, load.key, load.cost)
-    exchange.missed()
+    observer = exchange.view.views.observer
+    observer.loaded(load.policy, load.key, load.cost)
+    observer.missed(load.policy, exchange.key, exchange.lookup)
     return _snapshot(exchange, response)
 
 
@@ -424,6 +425,8 @@ def _identified(exchange: Exchange) -> Reason | None:
 def _of_the_session(exchange: Exchange) -> Reason | None:
     """Why an answer is for this request alone: of what became of the session."""
     view, session = exchange.view, session_of(exchange.ctx)
+    if isinstance(session, dict) and not (exchange.changed or exchange.reads.session or dict.__len__(session)):
+        return None  # it was empty, and is
     if exchange.changed or is_session_changed(session, exchange.reads.session):
         view.mention(
             "session",
@@ -573,7 +576,8 @@ def _commit(exchange: Exchange, pending: _Pending, final: Response) -> None:
             fields = united(fields, kept, exchange.view.options.vary, exchange.confirmed_fields)
         _report(exchange, pending, _store(exchange, draft, fields), draft)
     finally:
-        exchange.close()
+        if exchange.pending is not None:  # nothing has ended it
+            exchange.close()
 
 
 def _store(exchange: Exchange, draft: Draft, fields: tuple[str, ...]) -> Outcome | Reason | None:

@@ -227,9 +227,11 @@ class Exchange:
     def look(self) -> Answer | None:
         """What is not a plain hit: follow the URL's marker to the variant, or find that there is nothing fresh."""
         for _ in range(_LOOKS):
-            entry = self._usable()
             lookup = self.lookup
-            if entry is None or lookup is None:
+            if lookup is None or lookup.entry is None:
+                break
+            entry = self._usable()
+            if entry is None:
                 break
             if isinstance(entry.content, VariantMarker):
                 if fresh(lookup) is None or not self._follow(entry.content.fields):
@@ -393,7 +395,7 @@ class Exchange:
             self.no_fill = Reason.HEAD
         elif self.scope.is_finished:  # called by a body that is being streamed
             self.no_fill = Reason.CONTEXT
-        elif self.facts.no_store:
+        elif "HTTP_CACHE_CONTROL" in self.environ and self.facts.no_store:
             self.no_fill = Reason.REQUEST_NO_STORE
         if self.no_fill is Reason.CONTEXT:
             self.view.bypassed(self.no_fill)
@@ -520,7 +522,8 @@ class Exchange:
         view, options, environ = self.view, self.view.options, self.environ
         load.observes, tags = options.found_tags(self.args, self.kwargs)
         # What a write to the URL does not find by its key, it finds by this.
-        is_routed = view.is_routed(self.ctx, self.args, self.kwargs)
+        is_routed = not (self.args or self.kwargs or self.reads.view_args)
+        is_routed = is_routed or view.is_routed(self.ctx, self.args, self.kwargs)
         if options.key_func is not None or not (is_routed and view.has_plain_origin and view.serves(self.ctx)):
             tags = (*tags, url_tag(view.target(self.ctx.request)))
         tags = (*tags, *found_by(view, self.ctx.request, self.args, self.kwargs, is_routed=is_routed))

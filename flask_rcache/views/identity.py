@@ -80,8 +80,7 @@ def default_id(origin: str, target: Target, *more: Key) -> str:
         target: the URL.
         more: arguments of a call that does not come from the URL map; the caller.
     """
-    parts = [origin, *target]
-    return request_id(parts + [key_id(each) for each in more])
+    return request_id((origin, *target, *map(key_id, more)))
 
 
 def by_user(request: Request) -> Key | None:
