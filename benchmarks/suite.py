@@ -18,6 +18,7 @@ from tests.processes import ROOT
 BENCHMARKS: dict[str, tuple[list[str], list[str]]] = {
     "benchmarks": (["--publish"], ["--rounds", "5", "--calls", "50"]),
     "benchmarks.redis_hit": (["--publish"], ["--rounds", "5", "--calls", "50"]),
+    "benchmarks.miss": (["--publish"], []),
     "benchmarks.gateway": (["--publish"], ["--rounds", "1", "--seconds", "1"]),
     "benchmarks.stampede": (["--publish"], ["--rounds", "1"]),
     "benchmarks.invalidation": (["--publish"], ["--entries", "50000"]),

@@ -5,15 +5,20 @@ from __future__ import annotations
 import importlib.util
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks import report
 from benchmarks.load import send
+from benchmarks.miss import PARTS, Traced
+from benchmarks.rows import ROWS
 from benchmarks.suite import BENCHMARKS
 from tests.processes import ROOT
 
 _PUBLISHED = [name for name, (arguments, _) in BENCHMARKS.items() if "--publish" in arguments]
+#: The rows in memory ask nothing of it.
+NO_SERVER: Any = None
 _NAMES = {"hits", *(name.removeprefix("benchmarks.") for name in _PUBLISHED if "." in name)}
 
 
@@ -94,3 +99,17 @@ def test_load__measures_a_server(gunicorn) -> None:
     load = send(f"{web.url}/x", seconds=1, connections=2)
     assert load.per_second > 1
     assert 0 < load.p50 <= load.p99
+
+
+def test_miss__is_made_of_few_steps() -> None:
+    """A miss in memory interprets a few times what a bare view does, and each call of ours is in one of its parts."""
+    bare, row = ROWS["bare"](NO_SERVER), ROWS["memory-miss"](NO_SERVER)
+    for each in (bare, row):
+        each.verify()
+    plain, traced = Traced(bare.call), Traced(row.call)
+    row.close()
+    assert plain.calls.total() == 0
+    assert all(traced.instructions.values())
+    assert set(traced.instructions) == set(PARTS)
+    assert traced.calls.total() <= 250
+    assert traced.instructions.total() <= 3.8 * plain.instructions.total()

@@ -12,11 +12,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar, Token
 from enum import Enum
-from itertools import repeat
+from itertools import count, repeat
 from typing import Any, Final
 from weakref import WeakSet
 
 from ..model.entry import Content, Draft, Entry
+from ..model.forks import register
 from ..model.moment import AsOf, Epoch, Moment, known_at, least
 from ..model.observations import Observations, Seen, is_observed
 from ..model.scope import Scope, scope_var
@@ -38,6 +39,30 @@ __all__ = [
 ]
 
 _UNWATCHED: Final = "a database that nobody watches, for its tags are AUTO: make an SQLCache of its engine, or of db"
+
+
+class _Tokens:
+    """Makes the names of loaders, of letters and digits; no two are the same, in whatever process.
+
+    Random once for a process, since asking the system for randomness takes as long as many steps of a load. The time
+    tells copies apart of a machine that was stopped, copied and started again.
+    """
+
+    def __init__(self) -> None:
+        self.reset_after_fork()
+        self._numbers: Final = count()
+        register(self)
+
+    def reset_after_fork(self) -> None:
+        """The child is another process."""
+        self._process = secrets.token_hex(12)
+
+    def __call__(self) -> str:
+        """Another one."""
+        return f"l{self._process}{next(self._numbers):x}g{time.monotonic_ns():x}"
+
+
+_tokens: Final = _Tokens()
 
 
 class Patience(Enum):
@@ -104,7 +129,7 @@ class Terms:
         seconds: float = 30.0,
         shares_errors: bool = True,
         clock: Callable[[], float] = time.monotonic,
-        token: Callable[[], str] = lambda: "l" + secrets.token_hex(16),
+        token: Callable[[], str] = _tokens,
         observes: bool = False,
         is_independent: bool = False,
     ) -> None:

@@ -9,7 +9,7 @@ which header lines go with each outcome. It builds no response: the caller does,
 import re
 from collections.abc import Mapping
 from enum import Enum
-from hashlib import blake2b
+from hashlib import sha256
 from typing import Any, Final
 
 from werkzeug.http import parse_etags, parse_range_header
@@ -97,9 +97,10 @@ def make_etag(body: bytes) -> str:
     Source: RFC 9110 section 8.8.3.
 
     >>> make_etag(b"hello")
-    'W/"rc-46fb7408d4f285228f4af516ea25851b"'
+    'W/"rc-2cf24dba5fb0a30e26e83b2ac5b9e29e"'
     """
-    return f'W/"rc-{blake2b(body, digest_size=16).hexdigest()}"'
+    # Processors have instructions for this hash: of a page it takes a third of what blake2b does.
+    return f'W/"rc-{sha256(body, usedforsecurity=False).hexdigest()[:32]}"'
 
 
 def is_made_etag(tag: str) -> bool:

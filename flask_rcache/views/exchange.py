@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 from flask import Flask, Response
@@ -120,51 +121,37 @@ class Exchange:
         pending: what waits for the final headers; ``commit``'s.
     """
 
-    __slots__ = (
-        "_answer",
-        "_before",
-        "_conditions",
-        "_deferred",
-        "_facts",
-        "_looks",
-        "_modified",
-        "_noted",
-        "_observed",
-        "_reader",
-        "_set_aside",
-        "_steps",
-        "_terms",
-        "args",
-        "asked_of",
-        "began",
-        "changed",
-        "confirmed",
-        "conversion",
-        "ctx",
-        "declared",
-        "dependencies",
-        "environ",
-        "field",
-        "guest",
-        "has_authorization",
-        "hidden",
-        "key",
-        "kwargs",
-        "load",
-        "lookup",
-        "no_fill",
-        "own_reads",
-        "pending",
-        "reads",
-        "refreshes",
-        "scope",
-        "stated",
-        "stored_result",
-        "tags",
-        "trusted",
-        "url_key",
-        "view",
-    )
+    # What most exchanges leave as it is, so that making one costs what it differs in.
+    began = 0
+    lookup: Lookup | None = None
+    load: Load | None = None
+    no_fill: Reason | None = None
+    field = ""
+    has_authorization = False
+    own_reads: tuple[int, int] = (0, 0)
+    dependencies = _NOTHING_READ
+    changed = False
+    asked_of: Entry | None = None
+    confirmed = False
+    hidden: Mapping[str, Any] = MappingProxyType({})
+    pending: Any = None
+    conversion: Conversion | None = None
+    declared: tuple[str, ...] = ()
+    stored_result: bytes | None = None
+    _answer: Answer | None = None
+    _before: Sequence[Field] = ()
+    _conditions: Mapping[str, str] = MappingProxyType({})
+    # An expired entry that a background request replaces, and the lookup that stands for it.
+    _set_aside: tuple[Lookup, Entry] | None = None
+    _deferred = 0
+    _modified: bool | None = None
+    _observed: Observed | None = None
+    _noted: frozenset[Field] = frozenset()
+    _facts: RequestFacts | None = None
+    _looks = 0
+    _reader: Reader | None = None
+    _steps: Steps | None = None
+    _terms: Terms | None = None
 
     def __init__(
         self,
@@ -177,50 +164,21 @@ class Exchange:
         kwargs: dict[str, Any],
         reads: Reads,
     ) -> None:
+        environ = raw_environ(ctx.request)
         self.view: Final = view
         self.ctx: Final = ctx
-        self.environ: Final = raw_environ(ctx.request)
+        self.environ: Final = environ
         self.scope: Final = scope
         self.guest: Final = entered(ctx)
         self.url_key: Final = url_key
-        self.refreshes: Final = self.environ.get(REFRESHING) == url_key
+        self.refreshes: Final = environ.get(REFRESHING) == url_key
         self.args: Final = args
         self.kwargs: Final = kwargs
         self.reads: Final = reads
         self.key = url_key
         self.tags: tuple[str, ...] = view.tags
-        self.began = 0
-        self.lookup: Lookup | None = None
-        self.load: Load | None = None
-        self.no_fill: Reason | None = None
-        self.field = ""
         self.trusted = view.credentials_ok
-        self.has_authorization = False
-        self.own_reads: tuple[int, int] = (0, 0)
-        self.dependencies = _NOTHING_READ
-        self.changed = False
-        self.asked_of: Entry | None = None
-        self.confirmed = False
-        self.stated: Final = Stating(self.environ)
-        self.hidden: dict[str, Any] = {}
-        self.pending: Any = None
-        self.conversion: Conversion | None = None
-        self.declared: tuple[str, ...] = ()
-        self.stored_result: bytes | None = None
-        self._answer: Answer | None = None
-        self._before: Sequence[Field] = ()
-        self._conditions: dict[str, str] = {}
-        # An expired entry that a background request replaces, and the lookup that stands for it.
-        self._set_aside: tuple[Lookup, Entry] | None = None
-        self._deferred = 0
-        self._modified: bool | None = None
-        self._observed: Observed | None = None
-        self._noted: frozenset[Field] = frozenset()
-        self._facts: RequestFacts | None = None
-        self._looks = 0
-        self._reader: Reader | None = None
-        self._steps: Steps | None = None
-        self._terms: Terms | None = None
+        self.stated: Final = Stating(environ)
 
     # Looking
 
