@@ -142,8 +142,9 @@ class Policies:
             )
         known = self._types.get(cache_type)
         if known is None:
+            near = guess(cache_type, self._types)
             raise UnknownTypeError(
-                f"unknown cache type {cache_type!r}{guess(cache_type, self._types)}; known are "
+                f"unknown cache type {cache_type!r}{near}{' Known' if near else '; known'} are "
                 f"{', '.join(sorted(self._types))}; register another with RCache(types=[CacheType({cache_type!r}, …)])"
             )
         return known
