@@ -34,6 +34,8 @@ _OWNED: Final = 10.0
 _TAKEN: Final = 1000
 #: Writes that wait in a consumer at most; then it takes no more.
 _MOST_WAITING: Final = 5000
+#: Seconds after which a writer that has not returned is mentioned in the log.
+_LONG: Final = 60.0
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 60.0
 #: An id after all.
@@ -93,6 +95,8 @@ class _Part:
         #: The ids of writes that were handed out before.
         self._known: Final[set[str]] = set()
         self._is_ours = False
+        #: When the writer was called that has not returned (monotonic seconds), if that is not mentioned yet.
+        self._called: float | None = None
 
     @property
     def waiting(self) -> int:
@@ -143,7 +147,15 @@ class _Part:
         self._known.clear()
 
     def keep(self) -> None:
-        """Go on having the queue while a writer runs."""
+        """Go on having the queue while a writer runs; say so of one that may never return."""
+        called = self._called
+        if called is not None and time.monotonic() - called > _LONG:
+            self._called = None
+            logger.error(
+                "[CACHE ERROR] the writer of queue %r was called %d s ago and has not returned: nothing of the queue "
+                "is applied until it does, or this process ends (SIGTERM waits for it; SIGKILL does not)",
+                *(self.queue, time.monotonic() - called),
+            )
         if self._is_ours:
             self._queues.take(self.queue, self._token, 1, seconds=_OWNED, after=_LAST)
 
@@ -229,6 +241,7 @@ class _Part:
         if not writes:
             return errors
         try:
+            self._called = time.monotonic()
             with self._app.app_context():
                 self._writer.apply(writes)
         except PartialFailure as failure:
@@ -240,6 +253,8 @@ class _Part:
                     logger.warning("[CACHE] the writer of queue %r names a write it was not given: %r", self.queue, id)
         except Exception as error:  # noqa: BLE001  # somebody's writer
             return _text(error)
+        finally:
+            self._called = None
         return errors
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -262,6 +263,29 @@ def test_consumer__that_was_away_too_long_ends_nothing(shop: Shop) -> None:
     assert shop.state().length == 1
     assert second._parts[0].apply()
     assert shop.state().length == 0
+
+
+def test_consumer__writer_that_does_not_return_is_mentioned(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, with what ends it; its consumer keeps the queue meanwhile, and goes on when it has returned."""
+    monkeypatch.setattr("flask_rcache.writes.consumer._LONG", 0.0)
+    go_on = threading.Event()
+
+    def hang(_: list[Write]) -> None:
+        go_on.wait(60)
+
+    shop.fail = hang
+    behind("a", 1)
+    consumer = threading.Thread(target=shop.drain)
+    consumer.start()
+    wait_until(lambda: "'orders' was called" in caplog.text, timeout=30, what="the writer is mentioned")
+    other = shop.consumer()
+    assert not other._parts[0].take()
+    go_on.set()
+    consumer.join(30)
+    assert shop.state().length == 0
+    assert caplog.text.count("has not returned") == 1
 
 
 def test_behind__full_queue_refuses_before_anything_is_cached(server: Server) -> None:
