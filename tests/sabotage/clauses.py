@@ -1044,6 +1044,7 @@ _ALL = (
             "    checked = store.checked(answer.key, policy.l1_ttl)\n"
             "    entry = None if lookup is None else lookup.entry\n",
         ),
+        "tests/front/test_front.py::test_front__an_invalidation_between_the_look_and_the_answer",
     ),
     # R6: sharing
     Sabotage(
