@@ -39,7 +39,6 @@ _LONG = (
     "tests/test_next_flask.py",
     "tests/cli/test_terminal.py",
     "tests/metrics/",
-    "tests/typing/",
     "tests/test_distribution.py",
 )
 

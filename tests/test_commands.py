@@ -158,7 +158,8 @@ def test_environment__an_interrupted_build_does_not_count(checkout: Path) -> Non
 _MAKE = """#!/bin/sh
 echo "$*" >>"{calls}"
 case "$*" in
-check) exit 0 ;;
+environment-dev) exit 0 ;;
+check) echo "what is checked"; exit {check} ;;
 "test ARGS="*) exit {again} ;;
 esac
 mkdir -p .pytest_cache/v/cache
@@ -176,28 +177,42 @@ _STALE, _NOT_STALE = "view 120 reads 80 hits 2 stale (oldest 3 ms)", "view 2 rea
 @pytest.mark.parametrize(
     ("first", "failed", "said", "again", "calls", "verdict"),
     [
-        pytest.param(0, [], "", 0, ["check", "test"], 0, id="nothing failed"),
-        pytest.param(2, ["a", "b"], "", 0, ["check", "test", _AGAIN], 0, id="two, once"),
-        pytest.param(2, ["a", "b"], "", 2, ["check", "test", _AGAIN], 2, id="two, twice"),
-        pytest.param(2, list("abcdefghijk"), "", 0, ["check", "test"], 1, id="too many"),
-        pytest.param(2, ["race"], _NOT_STALE, 0, ["check", "test", _AGAIN], 0, id="a slow race"),
-        pytest.param(2, ["race"], _STALE, 0, ["check", "test"], 1, id="a stale answer"),
-        pytest.param(2, [], "", 0, ["check", "test"], 1, id="no test, but the run"),
+        pytest.param(0, [], "", 0, ["test"], 0, id="nothing failed"),
+        pytest.param(2, ["a", "b"], "", 0, ["test", _AGAIN], 0, id="two, once"),
+        pytest.param(2, ["a", "b"], "", 2, ["test", _AGAIN], 2, id="two, twice"),
+        pytest.param(2, list("abcdefghijk"), "", 0, ["test"], 1, id="too many"),
+        pytest.param(2, ["race"], _NOT_STALE, 0, ["test", _AGAIN], 0, id="a slow race"),
+        pytest.param(2, ["race"], _STALE, 0, ["test"], 1, id="a stale answer"),
+        pytest.param(2, [], "", 0, ["test"], 1, id="no test, but the run"),
     ],
 )
 def test_ci__looks_twice_at_a_few_failures(
     checkout: Path, first: int, failed: list[str], said: str, again: int, calls: list[str], verdict: int
 ) -> None:
     """Up to ten failures get one more look, by themselves; a stale answer does not, nor does a run that broke off."""
-    shutil.copy(ROOT / ".ci" / "run", checkout / ".ci")
     names = " ".join(_RACE if name == "race" else _FAILED.format(name) for name in failed) or "'{}'"
+    result, made = _ci(checkout, check=0, failed=names, said=said, first=first, again=again)
+    assert ([each for each in made if each.startswith("test")], result.returncode) == (calls, verdict), result.stderr
+
+
+def test_ci__a_failed_check_fails_the_run(checkout: Path) -> None:
+    """It goes on beside the tests, whose environment was made before; what it printed is shown when both have ended."""
+    result, made = _ci(checkout, check=2, failed="'{}'", said="what is tested", first=0, again=0)
+    assert (made[0], sorted(made[1:]), result.returncode) == ("environment-dev", ["check", "test"], 2)
+    assert result.stdout.splitlines()[-2:] == ["what is tested", "what is checked"]
+    assert "make check has failed" in result.stderr
+
+
+def _ci(checkout: Path, **ends: int | str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    """Run `.ci/run` where `make` ends as it is told, and what it was asked to make."""
+    shutil.copy(ROOT / ".ci" / "run", checkout / ".ci")
     log = checkout / "calls"
-    _script(checkout / "make", _MAKE.format(calls=log, failed=names, said=said, first=first, again=again))
+    _script(checkout / "make", _MAKE.format(calls=log, **ends))
     for program in ("redis-server", "chromium", "promtool", "mariadbd", "docker-compose"):
         _script(checkout / program, "#!/bin/sh\n")
     path = f"{checkout}:{Path(sys.executable).parent}:/usr/bin:/bin"
     result = _run("bash", ".ci/run", cwd=checkout, env={"PATH": path})
-    assert (log.read_text().splitlines(), result.returncode) == (calls, verdict), result.stderr
+    return result, log.read_text().splitlines()
 
 
 # What the tests may leave out

@@ -32,6 +32,8 @@ from tests.processes import wait_until
 from tests.servers import Gunicorn, Server, find_binary
 from tests.transcripts import curl, curl_commands
 
+pytestmark = pytest.mark.timeout(300)  # somewhere in it the database is built, on a busy machine
+
 ROOT = Path(__file__).resolve().parent.parent
 KEY = "a key for tests, and for nothing else: 32 bytes or more"
 PREPARE = """
@@ -71,7 +73,7 @@ def preparation(tmp_path_factory: pytest.TempPathFactory) -> Preparation:
     waiting = [start_preparing(path) for _ in range(3)]
     builder.kill()
     builder.communicate()
-    return Preparation(path, [process.communicate(timeout=100) for process in waiting])
+    return Preparation(path, [process.communicate(timeout=250) for process in waiting])
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import pytest
 
 from flask_rcache.model.keys import user_tag
 from flask_rcache.stores.protocol import Begin, Outcome
+from tests.processes import wait_until
 from tests.stores.kit import Kit, Started, memory_kit, redis_store, tiered_store
 
 if TYPE_CHECKING:
@@ -185,8 +187,12 @@ def test_stamp_ahead__renewed_while_the_process_lives(redis_server: Server) -> N
         time.sleep(0.1)
         assert reader.fill(reader.start(reader.key(str(number))), tags=["item"]) is Outcome.OVERTAKEN
     writer.close()  # as if it had died: nobody settles, nobody renews
-    time.sleep(0.6)
-    assert reader.fill(reader.start(reader.key()), tags=["item"]) is Outcome.STORED
+    numbers = itertools.count(15)
+
+    def is_stored() -> bool:
+        return reader.fill(reader.start(reader.key(str(next(numbers)))), tags=["item"]) is Outcome.STORED
+
+    wait_until(is_stored, timeout=10, what="its stamp has passed")
     reader.store.close()
 
 

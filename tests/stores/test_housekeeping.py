@@ -58,6 +58,27 @@ def test_housekeeper__one_thread_until_it_is_stopped() -> None:
         assert threads() == 0
 
 
+def test_housekeeper__stopped_in_a_round_does_not_start_itself_again() -> None:
+    """What its last round uses asks for the thread as everybody does; only somebody else starts another."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def answer() -> float:
+        begun.set()
+        assert go_on.wait(20)
+        owner.keeper.ensure()
+        return 60.0
+
+    owner = Owner(answer)
+    owner.keeper.ensure()
+    assert begun.wait(20)
+    owner.keeper.stop(timeout=0.0)
+    go_on.set()
+    wait_until(lambda: threads() == 0, timeout=10, what="the thread ended")
+    assert owner.keeper.ensure()
+    wait_until(lambda: owner.rounds == 2, timeout=10, what="a round of another thread")
+    owner.keeper.stop()
+
+
 def test_housekeeper__does_not_keep_its_owner_alive() -> None:
     """An owner that nobody holds any more goes, and its thread after it."""
     owners = [Owner(lambda: 0.005)]

@@ -29,7 +29,7 @@ page('1')
 
 
 def _mypy(directory: Path) -> str:
-    # The project's own settings and cache, which `make check` has filled: what the package itself leaves out
+    # The project's own settings and cache, which `make check` fills: what the package itself leaves out
     # is none of the user's, and most of the time would go into other people's packages.
     options = ["--strict", "--no-error-summary", "--cache-dir", str(ROOT / ".mypy_cache")]
     command = [sys.executable, "-m", "mypy", *options, "--config-file", str(ROOT / "pyproject.toml"), str(directory)]

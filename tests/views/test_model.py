@@ -432,6 +432,7 @@ def check_hits(repeats: int, hits: int) -> None:
     assert hits >= repeats / 4, f"{hits} hits among {repeats} repeats"
 
 
+@pytest.mark.timeout(300)
 def test_model__ten_thousand_exchanges() -> None:
     """Nobody gets what he may not have, and at least a quarter of the repeats are hits."""
     exchanges, repeats, hits, confirmations = explore()

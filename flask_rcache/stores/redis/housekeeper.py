@@ -34,6 +34,7 @@ class Housekeeper:
         self._lock: Final = forks.new_lock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
+        self._stopped: threading.Thread | None = None
         self._failed = False
         forks.register(self)
 
@@ -48,11 +49,15 @@ class Housekeeper:
 
     def ensure(self) -> bool:
         """Have the thread running; whether it does."""
-        if self._thread is None:
+        if self._thread is None and not self.is_leaving():
             with self._lock:
                 if self._thread is None and self._work is not None:
                     self._start()
         return self._thread is not None
+
+    def is_leaving(self) -> bool:
+        """Whether the caller is the thread that was stopped, in its last round: what that uses is not in use again."""
+        return self._thread is None and threading.current_thread() is self._stopped
 
     def wake(self) -> None:
         """Begin a round at once."""
@@ -75,6 +80,7 @@ class Housekeeper:
         """End the thread and wait for it, ``timeout`` seconds at most."""
         with self._lock:
             thread, self._thread = self._thread, None
+            self._stopped = thread or self._stopped
         self._wake.set()
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)

@@ -220,7 +220,7 @@ class Server:
 
     def ensure(self) -> None:
         """Have the threads running that a server in use needs."""
-        if not self.is_running:
+        if not self.is_running and not self._housekeeper.is_leaving():
             self.bus.ensure()
             if self._topology is not None:
                 self._topology.watch(self._on_moved)
