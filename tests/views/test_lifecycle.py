@@ -437,11 +437,14 @@ def test_refresh__under_middleware(new_app, middleware) -> None:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1, x_host=1, x_prefix=1)
         headers = {f"X-Forwarded-{name}": value for name, value in (("Host", "a.example"), ("Prefix", "/p"))}
     client = app.test_client()
-    root = client.get(path, headers=headers).text.partition(" ")[2]
+    if middleware == "prefix":
+        client.get(path)  # nobody knows what the middleware has read of the first request: it is not stored
+    first = client.get(path, headers=headers).text
+    calls, root = body.calls, first.partition(" ")[2]
     time.sleep(0.1)
     assert client.get(path, headers=headers).headers["X-Cache"] == "STALE"
-    wait_until(lambda: body.calls == 2, timeout=10, what="the refresh")
-    wait_until(lambda: client.get(path, headers=headers).text != f"1 {root}", timeout=10, what="its result")
+    wait_until(lambda: body.calls == calls + 1, timeout=10, what="the refresh")
+    wait_until(lambda: client.get(path, headers=headers).text != first, timeout=10, what="its result")
     assert client.get(path, headers=headers).text.partition(" ")[2] == root
 
 
