@@ -31,7 +31,7 @@ help:
 	@echo "make test-lowest   test-fast with the lowest versions of other packages"
 	@echo "make test-pythons  test-fast with each Python that is on the path"
 	@echo "make check         lint, format, types, import layers, documentation"
-	@echo "make bench         every figure of the documentation, in less than 15 minutes (ARGS=--quick: two)"
+	@echo "make bench         every figure of the documentation (ARGS=--quick: small runs, and nothing is written)"
 	@echo "make docs          build the documentation"
 	@echo "make dist          build the wheel and the source distribution in dist/"
 	@echo "make clean         remove everything that these commands made"
