@@ -1,8 +1,8 @@
 """Every benchmark that the documentation quotes, one after another: `make bench`.
 
 Each is a process of its own and prints its table; those with `--publish` write it with its plot into the documentation.
-The last line says how long it took; the goal is less than fifteen minutes on two cores. `--quick` makes small runs, whose
-figures say only that the commands work.
+The last line says how long it took; the goal is less than fifteen minutes on two cores. `--quick` makes small runs,
+whose figures say only that the commands work.
 """
 
 from __future__ import annotations
