@@ -432,9 +432,9 @@ def test_command__runs_and_lists(redis_server: Server) -> None:
         ["good", "5m", "2", "0"],
         ["bad", "5m", "1", "1"],
     ]
-    result = runner.invoke(args=["cache", "warm", "nobody"])
+    result = runner.invoke(args=["cache", "warm", "xyz"])
     assert result.exit_code == 2
-    assert "there is no warming task 'nobody'; known: bad, good" in result.output
+    assert "there is no warming task 'xyz'; known: bad, good" in result.output
     site.flask.extensions["rcache"].close()
 
 
