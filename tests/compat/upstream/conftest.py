@@ -6,6 +6,7 @@ find is replaced (``tests.compat.replaced``), and these fixtures stand for those
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +17,7 @@ from flask_rcache.compat import flask_caching
 from flask_rcache.compat.settings import store_settings
 from flask_rcache.stores import memory
 from tests.compat.deviations import COLLECTED, reason_of
-from tests.compat.replaced import Clock, clock, imports_of, opened, ports
+from tests.compat.replaced import Clock, RedisCache, clock, imports_of, opened, ports
 from tests.servers import Server
 
 #: The port of their tests.
@@ -25,9 +26,10 @@ _PORT = 6360
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(collector: pytest.Collector) -> Any:
-    """Import a file with other modules in the place of its own."""
+    """Import a file with other modules in the place of its own; anew, where somebody has imported it as it is."""
     if not isinstance(collector, pytest.Module):
         return (yield)
+    sys.modules.pop(".".join(collector.path.relative_to(collector.config.rootpath).with_suffix("").parts), None)
     with imports_of(collector.path.parent):
         return (yield)
 
@@ -51,6 +53,13 @@ def _time_and_stores(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for each in opened:
         each.close()
     opened.clear()
+
+
+@pytest.fixture(autouse=True)
+def _is_ours(request: pytest.FixtureRequest) -> None:
+    """What a file tests is ours: else the other library would pass its own tests."""
+    for name, ours in (("Cache", flask_caching.Cache), ("RedisCache", RedisCache)):
+        assert getattr(request.module, name, ours) is ours
 
 
 @pytest.fixture(autouse=True)
