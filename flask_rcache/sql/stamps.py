@@ -7,6 +7,7 @@ becomes of a stamp in a cache is ``engine.commits``'s.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import copy_context
@@ -103,7 +104,8 @@ def _waiting(function: Callable[..., R], *args: Any, undo: Callable[[R], None] |
         args: its arguments.
         undo: called with its result, where that can't be returned since the task was cancelled meanwhile.
     """
-    if not in_greenlet():
+    # SQLAlchemy asks greenlet, which is installed where there are async engines, and imported once one is used.
+    if sys.modules.get("greenlet") is None or not in_greenlet():
         return function(*args)
     called: R = await_only(_off_the_loop(partial(function, *args), undo))
     return called

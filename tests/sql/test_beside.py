@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +18,7 @@ from sqlalchemy.pool import NullPool
 
 from flask_rcache import AUTO, CacheType, RCache, cache_response
 from flask_rcache.sql import SQLCache, databases
+from tests.processes import ROOT
 
 from .servers import MariaDB, Postgres
 
@@ -318,3 +321,27 @@ def test_async__a_task_that_is_cancelled_in_its_commit(async_url: str, sites: Ca
         with site.plain.connect() as connection:
             shown = ",".join(name for (name,) in connection.execute(text("SELECT name FROM item ORDER BY id")))
         site.check(shown)
+
+
+_WITHOUT_GREENLET = """
+import sys
+
+sys.modules["greenlet"] = None
+from flask import Flask
+from sqlalchemy import create_engine, text
+
+from flask_rcache import RCache
+from flask_rcache.sql import SQLCache
+
+app, engine = Flask("app"), create_engine("sqlite://")
+RCache(app)
+SQLCache(engine).init_app(app)
+with app.test_request_context("/"), engine.begin() as connection:
+    connection.execute(text("CREATE TABLE item (id INTEGER)"))
+    connection.execute(text("INSERT INTO item VALUES (1)"))
+"""
+
+
+def test_commit__without_greenlet() -> None:
+    """Whoever has no async engine need not have greenlet, which SQLAlchemy 2.1 does not install by itself."""
+    subprocess.run([sys.executable, "-c", _WITHOUT_GREENLET], cwd=ROOT, check=True, timeout=60)
