@@ -45,7 +45,7 @@ class _Tokens:
     """Makes the names of loaders, of letters and digits; no two are the same, in whatever process.
 
     Random once for a process, since asking the system for randomness takes as long as many steps of a load. The time
-    tells copies apart of a machine that was stopped, copied and started again.
+    distinguishes copies of a machine that was stopped, copied and started again.
     """
 
     def __init__(self) -> None:

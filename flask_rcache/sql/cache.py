@@ -190,7 +190,7 @@ class SQLCache:
             transactions.database.declarations.include(self._declarations)
             self._declarations = transactions.database.declarations
         self._watched[engine.dialect] = ref(transactions)
-        transactions.stamps.tell(self._commits)
+        transactions.stamps.add_caches(self._commits)
 
     def _watch_first(self, engine: Engine, name: str) -> Transactions:
         database = Database(engine, name, source_lag=self._source_lag, declarations=self._declarations)

@@ -217,7 +217,7 @@ def driver_commits_at_once(dialect: Any, driver: Any, *, in_transaction: bool) -
         try:
             return bool(detect(driver))
         except (NotImplementedError, AttributeError):
-            pass
+            pass  # the dialect can't say: the driver is asked
     if (
         hasattr(driver, "in_transaction") or dialect.name == "sqlite"
     ):  # sqlite3: without a level it never begins a transaction by itself

@@ -1,4 +1,4 @@
-"""The stamps of commits: every cache that is told of an engine's commits sets them ahead, and settles them after.
+"""The stamps of commits: every cache that an engine's commits concern sets them ahead, and settles them after.
 
 Owns which caches those are, and that an event loop goes on meanwhile. What a commit stamps is ``transactions``'s; what
 becomes of a stamp in a cache is ``engine.commits``'s.
@@ -46,7 +46,7 @@ class Stamps:
         #: Each lists caches that are told of commits; ``None`` when the apps they were of are gone.
         self._listed: Final[list[Callable[[], Sequence[Commits] | None]]] = []
 
-    def tell(self, caches: Callable[[], Sequence[Commits] | None]) -> None:
+    def add_caches(self, caches: Callable[[], Sequence[Commits] | None]) -> None:
         """Have more caches told of commits.
 
         Args:
